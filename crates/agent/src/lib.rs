@@ -1,0 +1,1 @@
+//! The agent on a machine: sensors, containment, the local loop and the link to the hub.

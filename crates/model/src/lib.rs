@@ -1,0 +1,24 @@
+//! The words of Cordon. No input or output, almost no dependencies.
+//!
+//! Read in this order, which is the order in which things happen:
+//!
+//! | word | module | is |
+//! |---|---|---|
+//! | event | [`event`] | what happened |
+//! | finding | [`finding`] | what it means |
+//! | incident | [`incident`] | what belongs together |
+//! | decision | [`policy`] | what to do |
+//! | order, permit | [`order`] | the signed instruction, or the leave given ahead |
+//! | measure | [`measure`] | the effect, with its lease and its proof |
+//! | record | [`record`] | the account of it |
+//!
+//! Around them: [`ids`] (names), [`time`] (three clocks), [`asset`] (machines, tiers, lifelines),
+//! [`signed`] (what a signature covers), [`wire`] (what the links say), [`laws`] (what always holds)
+//! and [`limits`] (how much of anything there may be).
+
+#![forbid(unsafe_code)]
+
+pub mod event;
+pub mod ids;
+pub mod limits;
+pub mod time;

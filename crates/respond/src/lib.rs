@@ -1,0 +1,3 @@
+//! The decisions as state machines: grouping, policy, approval, order, lease, budget. No input or output, no clock.
+
+#![forbid(unsafe_code)]

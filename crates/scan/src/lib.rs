@@ -1,0 +1,3 @@
+//! Logs at rest to findings.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! What the hub keeps: state behind narrow traits, embedded first.
+
+#![forbid(unsafe_code)]
