@@ -13,12 +13,21 @@
 //! | record | [`record`] | the account of it |
 //!
 //! Around them: [`ids`] (names), [`time`] (three clocks), [`asset`] (machines, tiers, lifelines),
-//! [`signed`] (what a signature covers), [`wire`] (what the links say), [`laws`] (what always holds)
+//! [`signed`] (what a signature covers), [`wire`] (what the links say)
 //! and [`limits`] (how much of anything there may be).
 
 #![forbid(unsafe_code)]
 
+pub mod asset;
 pub mod event;
+pub mod finding;
 pub mod ids;
+pub mod incident;
 pub mod limits;
+pub mod measure;
+pub mod order;
+pub mod policy;
+pub mod record;
+pub mod signed;
 pub mod time;
+pub mod wire;

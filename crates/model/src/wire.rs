@@ -1,0 +1,200 @@
+//! What agent and hub say to each other.
+//!
+//! Framing: a big-endian `u32` length, then one CBOR message of at most
+//! [`limits::MESSAGE_BYTES`](crate::limits::MESSAGE_BYTES). The hello carries the version; versions N
+//! and N−1 are spoken, and within a version unknown fields are refused. Delivery is at least once: the
+//! agent numbers what it reports and keeps it until the hub acknowledged the number; ids fold doubles.
+
+use serde::{Deserialize, Serialize};
+
+use crate::finding::Finding;
+use crate::ids::{MachineId, OdsCode, OrderId};
+use crate::measure::Isolation;
+use crate::signed::Envelope;
+use crate::time::{BootId, BootNanos, UtcNanos};
+
+/// The version that this build speaks.
+pub const VERSION: u16 = 1;
+
+/// From an enrolling machine, over TLS with the hub's pinned certificate and no client certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolRequest {
+    /// The one-time token's secret half.
+    pub token: String,
+    /// The machine's name for itself: shown, never trusted.
+    pub host: String,
+    /// PKCS #10 certificate request (DER) for a P-256 key that never leaves the machine.
+    #[serde(with = "serde_bytes")]
+    pub certificate_request: Vec<u8>,
+    /// Ed25519 key that the agent will sign receipts with.
+    #[serde(with = "serde_bytes")]
+    pub receipt_key: [u8; 32],
+}
+
+/// The hub's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum EnrolAnswer {
+    /// Welcome.
+    Enrolled(Box<Enrolled>),
+    /// No, and why, in words that give nothing away to a stranger.
+    Refused {
+        /// For the person who enrols the machine.
+        why: String,
+    },
+}
+
+/// What an enrolled machine is and trusts from now on. It refuses to be re-homed by any message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enrolled {
+    /// Which machine it is.
+    pub machine: MachineId,
+    /// Whose.
+    pub organisation: OdsCode,
+    /// Its certificate chain (DER), leaf first.
+    pub certificates: Vec<serde_bytes::ByteBuf>,
+    /// The organisation's certificate authority (DER), which the hub's link must chain to.
+    #[serde(with = "serde_bytes")]
+    pub authority: Vec<u8>,
+    /// The organisation's command key (Ed25519), pinned.
+    #[serde(with = "serde_bytes")]
+    pub command_key: [u8; 32],
+    /// Where the link is.
+    pub link: Vec<std::net::SocketAddr>,
+    /// Name in the hub's certificate.
+    pub hub_name: String,
+}
+
+/// First message on a link, from the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hello {
+    /// Highest version that the agent speaks.
+    pub version: u16,
+    /// Build of the agent, for people.
+    pub build: String,
+    /// Its name for itself: shown, never trusted.
+    pub host: String,
+    /// Its boot.
+    pub boot: BootId,
+    /// Highest order sequence that it has taken.
+    pub last_order: u64,
+    /// Revision of the assignment that it holds (0: none).
+    pub assignment: u64,
+    /// Revision of the policy that it holds (0: none).
+    pub policy: u64,
+    /// What it can see and do, and what not, with the reason.
+    pub coverage: Vec<Coverage>,
+}
+
+/// One thing that an agent can or can't see or do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Coverage {
+    /// `process starts`, `connections`, `isolation`…
+    pub what: String,
+    /// By what it is done, or `None`.
+    pub by: Option<String>,
+    /// Why not, or what is missing.
+    pub gap: Option<String>,
+}
+
+/// A report with its number on this machine (1, 2, 3…, across restarts).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Numbered {
+    /// Its number.
+    pub number: u64,
+    /// The report.
+    pub report: Report,
+}
+
+/// What an agent reports: kept on its disk until acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Report {
+    /// A rule matched.
+    Finding(Box<Finding>),
+    /// A measure changed its state: a [`Receipt`](crate::measure::Receipt), sealed with the agent's
+    /// receipt key.
+    Receipt(Envelope),
+    /// An order was refused.
+    OrderRefused {
+        /// Which.
+        order: OrderId,
+        /// Why.
+        why: String,
+    },
+    /// Events were lost.
+    Gap {
+        /// How many, if known.
+        events: u64,
+        /// Where, in words.
+        what: String,
+        /// When it was noticed.
+        at: UtcNanos,
+    },
+}
+
+/// From agent to hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum FromAgent {
+    /// First message.
+    Hello(Hello),
+    /// Reports, in order of number, at most
+    /// [`limits::FINDINGS_PER_MESSAGE`](crate::limits::FINDINGS_PER_MESSAGE).
+    Reports(Vec<Numbered>),
+    /// An order is on the machine's disk.
+    OrderTaken(OrderId),
+    /// I am here, and this is how I am.
+    Status(Status),
+}
+
+/// How a machine is. Sent every few seconds; a hub that hears none says so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Status {
+    /// Boot time when this was written.
+    pub at_boot: BootNanos,
+    /// The strongest isolation in force, as last read back.
+    pub isolation: Option<Isolation>,
+    /// When its lease ends.
+    pub lease_ends: Option<BootNanos>,
+    /// Rules loaded.
+    pub rules: u32,
+    /// Events seen since start.
+    pub events: u64,
+    /// Events lost since start.
+    pub lost: u64,
+}
+
+/// From hub to agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum FromHub {
+    /// Answer to the hello.
+    Welcome {
+        /// The version that is spoken from here on.
+        version: u16,
+        /// The hub's clock.
+        now: UtcNanos,
+    },
+    /// Everything up to this number is on the hub's disk.
+    Acknowledged(u64),
+    /// A signed [`Order`](crate::order::Order).
+    Order(Envelope),
+    /// A signed [`Permit`](crate::order::Permit).
+    Permit(Envelope),
+    /// A signed [`Policy`](crate::policy::Policy).
+    Policy(Envelope),
+    /// A signed [`Assignment`](crate::asset::Assignment).
+    Assignment(Envelope),
+    /// The hub will not go on, and why.
+    Goodbye {
+        /// In words.
+        why: String,
+    },
+}
