@@ -1,3 +1,6 @@
 //! The decisions as state machines: grouping, policy, approval, order, lease, budget. No input or output, no clock.
 
 #![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod lease;
