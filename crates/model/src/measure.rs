@@ -62,6 +62,8 @@ pub enum MeasureState {
     },
     /// The lease ended without renewal; the milder measure that followed is in force.
     SteppedDown,
+    /// A newer order's measure took its place in one step.
+    Superseded,
     /// Taken back exactly; the machine is as it was.
     Released,
     /// Refused or not possible; the machine is unchanged.
@@ -81,7 +83,7 @@ impl MeasureState {
     /// Whether nothing more will come of it.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        matches!(self, Self::Released | Self::Failed { .. } | Self::SteppedDown)
+        matches!(self, Self::Released | Self::Failed { .. } | Self::SteppedDown | Self::Superseded)
     }
 }
 
