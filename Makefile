@@ -1,0 +1,36 @@
+# The two commands that matter: `make up` and `make test`.
+.PHONY: up build test bench soak lint assets clean
+
+# Builds Cordon and starts a hub and an agent on this machine, listening on loopback only.
+up: build
+	./target/release/cordon up $(ARGS)
+
+build: assets
+	cargo build --release --locked -p cordon
+
+# The console's style sheet, from npm. Without npm the console is plain, and works.
+assets:
+	tools/install build
+	tools/assets
+
+# All tests. What needs root or network namespaces says that it was skipped where it can't run.
+test: assets
+	tools/install test
+	cargo test --workspace --locked
+
+# Prints the measurements and writes target/bench/results.json.
+bench: build
+	tools/bench
+
+# The long runs: thousands of seeds and hundreds of isolations. By hand, before a release.
+soak: build
+	./target/release/cordon simulate --seeds 20000
+	./target/release/cordon drill outbreak --runs 200
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+clean:
+	cargo clean

@@ -1,0 +1,122 @@
+//! Keeps a set of roles running, each a process of its own.
+//!
+//! A role that ends is started again, later each time (up to [`LONGEST_PAUSE`]); a role that was well
+//! for a while starts afresh. Ending is a path of its own: every child is asked to stop, in the reverse
+//! order of its start, and given [`GRACE`] before it is killed. What containment did stays in the
+//! kernel through all of this.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// The longest pause before a role that keeps failing is started again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The first pause.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// A role that ran this long was well: its next pause is the first again.
+const WELL_AFTER: Duration = Duration::from_secs(60);
+/// How long a role may take to stop.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// A role to keep running.
+#[derive(Debug, Clone)]
+pub struct Role {
+    /// What people call it.
+    pub name: &'static str,
+    /// Arguments to this same program.
+    pub arguments: Vec<String>,
+    /// The user that it is started as; `None`: the caller's.
+    pub user: Option<crate::accounts::Account>,
+}
+
+impl Role {
+    fn start(&self) -> Result<Child> {
+        let program = std::env::current_exe().context("finding this program")?;
+        let mut command = Command::new(program);
+        command.args(&self.arguments).stdin(Stdio::null()).kill_on_drop(true);
+        if let Some(user) = &self.user {
+            // The standard library drops the caller's other groups when it changes the user.
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        }
+        command.spawn().with_context(|| format!("starting the {}", self.name))
+    }
+}
+
+/// A role that is kept running until [`Kept::stop`].
+#[derive(Debug)]
+pub struct Kept {
+    name: &'static str,
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// Starts `role` and keeps it running.
+///
+/// # Errors
+/// If it can't be started the first time; later failures are told and tried again.
+pub fn keep(role: Role) -> Result<Kept> {
+    let child = role.start()?;
+    let (stop, stopped) = watch::channel(false);
+    let name = role.name;
+    let task = tokio::spawn(run(role, child, stopped));
+    Ok(Kept { name, stop, task })
+}
+
+impl Kept {
+    /// Asks the role to stop, and waits until it has.
+    pub async fn stop(self) {
+        let _ = self.stop.send(true);
+        if self.task.await.is_err() {
+            tracing::error!(role = self.name, "its keeper failed");
+        }
+    }
+
+    /// Whether the role's keeper still runs.
+    pub fn is_kept(&self) -> bool {
+        !self.task.is_finished()
+    }
+}
+
+async fn run(role: Role, mut child: Child, mut stopped: watch::Receiver<bool>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let began = Instant::now();
+        tokio::select! {
+            _ = stopped.changed() => return end(&role, child).await,
+            status = child.wait() => match status {
+                Ok(status) => tracing::warn!(role = role.name, %status, "ended; starting it again"),
+                Err(error) => tracing::warn!(role = role.name, %error, "lost; starting it again"),
+            },
+        }
+        if began.elapsed() > WELL_AFTER {
+            pause = FIRST_PAUSE;
+        }
+        child = loop {
+            tokio::select! {
+                _ = stopped.changed() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            match role.start() {
+                Ok(child) => break child,
+                Err(error) => tracing::error!(role = role.name, "{error:#}"),
+            }
+        };
+    }
+}
+
+async fn end(role: &Role, mut child: Child) {
+    if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
+    if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
+        tracing::warn!(role = role.name, "did not stop in {} s; killed", GRACE.as_secs());
+        let _ = child.kill().await;
+    }
+}
