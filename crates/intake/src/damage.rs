@@ -119,7 +119,9 @@ pub enum Unreadable {
     #[error("named .evtx, but neither an EVTX header nor a chunk is in it")]
     NotEvtx,
     /// The event log format before Windows Vista.
-    #[error("an event log of Windows XP or 2003 (.evt), which is not read; convert it with `wevtutil epl /lf`")]
+    #[error(
+        "an event log of Windows XP or 2003 (.evt), which is not read; convert it with `wevtutil epl /lf`"
+    )]
     OldEventLog,
     /// An archive or a compressed file.
     #[error("a {0} file; unpack it first")]

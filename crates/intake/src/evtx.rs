@@ -270,9 +270,9 @@ impl Chunk<'_> {
             return self.tell(each, begins, "the record's text is not an event".to_owned(), lost);
         };
         event.record_id = event.record_id.or(Some(id));
-        event.time = event.time.or_else(|| {
-            i64::try_from(stamp.as_nanosecond()).ok().map(UtcNanos::from_unix_nanos)
-        });
+        event.time = event
+            .time
+            .or_else(|| i64::try_from(stamp.as_nanosecond()).ok().map(UtcNanos::from_unix_nanos));
         event.source.product.get_or_insert("windows".into());
         let json = &rendered.data[..length];
         each(Item::Record(Record { event, json, offset: self.offset + begins, line: None }))
@@ -319,9 +319,8 @@ struct Seen {
 
 /// Where in the chunk record `id` begins: at `expected` if it is there, else wherever its mark is.
 fn place_of(chunk: &[u8], id: u64, expected: u64) -> u64 {
-    let is_here = |at: usize| {
-        chunk.get(at..at + 4) == Some(RECORD_MAGIC) && read_u64(chunk, at + 8) == id
-    };
+    let is_here =
+        |at: usize| chunk.get(at..at + 4) == Some(RECORD_MAGIC) && read_u64(chunk, at + 8) == id;
     let start = usize::try_from(expected).unwrap_or(usize::MAX);
     if is_here(start) {
         return expected;
@@ -331,12 +330,17 @@ fn place_of(chunk: &[u8], id: u64, expected: u64) -> u64 {
         .map_or(expected.min(chunk.len() as u64), |at| at as u64)
 }
 
-/// An error and its causes in one line, without the crate's capitals and full stops.
+/// An error and its causes in one line, without the crate's capitals, full stops and words that say
+/// nothing.
 fn sentence(error: &dyn std::error::Error) -> String {
     let mut text = String::new();
     let mut cause = Some(error);
     while let Some(error) = cause {
+        cause = error.source();
         let said = error.to_string();
+        if cause.is_some() && said.starts_with("An error occurred") {
+            continue;
+        }
         let said = said.trim_end_matches('.');
         if !text.is_empty() {
             text.push_str(": ");
@@ -346,7 +350,6 @@ fn sentence(error: &dyn std::error::Error) -> String {
             text.extend(first.to_lowercase());
             text.push_str(letters.as_str());
         }
-        cause = error.source();
     }
     text
 }

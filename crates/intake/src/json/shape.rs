@@ -286,7 +286,8 @@ fn winlog_name(key: &str) -> Option<(&'static str, Use)> {
 /// The rule's name for a key of the outermost object, which may hold its path in dots.
 fn flat_name(key: &str) -> (&str, Use) {
     if key.contains('.') {
-        for prefix in ["Event.EventData.", "EventData.", "winlog.event_data.", "winlog.user_data."] {
+        for prefix in ["Event.EventData.", "EventData.", "winlog.event_data.", "winlog.user_data."]
+        {
             if let Some(name) = key.strip_prefix(prefix) {
                 return (name, Use::Field);
             }
@@ -304,8 +305,13 @@ fn flat_name(key: &str) -> (&str, Use) {
         "Provider_Name" => Use::Provider,
         "SourceName" | "ProviderName" | "Provider" => return ("Provider_Name", Use::Provider),
         "Hostname" | "hostname" | "ComputerName" | "host.name" | "host" => Use::Computer,
-        "@timestamp" | "timestamp" | "TimeCreated" | "TimeCreated_SystemTime" | "SystemTime"
-        | "EventTime" | "time" => Use::Time,
+        "@timestamp"
+        | "timestamp"
+        | "TimeCreated"
+        | "TimeCreated_SystemTime"
+        | "SystemTime"
+        | "EventTime"
+        | "time" => Use::Time,
         "RecordNumber" => Use::RecordId,
         "event.code" => Use::EventId,
         "xmlns" => Use::Nothing,
@@ -437,7 +443,11 @@ mod tests {
             r#"{"@timestamp":"2020-01-02T03:04:05.500+00:00","RecordNumber":9,"host":{"name":"h"}}"#,
         ] {
             let event = event_of(json);
-            assert_eq!(event.time, Some(UtcNanos::from_unix_nanos(1_577_934_245_500_000_000)), "{json}");
+            assert_eq!(
+                event.time,
+                Some(UtcNanos::from_unix_nanos(1_577_934_245_500_000_000)),
+                "{json}"
+            );
             assert_eq!(event.record_id, Some(9), "{json}");
             assert_eq!(event.host.as_deref(), Some("h"), "{json}");
         }

@@ -29,8 +29,7 @@ pub(crate) fn read<R: Read>(
     let mut loss = Loss::default();
     let mut open_arrays = 0u64;
     source.skip_byte_order_mark()?;
-    loop {
-        let Some(byte) = source.next_byte()? else { break };
+    while let Some(byte) = source.next_byte()? {
         match byte {
             b'{' => {
                 let (offset, line) = (source.offset(), source.line);
@@ -303,12 +302,15 @@ mod tests {
     fn read_all(bytes: &[u8]) -> Vec<Got> {
         let mut table = FieldTable::default();
         let n = table.intern("n");
-        let reading = Reading { fields: &table, every_value: false, assumed: EventSource::default() };
+        let reading =
+            Reading { fields: &table, every_value: false, assumed: EventSource::default() };
         let mut got = Vec::new();
         read(Dribble(bytes, 7), &reading, &mut |item| {
             got.push(match item {
                 Item::Record(record) => {
-                    assert!(bytes[usize::try_from(record.offset).unwrap()..].starts_with(record.json));
+                    assert!(
+                        bytes[usize::try_from(record.offset).unwrap()..].starts_with(record.json)
+                    );
                     let Some(Value::Int(n)) = record.event.first(n) else { panic!("{record:?}") };
                     Got::Event(*n, record.line.unwrap())
                 }
@@ -355,7 +357,10 @@ mod tests {
         let text = "[\n  {\n    \"n\": 1\n  },\n  {\n    \"n\": ,\n    \"a\": {\n    }\n  },\n  {\n    \"n\": 3\n  }\n]";
         let got = read_all(text.as_bytes());
         assert_eq!(got.len(), 3, "{got:?}");
-        assert!(matches!((&got[0], &got[1], &got[2]), (Got::Event(1, 2), Got::Lost(5, _), Got::Event(3, 10))));
+        assert!(matches!(
+            (&got[0], &got[1], &got[2]),
+            (Got::Event(1, 2), Got::Lost(5, _), Got::Event(3, 10))
+        ));
     }
 
     #[test]
@@ -375,7 +380,8 @@ mod tests {
         let long = "x".repeat(OBJECT_BYTES + READ_BYTES);
         let text = format!("{{\"n\":1,\"a\":\"{long}\"}}\n{{\"n\":2}}\n");
         let table = FieldTable::default();
-        let reading = Reading { fields: &table, every_value: false, assumed: EventSource::default() };
+        let reading =
+            Reading { fields: &table, every_value: false, assumed: EventSource::default() };
         let mut got = Vec::new();
         read(text.as_bytes(), &reading, &mut |item| {
             got.push(matches!(item, Item::Record(_)));

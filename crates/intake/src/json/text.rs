@@ -154,11 +154,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn skip_scalar(&mut self) -> Result<(), Fault> {
-        if self.peek()? == b'"' {
-            self.string_end().map(|_| ())
-        } else {
-            self.scalar().map(|_| ())
-        }
+        if self.peek()? == b'"' { self.string_end().map(|_| ()) } else { self.scalar().map(|_| ()) }
     }
 
     fn bad<T>(&self, what: &'static str) -> Result<T, Fault> {
@@ -268,7 +264,9 @@ fn unescape(content: &[u8], start: usize) -> Result<String, Fault> {
             b'r' => '\r',
             b't' => '\t',
             b'u' => {
-                let Some(unit) = hex4(content, at) else { return bad("not four hex digits after \\u") };
+                let Some(unit) = hex4(content, at) else {
+                    return bad("not four hex digits after \\u");
+                };
                 at += 4;
                 let low = (0xd800..0xdc00)
                     .contains(&unit)
@@ -291,9 +289,10 @@ fn unescape(content: &[u8], start: usize) -> Result<String, Fault> {
 }
 
 fn hex4(content: &[u8], at: usize) -> Option<u32> {
-    content.get(at..at + 4)?.iter().try_fold(0, |code, &digit| {
-        char::from(digit).to_digit(16).map(|value| code * 16 + value)
-    })
+    content
+        .get(at..at + 4)?
+        .iter()
+        .try_fold(0, |code, &digit| char::from(digit).to_digit(16).map(|value| code * 16 + value))
 }
 
 #[cfg(test)]
@@ -381,7 +380,10 @@ mod tests {
     #[test]
     fn a_line_end_inside_a_string_is_a_tear_at_its_byte() {
         let mut cursor = Cursor::new(b"{\"a\":\"torn\n{\"b\":1}");
-        assert_eq!(read(&mut cursor), Err(Fault::Bad { at: 10, what: "the line ends inside a string" }));
+        assert_eq!(
+            read(&mut cursor),
+            Err(Fault::Bad { at: 10, what: "the line ends inside a string" })
+        );
     }
 
     #[test]

@@ -1,0 +1,84 @@
+//! Real logs, when they are at hand: every record that the `evtx` crate's own dump finds is read here.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test states what it expects"
+)]
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use cordon_intake::{Item, Reading, read_file};
+use cordon_model::event::{FieldTable, Source};
+use evtx::{EvtxParser, ParserSettings};
+
+/// The folder of real logs: `$CORDON_SHARED`, else `shared` beside the repository.
+fn corpus() -> Option<PathBuf> {
+    let shared = std::env::var_os("CORDON_SHARED").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
+        PathBuf::from,
+    );
+    let corpus = shared.join("data/detection/evtx");
+    corpus.is_dir().then_some(corpus)
+}
+
+fn logs_under(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            logs_under(&path, into);
+        } else if path.extension().is_some_and(|end| end == "evtx") {
+            into.push(path);
+        }
+    }
+}
+
+#[test]
+fn nothing_that_the_crates_own_dump_finds_is_missing() {
+    let Some(corpus) = corpus() else {
+        println!("skipped: no real logs beside the repository (set CORDON_SHARED)");
+        return;
+    };
+    let mut logs = Vec::new();
+    logs_under(&corpus, &mut logs);
+    logs.sort();
+    let fields = FieldTable::default();
+    let reading = Reading { fields: &fields, every_value: false, assumed: Source::default() };
+    let (mut records, mut more, mut damages, mut unreadable) = (0usize, 0usize, 0usize, 0usize);
+    for log in &logs {
+        let mut ours = BTreeMap::<Vec<u8>, usize>::new();
+        let read = read_file(log, &reading, &mut |item| {
+            match item {
+                Item::Record(record) => *ours.entry(record.json.to_vec()).or_default() += 1,
+                Item::Damage(damage) => {
+                    damages += 1;
+                    println!("{}: {damage}", log.display());
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        if let Err(error) = &read {
+            unreadable += 1;
+            println!("{}: {error}", log.display());
+        }
+        records += ours.values().sum::<usize>();
+        let Ok(parser) = EvtxParser::from_path(log) else { continue };
+        let settings = ParserSettings::new().indent(false).num_threads(1);
+        for theirs in parser.with_configuration(settings).records_json_bytes().flatten() {
+            let count = ours.get_mut(&theirs.data);
+            let count = count.unwrap_or_else(|| {
+                panic!("{}: {} is missing", log.display(), theirs.event_record_id)
+            });
+            *count = count.checked_sub(1).expect("as often as there");
+        }
+        more += ours.values().sum::<usize>();
+    }
+    println!(
+        "{} logs: {records} records, {more} more than the dump finds, {damages} damages, {unreadable} unreadable",
+        logs.len()
+    );
+    assert!(records > 0);
+}
