@@ -2,5 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod approval;
+pub mod budget;
 pub mod clock;
+pub mod decision;
 pub mod lease;

@@ -1,0 +1,238 @@
+//! A question to people, and their answers.
+//!
+//! The one idea: who agreed is data, with rules that don't bend. Nobody counts twice, one "no" ends it, a
+//! question has an end, and what needs two people with strong identities is refused until identities
+//! are strong: a session cookie is not a person.
+
+use std::time::Duration;
+
+use cordon_model::ids::{ApprovalId, FindingId, IncidentId, MachineId};
+use cordon_model::order::{Approver, Instruction};
+use cordon_model::time::UtcNanos;
+use serde::{Deserialize, Serialize};
+
+use crate::decision::Needs;
+
+/// How long a question stays open: 4 hours, a night doctor's reach and the length of a default lease.
+/// After that the situation is another one; the hub asks again if it still matters, and says that
+/// nobody answered.
+pub const OPEN_FOR: Duration = Duration::from_secs(4 * 3600);
+
+/// How sure the hub is of who somebody is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Identity {
+    /// A signed-in session.
+    Session,
+    /// A signature, by a key that the person holds, over this very question.
+    Strong,
+}
+
+/// One person's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// Who.
+    pub person: Approver,
+    /// How sure that is.
+    pub identity: Identity,
+    /// Yes or no.
+    pub is_approved: bool,
+    /// When.
+    pub at: UtcNanos,
+}
+
+/// Where a question is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ApprovalState {
+    /// Waits for people.
+    Open,
+    /// Enough people agreed.
+    Approved,
+    /// Somebody said no.
+    Declined,
+    /// Nobody answered, or not enough.
+    Expired,
+}
+
+/// A question to people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approval {
+    /// Its id.
+    pub id: ApprovalId,
+    /// Which machine it is about.
+    pub machine: MachineId,
+    /// What would be done.
+    pub instruction: Instruction,
+    /// Who has to agree.
+    pub needs: Needs,
+    /// Why people are asked, in words.
+    pub why: String,
+    /// The story.
+    pub incident: Option<IncidentId>,
+    /// What gave rise to it.
+    pub finding: Option<FindingId>,
+    /// Who asks; `None`: the policy.
+    pub asked_by: Option<String>,
+    /// When.
+    pub asked_at: UtcNanos,
+    /// Until when.
+    pub expires_at: UtcNanos,
+    /// What people said.
+    pub answers: Vec<Answer>,
+    /// Where it is.
+    pub state: ApprovalState,
+}
+
+/// Why an answer was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum AnswerRefused {
+    /// It is answered, or nobody answered in time.
+    #[error("the question is closed ({0:?}); if it still matters, ask again")]
+    Closed(ApprovalState),
+    /// One person is one voice.
+    #[error("{name} has answered already; another person must agree")]
+    Twice {
+        /// Who.
+        name: String,
+    },
+    /// A session is not enough here.
+    #[error(
+        "this needs {needs}, each proven by a key of their own, which this version can't check yet"
+    )]
+    NeedsStrongIdentity {
+        /// Who has to agree.
+        needs: Needs,
+    },
+}
+
+impl Approval {
+    /// Takes a person's answer. Who asked may answer, and counts once like anybody else.
+    ///
+    /// # Errors
+    /// See [`AnswerRefused`]; nothing changes then but the expiry, which is noted.
+    pub fn answer(
+        &mut self,
+        person: &Approver,
+        identity: Identity,
+        is_approved: bool,
+        now: UtcNanos,
+    ) -> Result<ApprovalState, AnswerRefused> {
+        self.expire(now);
+        if self.state != ApprovalState::Open {
+            return Err(AnswerRefused::Closed(self.state));
+        }
+        if self.answers.iter().any(|answer| answer.person.name == person.name) {
+            return Err(AnswerRefused::Twice { name: person.name.clone() });
+        }
+        // A "no" is always taken: stopping needs no proof.
+        if is_approved && self.needs == Needs::TwoPeopleOneClinical && identity < Identity::Strong {
+            return Err(AnswerRefused::NeedsStrongIdentity { needs: self.needs });
+        }
+        self.answers.push(Answer { person: person.clone(), identity, is_approved, at: now });
+        if !is_approved {
+            self.state = ApprovalState::Declined;
+        } else if is_enough(self.needs, &self.approvers()) {
+            self.state = ApprovalState::Approved;
+        }
+        Ok(self.state)
+    }
+
+    /// Notes that the time is over. Whether it just became so.
+    pub fn expire(&mut self, now: UtcNanos) -> bool {
+        let is_over = self.state == ApprovalState::Open && now >= self.expires_at;
+        if is_over {
+            self.state = ApprovalState::Expired;
+        }
+        is_over
+    }
+
+    /// Who agreed.
+    #[must_use]
+    pub fn approvers(&self) -> Vec<Approver> {
+        let yes = self.answers.iter().filter(|answer| answer.is_approved);
+        yes.map(|answer| answer.person.clone()).collect()
+    }
+}
+
+/// Whether `people` are who is needed; somebody named twice is one person.
+#[must_use]
+pub fn is_enough(needs: Needs, people: &[Approver]) -> bool {
+    let mut names: Vec<&str> = people.iter().map(|person| person.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let named = names.iter().filter(|name| !name.is_empty()).count();
+    match needs {
+        Needs::OnePerson => named >= 1,
+        Needs::TwoPeopleOneClinical => named >= 2 && people.iter().any(|person| person.is_clinical),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(needs: Needs) -> Approval {
+        let at = UtcNanos::from_unix_nanos(0);
+        Approval {
+            id: ApprovalId::new(at, [1; 10]),
+            machine: MachineId::new(at, [2; 10]),
+            instruction: Instruction::Release,
+            needs,
+            why: "test".into(),
+            incident: None,
+            finding: None,
+            asked_by: Some("ann".into()),
+            asked_at: at,
+            expires_at: at.plus(OPEN_FOR),
+            answers: vec![],
+            state: ApprovalState::Open,
+        }
+    }
+
+    fn person(name: &str, is_clinical: bool) -> Approver {
+        Approver { name: name.into(), is_clinical }
+    }
+
+    const NOW: UtcNanos = UtcNanos::from_unix_nanos(1);
+
+    #[test]
+    fn one_person_is_enough_where_one_is_needed() {
+        let mut question = question(Needs::OnePerson);
+        let answer = question.answer(&person("ann", false), Identity::Session, true, NOW);
+        assert_eq!(answer, Ok(ApprovalState::Approved));
+        let late = question.answer(&person("bob", false), Identity::Session, false, NOW);
+        assert_eq!(late, Err(AnswerRefused::Closed(ApprovalState::Approved)));
+    }
+
+    #[test]
+    fn nobody_counts_twice_and_one_of_two_must_be_clinical() {
+        let mut question = question(Needs::TwoPeopleOneClinical);
+        let mut yes =
+            |name, clinical| question.answer(&person(name, clinical), Identity::Strong, true, NOW);
+        assert_eq!(yes("ann", false), Ok(ApprovalState::Open));
+        assert_eq!(yes("ann", true), Err(AnswerRefused::Twice { name: "ann".into() }));
+        assert_eq!(yes("bob", false), Ok(ApprovalState::Open), "two, and none is clinical");
+        assert_eq!(yes("cat", true), Ok(ApprovalState::Approved));
+    }
+
+    #[test]
+    fn two_sessions_are_not_two_people() {
+        let mut question = question(Needs::TwoPeopleOneClinical);
+        let answer = question.answer(&person("ann", true), Identity::Session, true, NOW);
+        assert!(matches!(answer, Err(AnswerRefused::NeedsStrongIdentity { .. })));
+        let no = question.answer(&person("ann", true), Identity::Session, false, NOW);
+        assert_eq!(no, Ok(ApprovalState::Declined), "a no is always taken");
+    }
+
+    #[test]
+    fn a_question_has_an_end() {
+        let mut question = question(Needs::OnePerson);
+        let late = UtcNanos::from_unix_nanos(0).plus(OPEN_FOR);
+        let answer = question.answer(&person("ann", true), Identity::Session, true, late);
+        assert_eq!(answer, Err(AnswerRefused::Closed(ApprovalState::Expired)));
+    }
+}
