@@ -94,6 +94,20 @@ uuid_id!(
     ApprovalId, "approval"
 );
 
+impl From<OrderId> for MeasureId {
+    /// The measure that an order begins.
+    fn from(order: OrderId) -> Self {
+        Self(order.0)
+    }
+}
+
+impl From<PermitId> for MeasureId {
+    /// The measure that the (one) use of a permit begins.
+    fn from(permit: PermitId) -> Self {
+        Self(permit.0)
+    }
+}
+
 /// A finding: the first 16 bytes of SHA-256 over rule id and event hash, so that doubles fold.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
