@@ -1,4 +1,18 @@
-//! The decisions as state machines: grouping, policy, approval, order, lease, budget. No input or output, no clock.
+//! The decisions as state machines. No input or output, no clock, no randomness of their own.
+//!
+//! Everything here is `step(now, input) → outputs` over plain data, so that production and the simulator
+//! drive the same code. Four **cores** are the minds of four processes; each has a thin shell elsewhere
+//! that verifies signatures, writes the core's state to disk **before** it carries out what the core
+//! said, and reports back:
+//!
+//! | core | process | decides |
+//! |---|---|---|
+//! | [`signer_core`] | signer | which proposals become signed orders and permits |
+//! | [`helper_core`] | privileged helper | which orders a machine obeys, what it holds in force, and until when |
+//!
+//! They are made of parts that each keep one rule: [`decision`] (do, ask or watch), [`budget`] (the
+//! brake), [`approval`] (who agreed), [`lease`] (every measure ends), [`permits`] (leave given ahead),
+//! [`clock`] (running time, which nobody can set).
 
 #![forbid(unsafe_code)]
 
@@ -6,4 +20,7 @@ pub mod approval;
 pub mod budget;
 pub mod clock;
 pub mod decision;
+pub mod helper_core;
 pub mod lease;
+pub mod permits;
+pub mod signer_core;

@@ -1,0 +1,651 @@
+//! The privileged helper's mind: which documents it obeys, what it holds in force, and until when.
+//!
+//! The one idea (laws 1, 2): the helper trusts nobody but the pinned command key, not even the agent that
+//! passes the documents on. It takes [`Verified`] orders and permits only, keeps **what is meant** on
+//! disk before the kernel is touched, and does it again after a crash until the kernel has it.
+//!
+//! ```text
+//!            order / permit / lease end
+//!                      │  state written to disk
+//!   current ◄── next ──┴──► Effect::Enforce ──► shell ──► enforced(Done | Failed)
+//! ```
+//!
+//! A shell drives it: call, **write the state to disk**, carry out the [`Effect`]s, report back. At start
+//! it calls [`HelperCore::restart`]; it sleeps at most [`HelperCore::next_wake`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use cordon_model::asset::{Assignment, ClinicalTier};
+use cordon_model::finding::Level;
+use cordon_model::ids::{FindingId, MachineId, MeasureId, OdsCode, OrderId, PermitId};
+use cordon_model::measure::{Isolation, MeasureState, Origin, Proof, Receipt};
+use cordon_model::order::{Authority, Instruction, Lease, Order, Permit};
+use cordon_model::policy::Budget;
+use cordon_model::signed::Verified;
+use cordon_model::time::{BootNanos, UtcNanos};
+use serde::{Deserialize, Serialize};
+
+use crate::approval;
+use crate::budget::{Exhausted, Spending};
+use crate::clock::{Moment, Randomness, RunningClock, id_bytes};
+use crate::decision::Needs;
+use crate::lease::{self, BadTerms, LeaseClock, LeaseEvent};
+
+/// Orders whose ids are remembered, so that one delivered twice is answered and not refused. The hub
+/// delivers one at a time; 8 covers what a slow network may still hold.
+pub const REMEMBERED_ORDERS: usize = 8;
+
+/// Receipts that wait for the agent to take them. A measure has at most six states, and there are at
+/// most two at once; 256 is far above what a day brings. The oldest goes first, and is counted.
+pub const MOST_UNREPORTED: usize = 256;
+
+/// Permits remembered as used, until they have expired; one machine is given a few a day.
+pub const MOST_USED_PERMITS: usize = 256;
+
+/// The helper's own brake on what is done without people (law 5): 5 in 10 minutes on this one machine,
+/// whatever the signer, a policy or a permit says. Only flapping reaches it.
+pub const OWN_BUDGET: Budget = Budget { count: 5, window_seconds: 600, group_percent: 100 };
+
+/// Why a document was not obeyed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotObeyed {
+    /// For another machine or organisation.
+    #[error("it is for another machine or organisation")]
+    WrongTarget,
+    /// A newer order was taken already.
+    #[error("its sequence {sequence} is not above {last}, the last that was taken")]
+    Stale {
+        /// Its sequence.
+        sequence: u64,
+        /// The last that was taken.
+        last: u64,
+    },
+    /// Too late.
+    #[error("it was to be delivered before now, or its time is over")]
+    Expired,
+    /// The lease's terms.
+    #[error(transparent)]
+    Terms(#[from] BadTerms),
+    /// Without an assignment nobody has said which flows must live.
+    #[error(
+        "this machine has no assignment, so its lifelines are unknown; nothing can be cut safely"
+    )]
+    NoAssignment,
+    /// Nothing is done to a clinical machine without people.
+    #[error("the machine is {0}: this needs people")]
+    NeedsPeople(ClinicalTier),
+    /// Tier 3.
+    #[error("the machine is life-sustaining: this needs {0}")]
+    NotEnoughPeople(Needs),
+    /// A permit is used once.
+    #[error("the permit was used already")]
+    Used,
+    /// The finding is milder than the permit allows for.
+    #[error("the permit is for findings of level {least} and above, this is {level}")]
+    TooMild {
+        /// The permit's.
+        least: Level,
+        /// The finding's.
+        level: Level,
+    },
+    /// Isolated as far already.
+    #[error("the machine is isolated as far already")]
+    AlreadyContained,
+    /// A measure that is not in force.
+    #[error("no such measure is in force here")]
+    UnknownMeasure,
+    /// The helper's own brake.
+    #[error("this machine's own brake: {0}")]
+    Braked(Exhausted),
+    /// Not newer than what it has.
+    #[error("its revision {revision} is not above {held}, the one held")]
+    OldRevision {
+        /// Its revision.
+        revision: u64,
+        /// The one held.
+        held: u64,
+    },
+}
+
+/// What the shell has to do, in this order, once the state is on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Put this isolation into the kernel in one step, in place of what is there, keeping the
+    /// assignment's lifelines; then report [`HelperCore::enforced`].
+    Enforce {
+        /// For this measure.
+        measure: MeasureId,
+        /// This far.
+        isolation: Isolation,
+    },
+    /// Take everything back exactly; then report [`HelperCore::enforced`].
+    Restore {
+        /// The measure that ends.
+        measure: MeasureId,
+    },
+    /// The lease of this measure ends soon: tell people.
+    Warn {
+        /// Which.
+        measure: MeasureId,
+        /// When, in this boot's time.
+        ends: BootNanos,
+    },
+}
+
+/// How carrying out an [`Effect::Enforce`] or [`Effect::Restore`] went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The kernel took it. The proof says what was read back and probed; none yet: applied, unproven.
+    Done {
+        /// What shows it.
+        proof: Option<Proof>,
+        /// Sockets cut.
+        sockets_cut: u32,
+    },
+    /// The kernel is as it was before.
+    Failed {
+        /// Why.
+        why: String,
+    },
+}
+
+/// A measure that is, or is to be, in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Held {
+    /// Its id.
+    pub measure: MeasureId,
+    /// What began it.
+    pub origin: Origin,
+    /// Whether people allowed it; what follows its lease's end inherits this.
+    pub is_by_people: bool,
+    /// How far.
+    pub isolation: Isolation,
+    /// Its lease.
+    pub lease: LeaseClock,
+    /// Where it is.
+    pub state: MeasureState,
+    /// The last proof.
+    pub proof: Option<Proof>,
+}
+
+/// What is to replace the current measure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(clippy::large_enum_variant, reason = "there is one per helper, and it is short-lived")]
+pub enum Next {
+    /// Another measure.
+    Hold(Held),
+    /// None.
+    Free,
+}
+
+/// The helper's durable state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HelperCore {
+    /// Whose machine; pinned at enrolment.
+    pub organisation: OdsCode,
+    /// Which machine; pinned at enrolment.
+    pub machine: MachineId,
+    /// What the machine is and which flows must live.
+    pub assignment: Option<Assignment>,
+    /// The highest order sequence that was taken.
+    pub last_sequence: u64,
+    /// The measure in the kernel, as far as known.
+    pub current: Option<Held>,
+    /// The one that is being put there.
+    pub next: Option<Next>,
+    /// Receipts that the agent has not taken yet, oldest first.
+    pub unreported: VecDeque<Receipt>,
+    /// Receipts that had to go unreported.
+    pub receipts_lost: u64,
+    taken: VecDeque<OrderId>,
+    used_permits: BTreeMap<PermitId, UtcNanos>,
+    spending: Spending,
+    clock: RunningClock,
+    /// The latest trusted time that was ever seen.
+    time_floor: UtcNanos,
+}
+
+impl HelperCore {
+    /// A helper that holds nothing.
+    #[must_use]
+    pub fn new(organisation: OdsCode, machine: MachineId, now: &Moment) -> Self {
+        Self {
+            organisation,
+            machine,
+            assignment: None,
+            last_sequence: 0,
+            current: None,
+            next: None,
+            unreported: VecDeque::new(),
+            receipts_lost: 0,
+            taken: VecDeque::new(),
+            used_permits: BTreeMap::new(),
+            spending: Spending::start(now),
+            clock: RunningClock::start(now),
+            time_floor: now.trusted_utc.unwrap_or(UtcNanos::from_unix_nanos(0)),
+        }
+    }
+
+    /// How far the machine is, or is about to be, isolated.
+    #[must_use]
+    pub fn isolation(&self) -> Option<Isolation> {
+        match &self.next {
+            Some(Next::Hold(next)) => Some(next.isolation),
+            Some(Next::Free) => None,
+            None => self.current.as_ref().map(|held| held.isolation),
+        }
+    }
+
+    /// Takes what the organisation says of this machine. If something is in force it is put in place
+    /// again, with the new lifelines.
+    ///
+    /// # Errors
+    /// [`NotObeyed::WrongTarget`], [`NotObeyed::OldRevision`].
+    pub fn assign(&mut self, assignment: &Verified<Assignment>) -> Result<Vec<Effect>, NotObeyed> {
+        self.check_target(&assignment.organisation, assignment.machine)?;
+        let held = self.assignment.as_ref().map_or(0, |held| held.revision);
+        if assignment.revision <= held {
+            return Err(NotObeyed::OldRevision { revision: assignment.revision, held });
+        }
+        self.assignment = Some((**assignment).clone());
+        Ok(self.effects_again())
+    }
+
+    /// Obeys an order, or says why not. An order that was taken already changes nothing and is no error.
+    ///
+    /// # Errors
+    /// See [`NotObeyed`]; nothing has changed then.
+    pub fn order(
+        &mut self,
+        order: &Verified<Order>,
+        now: &Moment,
+    ) -> Result<Vec<Effect>, NotObeyed> {
+        self.note_time(now);
+        self.check_target(&order.organisation, order.machine)?;
+        if self.taken.contains(&order.id) {
+            return Ok(Vec::new());
+        }
+        if order.sequence <= self.last_sequence {
+            return Err(NotObeyed::Stale { sequence: order.sequence, last: self.last_sequence });
+        }
+        if order.deliver_until.is_some_and(|until| now.best_utc(self.time_floor) >= until) {
+            return Err(NotObeyed::Expired);
+        }
+        let effects = match &order.instruction {
+            Instruction::Isolate { isolation, lease } => {
+                lease::check_terms(lease)?;
+                let is_by_people = self.check_authority(&order.authority, now)?;
+                let origin = Origin::Order(order.id);
+                if !is_by_people {
+                    self.spending.spend(&OWN_BUDGET, self.machine, now);
+                }
+                self.hold(order.id.into(), origin, is_by_people, *isolation, *lease, now)
+            }
+            Instruction::Renew { measure, lease } => {
+                lease::check_terms(lease)?;
+                let is_by_people = self.check_authority(&order.authority, now)?;
+                self.renew(*measure, *lease, is_by_people, now)?;
+                Vec::new()
+            }
+            Instruction::Release => self.free(now),
+        };
+        self.last_sequence = order.sequence;
+        if self.taken.len() >= REMEMBERED_ORDERS {
+            self.taken.pop_front();
+        }
+        self.taken.push_back(order.id);
+        Ok(effects)
+    }
+
+    /// Uses a permit for a finding, with no hub in reach: segment, on tiers 0 and 1 only (law 6).
+    ///
+    /// # Errors
+    /// See [`NotObeyed`]; nothing has changed then.
+    pub fn use_permit(
+        &mut self,
+        permit: &Verified<Permit>,
+        finding: FindingId,
+        level: Level,
+        now: &Moment,
+    ) -> Result<Vec<Effect>, NotObeyed> {
+        self.note_time(now);
+        self.check_target(&permit.organisation, permit.machine)?;
+        let utc = now.best_utc(self.time_floor);
+        if utc >= permit.expires_at {
+            return Err(NotObeyed::Expired);
+        }
+        if self.used_permits.contains_key(&permit.id)
+            || self.used_permits.len() >= MOST_USED_PERMITS
+        {
+            return Err(NotObeyed::Used);
+        }
+        if level < permit.level_at_least {
+            return Err(NotObeyed::TooMild { least: permit.level_at_least, level });
+        }
+        if self.isolation() >= Some(Isolation::Segment) {
+            return Err(NotObeyed::AlreadyContained);
+        }
+        lease::check_terms(&permit.lease)?;
+        self.check_automatic(now)?;
+        self.spending.spend(&OWN_BUDGET, self.machine, now);
+        // Forgotten only by trusted time: a wall clock that ran ahead and came back can't reuse one.
+        if let Some(trusted) = now.trusted_utc {
+            self.used_permits.retain(|_, expires| *expires > trusted);
+        }
+        self.used_permits.insert(permit.id, permit.expires_at);
+        let origin = Origin::Permit { permit: permit.id, finding };
+        Ok(self.hold(permit.id.into(), origin, false, Isolation::Segment, permit.lease, now))
+    }
+
+    /// Takes note of how carrying out went.
+    pub fn enforced(&mut self, measure: MeasureId, outcome: Outcome, now: &Moment) {
+        match self.next.take() {
+            Some(Next::Hold(next)) if next.measure == measure => {
+                self.end_of_enforcing(next, outcome, now);
+            }
+            Some(Next::Free) if self.is_current(measure) => self.end_of_restoring(outcome, now),
+            other => {
+                // Enforced again after a restart, or a report that came too late for what is meant now.
+                self.next = other;
+                if self.is_current(measure) {
+                    self.shown(measure, &outcome, now);
+                }
+            }
+        }
+    }
+
+    /// Takes note of what a later look (read-back, probe, kernel notification) showed.
+    pub fn looked(&mut self, measure: MeasureId, proof: Proof, now: &Moment) {
+        if self.is_current(measure) {
+            self.shown(measure, &Outcome::Done { proof: Some(proof), sockets_cut: 0 }, now);
+        }
+    }
+
+    /// Counts the lease, and steps down at its end.
+    pub fn tick(&mut self, now: &Moment, randomness: Randomness<'_>) -> Vec<Effect> {
+        self.note_time(now);
+        if let Some(Next::Hold(next)) = &mut self.next {
+            // Its lease counts from the order on; its end is met once the kernel has it.
+            let _ = next.lease.step(now);
+            return Vec::new();
+        }
+        let Some(current) = &mut self.current else { return Vec::new() };
+        let event = current.lease.step(now);
+        if self.next.is_some() {
+            return self.effects_again();
+        }
+        match event {
+            None => Vec::new(),
+            Some(LeaseEvent::Warned) => {
+                vec![Effect::Warn { measure: current.measure, ends: current.lease.ends_at(now) }]
+            }
+            Some(LeaseEvent::Ended) => {
+                let Some(isolation) = lease::step_down(current.isolation) else {
+                    return self.free(now);
+                };
+                let next = Held {
+                    measure: MeasureId::new(now.utc, id_bytes(randomness)),
+                    origin: Origin::LeaseEnd(current.measure),
+                    is_by_people: current.is_by_people,
+                    isolation,
+                    lease: current.lease.begin_step_down(now),
+                    state: MeasureState::Delivered,
+                    proof: None,
+                };
+                self.start(next)
+            }
+        }
+    }
+
+    /// After a start of the helper or the machine: puts what is meant into the kernel again. Until the
+    /// outcome is reported, nothing of it is called proven.
+    pub fn restart(&mut self, now: &Moment) -> Vec<Effect> {
+        self.note_time(now);
+        if let Some(current) = &mut self.current {
+            current.state = MeasureState::Unproven { why: "not read back since a restart".into() };
+            current.proof = None;
+        }
+        self.effects_again()
+    }
+
+    /// How long the shell may sleep before the next [`HelperCore::tick`].
+    #[must_use]
+    pub fn next_wake(&self, now: &Moment) -> Duration {
+        self.current.as_ref().map_or(lease::CHECKPOINT, |held| held.lease.next_wake(now))
+    }
+
+    /// The agent has these first `count` receipts on its disk.
+    pub fn reported(&mut self, count: usize) {
+        self.unreported.drain(..count.min(self.unreported.len()));
+    }
+
+    fn note_time(&mut self, now: &Moment) {
+        self.clock.advance(now);
+        if let Some(trusted) = now.trusted_utc {
+            self.time_floor = self.time_floor.max(trusted);
+        }
+    }
+
+    fn is_current(&self, measure: MeasureId) -> bool {
+        self.current.as_ref().is_some_and(|held| held.measure == measure)
+    }
+
+    fn check_target(&self, organisation: &OdsCode, machine: MachineId) -> Result<(), NotObeyed> {
+        if *organisation == self.organisation && machine == self.machine {
+            Ok(())
+        } else {
+            Err(NotObeyed::WrongTarget)
+        }
+    }
+
+    /// Whether people allow it. What the policy allows is checked against this machine's own
+    /// assignment and brake again: a signer that errs can't freeze a theatre.
+    fn check_authority(&self, authority: &Authority, now: &Moment) -> Result<bool, NotObeyed> {
+        match authority {
+            Authority::Policy { .. } => self.check_automatic(now).map(|()| false),
+            Authority::People { people, .. } => {
+                let assignment = self.assignment.as_ref().ok_or(NotObeyed::NoAssignment)?;
+                let needs = Needs::to_contain(assignment.effective_tier());
+                if approval::is_enough(needs, people) {
+                    Ok(true)
+                } else {
+                    Err(NotObeyed::NotEnoughPeople(needs))
+                }
+            }
+        }
+    }
+
+    fn check_automatic(&self, now: &Moment) -> Result<(), NotObeyed> {
+        let assignment = self.assignment.as_ref().ok_or(NotObeyed::NoAssignment)?;
+        if assignment.effective_tier().is_clinical() {
+            return Err(NotObeyed::NeedsPeople(assignment.effective_tier()));
+        }
+        self.spending.check(&OWN_BUDGET, now).map_err(NotObeyed::Braked)
+    }
+
+    fn hold(
+        &mut self,
+        measure: MeasureId,
+        origin: Origin,
+        is_by_people: bool,
+        isolation: Isolation,
+        terms: Lease,
+        now: &Moment,
+    ) -> Vec<Effect> {
+        let next = Held {
+            measure,
+            origin,
+            is_by_people,
+            isolation,
+            lease: LeaseClock::begin(terms, now),
+            state: MeasureState::Delivered,
+            proof: None,
+        };
+        // One that was still on its way into the kernel will never be reported otherwise.
+        self.drop_next("superseded before it was in force", now);
+        self.start(next)
+    }
+
+    fn start(&mut self, next: Held) -> Vec<Effect> {
+        let effect = Effect::Enforce { measure: next.measure, isolation: next.isolation };
+        self.next = Some(Next::Hold(next));
+        vec![effect]
+    }
+
+    fn free(&mut self, now: &Moment) -> Vec<Effect> {
+        self.drop_next("released before it was in force", now);
+        let Some(current) = &self.current else { return Vec::new() };
+        self.next = Some(Next::Free);
+        vec![Effect::Restore { measure: current.measure }]
+    }
+
+    fn drop_next(&mut self, why: &str, now: &Moment) {
+        if let Some(Next::Hold(mut dropped)) = self.next.take() {
+            dropped.state = MeasureState::Failed { why: why.into() };
+            self.report(&dropped, 0, now);
+        }
+    }
+
+    fn renew(
+        &mut self,
+        measure: MeasureId,
+        terms: Lease,
+        is_by_people: bool,
+        now: &Moment,
+    ) -> Result<(), NotObeyed> {
+        let held = match (&mut self.next, &mut self.current) {
+            (Some(Next::Hold(next)), _) if next.measure == measure => next,
+            (None, Some(current)) if current.measure == measure => current,
+            _ => return Err(NotObeyed::UnknownMeasure),
+        };
+        held.lease.renew(terms, now);
+        held.is_by_people |= is_by_people;
+        let renewed = held.clone();
+        self.report(&renewed, 0, now);
+        Ok(())
+    }
+
+    fn end_of_enforcing(&mut self, mut next: Held, outcome: Outcome, now: &Moment) {
+        match outcome {
+            Outcome::Done { proof, sockets_cut } => {
+                next.state = state_shown(proof.as_ref());
+                next.proof = proof;
+                // First what is in force now, then what it replaced: whoever reads in order never
+                // believes the machine open in between.
+                self.report(&next, sockets_cut, now);
+                if let Some(mut before) = self.current.take() {
+                    before.state = match next.origin {
+                        Origin::LeaseEnd(of) if of == before.measure => MeasureState::SteppedDown,
+                        Origin::LeaseEnd(_) | Origin::Order(_) | Origin::Permit { .. } => {
+                            MeasureState::Superseded
+                        }
+                    };
+                    self.report(&before, 0, now);
+                }
+                self.current = Some(next);
+            }
+            Outcome::Failed { why } => {
+                next.state = MeasureState::Failed { why };
+                self.report(&next, 0, now);
+            }
+        }
+    }
+
+    fn end_of_restoring(&mut self, outcome: Outcome, now: &Moment) {
+        let Some(mut current) = self.current.take() else { return };
+        match outcome {
+            Outcome::Done { proof, .. } => {
+                current.state = MeasureState::Released;
+                current.proof = proof;
+                self.report(&current, 0, now);
+            }
+            Outcome::Failed { why } => {
+                current.state =
+                    MeasureState::Unproven { why: format!("the release failed: {why}") };
+                self.report(&current, 0, now);
+                self.current = Some(current);
+                // Still meant: tried again at every tick.
+                self.next = Some(Next::Free);
+            }
+        }
+    }
+
+    fn shown(&mut self, measure: MeasureId, outcome: &Outcome, now: &Moment) {
+        let Some(mut current) = self.current.take_if(|held| held.measure == measure) else {
+            return;
+        };
+        let (state, proof, sockets_cut) = match outcome {
+            Outcome::Done { proof, sockets_cut } => {
+                (state_shown(proof.as_ref()), proof.clone(), *sockets_cut)
+            }
+            Outcome::Failed { why } => (MeasureState::Unproven { why: why.clone() }, None, 0),
+        };
+        let is_news = current.state != state;
+        current.state = state;
+        current.proof = proof;
+        if is_news {
+            self.report(&current, sockets_cut, now);
+        }
+        self.current = Some(current);
+    }
+
+    /// What has to be in the kernel, from the start.
+    fn effects_again(&self) -> Vec<Effect> {
+        let enforce =
+            |held: &Held| Effect::Enforce { measure: held.measure, isolation: held.isolation };
+        match (&self.next, &self.current) {
+            // The old one first: if the new one can't be put in place, the machine is not open.
+            (Some(Next::Hold(next)), Some(current)) => vec![enforce(current), enforce(next)],
+            (Some(Next::Hold(next)), None) => vec![enforce(next)],
+            (Some(Next::Free), Some(current)) => vec![Effect::Restore { measure: current.measure }],
+            (None, Some(current)) => vec![enforce(current)],
+            (Some(Next::Free) | None, None) => Vec::new(),
+        }
+    }
+
+    fn report(&mut self, held: &Held, sockets_cut: u32, now: &Moment) {
+        if self.unreported.len() >= MOST_UNREPORTED {
+            self.unreported.pop_front();
+            self.receipts_lost = self.receipts_lost.saturating_add(1);
+        }
+        self.unreported.push_back(Receipt {
+            machine: self.machine,
+            measure: held.measure,
+            origin: held.origin,
+            isolation: held.isolation,
+            state: held.state.clone(),
+            proof: held.proof.clone(),
+            lease_ends: (!held.state.is_over()).then(|| held.lease.ends_at(now)),
+            boot: now.boot.clone(),
+            at_boot: now.at,
+            at: now.best_utc(self.time_floor),
+            sockets_cut,
+        });
+    }
+}
+
+/// The weakest truth that a proof allows (law 4).
+fn state_shown(proof: Option<&Proof>) -> MeasureState {
+    match proof {
+        None => MeasureState::Applied,
+        Some(proof) if proof.holds() => MeasureState::Verified,
+        Some(proof) if !proof.is_read_back => MeasureState::Unproven {
+            why: "the kernel's ruleset is not the one that was meant".into(),
+        },
+        Some(proof) => {
+            let wrong = proof
+                .probes
+                .iter()
+                .find(|probe| probe.did_pass.is_some_and(|did| did != probe.should_pass));
+            let why = wrong.map_or_else(String::new, |probe| {
+                let passed = if probe.should_pass { "did not get through" } else { "got through" };
+                format!("{} {passed}", probe.tried)
+            });
+            MeasureState::Unproven { why }
+        }
+    }
+}

@@ -1,0 +1,548 @@
+//! The signer's mind: which proposals become orders.
+//!
+//! The one idea (laws 1, 3, 5): the hub proposes, and this small machine, in a process of its own with
+//! the command key, checks everything again from its **own** durable registry (assignments, policy,
+//! sequences, budget, what it has let be contained) before anything is signed. It never believes a
+//! proposal about the machine that it is for.
+//!
+//! A shell drives it: call, **write the state to disk**, then seal and hand out. A crash in between
+//! costs a sequence number and some budget, and never a rule. Every answer is idempotent by the order's
+//! id, so a hub that did not hear it asks again.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use cordon_model::asset::{Assignment, LifelineError};
+use cordon_model::finding::Level;
+use cordon_model::ids::{
+    ApprovalId, FindingId, IncidentId, MachineId, MeasureId, OrderId, PermitId,
+};
+use cordon_model::measure::{Isolation, Origin, Receipt};
+use cordon_model::order::{Approver, Authority, Instruction, Order, Permit};
+use cordon_model::policy::Policy;
+use serde::{Deserialize, Serialize};
+
+use crate::approval;
+use crate::budget::{GroupShare, Spending};
+use crate::clock::{Moment, Randomness, RunningClock, id_bytes};
+use crate::decision::{self, AskReason, Decision, Needs, Situation, WatchReason};
+use crate::lease::{self, BadTerms};
+use crate::permits;
+
+/// Machines of one organisation: 100,000, some three times the largest trust. A registry entry is about
+/// 1 KB (without lifelines), so 100 MB at the very most.
+pub const MOST_MACHINES: usize = 100_000;
+
+/// Orders that are remembered per machine to answer a repeated proposal alike. The hub repeats only what
+/// it has no answer to, and has one proposal at a time per machine and cause: 8 is ample.
+pub const REMEMBERED_ORDERS: usize = 8;
+
+/// People named in one proposal: two are needed at most, 16 leaves room for a committee.
+pub const MOST_PEOPLE: usize = 16;
+
+/// What the hub wants signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proposal {
+    /// The order's id, chosen by the hub: the same id gets the same answer.
+    pub id: OrderId,
+    /// Which machine.
+    pub machine: MachineId,
+    /// What to do.
+    pub instruction: Instruction,
+    /// Who allows it.
+    pub basis: Basis,
+    /// The story.
+    pub incident: Option<IncidentId>,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// Who allows a proposal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Basis {
+    /// The signed policy, for a finding.
+    Policy {
+        /// The finding.
+        finding: FindingId,
+        /// Its level.
+        level: Level,
+    },
+    /// People.
+    People {
+        /// The question that they answered, if there was one.
+        approval: Option<ApprovalId>,
+        /// Who.
+        people: Vec<Approver>,
+    },
+}
+
+/// Why the signer does not sign.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Refusal {
+    /// Not in the registry.
+    #[error("no such machine: assign it first")]
+    UnknownMachine,
+    /// Too many machines.
+    #[error("the registry holds {MOST_MACHINES} machines, its limit: retire some")]
+    TooManyMachines,
+    /// Of another organisation.
+    #[error("that belongs to another organisation")]
+    WrongOrganisation,
+    /// A lifeline can't be accepted.
+    #[error("the assignment is refused: {0}")]
+    Assignment(String),
+    /// The lease's terms.
+    #[error("{0}")]
+    Terms(String),
+    /// The policy alone does not allow it: people have to be asked.
+    #[error("ask {needs}: {why}")]
+    Ask {
+        /// Who has to agree.
+        needs: Needs,
+        /// Why.
+        why: AskReason,
+    },
+    /// The policy sees nothing to do.
+    #[error("nothing to do: {0}")]
+    NothingToDo(WatchReason),
+    /// The policy would do something else.
+    #[error("the policy would isolate ({would}), with its own lease, and nothing else")]
+    NotThePolicys {
+        /// How far it would.
+        would: Isolation,
+    },
+    /// The policy isolates; renewing and releasing is for people.
+    #[error("the policy may isolate and nothing else: a renewal or release needs people")]
+    NeedsPeople,
+    /// Not who is needed.
+    #[error("this needs {needs}")]
+    NotEnoughPeople {
+        /// Who is.
+        needs: Needs,
+    },
+    /// A session is not enough.
+    #[error(
+        "this needs {needs}, each proven by a key of their own, which this version can't check yet"
+    )]
+    NeedsStrongIdentity {
+        /// Who has to agree.
+        needs: Needs,
+    },
+    /// Nothing to renew.
+    #[error("no such measure on that machine, as far as the signer knows")]
+    UnknownMeasure,
+}
+
+impl From<LifelineError> for Refusal {
+    fn from(error: LifelineError) -> Self {
+        Self::Assignment(error.to_string())
+    }
+}
+
+impl From<BadTerms> for Refusal {
+    fn from(error: BadTerms) -> Self {
+        Self::Terms(error.to_string())
+    }
+}
+
+/// What the signer knows of one machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Known {
+    assignment: Assignment,
+    /// Of the last order.
+    sequence: u64,
+    /// The last orders, newest last.
+    recent: VecDeque<Order>,
+    /// How far it is meant to be isolated, by the last order or by its own report.
+    intended: Option<Isolation>,
+    /// Every measure that may be acting on it: signed and not known to be over, or reported.
+    measures: BTreeSet<MeasureId>,
+}
+
+/// A permit that may be, or may have been, used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Outstanding {
+    machine: MachineId,
+    issued: Duration,
+    good_for: Duration,
+}
+
+/// The signer's durable state and its rules. Serialise it whole, or part by part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignerCore {
+    policy: Policy,
+    machines: BTreeMap<MachineId, Known>,
+    spending: Spending,
+    permits: BTreeMap<PermitId, Outstanding>,
+    clock: RunningClock,
+}
+
+impl SignerCore {
+    /// A signer that knows no machines yet.
+    #[must_use]
+    pub fn new(policy: Policy, now: &Moment) -> Self {
+        Self {
+            policy,
+            machines: BTreeMap::new(),
+            spending: Spending::start(now),
+            permits: BTreeMap::new(),
+            clock: RunningClock::start(now),
+        }
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The assignment of a machine.
+    #[must_use]
+    pub fn assignment(&self, machine: MachineId) -> Option<&Assignment> {
+        self.machines.get(&machine).map(|known| &known.assignment)
+    }
+
+    /// The policy to sign for `draft`: the same with the next revision.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongOrganisation`], [`Refusal::Terms`].
+    pub fn set_policy(&mut self, draft: Policy) -> Result<Policy, Refusal> {
+        if draft.organisation != self.policy.organisation {
+            return Err(Refusal::WrongOrganisation);
+        }
+        lease::check_terms(&draft.lease)?;
+        self.policy = Policy { revision: self.policy.revision.saturating_add(1), ..draft };
+        Ok(self.policy.clone())
+    }
+
+    /// The assignment to sign for `draft`: the same with the machine's next revision.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongOrganisation`], [`Refusal::Assignment`], [`Refusal::TooManyMachines`].
+    pub fn assign(&mut self, draft: Assignment) -> Result<Assignment, Refusal> {
+        if draft.organisation != self.policy.organisation {
+            return Err(Refusal::WrongOrganisation);
+        }
+        draft.check()?;
+        if let Some(known) = self.machines.get_mut(&draft.machine) {
+            let revision = known.assignment.revision.saturating_add(1);
+            known.assignment = Assignment { revision, ..draft };
+            return Ok(known.assignment.clone());
+        }
+        if self.machines.len() >= MOST_MACHINES {
+            return Err(Refusal::TooManyMachines);
+        }
+        let assignment = Assignment { revision: 1, ..draft };
+        let known = Known {
+            assignment: assignment.clone(),
+            sequence: 0,
+            recent: VecDeque::new(),
+            intended: None,
+            measures: BTreeSet::new(),
+        };
+        self.machines.insert(assignment.machine, known);
+        Ok(assignment)
+    }
+
+    /// The order to sign for `proposal`, or why there is none. Write the state down before sealing.
+    ///
+    /// # Errors
+    /// See [`Refusal`]; the state is then as it was.
+    pub fn sign(
+        &mut self,
+        proposal: &Proposal,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Result<Order, Refusal> {
+        let known = self.machines.get(&proposal.machine).ok_or(Refusal::UnknownMachine)?;
+        if let Some(order) = known.recent.iter().find(|order| order.id == proposal.id) {
+            return Ok(order.clone());
+        }
+        let authority = match &proposal.basis {
+            Basis::Policy { finding, level } => {
+                self.check_policy(known, *level, &proposal.instruction, now)?;
+                Authority::Policy { revision: self.policy.revision, finding: *finding }
+            }
+            Basis::People { approval, people } => {
+                check_people(known, &proposal.instruction, people)?;
+                Authority::People { approval: *approval, people: people.clone() }
+            }
+        };
+        if matches!(authority, Authority::Policy { .. }) {
+            self.spending.spend(&self.policy.budget, proposal.machine, now);
+        }
+        let deliver_until = self
+            .policy
+            .deliver_within_seconds
+            .map(|seconds| now.utc.plus(Duration::from_secs(seconds.into())));
+        let known = self.machines.get_mut(&proposal.machine).ok_or(Refusal::UnknownMachine)?;
+        known.sequence = known.sequence.saturating_add(1);
+        let order = Order {
+            id: proposal.id,
+            organisation: self.policy.organisation.clone(),
+            machine: proposal.machine,
+            sequence: known.sequence,
+            nonce: randomness(),
+            issued_at: now.utc,
+            deliver_until,
+            instruction: proposal.instruction.clone(),
+            authority,
+            incident: proposal.incident,
+            reason: proposal.reason.chars().take(cordon_model::limits::NAME_BYTES / 4).collect(),
+        };
+        known.note(&order);
+        Ok(order)
+    }
+
+    /// Permits to sign now: for machines that should hold one and hold none that is good for more than
+    /// half its time. Never so many that all holders together exceed the policy's number, and never so
+    /// that every machine of a kind is isolated or may isolate itself.
+    pub fn renew_permits(&mut self, now: &Moment, randomness: Randomness<'_>) -> Vec<Permit> {
+        let running = self.clock.advance(now);
+        let good_for = Duration::from_secs(self.policy.permit_seconds.into());
+        let mut permits = Vec::new();
+        for machine in self.machines_to_hold_permits() {
+            let Some(known) = self.machines.get(&machine) else { continue };
+            let Some(level) = permits::permit_level(&self.policy, &known.assignment) else {
+                continue;
+            };
+            let has_a_fresh_one = self.permits.values().any(|held| {
+                held.machine == machine && held.issued.saturating_add(held.good_for / 2) > running
+            });
+            if has_a_fresh_one {
+                continue;
+            }
+            let permit = Permit {
+                id: PermitId::new(now.utc, id_bytes(randomness)),
+                organisation: self.policy.organisation.clone(),
+                machine,
+                level_at_least: level,
+                lease: self.policy.lease,
+                issued_at: now.utc,
+                expires_at: now.utc.plus(good_for),
+            };
+            self.permits.insert(permit.id, Outstanding { machine, issued: running, good_for });
+            permits.push(permit);
+        }
+        permits
+    }
+
+    /// Takes note of what a machine says of a measure. The shell passes receipts that it has opened
+    /// with that machine's own key; repeating one is harmless.
+    pub fn learn(&mut self, receipt: &Receipt) {
+        let Some(known) = self.machines.get_mut(&receipt.machine) else { return };
+        if receipt.state.is_over() {
+            known.end(receipt.measure);
+        } else if receipt.state.is_acting() {
+            known.measures.insert(receipt.measure);
+            if matches!(receipt.origin, Origin::Permit { .. } | Origin::LeaseEnd(_)) {
+                known.intended = known.intended.max(Some(receipt.isolation));
+            }
+        }
+    }
+
+    /// Takes note that an order will never begin a measure: refused by its machine, or superseded or
+    /// expired before the machine had it.
+    pub fn never_begun(&mut self, machine: MachineId, order: OrderId) {
+        if let Some(known) = self.machines.get_mut(&machine) {
+            known.end(order.into());
+        }
+    }
+
+    /// Takes note that the machine is in contact and says how far it is isolated. Its permits that
+    /// ended [some time](permits::SETTLE) ago count no longer, unless it is isolated by something that
+    /// is not accounted for yet.
+    pub fn heard(&mut self, machine: MachineId, isolation: Option<Isolation>, now: &Moment) {
+        let running = self.clock.advance(now);
+        let is_accounted_for = self
+            .machines
+            .get(&machine)
+            .is_some_and(|known| isolation.is_none() || !known.measures.is_empty());
+        if is_accounted_for {
+            self.permits.retain(|_, held| {
+                let settled = held.issued.saturating_add(held.good_for) + permits::SETTLE;
+                held.machine != machine || settled > running
+            });
+        }
+    }
+
+    /// What [`decision::decide`] needs to know of a machine, from this registry.
+    #[must_use]
+    pub fn situation(&self, machine: MachineId, now: &Moment) -> Situation {
+        let Some(known) = self.machines.get(&machine) else {
+            return Situation { contained: None, budget: Ok(()), is_last_of_kind: true };
+        };
+        let budget = self.spending.check(&self.policy.budget, now);
+        let budget = budget.and_then(|()| self.group_of(known).check(&self.policy.budget));
+        let kind = known.assignment.kind.as_deref();
+        let holders = self.permit_holders();
+        let standing = self.stand_ins(kind, machine, &holders);
+        Situation {
+            contained: known.intended,
+            budget,
+            is_last_of_kind: decision::is_last_of_kind(kind, standing),
+        }
+    }
+
+    /// How many automatic isolations fall in the budget's window, of how many.
+    #[must_use]
+    pub fn spent(&self, now: &Moment) -> (u32, u32) {
+        (self.spending.spent(&self.policy.budget, now), self.policy.budget.count)
+    }
+
+    fn check_policy(
+        &self,
+        known: &Known,
+        level: Level,
+        instruction: &Instruction,
+        now: &Moment,
+    ) -> Result<(), Refusal> {
+        let Instruction::Isolate { isolation, lease } = instruction else {
+            return Err(Refusal::NeedsPeople);
+        };
+        let situation = self.situation(known.assignment.machine, now);
+        match decision::decide(&self.policy, &known.assignment, level, &situation) {
+            Decision::Do { isolation: would, lease: terms } => {
+                if *isolation == would && *lease == terms {
+                    Ok(())
+                } else {
+                    Err(Refusal::NotThePolicys { would })
+                }
+            }
+            Decision::Ask { needs, why, .. } => Err(Refusal::Ask { needs, why }),
+            Decision::Watch { why, .. } => Err(Refusal::NothingToDo(why)),
+        }
+    }
+
+    fn group_of(&self, known: &Known) -> GroupShare {
+        let group = known.assignment.group.as_deref();
+        let members = self.machines.values().filter(|m| m.assignment.group.as_deref() == group);
+        let (mut size, mut contained) = (0, 0);
+        for member in members {
+            size += 1;
+            contained += u32::from(member.may_be_contained());
+        }
+        GroupShare { group: group.unwrap_or_default().to_owned(), size, contained }
+    }
+
+    fn permit_holders(&self) -> BTreeSet<MachineId> {
+        self.permits.values().map(|held| held.machine).collect()
+    }
+
+    /// How many other machines of a kind surely work: not isolated, and not able to isolate themselves.
+    fn stand_ins(
+        &self,
+        kind: Option<&str>,
+        except: MachineId,
+        holders: &BTreeSet<MachineId>,
+    ) -> usize {
+        let others = self.machines.iter().filter(|(machine, other)| {
+            **machine != except
+                && other.assignment.kind.as_deref() == kind
+                && !other.may_be_contained()
+                && !holders.contains(machine)
+        });
+        others.count()
+    }
+
+    /// Present holders first (they are renewed), then others while there is room.
+    fn machines_to_hold_permits(&self) -> Vec<MachineId> {
+        let mut holders = self.permit_holders();
+        let mut chosen: Vec<MachineId> = Vec::new();
+        let mut groups: BTreeMap<Option<&str>, Vec<MachineId>> = BTreeMap::new();
+        for (machine, known) in &self.machines {
+            let is_eligible = permits::permit_level(&self.policy, &known.assignment).is_some()
+                && (!known.may_be_contained() || holders.contains(machine));
+            if is_eligible {
+                groups.entry(known.assignment.group.as_deref()).or_default().push(*machine);
+            }
+        }
+        let eligible: Vec<u32> =
+            groups.values().map(|group| u32::try_from(group.len()).unwrap_or(u32::MAX)).collect();
+        let shares = permits::allot(self.policy.permits, &eligible);
+        for (members, share) in groups.values_mut().zip(shares) {
+            members.sort_by_key(|machine| (!holders.contains(machine), *machine));
+            let mut left = share;
+            for machine in members.iter() {
+                if left == 0 {
+                    break;
+                }
+                let is_holder = holders.contains(machine);
+                let has_room = is_holder || holders.len() < self.policy.permits as usize;
+                let kind = self.machines[machine].assignment.kind.as_deref();
+                let leaves_a_stand_in =
+                    kind.is_none() || self.stand_ins(kind, *machine, &holders) > 0;
+                if has_room && leaves_a_stand_in {
+                    holders.insert(*machine);
+                    chosen.push(*machine);
+                    left -= 1;
+                }
+            }
+        }
+        chosen
+    }
+}
+
+impl Known {
+    /// Whether it is, or may be, isolated for all that is known.
+    fn may_be_contained(&self) -> bool {
+        self.intended.is_some() || !self.measures.is_empty()
+    }
+
+    fn note(&mut self, order: &Order) {
+        match &order.instruction {
+            Instruction::Isolate { isolation, .. } => {
+                self.intended = Some(*isolation);
+                self.measures.insert(order.id.into());
+            }
+            Instruction::Renew { .. } => {}
+            // What is in force stays noted until the machine says that it is over.
+            Instruction::Release => self.intended = None,
+        }
+        if self.recent.len() >= REMEMBERED_ORDERS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(order.clone());
+    }
+
+    fn end(&mut self, measure: MeasureId) {
+        if self.measures.remove(&measure) && self.measures.is_empty() {
+            self.intended = None;
+        }
+    }
+}
+
+fn check_people(
+    known: &Known,
+    instruction: &Instruction,
+    people: &[Approver],
+) -> Result<(), Refusal> {
+    let needs = match instruction {
+        Instruction::Isolate { lease, .. } => {
+            lease::check_terms(lease)?;
+            Needs::to_contain(known.assignment.effective_tier())
+        }
+        Instruction::Renew { measure, lease } => {
+            lease::check_terms(lease)?;
+            if !known.measures.contains(measure) {
+                return Err(Refusal::UnknownMeasure);
+            }
+            Needs::to_contain(known.assignment.effective_tier())
+        }
+        Instruction::Release => Needs::OnePerson,
+    };
+    if people.len() > MOST_PEOPLE || !approval::is_enough(needs, people) {
+        return Err(Refusal::NotEnoughPeople { needs });
+    }
+    // Who the two are is the hub's word alone, and the hub is what a thief would have stolen (law 11).
+    if needs == Needs::TwoPeopleOneClinical {
+        return Err(Refusal::NeedsStrongIdentity { needs });
+    }
+    Ok(())
+}
