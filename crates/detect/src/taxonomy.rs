@@ -1,0 +1,292 @@
+//! Which events a rule's log source means, as data: `data/windows.toml`.
+//!
+//! The one idea: a source either says its category and service itself (a sensor of ours, a collector), or
+//! they follow from its Windows channel and event id by the table. A category always carries its event
+//! ids: a rule about network connections is never asked about a process start.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use crate::fold::fold;
+use crate::rule::LogSource;
+
+static WINDOWS: LazyLock<Taxonomy> = LazyLock::new(|| {
+    let table: Table = parsed(include_str!("../data/windows.toml"));
+    Taxonomy::from(table)
+});
+
+#[expect(clippy::expect_used, reason = "the table is part of the program; a test reads it")]
+fn parsed(text: &str) -> Table {
+    toml::from_str(text).expect("data/windows.toml is well-formed")
+}
+
+/// The table as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    services: BTreeMap<String, Vec<String>>,
+    category: Vec<Category>,
+    contains: Vec<Contains>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Category {
+    name: String,
+    channels: Vec<String>,
+    event_ids: Vec<u32>,
+    #[serde(default)]
+    fields: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    values: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Contains {
+    category: String,
+    parts: Vec<String>,
+}
+
+/// How one log names and words what a category asks for.
+#[derive(Debug, Default)]
+pub struct Mapping {
+    /// Sigma's field name and the log's names for it.
+    pub fields: Vec<(Box<str>, Vec<Box<str>>)>,
+    /// Sigma's field name and what its values say in Sigma's words: (the log's, folded; Sigma's).
+    pub values: Vec<(Box<str>, Vec<(Box<str>, Box<str>)>)>,
+}
+
+/// A mapping's number in the [`Taxonomy`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MappingIndex(pub u16);
+
+/// The table, ready to be asked.
+#[derive(Debug)]
+pub struct Taxonomy {
+    services_of_channel: HashMap<String, Vec<Box<str>>>,
+    categories_of: HashMap<(String, u32), Vec<(Box<str>, Option<MappingIndex>)>>,
+    wider: HashMap<Box<str>, Vec<Box<str>>>,
+    mappings: Vec<(Box<str>, Mapping)>,
+}
+
+/// How an event's fields reach a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reach {
+    /// Under Sigma's names.
+    Direct,
+    /// Under a log's own names.
+    Mapped(MappingIndex),
+}
+
+/// A source in the words of rules, folded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Its product.
+    pub product: Option<String>,
+    /// The category that it says itself.
+    pub category: Option<String>,
+    /// The service that it says itself.
+    pub service: Option<String>,
+    /// Its Windows channel.
+    pub channel: Option<String>,
+    /// Its event id.
+    pub event_id: Option<u32>,
+}
+
+impl Taxonomy {
+    /// The table of Windows logs.
+    #[must_use]
+    pub fn windows() -> &'static Self {
+        &WINDOWS
+    }
+
+    /// Whether rules with this log source are asked about events of this origin, and by which names.
+    #[must_use]
+    pub fn reach(&self, asked: &LogSource, origin: &Origin) -> Option<Reach> {
+        if let Some(product) = asked.product.as_deref() {
+            let is_windows = origin.channel.is_some() && origin.product.is_none();
+            let seen = if is_windows { Some("windows") } else { origin.product.as_deref() };
+            if seen != Some(product) {
+                return None;
+            }
+        }
+        if let Some(service) = asked.service.as_deref() {
+            let says_so = origin.service.as_deref() == Some(service);
+            let by_channel = || {
+                let services = self.services_of_channel.get(origin.channel.as_deref()?)?;
+                services.iter().any(|known| **known == *service).then_some(())
+            };
+            if !says_so && by_channel().is_none() {
+                return None;
+            }
+        }
+        match asked.category.as_deref() {
+            None => Some(Reach::Direct),
+            Some(category) => self.category_reach(category, origin),
+        }
+    }
+
+    fn category_reach(&self, asked: &str, origin: &Origin) -> Option<Reach> {
+        if let Some(said) = origin.category.as_deref() {
+            let is_part =
+                self.wider.get(said).is_some_and(|wider| wider.iter().any(|wide| **wide == *asked));
+            if said == asked || is_part {
+                return Some(Reach::Direct);
+            }
+        }
+        let place = (origin.channel.clone()?, origin.event_id?);
+        let (_, mapping) =
+            self.categories_of.get(&place)?.iter().find(|(name, _)| **name == *asked)?;
+        Some(mapping.map_or(Reach::Direct, Reach::Mapped))
+    }
+
+    /// The mappings that a category's rules may be reached by.
+    pub fn mappings_of(&self, category: &str) -> impl Iterator<Item = (MappingIndex, &Mapping)> {
+        let indexed = self.mappings.iter().enumerate();
+        indexed.filter(move |(_, (name, _))| **name == *category).filter_map(
+            |(index, (_, mapping))| Some((MappingIndex(u16::try_from(index).ok()?), mapping)),
+        )
+    }
+
+    /// Whether the table knows a Windows service.
+    #[must_use]
+    pub fn knows_service(&self, service: &str) -> bool {
+        self.services_of_channel.values().flatten().any(|known| **known == *service)
+    }
+}
+
+impl From<Table> for Taxonomy {
+    fn from(table: Table) -> Self {
+        let mut taxonomy = Self {
+            services_of_channel: HashMap::new(),
+            categories_of: HashMap::new(),
+            wider: HashMap::new(),
+            mappings: Vec::new(),
+        };
+        for (service, channels) in table.services {
+            for channel in channels {
+                taxonomy
+                    .services_of_channel
+                    .entry(fold(&channel))
+                    .or_default()
+                    .push(service.as_str().into());
+            }
+        }
+        for category in table.category {
+            let index = u16::try_from(taxonomy.mappings.len()).ok().map(MappingIndex);
+            let mapping = index.filter(|_| !category.fields.is_empty());
+            for channel in &category.channels {
+                for id in &category.event_ids {
+                    let here = taxonomy.categories_of.entry((fold(channel), *id)).or_default();
+                    here.push((category.name.as_str().into(), mapping));
+                }
+            }
+            if mapping.is_some() {
+                let mapping = Mapping {
+                    fields: category
+                        .fields
+                        .into_iter()
+                        .map(|(sigma, logs)| {
+                            (sigma.into(), logs.into_iter().map(Into::into).collect())
+                        })
+                        .collect(),
+                    values: category
+                        .values
+                        .into_iter()
+                        .map(|(sigma, words)| {
+                            let words = words
+                                .into_iter()
+                                .map(|(log, word)| (fold(&log).into(), word.into()));
+                            (sigma.into(), words.collect())
+                        })
+                        .collect(),
+                };
+                taxonomy.mappings.push((category.name.as_str().into(), mapping));
+            }
+        }
+        for contains in table.contains {
+            for part in contains.parts {
+                taxonomy
+                    .wider
+                    .entry(part.into())
+                    .or_default()
+                    .push(contains.category.as_str().into());
+            }
+        }
+        taxonomy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules_for(product: &str, category: &str, service: &str) -> LogSource {
+        let some = |text: &str| (!text.is_empty()).then(|| text.into());
+        LogSource { product: some(product), category: some(category), service: some(service) }
+    }
+
+    fn channel(channel: &str, event_id: u32) -> Origin {
+        Origin { channel: Some(fold(channel)), event_id: Some(event_id), ..Origin::default() }
+    }
+
+    const SYSMON: &str = "Microsoft-Windows-Sysmon/Operational";
+
+    #[test]
+    fn a_category_carries_its_event_ids() {
+        let table = Taxonomy::windows();
+        let network = rules_for("windows", "network_connection", "");
+        assert_eq!(table.reach(&network, &channel(SYSMON, 3)), Some(Reach::Direct));
+        assert_eq!(table.reach(&network, &channel(SYSMON, 1)), None);
+    }
+
+    #[test]
+    fn process_creation_is_sysmon_and_security_with_its_own_names() {
+        let table = Taxonomy::windows();
+        let creation = rules_for("windows", "process_creation", "");
+        assert_eq!(table.reach(&creation, &channel(SYSMON, 1)), Some(Reach::Direct));
+        assert!(matches!(
+            table.reach(&creation, &channel("Security", 4688)),
+            Some(Reach::Mapped(_))
+        ));
+        assert_eq!(table.reach(&creation, &channel("Security", 4624)), None);
+    }
+
+    #[test]
+    fn a_service_is_its_channel_whatever_the_provider() {
+        let table = Taxonomy::windows();
+        let security = rules_for("windows", "", "security");
+        assert_eq!(table.reach(&security, &channel("Security", 1102)), Some(Reach::Direct));
+        assert_eq!(table.reach(&security, &channel("System", 1102)), None);
+    }
+
+    #[test]
+    fn a_source_that_says_what_it_is_is_believed() {
+        let table = Taxonomy::windows();
+        let said = |category: &str, product: &str| Origin {
+            product: Some(product.into()),
+            category: Some(category.into()),
+            ..Origin::default()
+        };
+        let creation = rules_for("linux", "process_creation", "");
+        assert_eq!(table.reach(&creation, &said("process_creation", "linux")), Some(Reach::Direct));
+        assert_eq!(table.reach(&creation, &said("process_creation", "macos")), None);
+        let any_product = rules_for("", "process_creation", "");
+        assert_eq!(
+            table.reach(&any_product, &said("process_creation", "macos")),
+            Some(Reach::Direct)
+        );
+        let registry = rules_for("windows", "registry_event", "");
+        assert_eq!(table.reach(&registry, &said("registry_set", "windows")), Some(Reach::Direct));
+    }
+
+    #[test]
+    fn what_is_of_no_known_product_reaches_only_rules_without_one() {
+        let table = Taxonomy::windows();
+        assert_eq!(table.reach(&rules_for("windows", "", ""), &Origin::default()), None);
+        assert_eq!(table.reach(&rules_for("", "", ""), &Origin::default()), Some(Reach::Direct));
+    }
+}
