@@ -1,1 +1,8 @@
 //! The agent on a machine: sensors, containment, the local loop and the link to the hub.
+
+#[cfg(target_os = "linux")]
+pub mod contain;
+pub mod identity;
+pub mod local;
+pub mod sensor;
+pub mod spool;

@@ -1,0 +1,265 @@
+//! Rules on the machine itself: what the sensor tells becomes findings here, with no hub in reach.
+//!
+//! The one idea: this runs on the sensor's own thread, between the kernel's word and the next event, and
+//! makes nothing (no JSON, no hash) until a rule matched. What a rule says over and over about one
+//! program is folded after a few times and counted, so that one noisy rule can't fill the spool or hide
+//! another.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use cordon_detect::{Compiler, Matcher, Refusal, RuleIndex, RuleSet};
+use cordon_model::finding::{Finding, ProcessRef};
+use cordon_model::ids::FindingId;
+use cordon_model::limits;
+use cordon_model::time::BootNanos;
+use sha2::{Digest as _, Sha256};
+
+use crate::sensor::{Loss, SensorEvent, SensorFields};
+
+/// Findings of one rule about one program that are told one by one in a [`FOLD_FOR`]; the rest are
+/// counted. Ten show the pattern; the eleventh tells nobody anything new.
+const TOLD_ONE_BY_ONE: u32 = 10;
+/// How long a fold lasts.
+const FOLD_FOR: Duration = Duration::from_secs(60);
+/// Folds remembered. A machine runs a few hundred different programs; when more are folded than this the
+/// oldest are forgotten and told again.
+const MOST_FOLDS: usize = 4_096;
+
+/// What the sensor's thread says to the agent.
+#[derive(Debug)]
+pub enum Noticed {
+    /// A rule matched.
+    Finding(Box<Finding>),
+    /// The same rule matched the same program so many more times, and was not told.
+    Folded {
+        /// The rule's title.
+        rule: String,
+        /// The program.
+        image: String,
+        /// How many times.
+        count: u64,
+    },
+    /// Events were lost.
+    Lost(Loss),
+}
+
+/// The rules of one machine.
+pub struct LocalDetection {
+    rules: RuleSet,
+    matcher: Matcher,
+    fields: SensorFields,
+    host: String,
+    folds: HashMap<(RuleIndex, String), Fold>,
+}
+
+struct Fold {
+    since: BootNanos,
+    told: u32,
+    untold: u64,
+}
+
+impl LocalDetection {
+    /// Compiles the rules (origin and YAML text of each) that can match on this product. A rule that is
+    /// refused is returned with its reason; the others go on.
+    pub fn new<'a>(
+        rules: impl IntoIterator<Item = (&'a str, &'a str)>,
+        host: String,
+    ) -> (Self, Vec<Refusal>) {
+        let mut compiler = Compiler::new().only_product("linux");
+        for (origin, yaml) in rules {
+            compiler.add_yaml(origin, yaml);
+        }
+        let (rules, refusals) = compiler.compile();
+        // A sensor event has few fields: keeping them all for keyword rules costs next to nothing.
+        let fields = SensorFields::new(rules.fields(), true);
+        let matcher = rules.matcher();
+        (Self { rules, matcher, fields, host, folds: HashMap::new() }, refusals)
+    }
+
+    /// How many rules are in force.
+    #[must_use]
+    pub fn rule_count(&self) -> usize {
+        self.rules.rules().len()
+    }
+
+    /// What `event` means.
+    pub fn notice(&mut self, event: &SensorEvent, mut tell: impl FnMut(Noticed)) {
+        if let SensorEvent::Loss(loss) = event {
+            tell(Noticed::Lost(loss.clone()));
+            return;
+        }
+        let view = event.to_event(&self.fields);
+        let matched = self.matcher.matches(&self.rules, &view);
+        if matched.is_empty() {
+            return;
+        }
+        let matched = matched.to_vec();
+        let image = image_of(event).unwrap_or_default().to_owned();
+        let json = event.to_json();
+        let raw_sha256: [u8; 32] = Sha256::digest(json.as_bytes()).into();
+        for index in matched {
+            let Some(rule) = self.rules.rule(index) else { continue };
+            let reference = rule.reference();
+            if !self.folds_open(index, &image, boot_time_of(event), &reference.title, &mut tell) {
+                continue;
+            }
+            let mut why = self.matcher.why(&self.rules, &view, index);
+            why.truncate(limits::MATCHED_FIELDS_PER_FINDING);
+            tell(Noticed::Finding(Box::new(Finding {
+                id: FindingId::of(&reference.id, &self.host, &raw_sha256),
+                rule: reference,
+                host: self.host.clone(),
+                time: event.time(),
+                boot_time: Some(boot_time_of(event)),
+                process: process_of(event),
+                matched: why,
+                raw: event.to_raw(),
+                raw_sha256,
+            })));
+        }
+    }
+
+    /// Whether this match is told by itself; counts it if not.
+    fn folds_open(
+        &mut self,
+        rule: RuleIndex,
+        image: &str,
+        now: BootNanos,
+        title: &str,
+        tell: &mut impl FnMut(Noticed),
+    ) -> bool {
+        if self.folds.len() >= MOST_FOLDS {
+            self.folds.retain(|_, fold| now.since(fold.since) < FOLD_FOR);
+            if self.folds.len() >= MOST_FOLDS {
+                self.folds.clear();
+            }
+        }
+        let fold = self
+            .folds
+            .entry((rule, image.to_owned()))
+            .or_insert(Fold { since: now, told: 0, untold: 0 });
+        if now.since(fold.since) >= FOLD_FOR {
+            if fold.untold > 0 {
+                tell(Noticed::Folded {
+                    rule: title.to_owned(),
+                    image: image.to_owned(),
+                    count: fold.untold,
+                });
+            }
+            *fold = Fold { since: now, told: 0, untold: 0 };
+        }
+        if fold.told < TOLD_ONE_BY_ONE {
+            fold.told += 1;
+            true
+        } else {
+            fold.untold += 1;
+            false
+        }
+    }
+}
+
+fn image_of(event: &SensorEvent) -> Option<&str> {
+    match event {
+        SensorEvent::ProcessStart(start) => start.image.as_deref(),
+        SensorEvent::Connection(connection) => connection.image.as_deref(),
+        SensorEvent::ProcessExit(_) | SensorEvent::Loss(_) => None,
+    }
+}
+
+fn boot_time_of(event: &SensorEvent) -> BootNanos {
+    match event {
+        SensorEvent::ProcessStart(start) => start.boot_time,
+        SensorEvent::Connection(connection) => connection.boot_time,
+        SensorEvent::ProcessExit(exit) => exit.boot_time,
+        SensorEvent::Loss(_) => BootNanos::default(),
+    }
+}
+
+fn process_of(event: &SensorEvent) -> Option<ProcessRef> {
+    let process = match event {
+        SensorEvent::ProcessStart(start) => start.process,
+        SensorEvent::Connection(connection) => connection.process?,
+        SensorEvent::ProcessExit(exit) => exit.process,
+        SensorEvent::Loss(_) => return None,
+    };
+    Some(ProcessRef {
+        pid: process.pid,
+        started: process.started,
+        image: image_of(event).unwrap_or_default().to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sensor::{ProcessId, ProcessStart, User};
+    use cordon_model::time::UtcNanos;
+
+    const RULE: &str = r"
+title: Program from a hidden directory
+id: 5e0f2ac2-8f0b-4d1c-9f5e-2b2f0a1b2c3d
+logsource: { product: linux, category: process_creation }
+detection:
+    selection:
+        Image|startswith: /dev/shm/.
+    condition: selection
+level: high
+";
+
+    fn start(image: &str, seconds: u64) -> SensorEvent {
+        SensorEvent::ProcessStart(ProcessStart {
+            time: UtcNanos::from_unix_nanos(1),
+            boot_time: BootNanos(seconds * 1_000_000_000),
+            process: ProcessId { pid: 7, started: BootNanos(seconds) },
+            image: Some(image.into()),
+            image_is_deleted: false,
+            file_name: None,
+            command_line: image.into(),
+            arguments: vec![image.into()],
+            arguments_are_cut: false,
+            directory: None,
+            short_name: "x".into(),
+            user: User { name: None, uid: 0, effective_uid: 0, gid: None, login_uid: None },
+            network_namespace: None,
+            cgroup: None,
+            parent: None,
+        })
+    }
+
+    fn detection() -> LocalDetection {
+        let (detection, refusals) = LocalDetection::new([("rule.yml", RULE)], "m01".into());
+        assert!(refusals.is_empty(), "{refusals:?}");
+        detection
+    }
+
+    #[test]
+    fn a_match_says_which_process_and_why() {
+        let mut detection = detection();
+        let mut noticed = Vec::new();
+        detection.notice(&start("/usr/bin/true", 1), |one| noticed.push(one));
+        assert!(noticed.is_empty());
+        detection.notice(&start("/dev/shm/.x/kworkerd", 1), |one| noticed.push(one));
+        let [Noticed::Finding(finding)] = noticed.as_slice() else { panic!("{noticed:?}") };
+        assert_eq!(finding.process.as_ref().unwrap().pid, 7);
+        assert_eq!(finding.matched[0].field, "Image");
+        assert!(finding.raw.json.contains("kworkerd"));
+    }
+
+    #[test]
+    fn what_repeats_is_told_a_few_times_then_counted_and_the_count_is_told() {
+        let mut detection = detection();
+        let (mut findings, mut folded) = (0, 0);
+        let mut tell = |one: Noticed| match one {
+            Noticed::Finding(_) => findings += 1,
+            Noticed::Folded { count, .. } => folded += count,
+            Noticed::Lost(_) => {}
+        };
+        for _ in 0..100 {
+            detection.notice(&start("/dev/shm/.x/a", 1), &mut tell);
+        }
+        detection.notice(&start("/dev/shm/.x/b", 2), &mut tell);
+        detection.notice(&start("/dev/shm/.x/a", 70), &mut tell);
+        assert_eq!((findings, folded), (12, 90));
+    }
+}
