@@ -3,6 +3,7 @@
 #[cfg(target_os = "linux")]
 pub mod contain;
 pub mod identity;
+pub mod link;
 pub mod local;
 pub mod sensor;
 pub mod spool;
