@@ -99,6 +99,13 @@ impl RuleSet {
         self.interest(source) == Interest::AllValues
     }
 
+    /// Whether events of any source at all must bring them: for an intake that learns a source only
+    /// while it reads the fields.
+    #[must_use]
+    pub fn has_keywords(&self) -> bool {
+        self.groups.iter().any(|group| group.keywords.is_some())
+    }
+
     /// A matcher for one thread.
     #[must_use]
     pub fn matcher(&self) -> crate::Matcher {
