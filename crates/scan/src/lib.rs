@@ -1,3 +1,303 @@
-//! Logs at rest to findings.
+//! `cordon scan`: logs at rest to findings.
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//! use clap::Parser;
+//!
+//! #[derive(Parser)]
+//! struct Cli {
+//!     #[command(flatten)]
+//!     scan: cordon_scan::ScanArgs,
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     match cordon_scan::run(&Cli::parse().scan) {
+//!         Ok(verdict) => verdict.exit_code(),
+//!         Err(error) => {
+//!             eprintln!("{error}");
+//!             ExitCode::FAILURE
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! The way through: [`files`] says what to read, [`rules`] with what; [`ordered`] spreads the files over
+//! threads and keeps their order; each thread has the intake read its file and asks the engine about every
+//! record; what comes back is told as a [`table`] or as lines of JSON ([`finding`]), and [`summary`] says of
+//! what it is the result. Nothing grows with the input but the table's rows, which are counted.
 
 #![forbid(unsafe_code)]
+
+mod args;
+mod files;
+mod finding;
+mod ordered;
+mod rules;
+mod summary;
+mod table;
+mod tactic;
+mod terminal;
+
+use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use cordon_intake::{Item, Reading, Record, read_file};
+use cordon_model::event::Event;
+use cordon_model::finding::Level;
+use cordon_model::ids::FindingId;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+pub use args::{Output, ScanArgs};
+pub use terminal::Looks;
+
+use files::{Files, LogFile};
+use finding::{End, ScanFinding, Told};
+use rules::{Hit, Hits, Rules};
+use summary::Summary;
+use table::Table;
+
+/// Why a scan could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// A path given with `--rules` can't be read.
+    #[error("rules can't be read from {}: {error}", path.display())]
+    Rules {
+        /// The path.
+        path: PathBuf,
+        /// The operating system's reason.
+        error: io::Error,
+    },
+    /// Not one rule was loaded.
+    #[error("no rule was loaded ({refused} refused): nothing to look for; --show-refused says why")]
+    NoRules {
+        /// How many were refused.
+        refused: usize,
+    },
+    /// Not one file could be read; the reasons were told.
+    #[error("no file could be read")]
+    NothingRead,
+    /// The findings can't be written.
+    #[error("findings can't be written: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// What a scan came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// The highest level found.
+    pub highest: Option<Level>,
+    /// Whether all that was asked for was read.
+    pub is_complete: bool,
+}
+
+impl Verdict {
+    /// The process's exit status, as `--help` states it.
+    #[must_use]
+    pub fn exit_code(self) -> ExitCode {
+        ExitCode::from(self.status())
+    }
+
+    fn status(self) -> u8 {
+        match self.highest {
+            Some(Level::Critical) => 13,
+            Some(Level::High) => 12,
+            Some(Level::Medium) => 11,
+            Some(Level::Low) => 10,
+            Some(Level::Informational) | None if self.is_complete => 0,
+            Some(Level::Informational) | None => 3,
+        }
+    }
+}
+
+/// Scans, with findings to stdout and the rest to stderr.
+///
+/// # Errors
+/// When the scan could not be made: see [`ScanError`].
+pub fn run(args: &ScanArgs) -> Result<Verdict, ScanError> {
+    let looks = Looks::of_this_process(args.output == Output::Table);
+    scan(args, looks, &mut BufWriter::new(io::stdout().lock()), &mut io::stderr())
+}
+
+/// Scans, with findings to `out` and the rest to `err`. A reader of `out` that went away ends the scan
+/// without an error: it has what it wanted.
+///
+/// # Errors
+/// When the scan could not be made: see [`ScanError`].
+pub fn scan(
+    args: &ScanArgs,
+    looks: Looks,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<Verdict, ScanError> {
+    let rules = Rules::load(args)?;
+    // What goes to stderr is company, not result: that it can't be written stops nothing.
+    let _ = rules.tell(args.show_refused, err);
+    if rules.references.is_empty() {
+        return Err(ScanError::NoRules { refused: rules.refused() });
+    }
+    let files = Files::under(&args.paths);
+    let mut summary = Summary::with_rules(rules.references.len(), rules.refused());
+    for (path, error) in &files.refused {
+        summary.refused(path, error.to_string());
+    }
+    let mut table = Table::default();
+    let written = read_all(args, looks, &rules, &files, &mut summary, &mut table, out);
+    let told = written.and_then(|()| {
+        match args.output {
+            Output::Table => {
+                table.write(out, &rules.references, &files.files, looks)?;
+                summary.write(out, args.min_level, looks)?;
+            }
+            Output::Ndjson => {
+                let plain = Looks { has_colour: false, ..looks };
+                let _ = summary.write(err, args.min_level, plain);
+            }
+        }
+        out.flush()
+    });
+    match told {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => {}
+    }
+    if !summary.has_read_anything() && !summary.is_complete() {
+        return Err(ScanError::NothingRead);
+    }
+    Ok(Verdict { highest: summary.highest(), is_complete: summary.is_complete() })
+}
+
+/// Reads every file and tells of each in turn.
+fn read_all(
+    args: &ScanArgs,
+    looks: Looks,
+    rules: &Rules,
+    files: &Files,
+    summary: &mut Summary,
+    table: &mut Table,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let bar = progress_bar(files, looks);
+    let mut written = Ok(());
+    let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+    ordered::in_order(
+        files.files.len(),
+        args.threads.map_or_else(processors, usize::from),
+        || rules.hits(),
+        |hits, file, tell| scan_file(args, rules, hits, &files.files[file], &bar, tell),
+        |file, told| {
+            let log = &files.files[file];
+            match told {
+                Told::Finding(finding) => {
+                    let rule = &rules.references[finding.rule];
+                    summary.found(rule.level);
+                    if args.output == Output::Table {
+                        table.add(file, &finding);
+                    } else {
+                        let line = finding.json_line(rule, &log.path).map_err(io::Error::from);
+                        written = line.and_then(|line| writeln!(out, "{line}"));
+                        if written.is_err() {
+                            return ControlFlow::Break(());
+                        }
+                    }
+                }
+                Told::Damage(damage) => summary.damaged(&log.path, damage),
+                Told::End(end) => summary.ended(&log.path, log.bytes, log.is_named, end),
+            }
+            ControlFlow::Continue(())
+        },
+    );
+    bar.finish_and_clear();
+    written
+}
+
+/// How often the bar hears of a file being read: once a megabyte, some milliseconds of work.
+const BAR_STEP_BYTES: u64 = 1 << 20;
+
+/// Reads one file and asks the rules about each of its records.
+fn scan_file(
+    args: &ScanArgs,
+    rules: &Rules,
+    hits: &mut Hits<'_>,
+    file: &LogFile,
+    bar: &ProgressBar,
+    tell: &mut dyn FnMut(Told) -> ControlFlow<()>,
+) {
+    let reading = Reading {
+        fields: rules.fields(),
+        every_value: rules.read_every_value(),
+        assumed: args.assumed_source(),
+    };
+    let mut end =
+        End { records: 0, records_without_source: 0, form: Ok(cordon_intake::Form::Evtx) };
+    let mut seen_bytes = 0;
+    end.form = read_file(&file.path, &reading, &mut |item| {
+        let record = match item {
+            Item::Damage(damage) => return tell(Told::Damage(damage)),
+            Item::Record(record) => record,
+        };
+        end.records += 1;
+        end.records_without_source += u64::from(!says_its_source(&record.event));
+        if record.offset > seen_bytes + BAR_STEP_BYTES {
+            bar.inc(record.offset - seen_bytes);
+            seen_bytes = record.offset;
+        }
+        let wanted = |rule: usize| rules.references[rule].level >= args.min_level;
+        hits.of(&record.event, wanted, &mut |hit| {
+            tell(Told::Finding(Box::new(finding_of(&record, hit, rules, args.raw))))
+        })
+    });
+    bar.inc(file.bytes.saturating_sub(seen_bytes));
+    let _ = tell(Told::End(end));
+}
+
+fn finding_of(record: &Record<'_>, hit: Hit, rules: &Rules, with_raw: bool) -> ScanFinding {
+    let event = &record.event;
+    let host = event.host.as_deref();
+    let reference = &rules.references[hit.index];
+    ScanFinding {
+        id: FindingId::of(&reference.id, host.unwrap_or(""), &record.sha256()),
+        rule: hit.index,
+        host: host.map(str::to_owned),
+        time: event.time,
+        record_id: event.record_id,
+        offset: record.offset,
+        line: record.line,
+        matched: hit.matched,
+        raw: with_raw.then(|| record.raw()),
+    }
+}
+
+/// Whether rules that are bound to a log source can be tried on the event.
+fn says_its_source(event: &Event<'_>) -> bool {
+    let source = &event.source;
+    source.channel.is_some() || source.category.is_some() || source.service.is_some()
+}
+
+fn progress_bar(files: &Files, looks: Looks) -> ProgressBar {
+    if !looks.has_bar {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(Some(files.bytes()), ProgressDrawTarget::stderr());
+    let style = "reading {bytes} of {total_bytes} [{wide_bar}] {percent} %, {eta} left";
+    // A template that can't be parsed would only cost the bar its looks.
+    if let Ok(style) = ProgressStyle::with_template(style) {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_status_follows_the_gravest_finding() {
+        let status = |highest, is_complete| Verdict { highest, is_complete }.status();
+        assert_eq!(status(None, true), 0);
+        assert_eq!(status(None, false), 3);
+        assert_eq!(status(Some(Level::Informational), true), 0);
+        assert_eq!(status(Some(Level::Low), true), 10);
+        assert_eq!(status(Some(Level::Critical), false), 13);
+    }
+}

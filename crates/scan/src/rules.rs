@@ -1,0 +1,150 @@
+//! The rules of a scan: where they come from, and asking them about an event.
+
+use std::fs;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use cordon_detect::{Compiler, Matcher, Refusal, RuleIndex, RuleSet};
+use cordon_model::event::{Event, FieldTable};
+use cordon_model::finding::{MatchedField, RuleRef};
+use cordon_model::limits::MATCHED_FIELDS_PER_FINDING;
+
+use crate::ScanError;
+use crate::args::ScanArgs;
+use crate::files::Files;
+use crate::terminal::{Safe, count};
+
+/// Compiled rules.
+pub(crate) struct Rules {
+    set: RuleSet,
+    /// What findings say of each rule, by its number.
+    pub references: Vec<RuleRef>,
+    refusals: Vec<Refusal>,
+}
+
+/// A rule that matched, by its number, and why.
+pub(crate) struct Hit {
+    pub index: usize,
+    pub matched: Vec<MatchedField>,
+}
+
+impl Rules {
+    /// Loads what `args` ask for. A rule that can't be loaded is refused alone.
+    pub(crate) fn load(args: &ScanArgs) -> Result<Self, ScanError> {
+        let mut compiler = Compiler::new();
+        if args.builtin || args.rules.is_empty() {
+            for (origin, text) in cordon_rules::all() {
+                compiler.add_yaml(origin, text);
+            }
+        }
+        let mut unread = Vec::new();
+        for path in &args.rules {
+            let files = Files::under(std::slice::from_ref(path));
+            for (refused, error) in files.refused {
+                if refused == *path {
+                    return Err(ScanError::Rules { path: refused, error });
+                }
+                unread.push(refusal(&refused, &error));
+            }
+            for file in files.files {
+                let is_rule = |end: &std::ffi::OsStr| end == "yml" || end == "yaml";
+                if !file.is_named && !file.path.extension().is_some_and(is_rule) {
+                    continue;
+                }
+                match read_text(&file.path) {
+                    Ok(text) => {
+                        compiler.add_yaml(&file.path.to_string_lossy(), &text);
+                    }
+                    Err(error) => unread.push(refusal(&file.path, &error)),
+                }
+            }
+        }
+        let (set, mut refusals) = compiler.compile();
+        refusals.extend(unread);
+        let references = set.rules().iter().map(cordon_detect::RuleInfo::reference).collect();
+        Ok(Self { set, references, refusals })
+    }
+
+    /// How many rules were refused.
+    pub(crate) fn refused(&self) -> usize {
+        self.refusals.len()
+    }
+
+    /// The names that the rules read.
+    pub(crate) fn fields(&self) -> &FieldTable {
+        self.set.fields()
+    }
+
+    /// Whether a keyword rule searches values that no rule reads by name.
+    pub(crate) fn read_every_value(&self) -> bool {
+        self.set.has_keywords()
+    }
+
+    /// Says how many rules were loaded and refused, and with `each` why.
+    pub(crate) fn tell(&self, each: bool, err: &mut dyn Write) -> io::Result<()> {
+        let loaded = count(self.references.len() as u64);
+        writeln!(err, "{loaded} rules loaded, {} refused", count(self.refused() as u64))?;
+        if each {
+            for refusal in &self.refusals {
+                writeln!(err, "  {}", Safe(&refusal.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One thread's way of asking.
+    pub(crate) fn hits(&self) -> Hits<'_> {
+        Hits { rules: self, matcher: self.set.matcher(), matched: Vec::new() }
+    }
+}
+
+/// Asks the rules about one event after another.
+pub(crate) struct Hits<'r> {
+    rules: &'r Rules,
+    matcher: Matcher,
+    matched: Vec<RuleIndex>,
+}
+
+impl Hits<'_> {
+    /// The rules that match `event` and that `wanted` wants, in the order of their numbers, until told to
+    /// stop.
+    pub(crate) fn of(
+        &mut self,
+        event: &Event<'_>,
+        wanted: impl Fn(usize) -> bool,
+        each: &mut dyn FnMut(Hit) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let set = &self.rules.set;
+        self.matched.clear();
+        self.matched.extend_from_slice(self.matcher.matches(set, event));
+        for rule in &self.matched {
+            let index = rule.0 as usize;
+            if !wanted(index) {
+                continue;
+            }
+            let mut matched = self.matcher.why(set, event, *rule);
+            matched.truncate(MATCHED_FIELDS_PER_FINDING);
+            each(Hit { index, matched })?;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The longest rule file that is read: what the compiler takes, and one byte, so that it can say so.
+fn read_text(path: &Path) -> io::Result<String> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    let most = cordon_detect::TEXT_BYTES as u64 + 1;
+    fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    String::from_utf8(bytes).map_err(|_| io::Error::other("not UTF-8"))
+}
+
+fn refusal(path: &Path, error: &io::Error) -> Refusal {
+    Refusal {
+        origin: path.to_string_lossy().into(),
+        line: 1,
+        rule: None,
+        reason: format!("can't be read: {error}"),
+    }
+}

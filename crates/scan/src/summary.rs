@@ -1,0 +1,281 @@
+//! What a scan read and what it could not: the end of every report, because a result is worth what it was
+//! a result of.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use cordon_intake::{Damage, Lost, Unreadable};
+use cordon_model::finding::Level;
+
+use crate::finding::End;
+use crate::terminal::{Looks, Safe, count, counted, size};
+
+/// Damages and refused files that are kept to be named, of each kind: more can't be read by a person. The
+/// others are counted.
+const NAMED: usize = 200;
+
+/// The account of one scan.
+#[derive(Debug, Default)]
+pub(crate) struct Summary {
+    rules_loaded: usize,
+    rules_refused: usize,
+    files_read: u64,
+    bytes_read: u64,
+    records: u64,
+    records_without_source: u64,
+    /// Files met in a folder that are no logs.
+    not_logs: u64,
+    damages: Named<(PathBuf, Damage)>,
+    /// Files with damage that cost nothing but a checksum.
+    wrong_sums: Named<(PathBuf, u64)>,
+    unreadable: Named<(PathBuf, String)>,
+    findings: [u64; 5],
+}
+
+/// A list that keeps its beginning and counts the rest.
+#[derive(Debug)]
+struct Named<T> {
+    named: Vec<T>,
+    others: u64,
+}
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Self { named: Vec::new(), others: 0 }
+    }
+}
+
+impl<T> Named<T> {
+    fn add(&mut self, item: T) {
+        if self.named.len() < NAMED {
+            self.named.push(item);
+        } else {
+            self.others += 1;
+        }
+    }
+
+    fn len(&self) -> u64 {
+        self.named.len() as u64 + self.others
+    }
+}
+
+impl Summary {
+    /// Nothing read yet, with so many rules.
+    pub(crate) fn with_rules(rules_loaded: usize, rules_refused: usize) -> Self {
+        Self { rules_loaded, rules_refused, ..Self::default() }
+    }
+
+    /// Counts a finding of `level`.
+    pub(crate) fn found(&mut self, level: Level) {
+        self.findings[level as usize] += 1;
+    }
+
+    /// Counts damage in the file at `path`.
+    pub(crate) fn damaged(&mut self, path: &Path, damage: Damage) {
+        if damage.lost != Lost::Nothing {
+            self.damages.add((path.to_owned(), damage));
+            return;
+        }
+        match self.wrong_sums.named.last_mut() {
+            Some((last, places)) if last == path => *places += 1,
+            _ => self.wrong_sums.add((path.to_owned(), 1)),
+        }
+    }
+
+    /// Counts a file of `bytes` bytes that was read to its end, or could not be.
+    pub(crate) fn ended(&mut self, path: &Path, bytes: u64, is_named: bool, end: End) {
+        self.records += end.records;
+        self.records_without_source += end.records_without_source;
+        match end.form {
+            Ok(_) => {
+                self.files_read += 1;
+                self.bytes_read += bytes;
+            }
+            Err(Unreadable::Unknown) if !is_named => self.not_logs += 1,
+            Err(error) => self.refused(path, error.to_string()),
+        }
+    }
+
+    /// Counts a path that could not be read at all.
+    pub(crate) fn refused(&mut self, path: &Path, reason: String) {
+        self.unreadable.add((path.to_owned(), reason));
+    }
+
+    /// Whether any file was read.
+    pub(crate) fn has_read_anything(&self) -> bool {
+        self.files_read > 0
+    }
+
+    /// Whether all that was asked for was read.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.damages.len() == 0 && self.unreadable.len() == 0
+    }
+
+    /// The highest level found.
+    pub(crate) fn highest(&self) -> Option<Level> {
+        LEVELS.into_iter().find(|level| self.findings[*level as usize] > 0)
+    }
+
+    /// Writes the account.
+    pub(crate) fn write(
+        &self,
+        out: &mut dyn Write,
+        min_level: Level,
+        looks: Looks,
+    ) -> io::Result<()> {
+        self.write_damage(out)?;
+        let of_what = format!(
+            "{} in {} ({}) with {}",
+            counted(self.records, "record"),
+            counted(self.files_read, "file"),
+            size(self.bytes_read),
+            counted(self.rules_loaded as u64, "rule"),
+        );
+        let total: u64 = self.findings.iter().sum();
+        let at_least = match min_level {
+            Level::Informational => String::new(),
+            level => format!(" of level {level} or above"),
+        };
+        if total == 0 {
+            let none = format!("Read {of_what}. No rule{at_least} matched a record.");
+            writeln!(out, "{}", looks.heading(&none))?;
+        } else {
+            let by_level = LEVELS
+                .iter()
+                .filter(|level| self.findings[**level as usize] > 0)
+                .map(|level| format!("{} {level}", count(self.findings[*level as usize])))
+                .collect::<Vec<_>>()
+                .join(", ");
+            let found =
+                format!("Read {of_what}: {}{at_least} ({by_level}).", counted(total, "finding"));
+            writeln!(out, "{}", looks.heading(&found))?;
+        }
+        if self.rules_refused > 0 {
+            let rules = counted(self.rules_refused as u64, "rule");
+            writeln!(out, "{rules} refused and not tried; --show-refused says why.")?;
+        }
+        if self.records_without_source > 0 {
+            let records = counted(self.records_without_source, "record");
+            writeln!(
+                out,
+                "{records} don't say what log they are of; only rules for any log were tried on them. \
+                 Name it with --product, --category or --service."
+            )?;
+        }
+        if self.not_logs > 0 {
+            writeln!(
+                out,
+                "{} passed over: neither EVTX nor JSON.",
+                counted(self.not_logs, "file")
+            )?;
+        }
+        if !self.is_complete() {
+            writeln!(out, "{}", looks.heading("Not everything could be read: see above."))?;
+        }
+        Ok(())
+    }
+
+    fn write_damage(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.damages.len() > 0 {
+            writeln!(out, "Torn, and what was lost:")?;
+            for (path, damage) in &self.damages.named {
+                writeln!(out, "  {}: {}", path_shown(path), Safe(&damage.to_string()))?;
+            }
+            others(out, self.damages.others, "place")?;
+        }
+        if self.wrong_sums.len() > 0 {
+            writeln!(out, "Checksums are wrong, records were read all the same:")?;
+            for (path, places) in &self.wrong_sums.named {
+                writeln!(out, "  {}: {}", path_shown(path), counted(*places, "place"))?;
+            }
+            others(out, self.wrong_sums.others, "file")?;
+        }
+        if self.unreadable.len() > 0 {
+            writeln!(out, "Not read:")?;
+            for (path, reason) in &self.unreadable.named {
+                writeln!(out, "  {}: {}", path_shown(path), Safe(reason))?;
+            }
+            others(out, self.unreadable.others, "file")?;
+        }
+        if self.damages.len() + self.wrong_sums.len() + self.unreadable.len() > 0 {
+            writeln!(out)?;
+        }
+        Ok(())
+    }
+}
+
+const LEVELS: [Level; 5] =
+    [Level::Critical, Level::High, Level::Medium, Level::Low, Level::Informational];
+
+fn path_shown(path: &Path) -> String {
+    Safe(&path.to_string_lossy()).to_string()
+}
+
+fn others(out: &mut dyn Write, number: u64, thing: &str) -> io::Result<()> {
+    if number > 0 { writeln!(out, "  and {} more", counted(number, thing)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cordon_intake::Form;
+
+    const PLAIN: Looks = Looks { width: 100, has_colour: false, has_bar: false };
+
+    fn written(summary: &Summary) -> String {
+        let mut out = Vec::new();
+        summary.write(&mut out, Level::Informational, PLAIN).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn read(records: u64) -> End {
+        End { records, records_without_source: 0, form: Ok(Form::Evtx) }
+    }
+
+    #[test]
+    fn nothing_found_says_in_how_much() {
+        let mut summary = Summary::with_rules(2407, 0);
+        summary.ended(Path::new("a.evtx"), 69_632, true, read(12));
+        assert_eq!(
+            written(&summary),
+            "Read 12 records in 1 file (69.6 kB) with 2,407 rules. No rule matched a record.\n"
+        );
+        assert!(summary.is_complete());
+    }
+
+    #[test]
+    fn what_was_lost_is_said_by_file_and_byte() {
+        let mut summary = Summary::default();
+        let lost = Lost::Records { ids: Some((5, 9)), bytes: 800 };
+        let damage = Damage { offset: 4608, line: None, reason: "zeroes".into(), lost };
+        summary.damaged(Path::new("a\u{1b}.evtx"), damage);
+        for offset in [1, 2] {
+            let damage = Damage { offset, line: None, reason: "sum".into(), lost: Lost::Nothing };
+            summary.damaged(Path::new("b.evtx"), damage);
+        }
+        let end = End { records: 0, records_without_source: 0, form: Err(Unreadable::Empty) };
+        summary.ended(Path::new("c.evtx"), 0, false, end);
+        let end = End { records: 0, records_without_source: 0, form: Err(Unreadable::Unknown) };
+        summary.ended(Path::new("d.txt"), 0, false, end);
+        let text = written(&summary);
+        assert!(
+            text.contains(
+                "  a\\u{1b}.evtx: at byte 4608: zeroes; lost records 5 to 9 (800 bytes)\n"
+            ),
+            "{text}"
+        );
+        assert!(text.contains("  b.evtx: 2 places\n"), "{text}");
+        assert!(text.contains("  c.evtx: the file is empty\n"), "{text}");
+        assert!(text.contains("1 file passed over"), "{text}");
+        assert!(text.ends_with("Not everything could be read: see above.\n"), "{text}");
+    }
+
+    #[test]
+    fn lists_have_an_end() {
+        let mut summary = Summary::default();
+        for file in 0..NAMED + 7 {
+            summary.refused(Path::new(&file.to_string()), "x".into());
+        }
+        assert!(written(&summary).contains("  and 7 files more\n"));
+    }
+}
