@@ -16,11 +16,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod agent_core;
 pub mod approval;
 pub mod budget;
 pub mod clock;
 pub mod decision;
+pub mod delivery;
+pub mod grouping;
 pub mod helper_core;
 pub mod lease;
+pub mod order;
 pub mod permits;
 pub mod signer_core;

@@ -1,0 +1,270 @@
+//! The agent's mind for the time without a hub (law 6): when a machine defends itself.
+//!
+//! The one idea: with a hub in reach the hub decides, because it sees more. The agent reports, waits
+//! [`HUB_ANSWERS_WITHIN`] for the hub to say that it has the finding, and only then uses its permit; with
+//! no link it does not wait. What it does then is decided by the same [`decision::decide`] as everywhere,
+//! and checked again by the helper.
+
+use std::time::Duration;
+
+use cordon_model::asset::Assignment;
+use cordon_model::finding::{Finding, Level};
+use cordon_model::ids::FindingId;
+use cordon_model::measure::Isolation;
+use cordon_model::order::Permit;
+use cordon_model::policy::Policy;
+use cordon_model::signed::Verified;
+use cordon_model::time::BootNanos;
+
+use crate::clock::{Moment, RunningClock};
+use crate::decision::{self, Decision, Situation};
+
+/// How long a hub that seems in reach may take to say that a finding is on its disk. A hub answers in
+/// single milliseconds; a cut that TCP has not noticed yet would take minutes. 250 ms is two and a half
+/// hops of a worm that infects a machine every 100 ms.
+pub const HUB_ANSWERS_WITHIN: Duration = Duration::from_millis(250);
+
+/// Findings that wait for the hub's answer; one permit is enough for all of them, so only the most
+/// serious matter. 16.
+pub const MOST_WAITING: usize = 16;
+
+/// What the agent's shell has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "short-lived, at most one at a time")]
+pub enum Act {
+    /// Give this permit and finding to the helper.
+    UsePermit {
+        /// The permit.
+        permit: Verified<Permit>,
+        /// Why.
+        finding: FindingId,
+        /// Its level.
+        level: Level,
+    },
+}
+
+/// A permit as the agent keeps it: it ages by running time too, so that a clock set back does not keep
+/// it young.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Kept {
+    permit: Verified<Permit>,
+    age: RunningClock,
+}
+
+/// A serious finding that the hub has not acknowledged yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Waiting {
+    finding: FindingId,
+    level: Level,
+    /// Its number in the spool.
+    number: u64,
+    since: BootNanos,
+}
+
+/// The agent's state. Its documents are kept by the shell as envelopes and given again at each start.
+#[derive(Debug, Clone, Default)]
+pub struct AgentCore {
+    policy: Option<Verified<Policy>>,
+    assignment: Option<Verified<Assignment>>,
+    permit: Option<Kept>,
+    is_linked: bool,
+    isolation: Option<Isolation>,
+    waiting: Vec<Waiting>,
+}
+
+impl AgentCore {
+    /// Takes a policy; an older one than it has is ignored, and `false` says so.
+    pub fn policy(&mut self, policy: Verified<Policy>) -> bool {
+        let is_newer = self.policy.as_ref().is_none_or(|held| held.revision < policy.revision);
+        if is_newer {
+            self.policy = Some(policy);
+        }
+        is_newer
+    }
+
+    /// Takes an assignment; an older one than it has is ignored, and `false` says so.
+    pub fn assign(&mut self, assignment: Verified<Assignment>) -> bool {
+        let is_newer =
+            self.assignment.as_ref().is_none_or(|held| held.revision < assignment.revision);
+        if is_newer {
+            self.assignment = Some(assignment);
+        }
+        is_newer
+    }
+
+    /// Takes a permit if it ends later than the one it has.
+    pub fn permit(&mut self, permit: Verified<Permit>, now: &Moment) -> bool {
+        let is_later =
+            self.permit.as_ref().is_none_or(|held| held.permit.expires_at < permit.expires_at);
+        if is_later {
+            self.permit = Some(Kept { permit, age: RunningClock::start(now) });
+        }
+        is_later
+    }
+
+    /// The link to the hub is up, or is not.
+    pub fn link(&mut self, is_up: bool) {
+        self.is_linked = is_up;
+    }
+
+    /// How far the helper says that the machine is isolated.
+    pub fn isolated(&mut self, isolation: Option<Isolation>) {
+        self.isolation = isolation;
+    }
+
+    /// The hub has everything up to this number on its disk, so it decides about it.
+    pub fn acknowledged(&mut self, number: u64) {
+        self.waiting.retain(|waiting| waiting.number > number);
+    }
+
+    /// A rule matched, and the finding has this number in the spool.
+    pub fn found(&mut self, finding: &Finding, number: u64, now: &Moment) -> Option<Act> {
+        let level = finding.rule.level;
+        if !self.is_linked {
+            return self.defend(finding.id, level, now);
+        }
+        if level >= decision::SERIOUS && self.waiting.len() < MOST_WAITING {
+            self.waiting.push(Waiting { finding: finding.id, level, number, since: now.at });
+        }
+        None
+    }
+
+    /// Looks whether the hub has been silent for too long. Call at least every 50 ms while
+    /// [`AgentCore::is_waiting`], and when the link goes.
+    pub fn tick(&mut self, now: &Moment) -> Option<Act> {
+        let is_linked = self.is_linked;
+        let is_due =
+            |waiting: &Waiting| !is_linked || now.at.since(waiting.since) >= HUB_ANSWERS_WITHIN;
+        let due = self.waiting.iter().filter(|waiting| is_due(waiting));
+        let most_serious = due.max_by_key(|waiting| waiting.level).cloned()?;
+        self.waiting.retain(|waiting| !is_due(waiting));
+        self.defend(most_serious.finding, most_serious.level, now)
+    }
+
+    /// Whether a finding waits for the hub's answer.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    fn defend(&mut self, finding: FindingId, level: Level, now: &Moment) -> Option<Act> {
+        let (policy, assignment) = (self.policy.as_ref()?, self.assignment.as_ref()?);
+        let kept = self.permit.as_ref()?;
+        let good_for = kept.permit.expires_at.since(kept.permit.issued_at);
+        let is_good = kept.age.reading(now) < good_for
+            && now.best_utc(kept.permit.issued_at) < kept.permit.expires_at
+            && level >= kept.permit.level_at_least;
+        if !is_good {
+            return None;
+        }
+        // The permit is the budget, given ahead; and it was given so that a stand-in is left.
+        let situation =
+            Situation { contained: self.isolation, budget: Ok(()), is_last_of_kind: false };
+        match decision::decide(policy, assignment, level, &situation) {
+            // However far the hub would go, a machine by itself goes no further than segment.
+            Decision::Do { .. } if self.isolation < Some(Isolation::Segment) => {
+                let permit = self.permit.take()?.permit;
+                Some(Act::UsePermit { permit, finding, level })
+            }
+            Decision::Do { .. } | Decision::Ask { .. } | Decision::Watch { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::tests::moment;
+    use cordon_model::asset::ClinicalTier;
+    use cordon_model::event::RawEvent;
+    use cordon_model::finding::RuleRef;
+    use cordon_model::ids::{MachineId, PermitId};
+    use cordon_model::policy::Mode;
+    use cordon_model::signed::{Document, seal};
+    use cordon_model::time::UtcNanos;
+    use ed25519_dalek::SigningKey;
+
+    fn verified<D: Document>(document: &D) -> Verified<D> {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        seal(document, &key).unwrap().open(&key.verifying_key()).unwrap()
+    }
+
+    fn finding(level: Level) -> Finding {
+        Finding {
+            id: FindingId::of("rule", "host", &[0; 32]),
+            rule: RuleRef { id: "rule".into(), title: "a rule".into(), level, tags: vec![] },
+            host: "host".into(),
+            time: UtcNanos::from_unix_nanos(0),
+            boot_time: None,
+            process: None,
+            matched: vec![],
+            raw: RawEvent { json: "{}".into(), is_cut: false },
+            raw_sha256: [0; 32],
+        }
+    }
+
+    fn core(tier: ClinicalTier) -> AgentCore {
+        let machine = MachineId::new(UtcNanos::from_unix_nanos(0), [1; 10]);
+        let policy = Policy { mode: Mode::Act, ..Policy::default_for("RJ1".parse().unwrap()) };
+        let mut core = AgentCore::default();
+        core.assign(verified(&Assignment {
+            organisation: policy.organisation.clone(),
+            machine,
+            revision: 1,
+            name: "a".into(),
+            tier: Some(tier),
+            kind: None,
+            group: None,
+            lifelines: vec![],
+            hub: vec![],
+        }));
+        let permit = Permit {
+            id: PermitId::new(UtcNanos::from_unix_nanos(0), [2; 10]),
+            organisation: policy.organisation.clone(),
+            machine,
+            level_at_least: Level::High,
+            lease: policy.lease,
+            issued_at: UtcNanos::from_unix_nanos(0),
+            expires_at: UtcNanos::from_unix_nanos(0).plus(Duration::from_secs(100)),
+        };
+        core.policy(verified(&policy));
+        core.permit(verified(&permit), &moment("a", 0));
+        core
+    }
+
+    #[test]
+    fn with_no_hub_in_reach_it_uses_its_permit_once() {
+        let mut core = core(ClinicalTier::None);
+        assert!(core.found(&finding(Level::Medium), 1, &moment("a", 1)).is_none());
+        assert!(core.found(&finding(Level::High), 2, &moment("a", 1)).is_some());
+        assert!(core.found(&finding(Level::High), 3, &moment("a", 1)).is_none());
+    }
+
+    #[test]
+    fn a_clinical_machine_never_defends_itself() {
+        for tier in [ClinicalTier::Clinical, ClinicalTier::LifeSustaining] {
+            let mut core = core(tier);
+            assert!(core.found(&finding(Level::Critical), 1, &moment("a", 1)).is_none());
+        }
+    }
+
+    #[test]
+    fn a_hub_that_answers_decides_and_a_silent_one_does_not() {
+        let mut answered = core(ClinicalTier::None);
+        answered.link(true);
+        assert!(answered.found(&finding(Level::High), 7, &moment("a", 1)).is_none());
+        let mut silent = answered.clone();
+        answered.acknowledged(7);
+        assert!(answered.tick(&moment("a", 2)).is_none());
+        assert!(silent.tick(&moment("a", 1)).is_none(), "not yet");
+        assert!(silent.tick(&moment("a", 2)).is_some());
+    }
+
+    #[test]
+    fn a_permit_ends_by_running_time_even_if_the_clock_is_set_back() {
+        let mut core = core(ClinicalTier::None);
+        let mut late = moment("a", 100);
+        late.utc = UtcNanos::from_unix_nanos(0);
+        assert!(core.found(&finding(Level::High), 1, &late).is_none());
+    }
+}

@@ -1,0 +1,434 @@
+//! Findings that belong together become one incident, which grows in risk.
+//!
+//! The one idea: few rules that a person can predict. A finding joins, in this order: the open incident of
+//! its machine; that of a machine which the caller says its event touched (a connection); that of the same
+//! serious rule with the same program elsewhere. Otherwise it opens one. Time is the hub's receiving time:
+//! a machine's own clock can't tear a story apart. A closed incident takes nothing more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cordon_model::finding::{Level, ReceivedFinding};
+use cordon_model::ids::{FindingId, IncidentId, MachineId, OdsCode};
+use cordon_model::incident::{Incident, IncidentState};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{Randomness, id_bytes};
+use crate::decision::SERIOUS;
+
+/// A story goes on while findings come within this time of the last: 1 hour. Intruders rest for days;
+/// such pieces are joined by people, not by guessing.
+pub const WINDOW: Duration = Duration::from_secs(3600);
+
+/// Findings whose ids one incident keeps: 1,000 × 16 bytes; more are counted, and found by search.
+pub const FINDINGS_PER_INCIDENT: usize = 1_000;
+
+/// Machines of one incident: 10,000 × 16 bytes, a whole trust. More open a second incident.
+pub const MACHINES_PER_INCIDENT: usize = 10_000;
+
+/// Open incidents: 10,000, at most about 30 MB with their findings' ids at a usual 100 each. At the limit
+/// the one that was quiet for longest is left to itself: it stays open for people, and takes nothing more.
+pub const OPEN_INCIDENTS: usize = 10_000;
+
+/// Distinct rules and tactics that add to one incident's risk: beyond 100 it is high enough.
+pub const KINDS_PER_INCIDENT: usize = 100;
+
+/// Risk is held here, so that it can't overflow and reads as "of a thousand".
+pub const HIGHEST_RISK: u32 = 1_000;
+
+/// What a finding of a new rule adds to the risk, by level; a repeated rule adds nothing.
+#[must_use]
+pub fn risk_of(level: Level) -> u32 {
+    match level {
+        Level::Informational => 0,
+        Level::Low => 1,
+        Level::Medium => 5,
+        Level::High => 25,
+        Level::Critical => 60,
+    }
+}
+
+/// What a new tactic adds (`attack.execution`, then `attack.lateral-movement`: it moves through the book).
+pub const RISK_OF_TACTIC: u32 = 10;
+
+/// What a further machine adds.
+pub const RISK_OF_MACHINE: u32 = 15;
+
+/// An open incident with what grouping needs to know of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Story {
+    /// The incident.
+    pub incident: Incident,
+    rules: BTreeSet<String>,
+    tactics: BTreeSet<String>,
+    /// When it last took a finding, by the hub's clock.
+    touched: cordon_model::time::UtcNanos,
+}
+
+/// Where a finding went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// Its incident.
+    pub incident: IncidentId,
+    /// How it came there.
+    pub how: How,
+    /// It brought something new: a rule, a tactic, a machine or a higher level.
+    pub is_news: bool,
+}
+
+/// How a finding came to its incident.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// It opened it.
+    Opened,
+    /// It joined it.
+    Joined,
+    /// It was there already.
+    Double,
+}
+
+/// The open incidents of one organisation.
+#[derive(Debug, Clone)]
+pub struct Grouping {
+    organisation: OdsCode,
+    stories: BTreeMap<IncidentId, Story>,
+    findings: BTreeMap<FindingId, IncidentId>,
+    by_machine: BTreeMap<MachineId, IncidentId>,
+    /// Serious rule and program.
+    by_indicator: BTreeMap<(String, String), IncidentId>,
+}
+
+impl Grouping {
+    /// Nothing open.
+    #[must_use]
+    pub fn new(organisation: OdsCode) -> Self {
+        Self {
+            organisation,
+            stories: BTreeMap::new(),
+            findings: BTreeMap::new(),
+            by_machine: BTreeMap::new(),
+            by_indicator: BTreeMap::new(),
+        }
+    }
+
+    /// Takes up stories from disk. Serious programs seen before a restart join by machine only.
+    #[must_use]
+    pub fn restore(organisation: OdsCode, stories: impl IntoIterator<Item = Story>) -> Self {
+        let mut grouping = Self::new(organisation);
+        let mut stories: Vec<Story> = stories.into_iter().collect();
+        stories.sort_by_key(|story| story.touched);
+        for story in stories {
+            if story.incident.state == IncidentState::Closed {
+                continue;
+            }
+            let id = story.incident.id;
+            grouping.findings.extend(story.incident.findings.iter().map(|finding| (*finding, id)));
+            grouping.by_machine.extend(story.incident.machines.iter().map(|m| (*m, id)));
+            grouping.stories.insert(id, story);
+        }
+        grouping
+    }
+
+    /// An open incident.
+    #[must_use]
+    pub fn story(&self, incident: IncidentId) -> Option<&Story> {
+        self.stories.get(&incident)
+    }
+
+    /// All open incidents.
+    pub fn stories(&self) -> impl Iterator<Item = &Story> {
+        self.stories.values()
+    }
+
+    /// Puts a finding where it belongs. `touched` are machines that its event names as the other side.
+    pub fn place(
+        &mut self,
+        received: &ReceivedFinding,
+        touched: &[MachineId],
+        randomness: Randomness<'_>,
+    ) -> Placed {
+        let finding = &received.finding;
+        if let Some(incident) = self.findings.get(&finding.id) {
+            return Placed { incident: *incident, how: How::Double, is_news: false };
+        }
+        let indicator = indicator_of(received);
+        let candidate = self
+            .takes(self.by_machine.get(&received.machine), received)
+            .or_else(|| touched.iter().find_map(|m| self.takes(self.by_machine.get(m), received)))
+            .or_else(|| {
+                self.takes(indicator.as_ref().and_then(|key| self.by_indicator.get(key)), received)
+            });
+        let (id, how) = match candidate {
+            Some(id) => (id, How::Joined),
+            None => (self.open(received, randomness), How::Opened),
+        };
+        let is_news = self.stories.get_mut(&id).is_some_and(|story| story.add(received));
+        // Only what the incident keeps is remembered, so both share one limit.
+        if self.stories.get(&id).is_some_and(|s| s.incident.findings.last() == Some(&finding.id)) {
+            self.findings.insert(finding.id, id);
+        }
+        self.by_machine.insert(received.machine, id);
+        if let Some(indicator) = indicator {
+            self.by_indicator.insert(indicator, id);
+        }
+        Placed { incident: id, how, is_news: is_news || how == How::Opened }
+    }
+
+    /// Somebody takes an incident. Whether it was open.
+    pub fn own(&mut self, incident: IncidentId, person: &str) -> bool {
+        let Some(story) = self.stories.get_mut(&incident) else { return false };
+        story.incident.state = IncidentState::Owned;
+        story.incident.owner = Some(person.to_owned());
+        true
+    }
+
+    /// Closes an incident and gives it up; what comes after opens a new one.
+    pub fn close(&mut self, incident: IncidentId) -> Option<Story> {
+        let mut story = self.give_up(incident)?;
+        story.incident.state = IncidentState::Closed;
+        Some(story)
+    }
+
+    fn give_up(&mut self, incident: IncidentId) -> Option<Story> {
+        self.findings.retain(|_, of| *of != incident);
+        self.by_machine.retain(|_, of| *of != incident);
+        self.by_indicator.retain(|_, of| *of != incident);
+        self.stories.remove(&incident)
+    }
+
+    /// The incident, if it takes this finding still.
+    fn takes(&self, id: Option<&IncidentId>, received: &ReceivedFinding) -> Option<IncidentId> {
+        let story = self.stories.get(id?)?;
+        let machines = &story.incident.machines;
+        let has_room =
+            machines.len() < MACHINES_PER_INCIDENT || machines.contains(&received.machine);
+        let is_recent = received.received.since(story.touched) <= WINDOW;
+        (has_room && is_recent).then_some(story.incident.id)
+    }
+
+    fn open(&mut self, received: &ReceivedFinding, randomness: Randomness<'_>) -> IncidentId {
+        if self.stories.len() >= OPEN_INCIDENTS {
+            let quietest = self.stories.values().min_by_key(|story| story.touched);
+            if let Some(id) = quietest.map(|story| story.incident.id) {
+                self.give_up(id);
+            }
+        }
+        let id = IncidentId::new(received.received, id_bytes(randomness));
+        let incident = Incident {
+            id,
+            organisation: self.organisation.clone(),
+            title: title_of(received),
+            state: IncidentState::New,
+            owner: None,
+            level: received.finding.rule.level,
+            risk: 0,
+            first: received.finding.time,
+            last: received.finding.time,
+            machines: Vec::new(),
+            findings: Vec::new(),
+            finding_count: 0,
+        };
+        let story = Story {
+            incident,
+            rules: BTreeSet::new(),
+            tactics: BTreeSet::new(),
+            touched: received.received,
+        };
+        self.stories.insert(id, story);
+        id
+    }
+}
+
+impl Story {
+    /// Takes a finding; whether it brought something new.
+    fn add(&mut self, received: &ReceivedFinding) -> bool {
+        let finding = &received.finding;
+        let incident = &mut self.incident;
+        let level = finding.rule.level;
+        let mut added = 0;
+        let mut is_news = false;
+        if self.rules.len() < KINDS_PER_INCIDENT && self.rules.insert(finding.rule.id.clone()) {
+            added += risk_of(level);
+            is_news = true;
+        }
+        for tactic in finding.rule.tags.iter().filter_map(|tag| tactic_of(tag)) {
+            if self.tactics.len() < KINDS_PER_INCIDENT && self.tactics.insert(tactic.to_owned()) {
+                added += RISK_OF_TACTIC;
+                is_news = true;
+            }
+        }
+        if !incident.machines.contains(&received.machine) {
+            added += if incident.machines.is_empty() { 0 } else { RISK_OF_MACHINE };
+            incident.machines.push(received.machine);
+            is_news = true;
+        }
+        if level > incident.level {
+            incident.level = level;
+            incident.title = title_of(received);
+            is_news = true;
+        }
+        incident.risk = incident.risk.saturating_add(added).min(HIGHEST_RISK);
+        incident.first = incident.first.min(finding.time);
+        incident.last = incident.last.max(finding.time);
+        incident.finding_count = incident.finding_count.saturating_add(1);
+        if incident.findings.len() < FINDINGS_PER_INCIDENT {
+            incident.findings.push(finding.id);
+        }
+        self.touched = self.touched.max(received.received);
+        is_news
+    }
+}
+
+fn title_of(received: &ReceivedFinding) -> String {
+    format!("{} on {}", received.finding.rule.title, received.finding.host)
+        .chars()
+        .take(cordon_model::limits::NAME_BYTES / 4)
+        .collect()
+}
+
+/// `attack.lateral-movement` → `lateral-movement`; techniques (`attack.t1021`), groups and software are
+/// no tactics.
+fn tactic_of(tag: &str) -> Option<&str> {
+    let name = tag.strip_prefix("attack.")?;
+    let is_numbered = name
+        .strip_prefix(['t', 'g', 's', 'T', 'G', 'S'])
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    (!is_numbered).then_some(name)
+}
+
+fn indicator_of(received: &ReceivedFinding) -> Option<(String, String)> {
+    let finding = &received.finding;
+    let process = finding.process.as_ref()?;
+    (finding.rule.level >= SERIOUS).then(|| (finding.rule.id.clone(), process.image.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cordon_model::event::RawEvent;
+    use cordon_model::finding::{Finding, ProcessRef, RuleRef};
+    use cordon_model::time::{BootNanos, UtcNanos};
+
+    fn machine(number: u8) -> MachineId {
+        MachineId::new(UtcNanos::from_unix_nanos(0), [number; 10])
+    }
+
+    fn received(on: u8, rule: &str, level: Level, seconds: i64) -> ReceivedFinding {
+        let time = UtcNanos::from_unix_nanos(seconds * 1_000_000_000);
+        let event = (seconds as u64).to_be_bytes();
+        let mut sha = [on; 32];
+        sha[..8].copy_from_slice(&event);
+        ReceivedFinding {
+            machine: machine(on),
+            received: time,
+            finding: Finding {
+                id: FindingId::of(rule, &on.to_string(), &sha),
+                rule: RuleRef {
+                    id: rule.into(),
+                    title: format!("rule {rule}"),
+                    level,
+                    tags: vec!["attack.execution".into(), "attack.t1059".into()],
+                },
+                host: format!("pc-{on}"),
+                time,
+                boot_time: None,
+                process: Some(ProcessRef {
+                    pid: 1,
+                    started: BootNanos(0),
+                    image: format!("/tmp/{rule}"),
+                }),
+                matched: vec![],
+                raw: RawEvent { json: "{}".into(), is_cut: false },
+                raw_sha256: sha,
+            },
+        }
+    }
+
+    struct Bench {
+        grouping: Grouping,
+        next: u8,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self { grouping: Grouping::new("RJ1".parse().unwrap()), next: 0 }
+        }
+
+        fn place(&mut self, received: &ReceivedFinding) -> Placed {
+            self.place_touching(received, &[])
+        }
+
+        fn place_touching(&mut self, received: &ReceivedFinding, touched: &[MachineId]) -> Placed {
+            let next = &mut self.next;
+            self.grouping.place(received, touched, &mut || {
+                *next += 1;
+                [*next; 16]
+            })
+        }
+
+        fn risk(&self, placed: Placed) -> u32 {
+            self.grouping.story(placed.incident).unwrap().incident.risk
+        }
+    }
+
+    #[test]
+    fn findings_of_one_machine_within_the_window_are_one_story() {
+        let mut bench = Bench::new();
+        let first = bench.place(&received(1, "a", Level::Medium, 0));
+        assert_eq!(first.how, How::Opened);
+        let second = bench.place(&received(1, "b", Level::High, 3_600));
+        assert_eq!((second.how, second.incident), (How::Joined, first.incident));
+        let much_later = bench.place(&received(1, "b", Level::High, 7_300));
+        assert_eq!(much_later.how, How::Opened);
+    }
+
+    #[test]
+    fn doubles_fold_and_repeats_add_no_risk() {
+        let mut bench = Bench::new();
+        let first = bench.place(&received(1, "a", Level::High, 0));
+        let risk = bench.risk(first);
+        assert_eq!(risk, risk_of(Level::High) + RISK_OF_TACTIC);
+        assert_eq!(bench.place(&received(1, "a", Level::High, 0)).how, How::Double);
+        let repeat = bench.place(&received(1, "a", Level::High, 1));
+        assert_eq!((repeat.how, repeat.is_news, bench.risk(repeat)), (How::Joined, false, risk));
+        let news = bench.place(&received(1, "b", Level::Critical, 2));
+        assert!(news.is_news);
+        assert_eq!(bench.risk(news), risk + risk_of(Level::Critical));
+        let incident = &bench.grouping.story(news.incident).unwrap().incident;
+        assert_eq!((incident.finding_count, incident.title.as_str()), (3, "rule b on pc-1"));
+    }
+
+    #[test]
+    fn a_worm_on_many_machines_is_one_story() {
+        let mut bench = Bench::new();
+        let first = bench.place(&received(1, "worm", Level::High, 0));
+        let same = bench.place(&received(2, "worm", Level::High, 5));
+        assert_eq!(same.incident, first.incident, "same serious rule and program");
+        let touched = bench.place_touching(&received(3, "other", Level::Low, 6), &[machine(2)]);
+        assert_eq!(touched.incident, first.incident, "it connected to a machine of the story");
+        let unrelated = bench.place(&received(4, "noise", Level::Low, 7));
+        assert_ne!(unrelated.incident, first.incident);
+        let also_noise = bench.place(&received(5, "noise", Level::Low, 8));
+        assert_ne!(also_noise.incident, unrelated.incident, "a mild rule joins no machines");
+    }
+
+    #[test]
+    fn a_closed_incident_takes_nothing_more() {
+        let mut bench = Bench::new();
+        let first = bench.place(&received(1, "a", Level::High, 0));
+        let closed = bench.grouping.close(first.incident).unwrap();
+        assert_eq!(closed.incident.state, IncidentState::Closed);
+        assert_eq!(bench.place(&received(1, "a", Level::High, 1)).how, How::Opened);
+    }
+
+    #[test]
+    fn what_was_restored_goes_on() {
+        let mut bench = Bench::new();
+        let first = bench.place(&received(1, "a", Level::High, 0));
+        let stories: Vec<Story> = bench.grouping.stories().cloned().collect();
+        bench.grouping = Grouping::restore("RJ1".parse().unwrap(), stories);
+        assert_eq!(bench.place(&received(1, "a", Level::High, 0)).how, How::Double);
+        assert_eq!(bench.place(&received(1, "b", Level::Low, 1)).incident, first.incident);
+    }
+}

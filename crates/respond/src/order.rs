@@ -1,0 +1,247 @@
+//! The life of an order and of a measure, as the hub sees them.
+//!
+//! The one idea: an order has a **delivery** (has the machine got it?), a measure has a **state** (what does
+//! the machine show?), and neither ever goes back. A late or repeated message changes nothing; what is over
+//! stays over; and while the hub can't know whether a machine took an order, it goes on asking.
+
+use std::time::Duration;
+
+use cordon_model::ids::{MachineId, MeasureId};
+use cordon_model::measure::{Isolation, MeasureState, Origin, Receipt};
+use cordon_model::order::{Instruction, Order};
+use cordon_model::signed::Envelope;
+use cordon_model::time::{BootNanos, UtcNanos};
+use serde::{Deserialize, Serialize};
+
+/// How long the hub waits for a machine that is in contact to say that it has an order, before it sends
+/// it again: 2 s, some hundred times the usual answer.
+pub const RETRY: Duration = Duration::from_secs(2);
+
+/// Whether the machine has an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Delivery {
+    /// Never sent: can be dropped without a trace.
+    Waiting,
+    /// Sent at least once. Only the machine can say whether it took it.
+    Sent,
+    /// The machine has it on its disk.
+    Taken,
+    /// It will never be taken.
+    Dead {
+        /// Why: superseded, too late, or the machine's refusal.
+        why: String,
+    },
+}
+
+/// A signed order on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrderLife {
+    /// The order.
+    pub order: Order,
+    /// As it was signed.
+    pub envelope: Envelope,
+    /// Where it is.
+    pub delivery: Delivery,
+    /// When it was last sent; forgotten at a restart, and then it is sent again.
+    #[serde(skip)]
+    pub last_sent: Option<BootNanos>,
+}
+
+impl OrderLife {
+    /// An order fresh from the signer.
+    #[must_use]
+    pub fn new(order: Order, envelope: Envelope) -> Self {
+        Self { order, envelope, delivery: Delivery::Waiting, last_sent: None }
+    }
+
+    /// Whether it has still to be brought to its machine.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.delivery, Delivery::Waiting | Delivery::Sent)
+    }
+
+    /// Whether it is to be sent now.
+    #[must_use]
+    pub fn is_due(&self, now: BootNanos) -> bool {
+        self.is_open() && self.last_sent.is_none_or(|sent| now.since(sent) >= RETRY)
+    }
+
+    /// Whether it takes the place of every earlier order that was never sent.
+    #[must_use]
+    pub fn supersedes(&self) -> bool {
+        match self.order.instruction {
+            Instruction::Isolate { .. } | Instruction::Release => true,
+            Instruction::Renew { .. } => false,
+        }
+    }
+
+    /// The machine has it. Whether that is news.
+    pub fn taken(&mut self) -> bool {
+        let is_news = self.is_open();
+        if is_news {
+            self.delivery = Delivery::Taken;
+        }
+        is_news
+    }
+
+    /// The machine refused it. Whether that is news; one that was taken can't be refused any more.
+    pub fn refused(&mut self, why: &str) -> bool {
+        let is_news = self.is_open();
+        if is_news {
+            self.delivery = Delivery::Dead { why: why.chars().take(256).collect() };
+        }
+        is_news
+    }
+
+    /// Drops it if it was never sent and is too late by now. Whether it was dropped.
+    pub fn expire(&mut self, now: UtcNanos) -> bool {
+        let is_late = self.order.deliver_until.is_some_and(|until| now >= until);
+        self.drop_unsent(is_late, "too late: it could not be delivered in its time")
+    }
+
+    /// Drops it if it was never sent, because a later one takes its place. Whether it was dropped.
+    pub fn superseded(&mut self) -> bool {
+        self.drop_unsent(true, "superseded before it was delivered")
+    }
+
+    fn drop_unsent(&mut self, is_to_drop: bool, why: &str) -> bool {
+        let drops = is_to_drop && self.delivery == Delivery::Waiting;
+        if drops {
+            self.delivery = Delivery::Dead { why: why.to_owned() };
+        }
+        drops
+    }
+}
+
+/// A measure, as its machine's receipts show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeasureLife {
+    /// Its id.
+    pub measure: MeasureId,
+    /// On which machine.
+    pub machine: MachineId,
+    /// How far it isolates.
+    pub isolation: Isolation,
+    /// What began it.
+    pub origin: Origin,
+    /// The weakest truth that is known.
+    pub state: MeasureState,
+    /// The receipt that showed it.
+    pub receipt: Option<Receipt>,
+    /// That receipt's number among its machine's reports.
+    number: u64,
+}
+
+impl MeasureLife {
+    /// The measure that an order to isolate is to begin.
+    #[must_use]
+    pub fn requested(order: &Order) -> Option<Self> {
+        let Instruction::Isolate { isolation, .. } = order.instruction else { return None };
+        Some(Self {
+            measure: order.id.into(),
+            machine: order.machine,
+            isolation,
+            origin: Origin::Order(order.id),
+            state: MeasureState::Requested,
+            receipt: None,
+            number: 0,
+        })
+    }
+
+    /// A measure that the hub first hears of by its receipt.
+    #[must_use]
+    pub fn reported(number: u64, receipt: Receipt) -> Self {
+        Self {
+            measure: receipt.measure,
+            machine: receipt.machine,
+            isolation: receipt.isolation,
+            origin: receipt.origin,
+            state: receipt.state.clone(),
+            receipt: Some(receipt),
+            number,
+        }
+    }
+
+    /// Takes a receipt of this measure. Whether anything changed: an older one, one after the end, or
+    /// one from another machine changes nothing.
+    pub fn take(&mut self, number: u64, receipt: &Receipt) -> bool {
+        let is_of_this = receipt.machine == self.machine && receipt.measure == self.measure;
+        if !is_of_this || number <= self.number || self.state.is_over() {
+            return false;
+        }
+        self.number = number;
+        self.state = receipt.state.clone();
+        self.receipt = Some(receipt.clone());
+        true
+    }
+
+    /// Its order is on the machine's disk. Whether that is news.
+    pub fn delivered(&mut self) -> bool {
+        let is_news = self.state == MeasureState::Requested;
+        if is_news {
+            self.state = MeasureState::Delivered;
+        }
+        is_news
+    }
+
+    /// Its order will never be taken. Whether that is news.
+    pub fn never_begun(&mut self, why: &str) -> bool {
+        let is_news = matches!(self.state, MeasureState::Requested | MeasureState::Delivered);
+        if is_news {
+            self.state = MeasureState::Failed { why: why.to_owned() };
+        }
+        is_news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cordon_model::ids::OrderId;
+    use cordon_model::time::BootId;
+
+    fn receipt(state: MeasureState) -> Receipt {
+        let at = UtcNanos::from_unix_nanos(0);
+        let order = OrderId::new(at, [1; 10]);
+        Receipt {
+            machine: MachineId::new(at, [2; 10]),
+            measure: order.into(),
+            origin: Origin::Order(order),
+            isolation: Isolation::Segment,
+            state,
+            proof: None,
+            lease_ends: None,
+            boot: BootId("a".into()),
+            at_boot: BootNanos(0),
+            at,
+            sockets_cut: 0,
+        }
+    }
+
+    #[test]
+    fn a_late_receipt_cannot_resurrect_what_is_over() {
+        let mut life = MeasureLife::reported(1, receipt(MeasureState::Applied));
+        assert!(life.take(3, &receipt(MeasureState::Released)));
+        assert!(!life.take(2, &receipt(MeasureState::Verified)), "older");
+        assert!(!life.take(4, &receipt(MeasureState::Verified)), "after the end");
+        assert_eq!(life.state, MeasureState::Released);
+    }
+
+    #[test]
+    fn the_same_receipt_twice_is_one() {
+        let mut life = MeasureLife::reported(1, receipt(MeasureState::Applied));
+        assert!(life.take(2, &receipt(MeasureState::Verified)));
+        assert!(!life.take(2, &receipt(MeasureState::Verified)));
+    }
+
+    #[test]
+    fn a_machine_cannot_speak_for_the_measure_of_another() {
+        let mut life = MeasureLife::reported(1, receipt(MeasureState::Applied));
+        let mut lie = receipt(MeasureState::Released);
+        lie.machine = MachineId::new(UtcNanos::from_unix_nanos(0), [9; 10]);
+        assert!(!life.take(2, &lie));
+    }
+}
