@@ -30,7 +30,6 @@ pub const MOST_WAITING: usize = 16;
 
 /// What the agent's shell has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "short-lived, at most one at a time")]
 pub enum Act {
     /// Give this permit and finding to the helper.
     UsePermit {

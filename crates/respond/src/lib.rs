@@ -7,11 +7,14 @@
 //!
 //! | core | process | decides |
 //! |---|---|---|
+//! | [`hub_core`] | hub | what belongs together, what to propose, whom to ask, what to send again |
+//! | [`agent_core`] | agent | when a machine with no hub in reach defends itself |
 //! | [`signer_core`] | signer | which proposals become signed orders and permits |
 //! | [`helper_core`] | privileged helper | which orders a machine obeys, what it holds in force, and until when |
 //!
 //! They are made of parts that each keep one rule: [`decision`] (do, ask or watch), [`budget`] (the
-//! brake), [`approval`] (who agreed), [`lease`] (every measure ends), [`permits`] (leave given ahead),
+//! brake), [`approval`] (who agreed), [`lease`] (every measure ends), [`grouping`]
+//! (one story), [`order`] (an order's delivery, a measure's state), [`delivery`] (exactly once), [`permits`] (leave given ahead),
 //! [`clock`] (running time, which nobody can set).
 
 #![forbid(unsafe_code)]
@@ -24,6 +27,7 @@ pub mod decision;
 pub mod delivery;
 pub mod grouping;
 pub mod helper_core;
+pub mod hub_core;
 pub mod lease;
 pub mod order;
 pub mod permits;

@@ -1,0 +1,602 @@
+//! The hub's mind: from findings to incidents, questions and proposals; from signed orders to measures.
+//!
+//! The one idea: every call returns [`Output`]s of which **all [`Output::Keep`] are committed in one
+//! transaction before any other is carried out**. So nothing is acknowledged, sent or asked that a crash
+//! could forget, and after a crash [`HubCore::restore`] goes on from the rows: it proposes again what the
+//! signer has not answered and sends again what no machine has confirmed.
+//!
+//! It signs nothing and believes no machine about another (law 11): who a message is from is said by the
+//! link, and messages of an older link are ignored.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cordon_model::asset::Assignment;
+use cordon_model::finding::{Finding, ReceivedFinding};
+use cordon_model::ids::{ApprovalId, IncidentId, MachineId, MeasureId, OdsCode, OrderId};
+use cordon_model::incident::{Incident, IncidentState};
+use cordon_model::measure::{Isolation, MeasureState, Origin, Receipt};
+use cordon_model::order::{Approver, Instruction, Order, Permit};
+use cordon_model::policy::Policy;
+use cordon_model::record::{Actor, Deed, Record};
+use cordon_model::signed::{Envelope, Verified};
+use cordon_model::time::{BootNanos, UtcNanos};
+use cordon_model::wire::{FromHub, Hello, Status};
+use serde::{Deserialize, Serialize};
+
+use crate::approval::{self, AnswerRefused, Approval, ApprovalState, Identity};
+use crate::clock::{Moment, Randomness, id_bytes};
+use crate::decision::{self, Decision, Needs, SERIOUS, Situation};
+use crate::delivery::Inbox;
+use crate::grouping::{Grouping, How, Story};
+use crate::order::{Delivery, MeasureLife, OrderLife};
+use crate::signer_core::{Basis, Proposal, Refusal};
+
+mod work;
+
+/// How long a serious incident may have no owner before it escalates (law 10): 15 minutes.
+pub const OWNED_WITHIN: Duration = Duration::from_secs(15 * 60);
+
+/// Closed orders, measures and questions of one machine that are held in memory: 16 of about 2 KB each,
+/// so 32 KB for a machine, 320 MB for ten thousand that have all been that busy. The rows stay on disk.
+const CLOSED_PER_MACHINE: usize = 16;
+
+/// How often the signer is told that a machine in contact is as it is: every 30 s.
+const TELL_EVERY: Duration = Duration::from_secs(30);
+
+/// Something to keep on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Change {
+    /// An incident, with what grouping knows of it.
+    Story(Story),
+    /// A finding and its incident.
+    Finding(ReceivedFinding, IncidentId),
+    /// A machine's row.
+    Machine(MachineRow),
+    /// A question.
+    Approval(Approval),
+    /// A proposal that the signer has not answered yet.
+    Proposed(Proposal),
+    /// It has now.
+    Answered(OrderId),
+    /// An order.
+    Order(OrderLife),
+    /// A measure.
+    Measure(MeasureLife),
+    /// The policy in force.
+    Policy(Policy, Envelope),
+}
+
+/// What is kept of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineRow {
+    /// What it is, as signed.
+    pub assignment: Assignment,
+    /// The same as an envelope, to deliver.
+    pub assignment_envelope: Envelope,
+    /// Its newest permit, to deliver.
+    pub permit: Option<Envelope>,
+    /// Which of its reports are taken.
+    pub inbox: Inbox,
+}
+
+/// Something that people must see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// They are asked.
+    Asked(ApprovalId),
+    /// Nobody answered in time.
+    Unanswered(ApprovalId),
+    /// Seen, and not blocked.
+    NotBlocked {
+        /// The story.
+        incident: IncidentId,
+        /// The machine.
+        machine: MachineId,
+        /// Why nothing was done.
+        why: String,
+    },
+    /// Serious, and nobody has it.
+    NobodyHasIt(IncidentId),
+    /// A lease ends soon.
+    LeaseEnds {
+        /// On which machine.
+        machine: MachineId,
+        /// In how long.
+        within: Duration,
+    },
+}
+
+/// What the signer has to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ForSigner {
+    /// Sign this, or say why not.
+    Propose(Proposal),
+    /// A machine's receipt: see `SignerCore::learn`.
+    Learn(Receipt),
+    /// See `SignerCore::never_begun`.
+    NeverBegun(MachineId, OrderId),
+    /// See `SignerCore::heard`.
+    Heard(MachineId, Option<Isolation>),
+}
+
+/// What the shell has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Write this down; all of one call in one transaction, before anything else.
+    Keep(Change),
+    /// Append this to the ledger, in the same transaction.
+    Record(Record),
+    /// Send this to a machine over this link.
+    Send(MachineId, u64, FromHub),
+    /// Tell the signer.
+    Signer(ForSigner),
+    /// Tell people.
+    Tell(Notice),
+}
+
+/// What a person wants done, for a reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// To which machine.
+    pub machine: MachineId,
+    /// What.
+    pub instruction: Instruction,
+    /// Who.
+    pub person: Approver,
+    /// In which story.
+    pub incident: Option<IncidentId>,
+    /// Why.
+    pub reason: String,
+}
+
+/// A report that arrived, its receipt's signature checked by the shell against the machine's own key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Arrived {
+    /// A finding, and the machines that its event names as the other side.
+    Finding(Box<Finding>, Vec<MachineId>),
+    /// A genuine receipt.
+    Receipt(Receipt),
+    /// An order was refused.
+    OrderRefused(OrderId, String),
+    /// Events were lost, or a report could not be read: said, and gone on.
+    Gap(String),
+}
+
+/// What is known of a machine while the hub runs.
+#[derive(Debug, Clone)]
+struct Machine {
+    row: MachineRow,
+    /// The number of its present link.
+    link: Option<u64>,
+    status: Option<Status>,
+    signer_told: Option<BootNanos>,
+    is_warned: bool,
+}
+
+/// The hub's state.
+#[derive(Debug, Clone)]
+pub struct HubCore {
+    organisation: OdsCode,
+    policy: Policy,
+    policy_envelope: Envelope,
+    machines: BTreeMap<MachineId, Machine>,
+    grouping: Grouping,
+    approvals: BTreeMap<ApprovalId, Approval>,
+    proposals: BTreeMap<OrderId, Proposal>,
+    orders: BTreeMap<OrderId, OrderLife>,
+    measures: BTreeMap<MeasureId, MeasureLife>,
+    /// Serious incidents that escalated; forgotten at a restart, and then said once more.
+    escalated: BTreeSet<IncidentId>,
+}
+
+impl HubCore {
+    /// A hub with its first signed policy.
+    #[must_use]
+    pub fn new(policy: &Verified<Policy>) -> Self {
+        Self {
+            organisation: policy.organisation.clone(),
+            policy: (**policy).clone(),
+            policy_envelope: policy.envelope().clone(),
+            machines: BTreeMap::new(),
+            grouping: Grouping::new(policy.organisation.clone()),
+            approvals: BTreeMap::new(),
+            proposals: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            measures: BTreeMap::new(),
+            escalated: BTreeSet::new(),
+        }
+    }
+
+    /// The hub as its rows say. The outputs tell the signer again what it may have missed.
+    #[must_use]
+    pub fn restore(policy: &Verified<Policy>, rows: Vec<Change>) -> (Self, Vec<Output>) {
+        let mut hub = Self::new(policy);
+        let mut stories = Vec::new();
+        for row in rows {
+            match row {
+                Change::Story(story) => stories.push(story),
+                Change::Finding(..) | Change::Answered(_) | Change::Policy(..) => {}
+                Change::Machine(row) => hub.add_machine(row),
+                Change::Approval(approval) => {
+                    hub.approvals.insert(approval.id, approval);
+                }
+                Change::Proposed(proposal) => {
+                    hub.proposals.insert(proposal.id, proposal);
+                }
+                Change::Order(order) => {
+                    hub.orders.insert(order.order.id, order);
+                }
+                Change::Measure(measure) => {
+                    hub.measures.insert(measure.measure, measure);
+                }
+            }
+        }
+        hub.grouping = Grouping::restore(hub.organisation.clone(), stories);
+        let mut outputs = Vec::new();
+        let receipts = hub.measures.values().filter_map(|measure| measure.receipt.clone());
+        outputs.extend(receipts.map(|receipt| Output::Signer(ForSigner::Learn(receipt))));
+        for life in hub.orders.values() {
+            if let Delivery::Dead { .. } = life.delivery {
+                let never = ForSigner::NeverBegun(life.order.machine, life.order.id);
+                outputs.push(Output::Signer(never));
+            }
+        }
+        let proposals = hub.proposals.values().cloned();
+        outputs.extend(proposals.map(|proposal| Output::Signer(ForSigner::Propose(proposal))));
+        (hub, outputs)
+    }
+
+    /// The open incidents.
+    pub fn incidents(&self) -> impl Iterator<Item = &Incident> {
+        self.grouping.stories().map(|story| &story.incident)
+    }
+
+    /// The questions.
+    pub fn approvals(&self) -> impl Iterator<Item = &Approval> {
+        self.approvals.values()
+    }
+
+    /// The orders.
+    pub fn orders(&self) -> impl Iterator<Item = &OrderLife> {
+        self.orders.values()
+    }
+
+    /// The measures.
+    pub fn measures(&self) -> impl Iterator<Item = &MeasureLife> {
+        self.measures.values()
+    }
+
+    /// Whether a machine's link is up.
+    #[must_use]
+    pub fn is_linked(&self, machine: MachineId) -> bool {
+        self.machines.get(&machine).is_some_and(|known| known.link.is_some())
+    }
+
+    /// The signer signed an assignment: a machine is new, or is now something else.
+    pub fn assigned(&mut self, assignment: &Verified<Assignment>) -> Vec<Output> {
+        let id = assignment.machine;
+        if let Some(machine) = self.machines.get_mut(&id) {
+            machine.row.assignment = (**assignment).clone();
+            machine.row.assignment_envelope = assignment.envelope().clone();
+        } else {
+            self.add_machine(MachineRow {
+                assignment: (**assignment).clone(),
+                assignment_envelope: assignment.envelope().clone(),
+                permit: None,
+                inbox: Inbox::default(),
+            });
+        }
+        let mut outputs = self.keep_machine(id);
+        outputs.extend(self.send(id, FromHub::Assignment(assignment.envelope().clone())));
+        outputs
+    }
+
+    /// The signer signed a policy.
+    pub fn policy_set(&mut self, policy: &Verified<Policy>) -> Vec<Output> {
+        self.policy = (**policy).clone();
+        self.policy_envelope = policy.envelope().clone();
+        let kept = Change::Policy(self.policy.clone(), self.policy_envelope.clone());
+        let mut outputs = vec![Output::Keep(kept)];
+        for machine in self.machines.keys() {
+            outputs.extend(self.send(*machine, FromHub::Policy(self.policy_envelope.clone())));
+        }
+        outputs
+    }
+
+    /// The signer signed a permit.
+    pub fn permitted(&mut self, permit: &Verified<Permit>) -> Vec<Output> {
+        let Some(machine) = self.machines.get_mut(&permit.machine) else { return Vec::new() };
+        machine.row.permit = Some(permit.envelope().clone());
+        let mut outputs = self.keep_machine(permit.machine);
+        outputs.extend(self.send(permit.machine, FromHub::Permit(permit.envelope().clone())));
+        outputs
+    }
+
+    /// A machine's link is up. `link` counts up; messages that come with an older one are ignored.
+    pub fn linked(&mut self, id: MachineId, link: u64, hello: &Hello, now: &Moment) -> Vec<Output> {
+        let Some(machine) = self.machines.get_mut(&id) else { return Vec::new() };
+        if machine.link.is_some_and(|present| present >= link) {
+            return Vec::new();
+        }
+        machine.link = Some(link);
+        let version = hello.version.min(cordon_model::wire::VERSION);
+        let mut messages = vec![
+            FromHub::Welcome { version, now: now.utc },
+            FromHub::Acknowledged(machine.row.inbox.highest),
+        ];
+        if hello.assignment < machine.row.assignment.revision {
+            messages.push(FromHub::Assignment(machine.row.assignment_envelope.clone()));
+        }
+        if hello.policy < self.policy.revision {
+            messages.push(FromHub::Policy(self.policy_envelope.clone()));
+        }
+        messages.extend(machine.row.permit.clone().map(FromHub::Permit));
+        let mut outputs: Vec<Output> =
+            messages.into_iter().map(|message| Output::Send(id, link, message)).collect();
+        for life in self.orders.values_mut().filter(|life| life.order.machine == id) {
+            life.last_sent = None;
+        }
+        outputs.extend(self.deliver(id, now));
+        outputs
+    }
+
+    /// A machine's link is down.
+    pub fn unlinked(&mut self, id: MachineId, link: u64) {
+        if let Some(machine) = self.machines.get_mut(&id)
+            && machine.link == Some(link)
+        {
+            machine.link = None;
+        }
+    }
+
+    /// Reports of a machine, in order of number.
+    pub fn arrived(
+        &mut self,
+        id: MachineId,
+        link: u64,
+        reports: Vec<(u64, Arrived)>,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
+        if !self.is_present(id, link) {
+            return Vec::new();
+        }
+        let mut outputs = Vec::new();
+        for (number, report) in reports {
+            let Some(machine) = self.machines.get_mut(&id) else { break };
+            if !machine.row.inbox.take(number) {
+                continue;
+            }
+            outputs.extend(match report {
+                Arrived::Finding(finding, touched) => {
+                    self.found(id, *finding, &touched, now, randomness)
+                }
+                Arrived::Receipt(receipt) => self.receipt(id, number, receipt, now),
+                Arrived::OrderRefused(order, why) => self.order_refused(id, order, &why, now),
+                Arrived::Gap(what) => {
+                    vec![self.record(Actor::Agent(id), Deed::Gap, Some(id), None, what, now)]
+                }
+            });
+        }
+        outputs.extend(self.keep_machine(id));
+        let highest = self.machines.get(&id).map_or(0, |machine| machine.row.inbox.highest);
+        outputs.extend(self.send(id, FromHub::Acknowledged(highest)));
+        outputs
+    }
+
+    /// A machine says that it has an order on its disk.
+    pub fn order_taken(
+        &mut self,
+        id: MachineId,
+        link: u64,
+        order: OrderId,
+        now: &Moment,
+    ) -> Vec<Output> {
+        if !self.is_present(id, link) {
+            return Vec::new();
+        }
+        let mut outputs = Vec::new();
+        if let Some(life) = self.orders.get_mut(&order)
+            && life.order.machine == id
+            && life.taken()
+        {
+            let incident = life.order.incident;
+            let detail = life.order.instruction.to_string();
+            outputs.push(Output::Keep(Change::Order(life.clone())));
+            if let Some(measure) = self.measures.get_mut(&order.into())
+                && measure.delivered()
+            {
+                outputs.push(Output::Keep(Change::Measure(measure.clone())));
+            }
+            let deed = Deed::Delivered(order);
+            outputs.push(self.record(Actor::Agent(id), deed, Some(id), incident, detail, now));
+        }
+        outputs.extend(self.deliver(id, now));
+        outputs
+    }
+
+    /// How a machine says that it is.
+    pub fn status(
+        &mut self,
+        id: MachineId,
+        link: u64,
+        status: Status,
+        now: &Moment,
+    ) -> Vec<Output> {
+        if !self.is_present(id, link) {
+            return Vec::new();
+        }
+        let warn_within = Duration::from_secs(self.policy.lease.warn_seconds.into());
+        let Some(machine) = self.machines.get_mut(&id) else { return Vec::new() };
+        let mut outputs = Vec::new();
+        if machine.signer_told.is_none_or(|told| now.at.since(told) >= TELL_EVERY) {
+            machine.signer_told = Some(now.at);
+            outputs.push(Output::Signer(ForSigner::Heard(id, status.isolation)));
+        }
+        let within = status.lease_ends.map(|ends| ends.since(status.at_boot));
+        let is_near = within.is_some_and(|within| within <= warn_within);
+        if let (true, false, Some(within)) = (is_near, machine.is_warned, within) {
+            outputs.push(Output::Tell(Notice::LeaseEnds { machine: id, within }));
+        }
+        machine.is_warned = is_near;
+        machine.status = Some(status);
+        outputs
+    }
+
+    /// A person wants something done.
+    pub fn people_propose(
+        &mut self,
+        wish: Wish,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
+        let Wish { machine, instruction, person, incident, reason } = wish;
+        let basis = Basis::People { approval: None, people: vec![person] };
+        self.propose(machine, instruction, basis, incident, reason, now, randomness)
+    }
+
+    /// A person answers a question.
+    ///
+    /// # Errors
+    /// See [`AnswerRefused`]; an unknown question reads as expired.
+    pub fn answer(
+        &mut self,
+        approval: ApprovalId,
+        person: &Approver,
+        identity: Identity,
+        is_approved: bool,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Result<Vec<Output>, AnswerRefused> {
+        let question = self
+            .approvals
+            .get_mut(&approval)
+            .ok_or(AnswerRefused::Closed(ApprovalState::Expired))?;
+        let state = question.answer(person, identity, is_approved, now.utc)?;
+        let question = question.clone();
+        let mut outputs = vec![Output::Keep(Change::Approval(question.clone()))];
+        let deed = Deed::Answered { approval, is_approved };
+        let actor = Actor::Person(person.name.clone());
+        let detail = question.why.clone();
+        let incident = question.incident;
+        let machine = Some(question.machine);
+        outputs.push(self.record(actor, deed, machine, incident, detail, now));
+        if state == ApprovalState::Approved {
+            let basis = Basis::People { approval: Some(approval), people: question.approvers() };
+            let (machine, instruction, why) =
+                (question.machine, question.instruction, question.why);
+            outputs.extend(self.propose(
+                machine,
+                instruction,
+                basis,
+                incident,
+                why,
+                now,
+                randomness,
+            ));
+        }
+        Ok(outputs)
+    }
+
+    /// A person takes an incident.
+    pub fn own(&mut self, incident: IncidentId, person: &str, now: &Moment) -> Vec<Output> {
+        if !self.grouping.own(incident, person) {
+            return Vec::new();
+        }
+        self.incident_changed(incident, person, "taken".into(), now)
+    }
+
+    /// A person closes an incident.
+    pub fn close(
+        &mut self,
+        incident: IncidentId,
+        person: &str,
+        reason: String,
+        now: &Moment,
+    ) -> Vec<Output> {
+        let Some(story) = self.grouping.close(incident) else { return Vec::new() };
+        let actor = Actor::Person(person.to_owned());
+        let deed = Deed::IncidentChanged;
+        let detail = format!("closed: {reason}");
+        vec![
+            Output::Keep(Change::Story(story)),
+            self.record(actor, deed, None, Some(incident), detail, now),
+        ]
+    }
+
+    /// The signer's answer to a proposal. Repeated answers change nothing.
+    pub fn signer_answered(
+        &mut self,
+        proposal: OrderId,
+        answer: Result<Verified<Order>, Refusal>,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
+        let Some(proposal) = self.proposals.remove(&proposal) else { return Vec::new() };
+        let mut outputs = vec![Output::Keep(Change::Answered(proposal.id))];
+        match answer {
+            Ok(order) => outputs.extend(self.ordered(&order, now)),
+            Err(refusal) => {
+                let deed = Deed::OrderRefused;
+                let (machine, incident) = (Some(proposal.machine), proposal.incident);
+                let detail = refusal.to_string();
+                outputs.push(self.record(Actor::Signer, deed, machine, incident, detail, now));
+                if let (Refusal::Ask { needs, why }, Basis::Policy { finding, .. }) =
+                    (&refusal, &proposal.basis)
+                {
+                    let why = format!("{why}: {}", proposal.reason);
+                    outputs.extend(self.ask(
+                        &proposal,
+                        *needs,
+                        why,
+                        Some(*finding),
+                        now,
+                        randomness,
+                    ));
+                }
+            }
+        }
+        outputs
+    }
+
+    /// Time goes by: sends again, drops what is too late, and escalates what lies unread. Call every
+    /// second.
+    pub fn tick(&mut self, now: &Moment) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        // The signer may have died before it answered; the same id gets the same answer.
+        let proposals = self.proposals.values().cloned();
+        outputs.extend(proposals.map(|proposal| Output::Signer(ForSigner::Propose(proposal))));
+        let open: BTreeSet<MachineId> =
+            self.orders.values().filter(|o| o.is_open()).map(|o| o.order.machine).collect();
+        for machine in open {
+            outputs.extend(self.deliver(machine, now));
+        }
+        for approval in self.approvals.values_mut() {
+            if approval.expire(now.utc) {
+                outputs.push(Output::Keep(Change::Approval(approval.clone())));
+                outputs.push(Output::Tell(Notice::Unanswered(approval.id)));
+            }
+        }
+        for story in self.grouping.stories() {
+            let incident = &story.incident;
+            let is_unread = incident.state == IncidentState::New
+                && incident.level >= SERIOUS
+                && now.utc.since(opened_at(incident.id)) >= OWNED_WITHIN;
+            if is_unread && self.escalated.insert(incident.id) {
+                outputs.push(Output::Tell(Notice::NobodyHasIt(incident.id)));
+            }
+        }
+        outputs
+    }
+}
+
+/// When an incident was opened, by the hub's clock: its id says so (UUIDv7).
+fn opened_at(incident: IncidentId) -> UtcNanos {
+    let mut millis = [0; 8];
+    millis[2..].copy_from_slice(&incident.as_bytes()[..6]);
+    let nanos = u64::from_be_bytes(millis).saturating_mul(1_000_000);
+    UtcNanos::from_unix_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
+}

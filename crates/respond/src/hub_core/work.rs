@@ -1,0 +1,415 @@
+//! What the hub does inside one call: decide about a finding, ask, propose, follow an order.
+
+use super::*;
+
+impl HubCore {
+    /// A new finding: place it, decide, and propose or ask.
+    pub(super) fn found(
+        &mut self,
+        id: MachineId,
+        finding: Finding,
+        touched: &[MachineId],
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
+        let received = ReceivedFinding { machine: id, received: now.utc, finding };
+        let placed = self.grouping.place(&received, touched, randomness);
+        if placed.how == How::Double {
+            return Vec::new();
+        }
+        let incident = Some(placed.incident);
+        let finding = &received.finding;
+        let mut outputs = Vec::new();
+        if let Some(story) = self.grouping.story(placed.incident) {
+            outputs.push(Output::Keep(Change::Story(story.clone())));
+        }
+        outputs.push(Output::Keep(Change::Finding(received.clone(), placed.incident)));
+        let title = finding.rule.title.clone();
+        if placed.how == How::Opened {
+            let deed = Deed::IncidentOpened;
+            outputs.push(self.record(Actor::Hub, deed, Some(id), incident, title.clone(), now));
+        }
+        let deed = Deed::Found(finding.id);
+        outputs.push(self.record(Actor::Agent(id), deed, Some(id), incident, title, now));
+
+        let Some(machine) = self.machines.get(&id) else { return outputs };
+        // Budget and stand-ins are the signer's to judge; here they would only be a guess.
+        let situation =
+            Situation { contained: self.intended(id), budget: Ok(()), is_last_of_kind: false };
+        let level = finding.rule.level;
+        let decision = decision::decide(&self.policy, &machine.row.assignment, level, &situation);
+        match decision {
+            Decision::Watch { why, escalates } => {
+                if escalates && placed.is_news {
+                    outputs.push(Output::Tell(Notice::NotBlocked {
+                        incident: placed.incident,
+                        machine: id,
+                        why: why.to_string(),
+                    }));
+                }
+            }
+            Decision::Do { isolation, lease } => {
+                let instruction = Instruction::Isolate { isolation, lease };
+                let basis = Basis::Policy { finding: finding.id, level };
+                let reason = format!("{} ({level})", finding.rule.title);
+                outputs.extend(self.propose(
+                    id,
+                    instruction,
+                    basis,
+                    incident,
+                    reason,
+                    now,
+                    randomness,
+                ));
+            }
+            Decision::Ask { isolation, lease, needs, why } => {
+                let proposal = Proposal {
+                    id: OrderId::new(now.utc, id_bytes(randomness)),
+                    machine: id,
+                    instruction: Instruction::Isolate { isolation, lease },
+                    basis: Basis::Policy { finding: finding.id, level },
+                    incident,
+                    reason: finding.rule.title.clone(),
+                };
+                if placed.is_news || !self.was_declined(id, incident) {
+                    let why = format!("{why}: {} ({level})", finding.rule.title);
+                    let finding = Some(finding.id);
+                    outputs.extend(self.ask(&proposal, needs, why, finding, now, randomness));
+                }
+            }
+        }
+        outputs
+    }
+
+    /// Asks people, unless an open question about the machine asks for as much.
+    pub(super) fn ask(
+        &mut self,
+        proposal: &Proposal,
+        needs: Needs,
+        why: String,
+        finding: Option<cordon_model::ids::FindingId>,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
+        let wanted = isolation_of(&proposal.instruction);
+        let is_asked = self.approvals.values().any(|open| {
+            open.machine == proposal.machine
+                && open.state == ApprovalState::Open
+                && isolation_of(&open.instruction) >= wanted
+        });
+        if is_asked {
+            return Vec::new();
+        }
+        let approval = Approval {
+            id: ApprovalId::new(now.utc, id_bytes(randomness)),
+            machine: proposal.machine,
+            instruction: proposal.instruction.clone(),
+            needs,
+            why: why.clone(),
+            incident: proposal.incident,
+            finding,
+            asked_by: None,
+            asked_at: now.utc,
+            expires_at: now.utc.plus(approval::OPEN_FOR),
+            answers: Vec::new(),
+            state: ApprovalState::Open,
+        };
+        self.approvals.insert(approval.id, approval.clone());
+        let (machine, incident) = (Some(approval.machine), approval.incident);
+        vec![
+            Output::Keep(Change::Approval(approval.clone())),
+            self.record(Actor::Hub, Deed::Asked(approval.id), machine, incident, why, now),
+            Output::Tell(Notice::Asked(approval.id)),
+        ]
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are the parts of one proposal")]
+    pub(super) fn propose(
+        &mut self,
+        machine: MachineId,
+        instruction: Instruction,
+        basis: Basis,
+        incident: Option<IncidentId>,
+        reason: String,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
+        let id = OrderId::new(now.utc, id_bytes(randomness));
+        let proposal = Proposal { id, machine, instruction, basis, incident, reason };
+        self.proposals.insert(id, proposal.clone());
+        vec![
+            Output::Keep(Change::Proposed(proposal.clone())),
+            Output::Signer(ForSigner::Propose(proposal)),
+        ]
+    }
+
+    /// A signed order: earlier ones that were never sent give way, and it is delivered.
+    pub(super) fn ordered(&mut self, order: &Verified<Order>, now: &Moment) -> Vec<Output> {
+        if self.orders.contains_key(&order.id) {
+            return Vec::new();
+        }
+        let machine = order.machine;
+        let life = OrderLife::new((**order).clone(), order.envelope().clone());
+        let mut outputs = Vec::new();
+        if life.supersedes() {
+            let earlier: Vec<OrderId> = self
+                .orders
+                .values()
+                .filter(|o| o.order.machine == machine && o.order.sequence < order.sequence)
+                .map(|o| o.order.id)
+                .collect();
+            for id in earlier {
+                if self.orders.get_mut(&id).is_some_and(OrderLife::superseded) {
+                    outputs.extend(self.order_died(id));
+                }
+            }
+        }
+        outputs.push(Output::Keep(Change::Order(life.clone())));
+        if let Some(measure) = MeasureLife::requested(order) {
+            self.measures.insert(measure.measure, measure.clone());
+            outputs.push(Output::Keep(Change::Measure(measure)));
+        }
+        self.orders.insert(order.id, life);
+        self.forget_closed(machine);
+        let detail = format!("{}: {}", order.instruction, order.reason);
+        let (deed, incident) = (Deed::Ordered(order.id), order.incident);
+        outputs.push(self.record(Actor::Signer, deed, Some(machine), incident, detail, now));
+        outputs.extend(self.deliver(machine, now));
+        outputs
+    }
+
+    /// Sends the oldest order that the machine has not confirmed. One at a time, so that what the
+    /// machine has taken is never in doubt.
+    pub(super) fn deliver(&mut self, id: MachineId, now: &Moment) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        let link = self.machines.get(&id).and_then(|machine| machine.link);
+        loop {
+            let next = self
+                .orders
+                .values_mut()
+                .filter(|life| life.order.machine == id && life.is_open())
+                .min_by_key(|life| life.order.sequence);
+            let Some(life) = next else { return outputs };
+            if life.expire(now.utc) {
+                let dead = life.order.id;
+                outputs.extend(self.order_died(dead));
+                continue;
+            }
+            if let Some(link) = link
+                && life.is_due(now.at)
+            {
+                life.last_sent = Some(now.at);
+                if life.delivery == Delivery::Waiting {
+                    life.delivery = Delivery::Sent;
+                    outputs.push(Output::Keep(Change::Order(life.clone())));
+                }
+                outputs.push(Output::Send(id, link, FromHub::Order(life.envelope.clone())));
+            }
+            return outputs;
+        }
+    }
+
+    /// Lets go of what has long been closed. Ids are in order of time, so the first are the oldest.
+    fn forget_closed(&mut self, id: MachineId) {
+        let orders = self.orders.values().filter(|o| o.order.machine == id && !o.is_open());
+        let orders: Vec<OrderId> = orders.map(|o| o.order.id).collect();
+        for old in orders.iter().rev().skip(CLOSED_PER_MACHINE) {
+            self.orders.remove(old);
+        }
+        let measures = self.measures.values().filter(|m| m.machine == id && m.state.is_over());
+        let measures: Vec<MeasureId> = measures.map(|m| m.measure).collect();
+        for old in measures.iter().rev().skip(CLOSED_PER_MACHINE) {
+            self.measures.remove(old);
+        }
+        let closed =
+            self.approvals.values().filter(|a| a.machine == id && a.state != ApprovalState::Open);
+        let closed: Vec<ApprovalId> = closed.map(|a| a.id).collect();
+        for old in closed.iter().rev().skip(CLOSED_PER_MACHINE) {
+            self.approvals.remove(old);
+        }
+    }
+
+    pub(super) fn order_refused(
+        &mut self,
+        id: MachineId,
+        order: OrderId,
+        why: &str,
+        now: &Moment,
+    ) -> Vec<Output> {
+        let Some(life) = self.orders.get_mut(&order) else { return Vec::new() };
+        if life.order.machine != id || !life.refused(why) {
+            return Vec::new();
+        }
+        let incident = life.order.incident;
+        let mut outputs = self.order_died(order);
+        let detail = format!("refused by the machine: {why}");
+        let deed = Deed::MeasureChanged(order.into());
+        outputs.push(self.record(Actor::Agent(id), deed, Some(id), incident, detail, now));
+        outputs.extend(self.deliver(id, now));
+        outputs
+    }
+
+    fn order_died(&mut self, order: OrderId) -> Vec<Output> {
+        let Some(life) = self.orders.get(&order) else { return Vec::new() };
+        let Delivery::Dead { why } = &life.delivery else { return Vec::new() };
+        let mut outputs = vec![Output::Keep(Change::Order(life.clone()))];
+        if let Some(measure) = self.measures.get_mut(&order.into())
+            && measure.never_begun(why)
+        {
+            outputs.push(Output::Keep(Change::Measure(measure.clone())));
+        }
+        outputs.push(Output::Signer(ForSigner::NeverBegun(life.order.machine, order)));
+        outputs
+    }
+
+    pub(super) fn receipt(
+        &mut self,
+        id: MachineId,
+        number: u64,
+        receipt: Receipt,
+        now: &Moment,
+    ) -> Vec<Output> {
+        if receipt.machine != id {
+            let detail = "it sent a receipt in another machine's name; refused".to_owned();
+            return vec![self.record(Actor::Agent(id), Deed::Gap, Some(id), None, detail, now)];
+        }
+        let is_news = match self.measures.get_mut(&receipt.measure) {
+            Some(life) => life.take(number, &receipt),
+            // By an order that this hub never had: either a lie, or an order of before a loss of data.
+            // Shown all the same: a machine that says it is cut off must not look open.
+            None => {
+                let life = MeasureLife::reported(number, receipt.clone());
+                self.measures.insert(receipt.measure, life);
+                true
+            }
+        };
+        if !is_news {
+            return Vec::new();
+        }
+        let mut outputs = Vec::new();
+        if let Some(life) = self.measures.get(&receipt.measure) {
+            outputs.push(Output::Keep(Change::Measure(life.clone())));
+        }
+        let incident = match receipt.origin {
+            Origin::Order(order) => self.orders.get(&order).and_then(|life| life.order.incident),
+            Origin::Permit { .. } | Origin::LeaseEnd(_) => None,
+        };
+        let detail = state_in_words(&receipt);
+        let deed = Deed::MeasureChanged(receipt.measure);
+        outputs.push(self.record(Actor::Agent(id), deed, Some(id), incident, detail, now));
+        outputs.push(Output::Signer(ForSigner::Learn(receipt)));
+        outputs
+    }
+
+    /// How far a machine is isolated or meant to be, as far as the hub knows.
+    pub(super) fn intended(&self, id: MachineId) -> Option<Isolation> {
+        let proposed = self
+            .proposals
+            .values()
+            .filter(|proposal| proposal.machine == id)
+            .filter_map(|proposal| isolation_of(&proposal.instruction))
+            .max();
+        if proposed.is_some() {
+            return proposed;
+        }
+        let last_order = self
+            .orders
+            .values()
+            .filter(|life| life.order.machine == id && life.is_open())
+            .max_by_key(|life| life.order.sequence);
+        if last_order.is_some_and(|life| life.order.instruction == Instruction::Release) {
+            return None;
+        }
+        self.measures
+            .values()
+            .filter(|measure| measure.machine == id && !measure.state.is_over())
+            .map(|measure| measure.isolation)
+            .max()
+    }
+
+    fn was_declined(&self, id: MachineId, incident: Option<IncidentId>) -> bool {
+        self.approvals.values().any(|approval| {
+            approval.machine == id
+                && approval.incident == incident
+                && approval.state == ApprovalState::Declined
+        })
+    }
+
+    pub(super) fn incident_changed(
+        &mut self,
+        incident: IncidentId,
+        person: &str,
+        detail: String,
+        now: &Moment,
+    ) -> Vec<Output> {
+        let Some(story) = self.grouping.story(incident) else { return Vec::new() };
+        let actor = Actor::Person(person.to_owned());
+        vec![
+            Output::Keep(Change::Story(story.clone())),
+            self.record(actor, Deed::IncidentChanged, None, Some(incident), detail, now),
+        ]
+    }
+
+    pub(super) fn add_machine(&mut self, row: MachineRow) {
+        let id = row.assignment.machine;
+        let machine =
+            Machine { row, link: None, status: None, signer_told: None, is_warned: false };
+        self.machines.insert(id, machine);
+    }
+
+    pub(super) fn keep_machine(&self, id: MachineId) -> Vec<Output> {
+        let row = self.machines.get(&id).map(|machine| machine.row.clone());
+        row.map(|row| Output::Keep(Change::Machine(row))).into_iter().collect()
+    }
+
+    pub(super) fn send(&self, id: MachineId, message: FromHub) -> Option<Output> {
+        let link = self.machines.get(&id)?.link?;
+        Some(Output::Send(id, link, message))
+    }
+
+    pub(super) fn is_present(&self, id: MachineId, link: u64) -> bool {
+        self.machines.get(&id).is_some_and(|machine| machine.link == Some(link))
+    }
+
+    pub(super) fn record(
+        &self,
+        actor: Actor,
+        deed: Deed,
+        machine: Option<MachineId>,
+        incident: Option<IncidentId>,
+        detail: String,
+        now: &Moment,
+    ) -> Output {
+        Output::Record(Record {
+            at: now.utc,
+            organisation: self.organisation.clone(),
+            actor,
+            deed,
+            machine,
+            incident,
+            detail,
+        })
+    }
+}
+
+fn isolation_of(instruction: &Instruction) -> Option<Isolation> {
+    match instruction {
+        Instruction::Isolate { isolation, .. } => Some(*isolation),
+        Instruction::Renew { .. } | Instruction::Release => None,
+    }
+}
+
+fn state_in_words(receipt: &Receipt) -> String {
+    let state = match &receipt.state {
+        MeasureState::Requested => "requested".to_owned(),
+        MeasureState::Delivered => "delivered".to_owned(),
+        MeasureState::Applied => "applied, not yet proven".to_owned(),
+        MeasureState::Verified => "in force: read back and probed".to_owned(),
+        MeasureState::Unproven { why } => format!("unproven: {why}"),
+        MeasureState::SteppedDown => "its lease ended; it stepped down".to_owned(),
+        MeasureState::Superseded => "another took its place".to_owned(),
+        MeasureState::Released => "released".to_owned(),
+        MeasureState::Failed { why } => format!("failed: {why}"),
+    };
+    format!("{}: {state}", receipt.isolation)
+}
