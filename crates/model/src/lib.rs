@@ -13,8 +13,8 @@
 //! | record | [`record`] | the account of it |
 //!
 //! Around them: [`ids`] (names), [`time`] (three clocks), [`asset`] (machines, tiers, lifelines),
-//! [`signed`] (what a signature covers), [`wire`] (what the links say)
-//! and [`limits`] (how much of anything there may be).
+//! [`signed`] (what a signature covers), [`wire`] (what the links say),
+//! [`limits`] (how much of anything there may be) and [`laws`] (what must always hold).
 
 #![forbid(unsafe_code)]
 
@@ -23,6 +23,7 @@ pub mod event;
 pub mod finding;
 pub mod ids;
 pub mod incident;
+pub mod laws;
 pub mod limits;
 pub mod measure;
 pub mod order;

@@ -1,0 +1,423 @@
+//! The laws, each as a pure function over what was seen.
+//!
+//! The one idea: what must always hold is written once, and the simulator, the tests and a running
+//! system judge by the same function. A function takes what an outside observer can see (an effect in a
+//! kernel, an order that was signed, an acknowledgement), never the inner state that it judges.
+//!
+//! | law | function | judged |
+//! |---|---|---|
+//! | Authority | [`authority`] | each time that a kernel begins to cut |
+//! | Lease | [`lease`], [`never_silently_open`] | while it cuts; each time that it opens |
+//! | Lifelines | [`lifelines`], [`last_of_kind`] | while it cuts |
+//! | Truth | [`truth`] | each receipt |
+//! | Budget | [`budget`], [`group_share`] | each order signed without people |
+//! | Autonomy | [`autonomy`], [`self_defence`] | each use of a permit; each serious finding with no hub |
+//! | Nothing lost | [`nothing_lost`] | each acknowledgement |
+//! | Accountable | [`accountable`] | each order sent |
+//! | Attention | [`attention`] | each serious finding that the hub has |
+//! | Distrust below | [`distrust`] | each change that a message made |
+//!
+//! *Bad stays small* and *No green without evidence* have no function yet: they are judged by the tests
+//! of each parser and screen.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::asset::ClinicalTier;
+use crate::finding::Level;
+use crate::ids::{MachineId, MeasureId, OdsCode};
+use crate::measure::{Isolation, MeasureState};
+use crate::order::{Approver, Authority, Instruction, Order, Permit};
+use crate::policy::Budget;
+use crate::signed::Verified;
+use crate::time::UtcNanos;
+
+/// The twelve laws, by the names that people use for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Law {
+    /// 1: no measure without a signed order, policy or permit that allows it.
+    Authority,
+    /// 2: every measure has an end, and outlives everything until then.
+    Lease,
+    /// 3: no declared flow is cut; clinical machines need people.
+    Lifelines,
+    /// 4: in force only when shown.
+    Truth,
+    /// 5: what is done without people is limited.
+    Budget,
+    /// 6: each tier goes on without the ones above it.
+    Autonomy,
+    /// 7: what is acknowledged is on disk.
+    NothingLost,
+    /// 8: bad input is refused, and the rest goes on.
+    BadStaysSmall,
+    /// 9: who did each thing is written down.
+    Accountable,
+    /// 10: nothing serious lies unread.
+    Attention,
+    /// 11: whoever sits lower is hostile until shown otherwise.
+    DistrustBelow,
+    /// 12: what was not assessed is not clean.
+    NoGreenWithoutEvidence,
+}
+
+impl Law {
+    /// The law's number, 1 to 12.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self as u8 + 1
+    }
+}
+
+impl fmt::Display for Law {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "law {} ({self:?})", self.number())
+    }
+}
+
+/// A law was broken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{law} broken: {how}")]
+pub struct Violation {
+    /// Which.
+    pub law: Law,
+    /// How, with what was seen.
+    pub how: String,
+}
+
+fn hold(law: Law, holds: bool, how: impl FnOnce() -> String) -> Result<(), Violation> {
+    if holds { Ok(()) } else { Err(Violation { law, how: how() }) }
+}
+
+/// What a kernel began to cut by.
+#[derive(Debug, Clone, Copy)]
+pub enum Grounds<'a> {
+    /// An order, genuine by the pinned key, and the sequence that the machine had taken before.
+    Order(&'a Verified<Order>, u64),
+    /// A permit, genuine by the pinned key, for a finding of this level.
+    Permit(&'a Verified<Permit>, Level),
+    /// The end of the lease of a measure that was in force.
+    LeaseEnd,
+    /// Nothing that anybody can show.
+    Nothing,
+}
+
+/// A kernel began to cut, or cuts now.
+#[derive(Debug, Clone, Copy)]
+pub struct Cut<'a> {
+    /// On which machine.
+    pub machine: MachineId,
+    /// Whose.
+    pub organisation: &'a OdsCode,
+    /// How far.
+    pub isolation: Isolation,
+    /// By what.
+    pub grounds: Grounds<'a>,
+    /// The machine's best knowledge of the time.
+    pub at: UtcNanos,
+}
+
+/// Law 1: there is a genuine document for this very machine, in its time, not used before, that
+/// allows this.
+///
+/// # Errors
+/// What is wrong with the grounds.
+pub fn authority(cut: &Cut<'_>) -> Result<(), Violation> {
+    let judge = |holds, what: &str| {
+        hold(Law::Authority, holds, || format!("{} cut ({}): {what}", cut.machine, cut.isolation))
+    };
+    match cut.grounds {
+        Grounds::Order(order, sequence_before) => {
+            judge(
+                order.machine == cut.machine && order.organisation == *cut.organisation,
+                "by an order for another machine",
+            )?;
+            judge(order.sequence > sequence_before, "by an order that was not newer")?;
+            judge(
+                order.deliver_until.is_none_or(|until| cut.at < until),
+                "by an order that came too late",
+            )?;
+            let Instruction::Isolate { isolation, .. } = order.instruction else {
+                return judge(false, "by an order that isolates nothing");
+            };
+            judge(isolation == cut.isolation, "otherwise than ordered")
+        }
+        Grounds::Permit(permit, level) => {
+            judge(
+                permit.machine == cut.machine && permit.organisation == *cut.organisation,
+                "by a permit for another machine",
+            )?;
+            judge(cut.at < permit.expires_at, "by a permit that had expired")?;
+            judge(level >= permit.level_at_least, "by a permit for more serious findings")
+        }
+        Grounds::LeaseEnd => Ok(()),
+        Grounds::Nothing => judge(false, "by nothing that anybody can show"),
+    }
+}
+
+/// Law 2: a measure whose lease of `granted` has run for `ran` is no longer in force as it was, but for
+/// the `slack` that waking up and power cuts allow.
+///
+/// # Errors
+/// By how much it overran.
+pub fn lease(
+    measure: MeasureId,
+    granted: Duration,
+    ran: Duration,
+    slack: Duration,
+) -> Result<(), Violation> {
+    hold(Law::Lease, ran <= granted.saturating_add(slack), || {
+        format!("measure {measure} of {granted:?} is in force after {ran:?} (slack {slack:?})")
+    })
+}
+
+/// Law 2: a machine that was cut is opened only by an order to release it.
+///
+/// # Errors
+/// That it opened by itself.
+pub fn never_silently_open(
+    machine: MachineId,
+    was_cut: bool,
+    is_cut: bool,
+    is_release_ordered: bool,
+) -> Result<(), Violation> {
+    hold(Law::Lease, !was_cut || is_cut || is_release_ordered, || {
+        format!("{machine} is open, and nobody released it")
+    })
+}
+
+/// Law 3, for one machine that is cut: every declared flow is kept; clinical tiers are cut by people
+/// only, and tier 3 by two, one of them clinical. `people` is empty for what was done by itself.
+///
+/// # Errors
+/// Which flow, or who was missing.
+pub fn lifelines(
+    machine: MachineId,
+    tier: ClinicalTier,
+    people: &[Approver],
+    declared: &[String],
+    kept: &[String],
+) -> Result<(), Violation> {
+    if let Some(cut) = declared.iter().find(|name| !kept.contains(name)) {
+        return hold(Law::Lifelines, false, || format!("{machine}: the lifeline {cut:?} is cut"));
+    }
+    hold(Law::Lifelines, !tier.is_clinical() || !people.is_empty(), || {
+        format!("{machine} ({tier}) was contained with nobody asked")
+    })?;
+    let two = people.iter().any(|one| people.iter().any(|other| other.name != one.name));
+    let is_clinical = people.iter().any(|person| person.is_clinical);
+    hold(Law::Lifelines, tier != ClinicalTier::LifeSustaining || (two && is_clinical), || {
+        format!("{machine} ({tier}) was contained without two people, one of them clinical")
+    })
+}
+
+/// Law 3, for all machines of one kind: if all are contained, people had a part in it. Each entry is a
+/// machine's containment: `None` open, `Some(is_by_people)`.
+///
+/// # Errors
+/// That the whole kind is gone by itself.
+pub fn last_of_kind(kind: &str, machines: &[Option<bool>]) -> Result<(), Violation> {
+    let all_contained = !machines.is_empty() && machines.iter().all(Option::is_some);
+    hold(Law::Lifelines, !all_contained || machines.contains(&Some(true)), || {
+        format!(
+            "all {} machines of the kind {kind:?} were contained with nobody asked",
+            machines.len()
+        )
+    })
+}
+
+/// Law 4: what an honest machine claims is what its kernel had at that instant.
+///
+/// # Errors
+/// What was claimed, and what was there.
+pub fn truth(
+    machine: MachineId,
+    claimed: &MeasureState,
+    claimed_isolation: Isolation,
+    in_kernel: Option<Isolation>,
+) -> Result<(), Violation> {
+    let holds = match claimed {
+        MeasureState::Verified => in_kernel == Some(claimed_isolation),
+        MeasureState::Released => in_kernel.is_none(),
+        _ => true,
+    };
+    hold(Law::Truth, holds, || {
+        format!("{machine} claims {claimed:?} ({claimed_isolation}), its kernel has {in_kernel:?}")
+    })
+}
+
+/// Law 5: of the running times at which something was ordered without people, no more than the budget's
+/// count fall in any one window. `times` ascend, and the newest is judged.
+///
+/// # Errors
+/// How many did.
+pub fn budget(budget: &Budget, times: &[Duration]) -> Result<(), Violation> {
+    let Some(newest) = times.last() else { return Ok(()) };
+    let window = Duration::from_secs(budget.window_seconds.into());
+    let in_window = times.iter().filter(|time| time.saturating_add(window) > *newest).count();
+    hold(Law::Budget, in_window <= budget.count as usize, || {
+        format!("{in_window} automatic isolations in {window:?}, of {} allowed", budget.count)
+    })
+}
+
+/// Law 5: of a group of `size`, no more than its share is isolated by orders that nobody was asked for.
+///
+/// # Errors
+/// How many are.
+pub fn group_share(
+    budget: &Budget,
+    group: &str,
+    size: usize,
+    automatic: usize,
+) -> Result<(), Violation> {
+    let allowed = (size * usize::from(budget.group_percent.min(100)) / 100).max(1);
+    hold(Law::Budget, automatic <= allowed, || {
+        format!(
+            "{automatic} of {size} machines of group {group:?} isolated automatically, of {allowed}"
+        )
+    })
+}
+
+/// Law 6: a permit allows segment, on tiers 0 and 1; and no more machines of the organisation hold or
+/// have used one than the policy says.
+///
+/// # Errors
+/// Which bound was passed.
+pub fn autonomy(
+    machine: MachineId,
+    tier: ClinicalTier,
+    isolation: Isolation,
+    by_permits: usize,
+    permits: u32,
+) -> Result<(), Violation> {
+    hold(Law::Autonomy, isolation <= Isolation::Segment && !tier.is_clinical(), || {
+        format!("{machine} ({tier}) cut itself off ({isolation})")
+    })?;
+    hold(Law::Autonomy, by_permits <= permits as usize, || {
+        format!("{by_permits} machines segmented themselves, of {permits} that may")
+    })
+}
+
+/// Law 6: a machine with a good permit, a serious finding and no hub in reach is cut.
+///
+/// # Errors
+/// That it is not.
+pub fn self_defence(
+    machine: MachineId,
+    is_called_for: bool,
+    is_cut: bool,
+) -> Result<(), Violation> {
+    hold(Law::Autonomy, !is_called_for || is_cut, || {
+        format!("{machine} had a permit, a serious finding and no hub, and did nothing")
+    })
+}
+
+/// Law 7: what was acknowledged is on disk.
+///
+/// # Errors
+/// What is missing.
+pub fn nothing_lost(
+    machine: MachineId,
+    acknowledged: u64,
+    highest_on_disk: u64,
+) -> Result<(), Violation> {
+    hold(Law::NothingLost, acknowledged <= highest_on_disk, || {
+        format!("{machine}: {acknowledged} was acknowledged, and the disk has {highest_on_disk}")
+    })
+}
+
+/// Law 9: an order that is sent is in the ledger.
+///
+/// # Errors
+/// Which is not.
+pub fn accountable(order: &Order, is_recorded: bool) -> Result<(), Violation> {
+    hold(Law::Accountable, is_recorded, || {
+        let by = match &order.authority {
+            Authority::Policy { revision, .. } => format!("policy {revision}"),
+            Authority::People { people, .. } => format!("{} people", people.len()),
+        };
+        format!("order {} by {by} was sent, and the ledger does not know it", order.id)
+    })
+}
+
+/// Law 10: a serious finding that the hub has is acted on, asked about, or shown to people.
+///
+/// # Errors
+/// That it lies unread.
+pub fn attention(machine: MachineId, level: Level, is_seen_to: bool) -> Result<(), Violation> {
+    hold(Law::Attention, level < Level::High || is_seen_to, || {
+        format!("a {level} finding on {machine} was neither acted on, nor asked about, nor shown")
+    })
+}
+
+/// Law 11: a message of `from` changed only what is `of` it.
+///
+/// # Errors
+/// Who spoke for whom.
+pub fn distrust(from: MachineId, of: MachineId, has_changed: bool) -> Result<(), Violation> {
+    hold(Law::DistrustBelow, from == of || !has_changed, || {
+        format!("{from} changed what is known of {of}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> MachineId {
+        MachineId::new(UtcNanos::from_unix_nanos(0), [1; 10])
+    }
+
+    fn person(name: &str, is_clinical: bool) -> Approver {
+        Approver { name: name.into(), is_clinical }
+    }
+
+    #[test]
+    fn the_laws_are_numbered_as_people_know_them() {
+        assert_eq!(Law::Authority.number(), 1);
+        assert_eq!(Law::NoGreenWithoutEvidence.number(), 12);
+        assert_eq!(Law::Lease.to_string(), "law 2 (Lease)");
+    }
+
+    #[test]
+    fn a_life_sustaining_machine_needs_two_people_one_of_them_clinical() {
+        let judge = |people: &[Approver]| {
+            lifelines(machine(), ClinicalTier::LifeSustaining, people, &[], &[]).is_ok()
+        };
+        assert!(!judge(&[]));
+        assert!(!judge(&[person("ann", true)]));
+        assert!(!judge(&[person("ann", true), person("ann", true)]));
+        assert!(!judge(&[person("ann", false), person("bob", false)]));
+        assert!(judge(&[person("ann", false), person("bob", true)]));
+    }
+
+    #[test]
+    fn a_whole_kind_may_go_only_with_people() {
+        assert!(last_of_kind("CT", &[Some(false), None]).is_ok());
+        assert!(last_of_kind("CT", &[Some(false), Some(true)]).is_ok());
+        assert!(last_of_kind("CT", &[Some(false), Some(false)]).is_err());
+        assert!(last_of_kind("CT", &[]).is_ok());
+    }
+
+    #[test]
+    fn the_budget_is_judged_in_every_window() {
+        let limit = Budget { count: 2, window_seconds: 10, group_percent: 5 };
+        let at = |seconds: &[u64]| -> Vec<Duration> {
+            seconds.iter().map(|second| Duration::from_secs(*second)).collect()
+        };
+        assert!(budget(&limit, &at(&[0, 1, 11])).is_ok());
+        assert!(budget(&limit, &at(&[0, 1, 9])).is_err());
+        assert!(group_share(&limit, "ward", 100, 5).is_ok());
+        assert!(group_share(&limit, "ward", 100, 6).is_err());
+        assert!(group_share(&limit, "ward", 3, 1).is_ok());
+    }
+
+    #[test]
+    fn what_is_claimed_is_what_the_kernel_has() {
+        let judge = |state, kernel| truth(machine(), &state, Isolation::Segment, kernel).is_ok();
+        assert!(judge(MeasureState::Verified, Some(Isolation::Segment)));
+        assert!(!judge(MeasureState::Verified, None));
+        assert!(!judge(MeasureState::Released, Some(Isolation::Segment)));
+        assert!(judge(MeasureState::Applied, None), "applied claims no proof");
+    }
+}
