@@ -61,7 +61,7 @@ struct exited {
 #define ARGS_BYTES 8192 // as much as most commands have; the reader completes longer ones from /proc
 #define PATH_BYTES 4096 // PATH_MAX
 #define NAME_BYTES 256  // NAME_MAX and its NUL
-#define PATH_STEPS 64   // names and mounts from a file up to the root; deeper ones are marked as cut
+#define PATH_STEPS 128  // names and mounts from a file up to the root; deeper ones are marked as cut
 
 enum {
 	ARGS_CUT = 1,

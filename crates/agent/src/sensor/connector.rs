@@ -1,7 +1,7 @@
 //! The fallback where eBPF is refused: the kernel's proc connector, a netlink multicast that names each
 //! process that forks, begins a program, or ends. It gives pids only; the rest is read from `/proc`,
-//! if the process is still there and we may. Needs `CAP_NET_ADMIN` to open, and the first network
-//! namespace: the kernel speaks in no other.
+//! if the process is still there and we may. Before Linux 6.6 it needs `CAP_NET_ADMIN` to open; always
+//! the first network namespace: the kernel speaks in no other.
 
 use std::collections::HashMap;
 use std::io;

@@ -63,6 +63,9 @@ pub struct ProcessStart {
     /// The file was already deleted when it began to run.
     #[serde(skip_serializing_if = "is_false")]
     pub image_is_deleted: bool,
+    /// The path is deeper than the sensor follows (128 names, 4 KiB): only its end is here.
+    #[serde(skip_serializing_if = "is_false")]
+    pub image_is_cut: bool,
     /// The file as it was named to `execve`: perhaps relative, a link, or a script.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_name: Option<String>,

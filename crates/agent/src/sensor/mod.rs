@@ -144,6 +144,11 @@ impl Sensor {
                 Err(_) => Err("network namespaces have numbers of 32 bits".to_owned()),
             },
         };
+        let is_root = nix::unistd::geteuid().is_root();
+        let by_kernel = by_kernel.map_err(|why| match is_root {
+            true => why,
+            false => format!("the agent is not root; {why}"),
+        });
         let (source, coverage) = match by_kernel {
             Ok(kernel) => (Source::Kernel(Box::new(kernel)), kernel_coverage()),
             Err(no_kernel) => match open_connector(only) {
@@ -333,8 +338,8 @@ fn connector_coverage(no_kernel: &str) -> Vec<Coverage> {
     vec![
         seen(
             STARTS,
-            "those that end at once are only counted; of other users' programs the file and the \
-             directory are hidden from an unprivileged agent",
+            "those that end at once are only counted, and of other users' programs an agent without \
+             root sees neither the file nor the directory",
         ),
         seen(ENDS, "late when many"),
         unseen(OUTGOING),
@@ -345,10 +350,9 @@ fn connector_coverage(no_kernel: &str) -> Vec<Coverage> {
 }
 
 fn no_coverage(no_kernel: &str, no_connector: &str) -> Vec<Coverage> {
-    let why = if nix::unistd::geteuid().is_root() { "" } else { "the agent is not root; " };
     let unseen = |what, gap: String| Coverage { what, seen_by: None, gap: Some(gap) };
-    let processes = format!("{why}{no_kernel}; {no_connector}");
-    let connections = format!("{why}{no_kernel}");
+    let processes = format!("{no_kernel}; {no_connector}");
+    let connections = no_kernel.to_owned();
     vec![
         unseen(STARTS, processes.clone()),
         unseen(ENDS, processes),
