@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ipnet::IpNet;
 use regex_automata::meta::Regex;
+use regex_automata::nfa::thompson::WhichCaptures;
 use regex_automata::util::syntax;
 use rsigma_parser::{DetectionItem, Modifier, SigmaString, SigmaValue};
 
@@ -26,8 +27,9 @@ pub type Placeholders = BTreeMap<String, Vec<String>>;
 /// exceptions; a product of several lists is a mistake.
 pub const EXPANSIONS: usize = 4096;
 
-/// Largest compiled form of one regular expression: SigmaHQ's largest needs 60 KiB; `\w{1000}` 30 MiB.
-pub const REGEX_BYTES: usize = 1 << 20;
+/// Largest compiled form of one regular expression: the `\w{1,64}` of a SigmaHQ rule needs 2 MiB, because
+/// a word character is one of any script.
+pub const REGEX_BYTES: usize = 8 << 20;
 
 /// Most memory that one regular expression's lazily built table may take while it runs.
 pub const REGEX_CACHE_BYTES: usize = 256 << 10;
@@ -64,12 +66,19 @@ pub fn translate(item: &DetectionItem, placeholders: &Placeholders) -> Result<Li
         return Ok(line);
     }
     for value in &item.values {
-        let mut kinds = vec![Kind::of(value)?];
+        let mut kinds = Vec::new();
+        let kind = Kind::of(value)?;
+        // Placeholders are in the value as written, wherever `expand` stands.
+        if modifiers.contains(&Modifier::Expand) {
+            kind.expanded(placeholders, &mut kinds)?;
+        } else {
+            kinds.push(kind);
+        }
         for (position, modifier) in modifiers.iter().enumerate() {
             let before = modifiers.get(..position).unwrap_or_default();
             let mut next = Vec::with_capacity(kinds.len());
             for kind in kinds {
-                kind.apply(*modifier, before, placeholders, &mut next)?;
+                kind.apply(*modifier, before, &mut next)?;
             }
             kinds = next;
             if kinds.len() > EXPANSIONS {
@@ -169,12 +178,11 @@ impl Kind {
         self,
         modifier: Modifier,
         before: &[Modifier],
-        placeholders: &Placeholders,
         results: &mut Vec<Self>,
     ) -> Result<(), String> {
         results.push(match modifier {
-            // These are about the whole line, or about how the text is compared at last.
-            Modifier::All | Modifier::Neq | Modifier::Exists => self,
+            // These are about the whole line, or were applied before.
+            Modifier::All | Modifier::Neq | Modifier::Exists | Modifier::Expand => self,
             Modifier::Cased => match self {
                 Self::Regex { .. } => self,
                 Self::Reference(..) | Self::Text { .. } | Self::Bytes(_) | Self::String(_) => self,
@@ -221,7 +229,6 @@ impl Kind {
                 },
                 _ => return Err("`fieldref` needs a field's name".into()),
             },
-            Modifier::Expand => return self.expanded(placeholders, results),
         });
         Ok(())
     }
@@ -373,7 +380,7 @@ impl Kind {
     /// Replaces `%name%` by each value of that placeholder; `\%` is a percent sign.
     fn expanded(self, placeholders: &Placeholders, results: &mut Vec<Self>) -> Result<(), String> {
         let Self::String(string) = self else {
-            return Err("`expand` needs text and must be the first modifier".into());
+            return Err("`expand` needs text".into());
         };
         let mut texts = vec![String::new()];
         let mut rest = string.original.as_str();
@@ -474,7 +481,10 @@ fn compile_regex(source: &str, flags: &str) -> Result<Expression, String> {
         .configure(
             Regex::config()
                 .nfa_size_limit(Some(REGEX_BYTES))
-                .hybrid_cache_capacity(REGEX_CACHE_BYTES),
+                .hybrid_cache_capacity(REGEX_CACHE_BYTES)
+                // Only whether there is a match is ever asked.
+                .which_captures(WhichCaptures::None)
+                .onepass(false),
         )
         .syntax(syntax::Config::new())
         .build(&source)
@@ -485,8 +495,8 @@ fn compile_regex(source: &str, flags: &str) -> Result<Expression, String> {
 fn regex_reason(source: &str, error: &regex_automata::meta::BuildError) -> String {
     if error.size_limit().is_some() {
         return format!(
-            "the regular expression {source:?} is too large: at most {} KiB compiled",
-            REGEX_BYTES >> 10
+            "the regular expression {source:?} is too large: at most {} MiB compiled",
+            REGEX_BYTES >> 20
         );
     }
     let reason = match error.syntax_error() {

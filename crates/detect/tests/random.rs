@@ -1,0 +1,308 @@
+//! Random rules against random events: the engine and a slow, obvious evaluator must always agree.
+//!
+//! A failure prints the seed; `CORDON_SEED=… CORDON_ROUNDS=1 cargo test -p cordon-detect --test random`
+//! runs that round alone. `CORDON_ROUNDS` sets how many rounds there are (each is 10 rules × 12 events).
+
+mod support;
+#[path = "support/reference.rs"]
+mod reference;
+
+use cordon_detect::Compiler;
+use cordon_model::event::Source;
+use rsigma_parser::parse_sigma_yaml;
+use serde_json::{Value as Json, json};
+use support::{event_of, matched};
+
+/// SplitMix64: small, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+
+    fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
+        let at = self.below(list.len());
+        &list[at]
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}
+
+const FIELDS: [&str; 5] = ["A", "B", "C", "Ä x", "EventID"];
+
+fn word(random: &mut Random) -> String {
+    const PARTS: [&str; 22] = [
+        "a", "b", "A", "B", "ab", "Ba", "é", "É", "-a", "/b", " -", "–a", "\\a", "\\", "1", "2", "K", "10", "$", ".", "x y", "ſ",
+    ];
+    (0..random.below(4)).map(|_| *random.pick(&PARTS)).collect()
+}
+
+/// A value as a rule author writes it: with wildcards and escapes.
+fn pattern(random: &mut Random) -> String {
+    const PARTS: [&str; 5] = ["*", "?", "\\*", "\\?", "\\\\"];
+    let mut text = String::new();
+    for _ in 0..1 + random.below(3) {
+        text += &if random.one_in(3) { (*random.pick(&PARTS)).to_owned() } else { word(random) };
+    }
+    text
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn number(random: &mut Random) -> String {
+    (*random.pick(&["1", "2", "10", "-1", "1.5", "12", "0"])).to_owned()
+}
+
+/// A line of a detection: key and values.
+fn line(random: &mut Random, field: &str) -> (String, Vec<String>) {
+    let count = 1 + random.below(3);
+    let mut many = |make: &mut dyn FnMut(&mut Random) -> String| (0..count).map(|_| make(random)).collect::<Vec<_>>();
+    let text = &mut |random: &mut Random| quoted(&pattern(random));
+    let plain = &mut |random: &mut Random| quoted(&format!("a{}", word(random).replace(['\\'], "")));
+    let ascii = &mut |random: &mut Random| {
+        quoted(&format!("ab{}", word(random).chars().filter(|c| c.is_ascii() && *c != '\\').collect::<String>()))
+    };
+    let any = &mut |random: &mut Random| match random.below(9) {
+        0 => "null".into(),
+        1 => "''".into(),
+        2 => "true".into(),
+        3 | 4 => number(random),
+        _ => quoted(&pattern(random)),
+    };
+    let place = |random: &mut Random| *random.pick(&["contains", "startswith", "endswith", "contains", "contains"]);
+    let kind = (many(&mut |random| random.below(22).to_string()))[0].parse::<usize>().unwrap();
+    let (modifiers, values): (String, Vec<String>) = match kind {
+        0..=3 => (String::new(), many(any)),
+        4..=7 => {
+            let values = many(text);
+            let place = place(random);
+            let all = if random.one_in(3) { "|all" } else { "" };
+            let neq = if random.one_in(6) { "|neq" } else { "" };
+            (format!("|{place}{all}{neq}"), values)
+        }
+        8 => {
+            let values = many(text);
+            (format!("|{}|cased", place(random)), values)
+        }
+        9 => ("|cased".into(), many(text)),
+        10 | 11 => {
+            let values = many(text);
+            let dash = if random.one_in(2) { "|windash|contains" } else { "|contains|windash" };
+            (dash.into(), values)
+        }
+        12 | 13 => {
+            let regexes = ["a+b", "^a", "b$", "[ab]{2}", "(?:ab|ba|é)a?", "a.b", "^$", "(?i)aba", "k[ab]", "\\\\a", "ab[12]*a"];
+            let values = many(&mut |random| quoted(random.pick::<&str>(&regexes)));
+            let flags = *random.pick(&["", "", "|i", "|i|s", "|m"]);
+            (format!("|re{flags}"), values)
+        }
+        14 => {
+            let nets = ["10.0.0.0/8", "10.1.0.0/16", "0.0.0.0/0", "fd00::/8", "::/0", "10.1.2.3/32"];
+            ("|cidr".into(), many(&mut |random| quoted(random.pick::<&str>(&nets))))
+        }
+        15 => {
+            let values = many(&mut number);
+            (format!("|{}", random.pick(&["lt", "lte", "gt", "gte"])), values)
+        }
+        16 => {
+            let values = many(&mut |random| (*random.pick(&["1", "5", "23", "59", "2024"])).to_owned());
+            let part = *random.pick(&["minute", "hour", "day", "month", "year"]);
+            let comparison = *random.pick(&["", "|gte", "|lt"]);
+            (format!("|{part}{comparison}"), values)
+        }
+        17 => ("|exists".into(), vec![if random.one_in(2) { "true".into() } else { "false".into() }]),
+        18 => {
+            let values = many(&mut |random| quoted(random.pick::<&str>(&FIELDS)));
+            let more = *random.pick(&["", "|contains", "|startswith", "|endswith", "|neq", "|cased"]);
+            (format!("|fieldref{more}"), values)
+        }
+        19 => {
+            let values = many(plain);
+            (format!("|{}", random.pick(&["base64offset|contains", "base64|contains", "base64"])), values)
+        }
+        20 => {
+            let values = many(ascii);
+            (format!("|{}", random.pick(&["wide|base64offset|contains", "utf16le|contains", "wide|base64|contains"])), values)
+        }
+        _ => ("|neq".into(), many(text)),
+    };
+    let values = values.into_iter().map(|value| if modifiers.contains("base64") { value.replace(['*', '?'], "") } else { value });
+    (format!("{field}{modifiers}"), values.collect())
+}
+
+fn detection(random: &mut Random) -> String {
+    match random.below(8) {
+        0 => {
+            // Keywords: a list, or all of a list.
+            let words: Vec<String> = (0..1 + random.below(3)).map(|_| quoted(&format!("a{}", pattern(random)))).collect();
+            match random.one_in(2) {
+                true => format!("[{}]", words.join(", ")),
+                false => format!("{{'|all': [{}]}}", words.join(", ")),
+            }
+        }
+        1 => {
+            let maps: Vec<String> = (0..1 + random.below(3)).map(|_| map(random)).collect();
+            format!("[{}]", maps.join(", "))
+        }
+        _ => map(random),
+    }
+}
+
+fn map(random: &mut Random) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    let mut keys: Vec<String> = Vec::new();
+    for _ in 0..1 + random.below(2) {
+        let field = *random.pick(&FIELDS[..4]);
+        let (key, values) = line(random, field);
+        if !keys.contains(&key) {
+            lines.push(format!("{}: [{}]", quoted(&key), values.join(", ")));
+            keys.push(key);
+        }
+    }
+    if random.one_in(4) {
+        let ids = ["[1]", "[1, 2]", "'2'", "10"];
+        lines.push(format!("EventID: {}", random.pick(&ids)));
+    }
+    format!("{{{}}}", lines.join(", "))
+}
+
+fn condition(random: &mut Random, names: &[String]) -> String {
+    match random.below(9) {
+        0 => "1 of them".into(),
+        1 => "all of s*".into(),
+        2 => "2 of s*".into(),
+        3 => format!("not {}", random.pick(names)),
+        4 => format!("{} and not {}", random.pick(names), random.pick(names)),
+        5 => format!("({} or {}) and {}", random.pick(names), random.pick(names), random.pick(names)),
+        6 => format!("{} or not 1 of s*", random.pick(names)),
+        _ => random.pick(names).clone(),
+    }
+}
+
+const LOG_SOURCES: [&str; 4] = [
+    "{product: windows, service: security}",
+    "{product: windows}",
+    "{category: thing}",
+    "{product: windows, category: thing}",
+];
+
+fn rule(random: &mut Random, number: usize) -> String {
+    let names: Vec<String> = (0..2 + random.below(2)).map(|n| format!("s{n}")).collect();
+    let detections: String = names.iter().map(|name| format!("    {name}: {}\n", detection(random))).collect();
+    let conditions = match random.one_in(6) {
+        true => format!("['{}', '{}']", condition(random, &names), condition(random, &names)),
+        false => format!("'{}'", condition(random, &names)),
+    };
+    let source = random.pick(&LOG_SOURCES);
+    format!("title: r{number}\nid: r{number}\nlogsource: {source}\ndetection:\n{detections}    condition: {conditions}\n")
+}
+
+fn value(random: &mut Random) -> Json {
+    use base64::Engine as _;
+    match random.below(16) {
+        0 => Json::Null,
+        1 => json!(""),
+        2 => json!(random.one_in(2)),
+        3 => json!(*random.pick(&[1, 2, 10, -1, 12])),
+        4 => json!(1.5),
+        5 => json!(*random.pick(&["10.1.2.3", "10.2.0.1", "fd00::1", "192.0.2.1"])),
+        6 => json!(*random.pick(&["2024-05-01T23:59:01Z", "2023-01-23T05:01:59.5Z"])),
+        7 => {
+            let text = format!("{}a{}", word(random), word(random));
+            json!(base64::engine::general_purpose::STANDARD.encode(text))
+        }
+        8 => {
+            let text: String = word(random).chars().filter(char::is_ascii).flat_map(|c| [c, '\0']).collect();
+            let text = format!("a\0b\0{text}");
+            if random.one_in(2) { json!(text) } else { json!(base64::engine::general_purpose::STANDARD.encode(text)) }
+        }
+        _ => json!(format!("{}{}", word(random), word(random))),
+    }
+}
+
+fn event(random: &mut Random) -> Json {
+    let mut fields = serde_json::Map::new();
+    for name in FIELDS.iter().chain(&["Unread"]) {
+        match random.below(5) {
+            _ if *name == "EventID" => {
+                fields.insert((*name).into(), json!(*random.pick(&[1, 2, 10])));
+            }
+            0 => {}
+            1 => {
+                let values: Vec<Json> = (0..random.below(3)).map(|_| value(random)).collect();
+                fields.insert((*name).into(), Json::Array(values));
+            }
+            _ => {
+                fields.insert((*name).into(), value(random));
+            }
+        }
+    }
+    Json::Object(fields)
+}
+
+fn reference_fields(event: &Json) -> reference::Fields {
+    let mut fields = Vec::new();
+    for (name, value) in event.as_object().unwrap() {
+        match value {
+            Json::Array(values) => fields.extend(values.iter().map(|value| (name.clone(), value.clone()))),
+            value => fields.push((name.clone(), value.clone())),
+        }
+    }
+    fields
+}
+
+#[test]
+fn the_engine_agrees_with_the_slow_evaluator_on_random_rules_and_events() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let (first, rounds) = (number("CORDON_SEED").unwrap_or(1), number("CORDON_ROUNDS").unwrap_or(250));
+    let (mut pairs, mut matching) = (0, 0);
+    for seed in first..first + rounds {
+        let mut random = Random(seed);
+        let texts: Vec<String> = (0..10).map(|number| rule(&mut random, number)).collect();
+        let mut compiler = Compiler::new();
+        for text in &texts {
+            let added = compiler.add_yaml("random.yml", text);
+            assert!(added.rules + added.refused == 1, "seed {seed}: {added:?}\n{text}");
+        }
+        let (rules, refusals) = compiler.compile();
+        assert!(refusals.is_empty(), "seed {seed}: {refusals:#?}\n{texts:#?}");
+        let parsed: Vec<_> = texts.iter().map(|text| parse_sigma_yaml(text).unwrap().rules.remove(0)).collect();
+        let mut matcher = rules.matcher();
+        for _ in 0..12 {
+            let json = event(&mut random);
+            let source = Source {
+                channel: Some("Security".into()),
+                category: Some("thing".into()),
+                event_id: random.one_in(2).then(|| json["EventID"].as_u64().unwrap() as u32),
+                ..Source::default()
+            };
+            let event = event_of(&rules, source, &json);
+            let ours = matched(&mut matcher, &rules, &event);
+            let fields = reference_fields(&json);
+            for (index, (rule, text)) in (0..).map(cordon_detect::RuleIndex).zip(parsed.iter().zip(&texts)) {
+                let ours = ours.contains(&rule.id.as_deref().unwrap());
+                let theirs = reference::matches(rule, &fields);
+                assert_eq!(ours, theirs, "seed {seed}, ours first:\n{text}\n{json:#}");
+                let explanation = matcher.explain(&rules, &event, index).unwrap();
+                assert_eq!(explanation.is_match(), ours, "seed {seed}, explained:\n{text}\n{json:#}");
+                pairs += 1;
+                matching += usize::from(ours);
+            }
+        }
+    }
+    println!("{pairs} pairs, {matching} of them matching");
+    assert!(rounds < 100 || matching * 5 > pairs, "too few of the pairs match: {matching} of {pairs}");
+}
