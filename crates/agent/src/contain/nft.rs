@@ -1,0 +1,205 @@
+//! An nftables table as a value: what is meant, and what the kernel says it holds.
+//!
+//! The one idea: the same type is written to the kernel ([`super::table`]) and read back from it, so
+//! "in force as meant" is `==` over every expression of every rule, not a comparison of listings.
+//! Only what Cordon's own rules use can be said; anything else read back is
+//! [`Expression::Foreign`] and equals nothing that was meant.
+
+use std::collections::BTreeSet;
+
+/// A table of family `inet`, whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// What people see beside it in `nft list ruleset`.
+    pub comment: String,
+    /// Table flags: 0, or it is dormant, owned or otherwise not what was meant.
+    pub flags: u32,
+    /// Its sets.
+    pub sets: Vec<Set>,
+    /// Its chains.
+    pub chains: Vec<Chain>,
+}
+
+/// One part of a set's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// IPv4 address.
+    Ipv4,
+    /// IPv6 address.
+    Ipv6,
+    /// Transport protocol number.
+    Protocol,
+    /// Port.
+    Port,
+}
+
+impl Field {
+    /// Its length in a packet, in bytes.
+    #[must_use]
+    pub fn bytes(self) -> u32 {
+        match self {
+            Self::Ipv4 => 4,
+            Self::Ipv6 => 16,
+            Self::Protocol => 1,
+            Self::Port => 2,
+        }
+    }
+
+    /// The number that the `nft` tool gives the type, by which it prints keys.
+    #[must_use]
+    pub fn tool_type(self) -> u32 {
+        match self {
+            Self::Ipv4 => 7,
+            Self::Ipv6 => 8,
+            Self::Protocol => 12,
+            Self::Port => 13,
+        }
+    }
+}
+
+/// A set of concatenated intervals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set {
+    /// Its name.
+    pub name: String,
+    /// What its keys are made of.
+    pub key: Vec<Field>,
+    /// What is in it; no two overlap.
+    pub elements: BTreeSet<Element>,
+}
+
+/// From key to key, field by field; each field is padded to 4 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Element {
+    /// Lowest of every field.
+    pub first: Vec<u8>,
+    /// Highest of every field.
+    pub last: Vec<u8>,
+}
+
+/// Where a base chain sits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hook {
+    /// Packets to this machine.
+    Input,
+    /// Packets through this machine: containers, virtual machines, routing.
+    Forward,
+    /// Packets from this machine.
+    Output,
+}
+
+impl Hook {
+    /// The kernel's number (`NF_INET_*`).
+    #[must_use]
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Input => 1,
+            Self::Forward => 2,
+            Self::Output => 3,
+        }
+    }
+}
+
+/// What a base chain is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// `NF_INET_*`.
+    pub hook: u32,
+    /// Lower is earlier.
+    pub priority: i32,
+    /// Whether what no rule decides is dropped.
+    pub drops: bool,
+}
+
+/// A chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    /// Its name.
+    pub name: String,
+    /// Where it sits, if packets enter by it.
+    pub base: Option<Base>,
+    /// Its rules in order.
+    pub rules: Vec<Rule>,
+}
+
+/// A rule: expressions from left to right, until one does not match.
+pub type Rule = Vec<Expression>;
+
+/// A register of the kernel's rule machine: 1 and 2 hold 16 bytes; 8 to 23 are their quarters.
+pub type Register = u32;
+
+/// What is known about a packet besides its bytes (`NFT_META_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meta {
+    /// Interface that it came in by.
+    InputInterface,
+    /// Interface that it goes out by.
+    OutputInterface,
+    /// User that opened the socket it comes from.
+    SocketUser,
+    /// IPv4 (2) or IPv6 (10).
+    Family,
+    /// Transport protocol.
+    Protocol,
+}
+
+/// What connection tracking knows (`NFT_CT_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Track {
+    /// State bits.
+    State,
+    /// 0 from whoever opened the connection, 1 to them.
+    Direction,
+    /// Status bits.
+    Status,
+    /// Mark bits.
+    Mark,
+    /// The port that the connection was first opened to, before any translation.
+    OriginalPort,
+}
+
+/// Which header an offset counts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Header {
+    /// IP.
+    Network,
+    /// TCP, UDP, ICMP.
+    Transport,
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// This table lets it through; others may still drop it.
+    Accept,
+    /// It goes no further, whatever any other chain says.
+    Drop,
+    /// Go on in another chain, and come back.
+    Jump(String),
+}
+
+/// One step of a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are what the variant's line says")]
+pub enum Expression {
+    /// Loads a fact.
+    Meta { key: Meta, into: Register },
+    /// Loads bytes of the packet.
+    Payload { header: Header, offset: u32, bytes: u32, into: Register },
+    /// Loads what tracking knows.
+    Track { key: Track, into: Register },
+    /// Gives the connection a mark.
+    SetMark { from: Register },
+    /// `register = (register & mask) ^ flip`.
+    Bits { register: Register, mask: Vec<u8>, flip: Vec<u8> },
+    /// Goes on only if equal (or only if not).
+    Compare { register: Register, is_equal: bool, value: Vec<u8> },
+    /// Goes on only if the key that begins in `register` is in the set.
+    Lookup { set: String, register: Register },
+    /// Decides.
+    Verdict(Verdict),
+    /// Drops, and tells the sender by a TCP reset.
+    Reset,
+    /// Something that Cordon never writes.
+    Foreign(String),
+}

@@ -1,0 +1,614 @@
+//! Cordon's table in the kernel: put in place, read back, removed, watched. Nobody else's is touched.
+//!
+//! The one idea: one netlink batch is one nftables transaction. It makes sure that the table exists,
+//! deletes it, and makes it anew as meant; so whatever was there before, and wherever the process dies,
+//! the kernel holds the old rules or the new ones and nothing between.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::socket::{MsgFlags, SockProtocol};
+
+use super::netlink::{
+    ACK, APPEND, CREATE, Channel, NetlinkError, REQUEST, attribute, attributes, find, find_number,
+    find_text, message, nest, number, text,
+};
+use super::nft::{
+    Base, Chain, Element, Expression, Field, Header, Meta, Rule, Set, Table, Track, Verdict,
+};
+use super::ruleset::TABLE;
+
+/// Elements in one message: an attribute is at most 64 KiB, an element at most 64 bytes twice.
+const ELEMENTS_PER_MESSAGE: usize = 400;
+
+const SUBSYSTEM: u16 = 10;
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+/// `NFPROTO_INET`.
+const FAMILY: u8 = 1;
+/// `NFNLGRP_NFTABLES` (7), as a mask.
+const NOTIFICATIONS: u32 = 1 << 6;
+
+/// `NFT_MSG_*`, in the kernel's order.
+mod kind {
+    pub(super) const NEW_TABLE: u16 = 0;
+    pub(super) const GET_TABLE: u16 = 1;
+    pub(super) const DELETE_TABLE: u16 = 2;
+    pub(super) const NEW_CHAIN: u16 = 3;
+    pub(super) const GET_CHAIN: u16 = 4;
+    pub(super) const NEW_RULE: u16 = 6;
+    pub(super) const GET_RULE: u16 = 7;
+    pub(super) const NEW_SET: u16 = 9;
+    pub(super) const GET_SET: u16 = 10;
+    pub(super) const NEW_ELEMENTS: u16 = 12;
+    pub(super) const GET_ELEMENTS: u16 = 13;
+    pub(super) const NEW_GENERATION: u16 = 15;
+}
+
+/// `NFTA_LIST_ELEM`.
+const LIST_ELEMENT: u16 = 1;
+/// `NFT_SET_INTERVAL | NFT_SET_CONCAT`.
+const SET_FLAGS: u32 = 0x84;
+
+/// Cordon's table as the kernel has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InForce {
+    /// The kernel's handle: another one if anybody deleted and remade the table.
+    pub handle: u64,
+    /// What it holds.
+    pub table: Table,
+}
+
+/// Who changed the ruleset last, as the kernel noted it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Process id.
+    pub process: u32,
+    /// Process name.
+    pub name: String,
+}
+
+/// The way to nftables in one network namespace.
+#[derive(Debug)]
+pub struct Tables {
+    channel: Channel,
+}
+
+impl Tables {
+    /// Opens it in this thread's network namespace.
+    ///
+    /// # Errors
+    /// When the kernel has no netfilter.
+    pub fn open() -> Result<Self, NetlinkError> {
+        Channel::open(SockProtocol::NetlinkNetFilter, 0).map(|channel| Self { channel })
+    }
+
+    /// Puts `table` in force in place of whatever Cordon's table held.
+    ///
+    /// # Errors
+    /// What the kernel says; then nothing was changed.
+    pub fn replace(&mut self, table: &Table) -> Result<(), NetlinkError> {
+        self.transaction("putting the rules in force", |batch| {
+            batch.add(kind::NEW_TABLE, CREATE, |to| text(to, 1, TABLE));
+            batch.add(kind::DELETE_TABLE, 0, |to| text(to, 1, TABLE));
+            batch.add(kind::NEW_TABLE, CREATE, |to| {
+                text(to, 1, TABLE);
+                number(to, 2, table.flags);
+                attribute(to, 6, &comment(&table.comment));
+            });
+            for (index, set) in table.sets.iter().enumerate() {
+                write_set(batch, set, u32::try_from(index + 1).unwrap_or(u32::MAX));
+            }
+            for chain in &table.chains {
+                batch.add(kind::NEW_CHAIN, CREATE, |to| write_chain(to, chain));
+            }
+            for chain in &table.chains {
+                for rule in &chain.rules {
+                    batch.add(kind::NEW_RULE, CREATE | APPEND, |to| {
+                        text(to, 1, TABLE);
+                        text(to, 2, &chain.name);
+                        nest(to, 4, |to| rule.iter().for_each(|step| write_expression(to, step)));
+                    });
+                }
+            }
+        })
+    }
+
+    /// Removes Cordon's table, if there is one.
+    ///
+    /// # Errors
+    /// What the kernel says; then nothing was changed.
+    pub fn remove(&mut self) -> Result<(), NetlinkError> {
+        self.transaction("removing the rules", |batch| {
+            batch.add(kind::NEW_TABLE, CREATE, |to| text(to, 1, TABLE));
+            batch.add(kind::DELETE_TABLE, 0, |to| text(to, 1, TABLE));
+        })
+    }
+
+    /// What the kernel holds now under Cordon's name.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn read_back(&mut self) -> Result<Option<InForce>, NetlinkError> {
+        const DOING: &str = "reading the rules back";
+        let found = self.channel.ask(DOING, of(kind::GET_TABLE), |to| {
+            header(to);
+            text(to, 1, TABLE);
+        });
+        let found = match found {
+            Ok(found) => found,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let body = payload(&found.body);
+        let handle = find(body, 4).and_then(|handle| handle.try_into().ok()).map(u64::from_be_bytes);
+        let mut table = Table {
+            comment: find(body, 6).map(read_comment).unwrap_or_default(),
+            flags: find_number(body, 2).unwrap_or(0),
+            sets: self.read_sets(DOING)?,
+            chains: self.read_chains(DOING)?,
+        };
+        let rules = self.channel.list(DOING, of(kind::GET_RULE), |to| {
+            header(to);
+            text(to, 1, TABLE);
+        })?;
+        for found in rules {
+            let body = payload(&found.body);
+            if found.kind != of(kind::NEW_RULE) || !is_ours(body) {
+                continue;
+            }
+            let name = find_text(body, 2).unwrap_or_default();
+            if let Some(chain) = table.chains.iter_mut().find(|chain| chain.name == name) {
+                chain.rules.push(read_rule(find(body, 4).unwrap_or_default()));
+            }
+        }
+        let handle = handle.ok_or(NetlinkError::Malformed { doing: DOING, what: "no handle" })?;
+        Ok(Some(InForce { handle, table }))
+    }
+
+    fn read_sets(&mut self, doing: &'static str) -> Result<Vec<Set>, NetlinkError> {
+        let found = self.channel.list(doing, of(kind::GET_SET), |to| {
+            header(to);
+            text(to, 1, TABLE);
+        })?;
+        let mut sets = Vec::new();
+        for found in found {
+            let body = payload(&found.body);
+            if found.kind != of(kind::NEW_SET) || !is_ours(body) {
+                continue;
+            }
+            let name = find_text(body, 2).unwrap_or_default();
+            // Flags that are not ours make another kind of set, and so no key that is known.
+            let is_known = find_number(body, 3) == Some(SET_FLAGS);
+            let key = find_number(body, 4).filter(|_| is_known).map(read_key).unwrap_or_default();
+            let elements = self.read_elements(doing, &name)?;
+            sets.push(Set { name, key, elements });
+        }
+        Ok(sets)
+    }
+
+    fn read_elements(
+        &mut self,
+        doing: &'static str,
+        set: &str,
+    ) -> Result<BTreeSet<Element>, NetlinkError> {
+        let found = self.channel.list(doing, of(kind::GET_ELEMENTS), |to| {
+            header(to);
+            text(to, 1, TABLE);
+            text(to, 2, set);
+        })?;
+        let mut elements = BTreeSet::new();
+        for found in found {
+            let listed = find(payload(&found.body), 3).unwrap_or_default();
+            elements.extend(attributes(listed).map(|(_, element)| {
+                let key = |kind| find(element, kind).and_then(|key| find(key, 1));
+                let first = key(1).unwrap_or_default().to_vec();
+                Element { last: key(10).map_or_else(|| first.clone(), <[u8]>::to_vec), first }
+            }));
+        }
+        Ok(elements)
+    }
+
+    fn read_chains(&mut self, doing: &'static str) -> Result<Vec<Chain>, NetlinkError> {
+        let found = self.channel.list(doing, of(kind::GET_CHAIN), |to| {
+            header(to);
+            text(to, 1, TABLE);
+        })?;
+        Ok(found
+            .iter()
+            .filter(|found| found.kind == of(kind::NEW_CHAIN))
+            .map(|found| payload(&found.body))
+            .filter(|body| is_ours(body))
+            .map(|body| Chain {
+                name: find_text(body, 3).unwrap_or_default(),
+                base: find(body, 4).map(|hook| Base {
+                    hook: find_number(hook, 1).unwrap_or(0),
+                    priority: find_number(hook, 2).unwrap_or(0).cast_signed(),
+                    drops: find_number(body, 5) == Some(0),
+                }),
+                rules: Vec::new(),
+            })
+            .collect())
+    }
+
+    fn transaction(
+        &mut self,
+        doing: &'static str,
+        write: impl FnOnce(&mut Batch<'_>),
+    ) -> Result<(), NetlinkError> {
+        let mut batch = Batch { channel: &mut self.channel, bytes: Vec::new(), last: None };
+        batch.edge(BATCH_BEGIN);
+        write(&mut batch);
+        let last = batch.ask_acknowledgement();
+        batch.edge(BATCH_END);
+        let bytes = batch.bytes;
+        self.channel.transact(doing, &bytes, last)
+    }
+}
+
+/// Hears of every change to any table of this namespace, as it happens.
+#[derive(Debug)]
+pub struct Watch {
+    channel: Channel,
+}
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
+impl Watch {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// When the kernel refuses (it lets root only).
+    pub fn open() -> Result<Self, NetlinkError> {
+        Channel::open(SockProtocol::NetlinkNetFilter, NOTIFICATIONS).map(|channel| Self { channel })
+    }
+
+    /// Takes what has been notified: whether anything changed, and who changed it last. An overrun
+    /// counts as a change by nobody known.
+    pub fn changes(&mut self) -> Option<Change> {
+        let mut last = None;
+        loop {
+            match self.channel.receive("watching the rules", MsgFlags::MSG_DONTWAIT) {
+                Ok(None) => return last,
+                Ok(Some(messages)) => {
+                    for message in messages {
+                        let change = last.get_or_insert_with(Change::default);
+                        if message.kind == of(kind::NEW_GENERATION) {
+                            let body = payload(&message.body);
+                            *change = Change {
+                                process: find_number(body, 2).unwrap_or(0),
+                                name: find_text(body, 3).unwrap_or_default(),
+                            };
+                        }
+                    }
+                }
+                // ENOBUFS: more changes than the buffer holds. Look, whatever they were.
+                Err(_) => {
+                    last.get_or_insert_with(Change::default);
+                    return last;
+                }
+            }
+        }
+    }
+}
+
+struct Batch<'a> {
+    channel: &'a mut Channel,
+    bytes: Vec<u8>,
+    /// Where the last message begins, and its number.
+    last: Option<(usize, u32)>,
+}
+
+impl Batch<'_> {
+    fn edge(&mut self, kind: u16) {
+        let sequence = self.channel.next_sequence();
+        message(&mut self.bytes, kind, REQUEST, sequence, |to| {
+            to.extend_from_slice(&[0, 0]);
+            to.extend_from_slice(&SUBSYSTEM.to_be_bytes());
+        });
+    }
+
+    fn add(&mut self, kind: u16, flags: u16, body: impl FnOnce(&mut Vec<u8>)) {
+        let sequence = self.channel.next_sequence();
+        self.last = Some((self.bytes.len(), sequence));
+        message(&mut self.bytes, of(kind), REQUEST | flags, sequence, |to| {
+            header(to);
+            body(to);
+        });
+    }
+
+    /// The kernel then answers the last message once the whole transaction is in force.
+    fn ask_acknowledgement(&mut self) -> u32 {
+        let Some((start, sequence)) = self.last else { return 0 };
+        let [low, high] = [start + 6, start + 7];
+        let flags = u16::from_ne_bytes([self.bytes[low], self.bytes[high]]) | ACK;
+        self.bytes[low..=high].copy_from_slice(&flags.to_ne_bytes());
+        sequence
+    }
+}
+
+fn of(kind: u16) -> u16 {
+    SUBSYSTEM << 8 | kind
+}
+
+/// `struct nfgenmsg`.
+fn header(to: &mut Vec<u8>) {
+    to.extend_from_slice(&[FAMILY, 0, 0, 0]);
+}
+
+fn payload(body: &[u8]) -> &[u8] {
+    body.get(4..).unwrap_or_default()
+}
+
+fn is_ours(body: &[u8]) -> bool {
+    find_text(body, 1).as_deref() == Some(TABLE)
+}
+
+/// As the `nft` tool writes a comment: type 0, length, text, zero byte.
+fn comment(words: &str) -> Vec<u8> {
+    let words = words.get(..words.len().min(250)).unwrap_or_default();
+    let mut bytes = vec![0, u8::try_from(words.len() + 1).unwrap_or(0)];
+    bytes.extend_from_slice(words.as_bytes());
+    bytes.push(0);
+    bytes
+}
+
+fn read_comment(bytes: &[u8]) -> String {
+    let words = bytes.get(2..).unwrap_or_default();
+    String::from_utf8_lossy(words.strip_suffix(&[0]).unwrap_or(words)).into_owned()
+}
+
+fn write_set(batch: &mut Batch<'_>, set: &Set, id: u32) {
+    let padded = |field: &Field| field.bytes().next_multiple_of(4);
+    batch.add(kind::NEW_SET, CREATE, |to| {
+        text(to, 1, TABLE);
+        text(to, 2, &set.name);
+        number(to, 3, SET_FLAGS);
+        number(to, 4, set.key.iter().fold(0, |key, field| key << 6 | field.tool_type()));
+        number(to, 5, set.key.iter().map(padded).sum());
+        nest(to, 9, |to| {
+            number(to, 1, u32::try_from(set.elements.len()).unwrap_or(u32::MAX));
+            nest(to, 2, |to| {
+                for field in &set.key {
+                    nest(to, LIST_ELEMENT, |to| number(to, 1, field.bytes()));
+                }
+            });
+        });
+        number(to, 10, id);
+    });
+    let elements: Vec<&Element> = set.elements.iter().collect();
+    for some in elements.chunks(ELEMENTS_PER_MESSAGE) {
+        batch.add(kind::NEW_ELEMENTS, CREATE, |to| {
+            text(to, 1, TABLE);
+            text(to, 2, &set.name);
+            number(to, 4, id);
+            nest(to, 3, |to| {
+                for element in some {
+                    nest(to, LIST_ELEMENT, |to| {
+                        nest(to, 1, |to| attribute(to, 1, &element.first));
+                        nest(to, 10, |to| attribute(to, 1, &element.last));
+                    });
+                }
+            });
+        });
+    }
+}
+
+fn read_key(mut types: u32) -> Vec<Field> {
+    let mut key = Vec::new();
+    while types != 0 {
+        let field = [Field::Ipv4, Field::Ipv6, Field::Protocol, Field::Port]
+            .into_iter()
+            .find(|field| field.tool_type() == types & 0x3f);
+        key.extend(field);
+        types >>= 6;
+    }
+    key.reverse();
+    key
+}
+
+fn write_chain(to: &mut Vec<u8>, chain: &Chain) {
+    text(to, 1, TABLE);
+    text(to, 3, &chain.name);
+    if let Some(base) = &chain.base {
+        nest(to, 4, |to| {
+            number(to, 1, base.hook);
+            number(to, 2, base.priority.cast_unsigned());
+        });
+        number(to, 5, u32::from(!base.drops));
+        text(to, 7, "filter");
+    }
+}
+
+fn meta_key(key: Meta) -> u32 {
+    match key {
+        Meta::InputInterface => 4,
+        Meta::OutputInterface => 5,
+        Meta::SocketUser => 10,
+        Meta::Family => 15,
+        Meta::Protocol => 16,
+    }
+}
+
+/// Key and, where it matters, direction.
+fn track_key(key: Track) -> (u32, Option<u8>) {
+    match key {
+        Track::State => (0, None),
+        Track::Direction => (1, None),
+        Track::Status => (2, None),
+        Track::Mark => (3, None),
+        Track::OriginalPort => (12, Some(0)),
+    }
+}
+
+fn header_number(header: Header) -> u32 {
+    match header {
+        Header::Network => 1,
+        Header::Transport => 2,
+    }
+}
+
+const ACCEPT: u32 = 1;
+const DROP: u32 = 0;
+/// `NFT_JUMP` is −3.
+const JUMP: u32 = (-3i32).cast_unsigned();
+
+fn write_expression(to: &mut Vec<u8>, expression: &Expression) {
+    let mut step = |name: &str, data: &dyn Fn(&mut Vec<u8>)| {
+        nest(to, LIST_ELEMENT, |to| {
+            text(to, 1, name);
+            nest(to, 2, |to| data(to));
+        });
+    };
+    let value = |to: &mut Vec<u8>, kind, value: &[u8]| nest(to, kind, |to| attribute(to, 1, value));
+    match expression {
+        Expression::Meta { key, into } => step("meta", &|to| {
+            number(to, 1, *into);
+            number(to, 2, meta_key(*key));
+        }),
+        Expression::Payload { header, offset, bytes, into } => step("payload", &|to| {
+            number(to, 1, *into);
+            number(to, 2, header_number(*header));
+            number(to, 3, *offset);
+            number(to, 4, *bytes);
+        }),
+        Expression::Track { key, into } => step("ct", &|to| {
+            let (key, direction) = track_key(*key);
+            number(to, 1, *into);
+            number(to, 2, key);
+            if let Some(direction) = direction {
+                attribute(to, 3, &[direction]);
+            }
+        }),
+        Expression::SetMark { from } => step("ct", &|to| {
+            number(to, 2, track_key(Track::Mark).0);
+            number(to, 4, *from);
+        }),
+        Expression::Bits { register, mask, flip } => step("bitwise", &|to| {
+            number(to, 1, *register);
+            number(to, 2, *register);
+            number(to, 3, u32::try_from(mask.len()).unwrap_or(0));
+            value(to, 4, mask);
+            value(to, 5, flip);
+        }),
+        Expression::Compare { register, is_equal, value: with } => step("cmp", &|to| {
+            number(to, 1, *register);
+            number(to, 2, u32::from(!is_equal));
+            value(to, 3, with);
+        }),
+        Expression::Lookup { set, register } => step("lookup", &|to| {
+            text(to, 1, set);
+            number(to, 2, *register);
+        }),
+        Expression::Verdict(verdict) => step("immediate", &|to| {
+            number(to, 1, 0);
+            nest(to, 2, |to| {
+                nest(to, 2, |to| match verdict {
+                    Verdict::Accept => number(to, 1, ACCEPT),
+                    Verdict::Drop => number(to, 1, DROP),
+                    Verdict::Jump(chain) => {
+                        number(to, 1, JUMP);
+                        text(to, 2, chain);
+                    }
+                });
+            });
+        }),
+        Expression::Reset => step("reject", &|to| {
+            number(to, 1, 1);
+            attribute(to, 2, &[0]);
+        }),
+        // Never meant; the kernel refuses a name that it does not know.
+        Expression::Foreign(name) => step(name, &|_| {}),
+    }
+}
+
+fn read_rule(listed: &[u8]) -> Rule {
+    attributes(listed)
+        .map(|(_, step)| {
+            let name = find_text(step, 1).unwrap_or_default();
+            let data = find(step, 2).unwrap_or_default();
+            read_expression(&name, data).unwrap_or(Expression::Foreign(name))
+        })
+        .collect()
+}
+
+fn read_expression(name: &str, data: &[u8]) -> Option<Expression> {
+    let value = |kind| find(data, kind).and_then(|data| find(data, 1)).map(<[u8]>::to_vec);
+    Some(match name {
+        "meta" => {
+            let number = find_number(data, 2)?;
+            let key = [
+                Meta::InputInterface,
+                Meta::OutputInterface,
+                Meta::SocketUser,
+                Meta::Family,
+                Meta::Protocol,
+            ]
+            .into_iter()
+            .find(|key| meta_key(*key) == number)?;
+            Expression::Meta { key, into: find_number(data, 1)? }
+        }
+        "payload" => {
+            let number = find_number(data, 2)?;
+            Expression::Payload {
+                header: [Header::Network, Header::Transport]
+                    .into_iter()
+                    .find(|header| header_number(*header) == number)?,
+                offset: find_number(data, 3)?,
+                bytes: find_number(data, 4)?,
+                into: find_number(data, 1)?,
+            }
+        }
+        "ct" => {
+            let number = find_number(data, 2)?;
+            if let Some(from) = find_number(data, 4) {
+                return (number == track_key(Track::Mark).0).then_some(Expression::SetMark { from });
+            }
+            let direction = find(data, 3).and_then(|way| way.first().copied());
+            let key = [
+                Track::State,
+                Track::Direction,
+                Track::Status,
+                Track::Mark,
+                Track::OriginalPort,
+            ]
+            .into_iter()
+            .find(|key| track_key(*key) == (number, direction))?;
+            Expression::Track { key, into: find_number(data, 1)? }
+        }
+        "bitwise" => {
+            let register = find_number(data, 1)?;
+            // Operation 0 is (value & mask) ^ flip; older kernels don't say it.
+            let is_plain = find_number(data, 2)? == register && find_number(data, 6).unwrap_or(0) == 0;
+            is_plain.then_some(Expression::Bits { register, mask: value(4)?, flip: value(5)? })?
+        }
+        "cmp" => {
+            let operation = find_number(data, 2).filter(|operation| *operation < 2)?;
+            Expression::Compare {
+                register: find_number(data, 1)?,
+                is_equal: operation == 0,
+                value: value(3)?,
+            }
+        }
+        "lookup" => {
+            let is_plain = find_number(data, 5).unwrap_or(0) == 0 && find(data, 3).is_none();
+            let register = find_number(data, 2).filter(|_| is_plain)?;
+            Expression::Lookup { set: find_text(data, 1)?, register }
+        }
+        "immediate" => {
+            let verdict = find(find(data, 2)?, 2)?;
+            Expression::Verdict(match find_number(verdict, 1)? {
+                ACCEPT => Verdict::Accept,
+                DROP => Verdict::Drop,
+                JUMP => Verdict::Jump(find_text(verdict, 2)?),
+                _ => return None,
+            })
+        }
+        "reject" => (find_number(data, 1)? == 1).then_some(Expression::Reset)?,
+        _ => return None,
+    })
+}

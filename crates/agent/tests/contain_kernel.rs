@@ -1,0 +1,145 @@
+//! The table in a real kernel: what is written is what is read back, and nobody else's is touched.
+
+#![cfg(target_os = "linux")]
+
+mod contain_world;
+
+use std::net::SocketAddr;
+
+use contain_world::World;
+use cordon_agent::contain::intent::Intent;
+use cordon_agent::contain::ruleset::ruleset;
+use cordon_agent::contain::table::{Tables, Watch};
+use cordon_model::asset::{Direction, Lifeline, PortRange, Transport};
+use cordon_model::ids::MeasureId;
+use cordon_model::measure::Isolation;
+use cordon_model::time::UtcNanos;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+fn measure() -> MeasureId {
+    MeasureId::new(UtcNanos::from_unix_nanos(1_700_000_000_000_000_000), [7; 10])
+}
+
+fn lifeline() -> impl Strategy<Value = Lifeline> {
+    let peer = prop_oneof![
+        (any::<u32>(), 0u8..=32)
+            .prop_map(|(bits, length)| format!("{}/{length}", std::net::Ipv4Addr::from(bits))),
+        (any::<u128>(), 0u8..=128)
+            .prop_map(|(bits, length)| format!("{}/{length}", std::net::Ipv6Addr::from(bits))),
+        (0u8..4, 24u8..=32).prop_map(|(last, length)| format!("10.0.0.{last}/{length}")),
+        (0u8..4, 120u8..=128).prop_map(|(last, length)| format!("fd00::{last}/{length}")),
+    ];
+    (peer, any::<bool>(), 1u16.., 0u16..999, any::<bool>()).prop_map(
+        |(peer, is_tcp, first, more, is_inbound)| Lifeline {
+            name: "a flow".into(),
+            peer: peer.parse().unwrap(),
+            transport: if is_tcp { Transport::Tcp } else { Transport::Udp },
+            ports: PortRange { first, last: first.saturating_add(more) },
+            direction: if is_inbound { Direction::Inbound } else { Direction::Outbound },
+            signed_off_by: None,
+        },
+    )
+}
+
+fn intents() -> impl Strategy<Value = Intent> {
+    let hub = prop_oneof![Just("10.0.0.1:7443"), Just("[fd00::1]:7443")];
+    (
+        any::<bool>(),
+        proptest::collection::vec(hub, 0..3),
+        proptest::collection::vec(lifeline(), 0..40),
+    )
+        .prop_map(|(is_full, hub, lifelines)| Intent {
+            isolation: if is_full { Isolation::Full } else { Isolation::Segment },
+            hub: hub.iter().map(|hub| hub.parse().unwrap()).collect(),
+            lifelines,
+            agent_user: 990,
+        })
+}
+
+#[test]
+fn what_is_read_back_is_what_was_meant_whatever_the_assignment() {
+    let Some(world) = World::new() else { return };
+    world.machine.inside(|| {
+        let tables = std::cell::RefCell::new(Tables::open().unwrap());
+        TestRunner::default()
+            .run(&intents(), |intent| {
+                let table = ruleset(&intent, measure()).unwrap().unwrap();
+                let mut tables = tables.borrow_mut();
+                tables.replace(&table).unwrap();
+                let in_force = tables.read_back().unwrap().unwrap();
+                prop_assert_eq!(in_force.table, table);
+                Ok(())
+            })
+            .unwrap();
+    });
+    let listed = world.machine.ruleset();
+    assert!(listed.contains("table inet cordon"), "{listed}");
+}
+
+#[test]
+fn people_can_read_the_rules_with_the_usual_tool() {
+    let Some(world) = World::new() else { return };
+    let lifeline = |direction| Lifeline {
+        name: "DICOM".into(),
+        peer: "10.77.0.0/24".parse().unwrap(),
+        transport: Transport::Tcp,
+        ports: PortRange { first: 104, last: 110 },
+        direction,
+        signed_off_by: None,
+    };
+    let intent = Intent {
+        isolation: Isolation::Full,
+        hub: vec![SocketAddr::from(([10, 77, 0, 4], 7443))],
+        lifelines: vec![lifeline(Direction::Outbound), lifeline(Direction::Inbound)],
+        agent_user: 990,
+    };
+    let table = ruleset(&intent, measure()).unwrap().unwrap();
+    world.machine.inside(move || Tables::open().unwrap().replace(&table).unwrap());
+    let listed = world.machine.ruleset();
+    eprintln!("{listed}");
+    for line in [
+        "comment \"cordon: full, measure 018bcfe5-6800-",
+        "elements = { 10.77.0.0/24 . tcp . 104-110 }",
+        "type filter hook output priority -50; policy drop;",
+        "ip daddr 10.77.0.4 tcp dport 7443 meta skuid 990",
+        "ip daddr . meta l4proto . th dport @outbound4 accept",
+    ] {
+        assert!(listed.contains(line), "{line} is missing in\n{listed}");
+    }
+}
+
+#[test]
+fn any_change_by_others_is_seen_and_told_with_its_author() {
+    let Some(world) = World::new() else { return };
+    let machine = world.machine.clone();
+    world.machine.inside(move || {
+        let mut tables = Tables::open().unwrap();
+        let mut watch = Watch::open().unwrap();
+        assert_eq!(watch.changes(), None);
+        for script in [
+            "add rule inet cordon input accept",
+            "flush chain inet cordon output",
+            "delete element inet cordon lateral { tcp . 445 }",
+            "add table inet cordon { flags dormant; }",
+            "add chain inet cordon input { policy drop; }",
+            "delete table inet cordon",
+            "flush ruleset",
+        ] {
+            let intent = Intent {
+                isolation: Isolation::Segment,
+                hub: Vec::new(),
+                lifelines: Vec::new(),
+                agent_user: 990,
+            };
+            let table = ruleset(&intent, measure()).unwrap().unwrap();
+            tables.replace(&table).unwrap();
+            let before = tables.read_back().unwrap().unwrap();
+            assert_eq!(before.table, table);
+            watch.changes();
+            machine.nft(script);
+            assert_eq!(watch.changes().unwrap().name, "nft", "{script}");
+            assert_ne!(tables.read_back().unwrap(), Some(before), "{script}");
+        }
+    });
+}
