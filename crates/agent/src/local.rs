@@ -214,6 +214,7 @@ level: high
             process: ProcessId { pid: 7, started: BootNanos(seconds) },
             image: Some(image.into()),
             image_is_deleted: false,
+            image_is_cut: false,
             file_name: None,
             command_line: image.into(),
             arguments: vec![image.into()],
