@@ -9,7 +9,9 @@ use cordon_model::ids::{FindingId, IncidentId, MachineId, OrderId};
 use cordon_model::incident::Incident;
 use cordon_model::record::Record;
 use cordon_model::signed::Envelope;
+use cordon_model::time::UtcNanos;
 
+use crate::findings::TakenReport;
 use crate::incidents::StoredApproval;
 use crate::machines::{EnrolmentToken, NewCertificate, Seen};
 use crate::orders::{OrderState, StoredMeasure, StoredOrder, StoredPermit};
@@ -20,6 +22,16 @@ use crate::people::Person;
 pub enum Change {
     /// An incident is this now.
     Incident(Incident),
+    /// A machine's reports: as [`take_reports`](crate::Findings::take_reports), together with what
+    /// follows from them. Reports that are on disk already change nothing.
+    Reports {
+        /// The machine.
+        machine: MachineId,
+        /// When the hub received them.
+        received: UtcNanos,
+        /// The reports; numbers must rise.
+        reports: Vec<TakenReport>,
+    },
     /// A finding belongs to an incident.
     Group {
         /// The machine that reported it.
@@ -85,6 +97,15 @@ pub enum Change {
     EnrolmentToken(EnrolmentToken),
     /// A person is this now.
     Person(Person),
+    /// A state machine's row; `None` removes it.
+    Row {
+        /// Its kind.
+        kind: &'static str,
+        /// Its id within the kind.
+        id: String,
+        /// Its content, at most [`ROW_BYTES`](crate::ROW_BYTES).
+        document: Option<Vec<u8>>,
+    },
     /// A named value; `None` removes it.
     Setting {
         /// Its name.

@@ -11,6 +11,7 @@
 //! | [`Incidents`] | stories with their timelines, questions to people |
 //! | [`Orders`] | orders, permits, receipts, measures |
 //! | [`People`] | people, their sign-ins and sessions |
+//! | [`Rows`] | what a state machine keeps of itself, to go on from |
 //!
 //! Three rules hold for every backend, and one [conformance suite](../../tests/conformance) checks them:
 //! what a call acknowledged survives `kill -9` and power loss; a [`commit`](State::commit) of
@@ -27,6 +28,7 @@ mod machines;
 mod orders;
 mod organisations;
 mod people;
+mod rows;
 mod sqlite;
 mod state;
 
@@ -40,5 +42,6 @@ pub use machines::{
 pub use orders::{OrderState, Orders, StoredMeasure, StoredOrder, StoredPermit};
 pub use organisations::{Organisation, Organisations, SETTING_BYTES};
 pub use people::{People, Person, Role, Session};
+pub use rows::{ROW_BYTES, Row, Rows};
 pub use sqlite::SqliteState;
 pub use state::{Counts, State, StoreError, secret_hash};

@@ -11,6 +11,7 @@ mod machines;
 mod orders;
 mod organisations;
 mod people;
+mod rows;
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;

@@ -12,6 +12,7 @@ use crate::machines::Machines;
 use crate::orders::Orders;
 use crate::organisations::Organisations;
 use crate::people::People;
+use crate::rows::Rows;
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +105,7 @@ pub struct Counts {
 /// All that a hub keeps. One process writes.
 #[async_trait]
 pub trait State:
-    Organisations + Machines + Findings + Incidents + Orders + People + Send + Sync
+    Organisations + Machines + Findings + Incidents + Orders + People + Rows + Send + Sync
 {
     /// Makes all `changes` of `organisation`, or none.
     async fn commit(&self, organisation: &OdsCode, changes: &[Change]) -> Result<(), StoreError>;

@@ -6,11 +6,14 @@ use cordon_model::signed::Envelope;
 use cordon_model::time::UtcNanos;
 use sqlx::sqlite::SqliteConnection;
 
+use super::findings::take;
 use super::incidents::{put_approval, put_entry, put_incident};
 use super::orders::{put_measure, put_order, put_order_state, put_permit};
 use super::people::put_person;
+use super::rows::put_row;
 use super::{Columns as _, Doing as _, SqliteState, encode, signed, unsigned};
 use crate::change::Change;
+use crate::key::Key;
 use crate::machines::{EnrolmentToken, NewCertificate, Seen};
 use crate::organisations::SETTING_BYTES;
 use crate::state::{Counts, State, StoreError};
@@ -93,6 +96,13 @@ async fn make(
 ) -> Result<(), StoreError> {
     match change {
         Change::Incident(incident) => put_incident(tx, organisation, incident).await,
+        Change::Reports { machine, received, reports } => {
+            let machine = Key::new(organisation, *machine);
+            take(tx, &machine, *received, reports).await.map(|_| ())
+        }
+        Change::Row { kind, id, document } => {
+            put_row(tx, organisation, kind, id, document.as_deref()).await
+        }
         Change::Group { machine, finding, incident } => {
             group(tx, organisation, *machine, *finding, *incident).await
         }

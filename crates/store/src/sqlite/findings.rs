@@ -25,50 +25,7 @@ impl Findings for SqliteState {
         reports: &[TakenReport],
     ) -> Result<Taken, StoreError> {
         let mut tx = self.begin().await?;
-        let reported: Option<i64> = sqlx::query_scalar(
-            "SELECT reported FROM machines WHERE organisation = $1 AND machine = $2",
-        )
-        .bind(machine.organisation.as_str())
-        .bind(machine.id.to_string())
-        .fetch_optional(&mut *tx)
-        .await
-        .doing("read a machine's reports")?;
-        let reported = reported.ok_or(StoreError::Missing { what: "machine" })?;
-        let mut taken = Taken { reported: unsigned(reported), ..Taken::default() };
-        for report in reports {
-            if report.number <= taken.reported {
-                taken.repeated += 1;
-                continue;
-            }
-            let expected = taken.reported + 1;
-            if report.number > expected {
-                taken.missing.push((expected, report.number - 1));
-            }
-            taken.reported = report.number;
-            match &report.what {
-                TakenWhat::Finding(finding) => {
-                    if put_finding(&mut tx, machine, received, finding).await? {
-                        taken.new_findings.push(finding.id);
-                    }
-                }
-                TakenWhat::Receipt(receipt) => {
-                    put_receipt(&mut tx, machine, received, report.number, receipt).await?;
-                    taken.new_receipts.push(report.number);
-                }
-                TakenWhat::Other => {}
-            }
-        }
-        if unsigned(reported) < taken.reported {
-            sqlx::query(
-                "UPDATE machines SET reported = $3 WHERE organisation = $1 AND machine = $2",
-            )
-            .bind(machine.organisation.as_str())
-            .bind(machine.id.to_string())
-            .bind(signed("report's number", taken.reported)?)
-            .execute(&mut *tx)
-            .await
-            .doing("number a machine's reports")?;
-        }
+        let taken = take(&mut tx, machine, received, reports).await?;
         tx.commit().await.doing("take reports")?;
         Ok(taken)
     }
@@ -122,6 +79,58 @@ impl Findings for SqliteState {
         .doing("list findings without an incident")?;
         rows.iter().map(|row| row.document("document")).collect()
     }
+}
+
+/// Takes reports within a transaction.
+pub(super) async fn take(
+    tx: &mut SqliteConnection,
+    machine: &Key<MachineId>,
+    received: UtcNanos,
+    reports: &[TakenReport],
+) -> Result<Taken, StoreError> {
+    let reported: Option<i64> = sqlx::query_scalar(
+        "SELECT reported FROM machines WHERE organisation = $1 AND machine = $2",
+    )
+    .bind(machine.organisation.as_str())
+    .bind(machine.id.to_string())
+    .fetch_optional(&mut *tx)
+    .await
+    .doing("read a machine's reports")?;
+    let reported = reported.ok_or(StoreError::Missing { what: "machine" })?;
+    let mut taken = Taken { reported: unsigned(reported), ..Taken::default() };
+    for report in reports {
+        if report.number <= taken.reported {
+            taken.repeated += 1;
+            continue;
+        }
+        let expected = taken.reported + 1;
+        if report.number > expected {
+            taken.missing.push((expected, report.number - 1));
+        }
+        taken.reported = report.number;
+        match &report.what {
+            TakenWhat::Finding(finding) => {
+                if put_finding(&mut *tx, machine, received, finding).await? {
+                    taken.new_findings.push(finding.id);
+                }
+            }
+            TakenWhat::Receipt(receipt) => {
+                put_receipt(&mut *tx, machine, received, report.number, receipt).await?;
+                taken.new_receipts.push(report.number);
+            }
+            TakenWhat::Other => {}
+        }
+    }
+    if unsigned(reported) < taken.reported {
+        sqlx::query("UPDATE machines SET reported = $3 WHERE organisation = $1 AND machine = $2")
+            .bind(machine.organisation.as_str())
+            .bind(machine.id.to_string())
+            .bind(signed("report's number", taken.reported)?)
+            .execute(&mut *tx)
+            .await
+            .doing("number a machine's reports")?;
+    }
+    Ok(taken)
 }
 
 fn push_filter(query: &mut QueryBuilder<Sqlite>, organisation: &OdsCode, filter: &FindingFilter) {

@@ -41,6 +41,8 @@ where
     a_receipt_for_another_machine_is_refused_with_its_batch(make_store().await).await;
     findings_are_listed_by_page_and_filter(make_store().await).await;
     a_step_is_all_or_nothing(make_store().await).await;
+    a_state_machine_is_restored_from_its_rows(make_store().await).await;
+    reports_are_taken_with_what_follows_from_them_or_not_at_all(make_store().await).await;
     an_incident_has_its_timeline(make_store().await).await;
     questions_wait_until_they_are_closed(make_store().await).await;
     orders_wait_in_sequence_until_taken(make_store().await).await;
@@ -423,6 +425,43 @@ async fn a_step_is_all_or_nothing(store: Store) {
     assert_eq!(listed.total, 1);
 }
 
+async fn a_state_machine_is_restored_from_its_rows(store: Store) {
+    known(&store, &ours()).await;
+    let row = |id: &str, document: Option<&[u8]>| Change::Row {
+        kind: "order",
+        id: id.into(),
+        document: document.map(<[u8]>::to_vec),
+    };
+    let changes = [row("b", Some(b"1")), row("a", Some(b"1")), row("c", Some(b"1"))];
+    store.commit(&ours(), &changes).await.unwrap();
+    store.commit(&ours(), &[row("b", Some(b"2")), row("c", None)]).await.unwrap();
+    let rows = store.rows(&ours()).await.unwrap();
+    let rows: Vec<_> =
+        rows.iter().map(|row| (row.kind.as_str(), row.id.as_str(), &row.document[..])).collect();
+    assert_eq!(rows, [("order", "a", &b"1"[..]), ("order", "b", b"2")]);
+}
+
+async fn reports_are_taken_with_what_follows_from_them_or_not_at_all(store: Store) {
+    let key = enrolled(&store, &ours(), 1).await;
+    let reports =
+        Change::Reports { machine: key.id, received: at(1), reports: vec![report(1, Level::High)] };
+    let group = |number| Change::Group {
+        machine: key.id,
+        finding: finding(number, Level::High).id,
+        incident: incident_id(1),
+    };
+    let opened = Change::Incident(incident(1, IncidentState::New));
+    let failed = store.commit(&ours(), &[opened.clone(), reports.clone(), group(2)]).await;
+    assert!(matches!(failed, Err(StoreError::Missing { .. })));
+    assert_eq!(one(&store, &key).await.reported, 0);
+    for _ in 0..2 {
+        store.commit(&ours(), &[opened.clone(), reports.clone(), group(1)]).await.unwrap();
+    }
+    assert_eq!(one(&store, &key).await.reported, 1);
+    let filter = FindingFilter { incident: Some(incident_id(1)), ..FindingFilter::default() };
+    assert_eq!(store.findings(&ours(), &filter, &Page::default()).await.unwrap().total, 1);
+}
+
 async fn an_incident_has_its_timeline(store: Store) {
     known(&store, &ours()).await;
     let id = incident_id(1);
@@ -709,6 +748,7 @@ async fn another_organisations_key_finds_nothing(store: Store) {
         Change::Person(person("ada")),
         Change::EnrolmentToken(enrolment.clone()),
         Change::Setting { name: "s".into(), value: Some(vec![1]) },
+        Change::Row { kind: "order", id: "1".into(), document: Some(vec![]) },
         Change::Policy { revision: 1, envelope: waiting.envelope.clone() },
     ];
     store.commit(&ours(), &changes).await.unwrap();
@@ -753,6 +793,7 @@ async fn another_organisations_key_finds_nothing(store: Store) {
     assert_eq!(store.measures_not_over(&them, &page).await.unwrap().total, 0);
     assert_eq!(store.receipts(&Key::new(&them, (machine, measure))).await.unwrap().len(), 0);
     assert_eq!(store.people(&them, &page).await.unwrap().total, 0);
+    assert_eq!(store.rows(&them).await.unwrap().len(), 0);
     assert_eq!(store.counts(&them, at(0)).await.unwrap(), Counts::default());
 
     // Nor can they write to ours, or as if it were theirs.
