@@ -80,6 +80,12 @@ impl MeasureState {
         matches!(self, Self::Applied | Self::Verified | Self::Unproven { .. })
     }
 
+    /// Whether it was applied and a look says otherwise.
+    #[must_use]
+    pub fn is_unproven(&self) -> bool {
+        matches!(self, Self::Unproven { .. })
+    }
+
     /// Whether nothing more will come of it.
     #[must_use]
     pub fn is_over(&self) -> bool {

@@ -49,7 +49,8 @@ impl fmt::Display for Needs {
 }
 
 /// What else is known when a finding comes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Situation {
     /// The strongest isolation that is ordered for, or in force on, the machine.
     pub contained: Option<Isolation>,

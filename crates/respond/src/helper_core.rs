@@ -47,6 +47,12 @@ pub const MOST_USED_PERMITS: usize = 256;
 /// whatever the signer, a policy or a permit says. Only flapping reaches it.
 pub const OWN_BUDGET: Budget = Budget { count: 5, window_seconds: 600, group_percent: 100 };
 
+/// How soon what the kernel did not take is tried again.
+pub const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// The shortest sleep between two ticks, so that a kernel that refuses costs no whole processor.
+pub const LEAST_SLEEP: Duration = Duration::from_millis(20);
+
 /// Why a document was not obeyed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotObeyed {
@@ -378,7 +384,11 @@ impl HelperCore {
         if self.next.is_some() {
             return self.effects_again();
         }
+        // Put in place again what failed to go there, or was found missing.
+        let is_missing = current.state.is_unproven()
+            && !current.proof.as_ref().is_some_and(|proof| proof.is_read_back);
         match event {
+            None if is_missing => self.effects_again(),
             None => Vec::new(),
             Some(LeaseEvent::Warned) => {
                 vec![Effect::Warn { measure: current.measure, ends: current.lease.ends_at(now) }]
@@ -415,7 +425,13 @@ impl HelperCore {
     /// How long the shell may sleep before the next [`HelperCore::tick`].
     #[must_use]
     pub fn next_wake(&self, now: &Moment) -> Duration {
-        self.current.as_ref().map_or(lease::CHECKPOINT, |held| held.lease.next_wake(now))
+        let wake =
+            self.current.as_ref().map_or(lease::CHECKPOINT, |held| held.lease.next_wake(now));
+        let is_unsettled = self.next.is_some()
+            || self.current.as_ref().is_some_and(|held| held.state.is_unproven());
+        let wake = if is_unsettled { wake.min(TRY_AGAIN) } else { wake };
+        // At the end itself the wake-up is exact; a step down that fails is not tried in a hot loop.
+        wake.max(LEAST_SLEEP)
     }
 
     /// The agent has these first `count` receipts on its disk.

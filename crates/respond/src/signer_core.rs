@@ -23,7 +23,7 @@ use cordon_model::policy::Policy;
 use serde::{Deserialize, Serialize};
 
 use crate::approval;
-use crate::budget::{GroupShare, Spending};
+use crate::budget::{Exhausted, GroupShare, Spending};
 use crate::clock::{Moment, Randomness, RunningClock, id_bytes};
 use crate::decision::{self, AskReason, Decision, Needs, Situation, WatchReason};
 use crate::lease::{self, BadTerms};
@@ -131,6 +131,10 @@ pub enum Refusal {
         /// Who has to agree.
         needs: Needs,
     },
+    /// Too many orders by people in too short a time: who holds the web tier must not be able to isolate
+    /// or release a hospital in a second.
+    #[error("too many orders by people at once: {0}; wait, or have the policy act")]
+    PeoplesBudget(Exhausted),
     /// Nothing to renew.
     #[error("no such measure on that machine, as far as the signer knows")]
     UnknownMeasure,
@@ -206,6 +210,20 @@ impl SignerCore {
     #[must_use]
     pub fn assignment(&self, machine: MachineId) -> Option<&Assignment> {
         self.machines.get(&machine).map(|known| &known.assignment)
+    }
+
+    /// How many machines are assigned.
+    #[must_use]
+    pub fn machine_count(&self) -> usize {
+        self.machines.len()
+    }
+
+    /// Whether this very order was signed already, so that a proposal for it is a repetition.
+    #[must_use]
+    pub fn remembers(&self, machine: MachineId, order: OrderId) -> bool {
+        self.machines
+            .get(&machine)
+            .is_some_and(|known| known.recent.iter().any(|recent| recent.id == order))
     }
 
     /// The policy to sign for `draft`: the same with the next revision.
