@@ -150,7 +150,7 @@ impl Sensor {
             false => format!("the agent is not root; {why}"),
         });
         let (source, coverage) = match by_kernel {
-            Ok(kernel) => (Source::Kernel(Box::new(kernel)), kernel_coverage()),
+            Ok(kernel) => (Source::Kernel(Box::new(kernel)), kernel_coverage(only)),
             Err(no_kernel) => match open_connector(only) {
                 Ok(connector) => (Source::Connector(connector), connector_coverage(&no_kernel)),
                 Err(no_connector) => (Source::Nothing, no_coverage(&no_kernel, &no_connector)),
@@ -175,7 +175,8 @@ impl Sensor {
         &self.reader.processes
     }
 
-    /// Hands over all that has happened since, and does not wait.
+    /// Hands over what has happened since (of very much, a part: it is to be called again), and does not
+    /// wait.
     pub fn read(&mut self, mut handler: impl FnMut(SensorEvent, &ProcessTable)) {
         match &mut self.source {
             Source::Kernel(kernel) => self.reader.drain_kernel(kernel, &mut handler),
@@ -312,11 +313,12 @@ fn not_built(what: &'static str) -> Coverage {
     Coverage { what, seen_by: None, gap }
 }
 
-fn kernel_coverage() -> Vec<Coverage> {
-    let seen = |what, gap: Option<&str>| Coverage {
-        what,
-        seen_by: Some(EBPF),
-        gap: gap.map(ToOwned::to_owned),
+fn kernel_coverage(only: Option<u64>) -> Vec<Coverage> {
+    let elsewhere = only.map(|only| format!("only those of network namespace {only}"));
+    let seen = |what, gap: Option<&str>| {
+        let gaps: Vec<&str> = gap.into_iter().chain(elsewhere.as_deref()).collect();
+        let gap = Some(gaps.join("; ")).filter(|gap| !gap.is_empty());
+        Coverage { what, seen_by: Some(EBPF), gap }
     };
     vec![
         seen(STARTS, None),
@@ -339,7 +341,7 @@ fn connector_coverage(no_kernel: &str) -> Vec<Coverage> {
         seen(
             STARTS,
             "those that end at once are only counted, and of other users' programs an agent without \
-             root sees neither the file nor the directory",
+             root sees neither the file, nor the directory, nor the network namespace",
         ),
         seen(ENDS, "late when many"),
         unseen(OUTGOING),

@@ -127,8 +127,16 @@ impl ProcessTable {
         Parent {
             process,
             image: known.and_then(|known| known.image.clone()),
-            command_line: known.and_then(|known| known.command_line.clone()),
+            command_line: known
+                .and_then(|known| known.command_line.clone())
+                .filter(|text| !text.is_empty()),
         }
+    }
+
+    /// Whether nobody has looked at what `process` runs: it is unknown, or only its fork was seen, from
+    /// a parent that was unknown.
+    pub(super) fn is_blank(&self, process: ProcessId) -> bool {
+        self.find(process).is_none_or(|known| known.image.is_none() && known.command_line.is_none())
     }
 
     /// Whether `process` is known.

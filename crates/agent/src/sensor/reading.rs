@@ -27,6 +27,10 @@ const LISTENERS: usize = 16_384;
 /// How often the kernel's count of skipped programs is read: four small files.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
+/// The most messages that one reading takes: about one second of the highest rate. So that losses are
+/// told, and a wish to stop is heard, in a flood that never ends.
+const BATCH: usize = 4096;
+
 /// Which listening socket: network namespace, whether its socket is IPv6, port.
 type Listener = (u32, bool, u16);
 
@@ -103,7 +107,8 @@ impl Reader {
     ) {
         let calendar = Calendar::read();
         let mut unreadable = 0;
-        while let Some(bytes) = kernel.next() {
+        for _ in 0..BATCH {
+            let Some(bytes) = kernel.next() else { break };
             match record::parse(&bytes) {
                 Ok(record) => {
                     if let Some(event) = self.apply(record, calendar) {
@@ -117,7 +122,7 @@ impl Reader {
             }
         }
         let lost = kernel.lost();
-        self.tell_loss(lost - self.lost, LossReason::BufferFull, tell);
+        self.tell_loss(lost.saturating_sub(self.lost), LossReason::BufferFull, tell);
         self.lost = lost;
         self.tell_loss(unreadable, LossReason::Unreadable, tell);
         if self.counted.is_none_or(|counted| counted.elapsed() > COUNT_EVERY) {
@@ -136,11 +141,13 @@ impl Reader {
     ) {
         let calendar = Calendar::read();
         let (mut missing, mut unreadable, mut gone) = (0, 0, 0);
-        while let Some(reading) = connector.next() {
+        for _ in 0..BATCH {
+            let Some(reading) = connector.next() else { break };
             missing += reading.missing;
             match reading.message {
                 None => unreadable += 1,
                 Some(Message::Started { pid }) => match self.look_at(pid, calendar) {
+                    Some(start) if self.is_elsewhere(&start) => {}
                     Some(start) => tell(SensorEvent::ProcessStart(start), &self.processes),
                     None => gone += 1,
                 },
@@ -199,9 +206,9 @@ impl Reader {
         let told = ProcessId { pid: start.parent, started: start.parent_started };
         let mut parent = self.processes.started(process, image.clone(), &command_line, Some(told));
         if let Some(parent) = &mut parent
-            && parent.image.is_none()
-            && self.learn(parent.process.pid)
+            && self.processes.is_blank(parent.process)
         {
+            self.learn(parent.process.pid);
             *parent = self.processes.describe(parent.process);
         }
         ProcessStart {
@@ -260,11 +267,10 @@ impl Reader {
             }
         };
         let known = process.map(|process| {
-            let known = self.processes.describe(process);
-            if known.image.is_none() && self.learn(process.pid) {
-                return self.processes.describe(process);
+            if self.processes.is_blank(process) {
+                self.learn(process.pid);
             }
-            known
+            self.processes.describe(process)
         });
         let (image, command_line) = known.map_or((None, None), |p| (p.image, p.command_line));
         Some(SensorEvent::Connection(Connection {
@@ -293,18 +299,19 @@ impl Reader {
         }
     }
 
-    /// Looks `pid` up in `/proc`; returns whether there was anything new to find.
-    fn learn(&mut self, pid: u32) -> bool {
-        let Some(stat) = proc_files::stat(pid) else { return false };
+    /// Looks `pid` up in `/proc`, as far as we may.
+    fn learn(&mut self, pid: u32) {
+        let Some(stat) = proc_files::stat(pid) else { return };
         let image = proc_files::image(pid).map(|(image, _)| Arc::from(image));
         let arguments = split(&proc_files::arguments(pid).unwrap_or_default());
-        let is_found = image.is_some() || !arguments.is_empty();
-        if is_found || self.processes.process(pid).is_none() {
-            let process = ProcessId { pid, started: stat.started };
-            let told = proc_files::identity(stat.parent);
-            self.processes.started(process, image, &arguments.join(" ").into(), told);
-        }
-        is_found
+        let process = ProcessId { pid, started: stat.started };
+        let told = proc_files::identity(stat.parent);
+        self.processes.started(process, image, &arguments.join(" ").into(), told);
+    }
+
+    /// Whether `start` is known to be in a network namespace that nobody asked for.
+    fn is_elsewhere(&self, start: &ProcessStart) -> bool {
+        matches!((self.only, start.network_namespace), (Some(only), Some(its)) if only != its)
     }
 
     fn learn_fork(&mut self, parent: u32, child: u32) {
