@@ -56,12 +56,17 @@ impl Documents {
     pub fn read<D: Kept>(&self, key: &VerifyingKey) -> Option<Verified<D>> {
         let bytes = std::fs::read(self.directory.join(D::NAME)).ok()?;
         let envelope: Result<Envelope, _> = frame::decode(&bytes);
-        match envelope.map_err(|error| error.to_string()).and_then(|envelope| {
-            envelope.open::<D>(key).map_err(|error| error.to_string())
-        }) {
+        match envelope
+            .map_err(|error| error.to_string())
+            .and_then(|envelope| envelope.open::<D>(key).map_err(|error| error.to_string()))
+        {
             Ok(document) => Some(document),
             Err(why) => {
-                tracing::warn!(document = D::NAME, why, "a kept document can't be used; the hub will send it again");
+                tracing::warn!(
+                    document = D::NAME,
+                    why,
+                    "a kept document can't be used; the hub will send it again"
+                );
                 None
             }
         }
@@ -72,15 +77,12 @@ impl Documents {
     /// # Errors
     /// If the disk refuses.
     pub fn write<D: Kept>(&self, document: &Verified<D>) -> io::Result<()> {
-        let bytes = frame::encode(document.envelope(), limits::MESSAGE_BYTES).map_err(io::Error::other)?;
+        let bytes =
+            frame::encode(document.envelope(), limits::MESSAGE_BYTES).map_err(io::Error::other)?;
         let path = self.directory.join(D::NAME);
         let next = path.with_extension("new");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&next)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
         // The length before the item is the frame's; a file needs none.
         file.write_all(&bytes[4..])?;
         file.sync_all()?;

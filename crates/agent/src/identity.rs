@@ -240,7 +240,8 @@ impl Identity {
 
 /// Sends the request to the first address of the token that answers as the pinned authority's hub.
 async fn ask(token: &EnrolToken, request: &EnrolRequest) -> Result<EnrolAnswer, IdentityError> {
-    let verifier = Arc::new(PinnedAuthority { sha256: token.authority_sha256, provider: provider() });
+    let verifier =
+        Arc::new(PinnedAuthority { sha256: token.authority_sha256, provider: provider() });
     let config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| IdentityError::Answer(error.to_string()))?
@@ -340,12 +341,7 @@ impl ServerCertVerifier for PinnedAuthority {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

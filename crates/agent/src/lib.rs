@@ -2,8 +2,12 @@
 
 #[cfg(target_os = "linux")]
 pub mod contain;
+pub mod documents;
+pub mod helper_link;
 pub mod identity;
+pub mod journal;
 pub mod link;
 pub mod local;
+pub mod run;
 pub mod sensor;
 pub mod spool;

@@ -185,8 +185,7 @@ async fn send_waiting<W: AsyncWrite + Unpin>(
 fn news_of(message: FromHub, spool: &SharedSpool) -> Result<Option<FromLink>, FrameError> {
     Ok(Some(match message {
         FromHub::Acknowledged(number) => {
-            let done =
-                spool.lock().unwrap_or_else(PoisonError::into_inner).acknowledged(number);
+            let done = spool.lock().unwrap_or_else(PoisonError::into_inner).acknowledged(number);
             if let Err(error) = done {
                 tracing::warn!(%error, "acknowledged reports are kept a while longer");
             }

@@ -135,10 +135,11 @@ impl LocalDetection {
                 self.folds.clear();
             }
         }
-        let fold = self
-            .folds
-            .entry((rule, image.to_owned()))
-            .or_insert(Fold { since: now, told: 0, untold: 0 });
+        let fold = self.folds.entry((rule, image.to_owned())).or_insert(Fold {
+            since: now,
+            told: 0,
+            untold: 0,
+        });
         if now.since(fold.since) >= FOLD_FOR {
             if fold.untold > 0 {
                 tell(Noticed::Folded {

@@ -1,0 +1,638 @@
+//! The agent at work: one task that owns the agent's mind, and passes on what comes in.
+//!
+//! ```text
+//!  sensor thread ── findings ──►┐            ┌──► spool ──► link ──► hub
+//!  link ── orders, documents ──►│  this task │
+//!  helper ── receipts, events ─►┘            └──► helper (orders, permits)
+//! ```
+//!
+//! The one idea: nothing is decided here. [`AgentCore`] decides whether the machine defends itself, the
+//! helper whether it obeys; this task writes down first and passes on after.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cordon_link::token::EnrolToken;
+use cordon_model::asset::Assignment;
+use cordon_model::event::RawEvent;
+use cordon_model::finding::{Finding, Level, MatchedField, RuleRef};
+use cordon_model::ids::FindingId;
+use cordon_model::order::{Order, Permit};
+use cordon_model::policy::Policy;
+use cordon_model::signed::{Document, Envelope, Verified, seal};
+use cordon_model::time::{BootNanos, UtcNanos};
+use cordon_model::wire::{Coverage, FromAgent, Hello, Report, Status};
+use cordon_respond::agent_core::{Act, AgentCore};
+use cordon_respond::clock::Moment;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::contain::moment::Clocks;
+use crate::contain::protocol::{Answer, Ask, Event, Pin, Receipts, Refusal};
+use crate::documents::{Documents, Kept};
+use crate::helper_link::{Helper, HelperGone, Told};
+use crate::identity::{Identity, IdentityError};
+use crate::journal::Journal;
+use crate::link::{self, FromLink, LinkSide, SharedSpool};
+use crate::local::{LocalDetection, Noticed};
+use crate::sensor::{Sensor, SensorEvent};
+use crate::spool::{Spool, SpoolError};
+
+/// Findings that may wait between the sensor's thread and this task. One rule tells a program's matches
+/// ten times a minute at most, so this holds what a hundred rules say at once.
+const NOTICED: usize = 1_024;
+/// How often the core looks whether the hub has been silent for too long; it asks for 50 ms at least.
+const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// The pause between two attempts to enrol.
+const ENROL_AGAIN: Duration = Duration::from_secs(5);
+
+/// What an agent needs.
+pub struct AgentConfig {
+    /// The agent's own directory: identity, spool, journal, documents.
+    pub directory: PathBuf,
+    /// The helper's socket; `None` where nothing can be contained, with the reason.
+    pub helper: Result<PathBuf, String>,
+    /// The machine's name for itself.
+    pub host: String,
+    /// To enrol with, if it never was.
+    pub token: Option<EnrolToken>,
+    /// The rules: origin and YAML text of each.
+    pub rules: Vec<(String, String)>,
+}
+
+/// Why an agent can't run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Who it is.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// It was never enrolled, and was given no token.
+    #[error("this machine is not enrolled: give it a token (on the hub: cordon enrol-token)")]
+    NotEnrolled,
+    /// Its reports.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// Its other files.
+    #[error("{what}: {source}")]
+    Files {
+        /// Which.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The helper belongs to another organisation or machine.
+    #[error("the privileged helper refuses this identity: {0}")]
+    PinnedElsewhere(String),
+}
+
+/// What the link's hello and status are made of.
+#[derive(Debug, Clone, Default)]
+struct View {
+    last_order: u64,
+    assignment: u64,
+    policy: u64,
+    coverage: Vec<Coverage>,
+    status: Pulse,
+}
+
+/// [`Status`] without its time.
+#[derive(Debug, Clone, Default)]
+struct Pulse {
+    isolation: Option<cordon_model::measure::Isolation>,
+    lease_ends: Option<BootNanos>,
+    rules: u32,
+    events: u64,
+    lost: u64,
+}
+
+/// Runs the agent until `stop` says so. `sensor` was opened with the privileges that it needs; this needs
+/// none.
+///
+/// # Errors
+/// If the agent can't begin. Once it runs, it goes on.
+pub async fn run(
+    config: AgentConfig,
+    sensor: Sensor,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), AgentError> {
+    let files = |what| move |source| AgentError::Files { what, source };
+    let clocks = Clocks::of_this_boot().map_err(files("reading the boot id"))?;
+    let mut coverage: Vec<Coverage> = sensor
+        .coverage()
+        .iter()
+        .map(|one| Coverage {
+            what: one.what.to_owned(),
+            by: one.seen_by.map(str::to_owned),
+            gap: one.gap.clone(),
+        })
+        .collect();
+    coverage.push(match &config.helper {
+        Ok(_) => Coverage { what: "isolation".into(), by: Some("nftables".into()), gap: None },
+        Err(why) => Coverage { what: "isolation".into(), by: None, gap: Some(why.clone()) },
+    });
+
+    let Some(identity) = identify(&config, &mut stop).await? else { return Ok(()) };
+    let identity = Arc::new(identity);
+    let (spool, torn) = Spool::open(&config.directory)?;
+    let spool: SharedSpool = Arc::new(Mutex::new(spool));
+    let view = Arc::new(Mutex::new(View { coverage, ..View::default() }));
+    let added = Arc::new(Notify::new());
+
+    // The sensor's thread detects; what it notices comes here.
+    let rules = config.rules.iter().map(|(origin, yaml)| (origin.as_str(), yaml.as_str()));
+    let (mut detection, refusals) = LocalDetection::new(rules, config.host.clone());
+    for refusal in &refusals {
+        tracing::warn!(%refusal, "a rule is refused");
+    }
+    locked(&view).status.rules = u32::try_from(detection.rule_count()).unwrap_or(u32::MAX);
+    let (notice, noticed) = mpsc::channel(NOTICED);
+    let counted = Arc::clone(&view);
+    let sensing = sensor
+        .start(move |event: SensorEvent, _| {
+            locked(&counted).status.events += 1;
+            detection.notice(&event, |one| {
+                if notice.try_send(one).is_err() {
+                    locked(&counted).status.lost += 1;
+                }
+            });
+        })
+        .map_err(files("starting the sensor's thread"))?;
+
+    let (tell, from_link) = mpsc::channel(64);
+    let (say, said) = mpsc::channel(64);
+    let linking = tokio::spawn(link::run(
+        Arc::clone(&identity),
+        LinkSide {
+            hello: hello_from(&view, &config.host, &clocks),
+            status: status_from(&view, &clocks),
+            spool: Arc::clone(&spool),
+            added: Arc::clone(&added),
+            tell,
+            say: said,
+        },
+    ));
+
+    let mut agent = Agent {
+        core: AgentCore::default(),
+        documents: Documents::open(&config.directory).map_err(files("opening the documents"))?,
+        journal: Journal::open(&config.directory).map_err(files("opening the journal"))?,
+        helper: None,
+        identity,
+        spool,
+        added,
+        say,
+        view,
+        clocks,
+        trusted: None,
+        host: config.host.clone(),
+    };
+    if let Some(torn) = torn {
+        agent.report_gap(0, format!("the spool ended torn: {} bytes were cut off", torn.bytes));
+    }
+    let told = match &config.helper {
+        Ok(socket) => {
+            let (helper, told) = Helper::connect(socket.clone());
+            agent.helper = Some(helper);
+            told
+        }
+        Err(_) => mpsc::channel(1).1,
+    };
+    agent.read_documents();
+    let result = agent.work(noticed, from_link, told, &mut stop).await;
+    linking.abort();
+    drop(sensing);
+    result
+}
+
+/// The kept identity, or one made now with the token; `None` if stopped meanwhile.
+async fn identify(
+    config: &AgentConfig,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<Option<Identity>, AgentError> {
+    if let Some(identity) = Identity::load(&config.directory)? {
+        return Ok(Some(identity));
+    }
+    let token = config.token.as_ref().ok_or(AgentError::NotEnrolled)?;
+    loop {
+        match Identity::enrol(&config.directory, token, &config.host).await {
+            Ok(identity) => {
+                tracing::info!(machine = %identity.machine(), organisation = %identity.organisation(), "enrolled");
+                return Ok(Some(identity));
+            }
+            // Only a hub that isn't there is worth waiting for; a refusal stays one.
+            Err(error @ IdentityError::NoHub { .. }) => {
+                tracing::warn!("{error}; trying again in {} s", ENROL_AGAIN.as_secs());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::select! {
+            _ = stop.changed() => return Ok(None),
+            () = tokio::time::sleep(ENROL_AGAIN) => {}
+        }
+    }
+}
+
+fn hello_from(
+    view: &Arc<Mutex<View>>,
+    host: &str,
+    clocks: &Clocks,
+) -> Box<dyn Fn() -> Hello + Send + Sync> {
+    let (view, host, clocks) = (Arc::clone(view), host.to_owned(), clocks.clone());
+    Box::new(move || {
+        let view = locked(&view);
+        Hello {
+            version: cordon_model::wire::VERSION,
+            build: env!("CARGO_PKG_VERSION").to_owned(),
+            host: host.clone(),
+            boot: clocks.now().boot,
+            last_order: view.last_order,
+            assignment: view.assignment,
+            policy: view.policy,
+            coverage: view.coverage.clone(),
+        }
+    })
+}
+
+fn status_from(view: &Arc<Mutex<View>>, clocks: &Clocks) -> Box<dyn Fn() -> Status + Send + Sync> {
+    let (view, clocks) = (Arc::clone(view), clocks.clone());
+    Box::new(move || {
+        let view = &locked(&view).status;
+        Status {
+            at_boot: clocks.now().at,
+            isolation: view.isolation,
+            lease_ends: view.lease_ends,
+            rules: view.rules,
+            events: view.events,
+            lost: view.lost,
+        }
+    })
+}
+
+struct Agent {
+    core: AgentCore,
+    documents: Documents,
+    journal: Journal,
+    helper: Option<Helper>,
+    identity: Arc<Identity>,
+    spool: SharedSpool,
+    added: Arc<Notify>,
+    say: mpsc::Sender<FromAgent>,
+    view: Arc<Mutex<View>>,
+    clocks: Clocks,
+    /// What the hub's clock said, and our boot time then.
+    trusted: Option<(UtcNanos, BootNanos)>,
+    host: String,
+}
+
+impl Agent {
+    async fn work(
+        &mut self,
+        mut noticed: mpsc::Receiver<Noticed>,
+        mut from_link: mpsc::Receiver<FromLink>,
+        mut told: mpsc::Receiver<Told>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), AgentError> {
+        loop {
+            tokio::select! {
+                // What may end in an isolation first.
+                biased;
+                _ = stop.changed() => return Ok(()),
+                Some(news) = from_link.recv() => self.hear(news).await,
+                Some(one) = noticed.recv() => self.notice(one).await,
+                Some(word) = told.recv() => self.listen(word).await?,
+                () = tokio::time::sleep(LOOK_EVERY), if self.core.is_waiting() => {
+                    let act = self.core.tick(&self.now());
+                    self.act(act).await;
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Moment {
+        let mut now = self.clocks.now();
+        now.trusted_utc = self.trusted.map(|(utc, at)| utc.plus(now.at.since(at)));
+        now
+    }
+
+    /// Takes what the disk holds, checked anew.
+    fn read_documents(&mut self) {
+        let key = *self.identity.command_key();
+        if let Some(policy) = self.documents.read::<Policy>(&key) {
+            locked(&self.view).policy = policy.revision;
+            self.core.policy(policy);
+        }
+        if let Some(assignment) = self.documents.read::<Assignment>(&key) {
+            locked(&self.view).assignment = assignment.revision;
+            self.core.assign(assignment);
+        }
+        if let Some(permit) = self.documents.read::<Permit>(&key) {
+            let now = self.now();
+            self.core.permit(permit, &now);
+        }
+    }
+
+    async fn notice(&mut self, one: Noticed) {
+        match one {
+            Noticed::Finding(finding) => self.find(*finding).await,
+            Noticed::Folded { rule, image, count } => {
+                self.report_gap(count, format!("{rule} went on matching {image}, and was folded"));
+            }
+            Noticed::Lost(loss) => {
+                locked(&self.view).status.lost += loss.count;
+                self.report_gap(
+                    loss.count,
+                    "the kernel's events came faster than they were read".into(),
+                );
+            }
+        }
+    }
+
+    async fn find(&mut self, finding: Finding) {
+        tracing::info!(rule = finding.rule.title, level = %finding.rule.level, "found");
+        // Kept and on its way first, so that the hub hears of it whatever the machine does next.
+        let Some(number) = self.report(Report::Finding(Box::new(finding.clone()))) else { return };
+        let act = self.core.found(&finding, number, &self.now());
+        self.act(act).await;
+    }
+
+    async fn act(&mut self, act: Option<Act>) {
+        let Some(Act::UsePermit { permit, finding, level }) = act else { return };
+        tracing::warn!(%finding, "no hub in reach: this machine segments itself by its permit");
+        self.note("no hub in reach: used the permit to segment this machine");
+        let ask = Ask::UsePermit { permit: permit.envelope().clone(), finding, level };
+        match self.ask(ask).await {
+            Ok(Answer::Obeyed(receipts)) => {
+                if let Err(error) = self.documents.forget::<Permit>() {
+                    tracing::warn!(%error, "a used permit can't be forgotten; the helper knows it");
+                }
+                self.take(receipts).await;
+            }
+            Ok(Answer::Refused { why, .. }) => {
+                self.note(format!("the helper refused the permit: {why}"));
+                tracing::error!(why, "the helper refused the permit");
+            }
+            Ok(Answer::Status(_)) => {}
+            Err(HelperGone) => tracing::error!("{HelperGone}: the machine is not segmented"),
+        }
+    }
+
+    async fn hear(&mut self, news: FromLink) {
+        match news {
+            FromLink::Up(utc) => {
+                tracing::info!("linked to the hub");
+                self.trusted = Some((utc, self.clocks.now().at));
+                self.core.link(true);
+            }
+            FromLink::Down(why) => {
+                tracing::warn!(why, "no hub in reach");
+                self.core.link(false);
+                let act = self.core.tick(&self.now());
+                self.act(act).await;
+            }
+            FromLink::Acknowledged(number) => self.core.acknowledged(number),
+            FromLink::Order(envelope) => self.obey(envelope).await,
+            FromLink::Policy(envelope) => {
+                if let Some(policy) = self.genuine::<Policy>(&envelope)
+                    && self.core.policy(policy.clone())
+                {
+                    locked(&self.view).policy = policy.revision;
+                    self.keep(&policy);
+                }
+            }
+            FromLink::Permit(envelope) => {
+                let now = self.now();
+                if let Some(permit) = self.genuine::<Permit>(&envelope)
+                    && self.core.permit(permit.clone(), &now)
+                {
+                    self.keep(&permit);
+                }
+            }
+            FromLink::Assignment(envelope) => {
+                let Some(assignment) = self.genuine::<Assignment>(&envelope) else { return };
+                if self.core.assign(assignment.clone()) {
+                    self.keep(&assignment);
+                }
+                self.assign(envelope, assignment.revision).await;
+            }
+        }
+    }
+
+    /// Brings an assignment to the helper; it counts as held once the helper has it, or is not needed.
+    async fn assign(&mut self, envelope: Envelope, revision: u64) {
+        match self.ask(Ask::Assignment(envelope)).await {
+            Ok(Answer::Obeyed(receipts)) => {
+                locked(&self.view).assignment = revision;
+                self.take(receipts).await;
+            }
+            Ok(Answer::Refused { why, .. }) => {
+                tracing::debug!(why, "the helper kept its assignment")
+            }
+            Ok(Answer::Status(_)) => {}
+            Err(HelperGone) if self.helper.is_none() => locked(&self.view).assignment = revision,
+            Err(HelperGone) => tracing::warn!("{HelperGone}"),
+        }
+    }
+
+    async fn obey(&mut self, envelope: Envelope) {
+        let Some(order) = self.genuine::<Order>(&envelope) else { return };
+        match self.ask(Ask::Order(envelope)).await {
+            Ok(Answer::Obeyed(receipts)) => {
+                {
+                    let mut view = locked(&self.view);
+                    view.last_order = view.last_order.max(order.sequence);
+                }
+                let _ = self.say.try_send(FromAgent::OrderTaken(order.id));
+                self.take(receipts).await;
+            }
+            Ok(Answer::Refused { kind, why }) => {
+                tracing::warn!(order = %order.id, ?kind, why, "an order is refused");
+                self.report(Report::OrderRefused { order: order.id, why });
+            }
+            Ok(Answer::Status(_)) => {}
+            Err(HelperGone) if self.helper.is_none() => {
+                let why = "nothing can be contained on this machine: it runs without root".into();
+                self.report(Report::OrderRefused { order: order.id, why });
+            }
+            // Not taken: the hub sends it again.
+            Err(HelperGone) => tracing::error!(order = %order.id, "{HelperGone}"),
+        }
+    }
+
+    async fn listen(&mut self, word: Told) -> Result<(), AgentError> {
+        match word {
+            Told::Here => self.introduce().await?,
+            Told::Event(Event::Receipts(receipts)) => self.take(receipts).await,
+            Told::Event(Event::LeaseEnds { measure, .. }) => {
+                self.note(format!("the lease of measure {measure} ends soon"));
+            }
+            Told::Event(Event::Wiped { by: (pid, name), noticed, restored, .. }) => {
+                let finding = self.wiped(pid, &name, noticed, restored);
+                self.find(finding).await;
+            }
+            Told::Event(Event::Lost { events }) => {
+                self.report_gap(events, "the helper told more than was heard".into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells a helper that has just appeared whom to obey and what this machine is, and asks to hear.
+    async fn introduce(&mut self) -> Result<(), AgentError> {
+        let pin = Pin {
+            command_key: self.identity.command_key().to_bytes(),
+            organisation: self.identity.organisation().clone(),
+            machine: self.identity.machine(),
+        };
+        match self.ask(Ask::Pin(pin)).await {
+            Ok(Answer::Refused { kind: Refusal::PinnedElsewhere, why }) => {
+                return Err(AgentError::PinnedElsewhere(why));
+            }
+            Ok(Answer::Refused { why, .. }) => tracing::error!(why, "the helper can't be pinned"),
+            Ok(Answer::Obeyed(_) | Answer::Status(_)) | Err(HelperGone) => {}
+        }
+        let key = *self.identity.command_key();
+        if let Some(assignment) = self.documents.read::<Assignment>(&key) {
+            self.assign(assignment.envelope().clone(), assignment.revision).await;
+        }
+        if let Ok(Answer::Obeyed(receipts)) = self.ask(Ask::Listen).await {
+            self.take(receipts).await;
+        }
+        self.look().await;
+        Ok(())
+    }
+
+    /// Seals the helper's receipts, writes them down, sends them up, and lets the helper forget them.
+    async fn take(&mut self, receipts: Receipts) {
+        let count = receipts.receipts.len() as u64;
+        if count == 0 {
+            return;
+        }
+        for receipt in &receipts.receipts {
+            tracing::info!(isolation = %receipt.isolation, state = ?receipt.state, "measure");
+            let sealed = match seal(receipt, self.identity.receipt_key()) {
+                Ok(sealed) => sealed,
+                Err(error) => {
+                    tracing::error!(%error, "a receipt can't be sealed");
+                    continue;
+                }
+            };
+            if let Err(error) = self.journal.receipt(&sealed) {
+                tracing::error!(%error, "the journal can't be written");
+            }
+            self.report(Report::Receipt(sealed));
+        }
+        let before = receipts.first + count;
+        if self.ask(Ask::Reported { before }).await.is_err() {
+            tracing::warn!("the helper will tell these receipts again");
+        }
+        self.look().await;
+    }
+
+    /// Asks the helper how things are, for the status and for the core.
+    async fn look(&mut self) {
+        let Ok(Answer::Status(status)) = self.ask(Ask::Status).await else { return };
+        let isolation = status.in_force.as_ref().map(|measure| measure.isolation);
+        self.core.isolated(isolation);
+        let mut view = locked(&self.view);
+        view.last_order = view.last_order.max(status.last_order);
+        view.status.isolation = isolation;
+        view.status.lease_ends = status.in_force.as_ref().map(|measure| measure.lease_ends);
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<Answer, HelperGone> {
+        self.helper.as_ref().ok_or(HelperGone)?.ask(ask).await
+    }
+
+    fn genuine<D: Document>(&self, envelope: &Envelope) -> Option<Verified<D>> {
+        match envelope.open::<D>(self.identity.command_key()) {
+            Ok(document) => Some(document),
+            Err(error) => {
+                tracing::error!(%error, "the hub sent a document that the command key did not sign");
+                None
+            }
+        }
+    }
+
+    fn keep<D: Kept>(&self, document: &Verified<D>) {
+        if let Err(error) = self.documents.write(document) {
+            tracing::error!(%error, document = D::NAME, "a document can't be kept");
+        }
+    }
+
+    /// Keeps a report for the hub; its number, or `None` if there is no room.
+    fn report(&mut self, report: Report) -> Option<u64> {
+        let pushed = self
+            .spool
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(report)
+            .map(|n| n.number);
+        match pushed {
+            Ok(number) => {
+                self.added.notify_one();
+                Some(number)
+            }
+            Err(error) => {
+                tracing::error!(%error, "a report is lost");
+                locked(&self.view).status.lost += 1;
+                None
+            }
+        }
+    }
+
+    fn report_gap(&mut self, events: u64, what: String) {
+        self.report(Report::Gap { events, what, at: UtcNanos::now() });
+    }
+
+    fn note(&mut self, text: impl Into<String>) {
+        if let Err(error) = self.journal.note(UtcNanos::now(), text) {
+            tracing::error!(%error, "the journal can't be written");
+        }
+    }
+
+    /// Somebody removed Cordon's table: what no rule can see is found here.
+    fn wiped(
+        &self,
+        pid: u32,
+        name: &str,
+        noticed: BootNanos,
+        restored: Option<BootNanos>,
+    ) -> Finding {
+        let rule = RuleRef {
+            id: "7d9f2a54-2f52-4a53-9a63-0c6a4b9c1e11".into(),
+            title: "Cordon's isolation was removed from the kernel by somebody else".into(),
+            level: Level::High,
+            tags: vec!["attack.defense-evasion".into(), "attack.t1562.004".into()],
+        };
+        let json = serde_json::json!({
+            "type": "isolation_wiped",
+            "pid": pid,
+            "process": name,
+            "noticed_boot_ns": noticed.0,
+            "restored_boot_ns": restored.map(|at| at.0),
+        })
+        .to_string();
+        let raw_sha256: [u8; 32] = Sha256::digest(json.as_bytes()).into();
+        Finding {
+            id: FindingId::of(&rule.id, &self.host, &raw_sha256),
+            rule,
+            host: self.host.clone(),
+            time: UtcNanos::now(),
+            boot_time: Some(noticed),
+            process: None,
+            matched: vec![MatchedField {
+                field: "process".into(),
+                value: format!("{name} ({pid})"),
+                pattern: "changed nftables last".into(),
+            }],
+            raw: RawEvent { json, is_cut: false },
+            raw_sha256,
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
