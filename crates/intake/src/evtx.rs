@@ -117,7 +117,8 @@ struct Chunk<'c> {
 impl Chunk<'_> {
     /// Reads the chunk. Gives its buffer back for the next one.
     fn read(&self, bytes: Vec<u8>, each: &mut Each<'_>) -> ControlFlow<(), Vec<u8>> {
-        if bytes.iter().all(|byte| *byte == 0) {
+        let is_chunk = bytes.starts_with(CHUNK_MAGIC);
+        if !is_chunk && bytes.iter().all(|byte| *byte == 0) {
             return ControlFlow::Continue(bytes); // never written
         }
         if bytes.len() < CHUNK_HEADER_BYTES {
@@ -125,7 +126,7 @@ impl Chunk<'_> {
             self.tell(each, 0, "the file ends inside a chunk's header".to_owned(), lost)?;
             return ControlFlow::Continue(bytes);
         }
-        if !bytes.starts_with(CHUNK_MAGIC) {
+        if !is_chunk {
             return self.salvage(bytes, "the chunk does not begin as one", each);
         }
         let data = match EvtxChunkData::new(bytes, false) {

@@ -178,8 +178,13 @@ impl Summary {
     fn write_damage(&self, out: &mut dyn Write) -> io::Result<()> {
         if self.damages.len() > 0 {
             writeln!(out, "Torn, and what was lost:")?;
+            let mut told = None;
             for (path, damage) in &self.damages.named {
-                writeln!(out, "  {}: {}", path_shown(path), Safe(&damage.to_string()))?;
+                if told != Some(path) {
+                    writeln!(out, "  {}", path_shown(path))?;
+                    told = Some(path);
+                }
+                writeln!(out, "    {}", Safe(&damage.to_string()))?;
             }
             others(out, self.damages.others, "place")?;
         }
@@ -260,7 +265,7 @@ mod tests {
         let text = written(&summary);
         assert!(
             text.contains(
-                "  a\\u{1b}.evtx: at byte 4608: zeroes; lost records 5 to 9 (800 bytes)\n"
+                "  a\\u{1b}.evtx\n    at byte 4608: zeroes; lost records 5 to 9 (800 bytes)\n"
             ),
             "{text}"
         );

@@ -177,37 +177,53 @@ fn row(
     let line = format!("    {level}  {title} {}  {when}", padded(&times, TIMES));
     writeln!(out, "{}", line.trim_end())?;
 
-    let mut second = String::new();
+    // Under the title, why; under how often and when, where.
     let techniques = techniques(&rule.tags);
-    let file = files[row.file].path.file_name().unwrap_or_default().to_string_lossy();
-    for part in [techniques.as_str(), &place(&file, &row.place), &row.evidence] {
-        if !part.is_empty() {
-            if !second.is_empty() {
-                second.push_str(" · ");
-            }
-            second.push_str(part);
-        }
-    }
-    let second = fitted(&second, looks.width.saturating_sub(BEFORE_TITLE));
-    writeln!(out, "{}{}", " ".repeat(BEFORE_TITLE), looks.faint(&second))
+    let dot = if techniques.is_empty() || row.evidence.is_empty() { "" } else { " · " };
+    let why = fitted(&format!("{techniques}{dot}{}", row.evidence), title_width);
+    let name = files[row.file].path.file_name().unwrap_or_default().to_string_lossy();
+    let place = place(&name, &row.place);
+    let second = format!("{} {place}", padded(&why, title_width));
+    writeln!(out, "{}{}", " ".repeat(BEFORE_TITLE), looks.faint(second.trim_end()))
 }
 
-/// The widest file name that is shown in a row; a longer one keeps its beginning.
-const FILE_NAME: usize = 28;
-
+/// File and place in the columns under count and time; of a longer name the beginning is shown.
 fn place(file: &str, place: &Place) -> String {
-    let file = fitted(file, FILE_NAME);
-    match place {
-        Place::Record(record) => format!("{file} #{record}"),
-        Place::Line(line) => format!("{file} line {line}"),
-        Place::Byte(offset) => format!("{file} byte {offset}"),
-    }
+    let place = match place {
+        Place::Record(record) => format!(" #{record}"),
+        Place::Line(line) => format!(" line {line}"),
+        Place::Byte(offset) => format!(" byte {offset}"),
+    };
+    let file = fitted(file, (TIMES + 2 + TIME).saturating_sub(place.len()));
+    format!("{file}{place}")
 }
 
-/// Why a rule matched, in one line.
+/// Fields that say what kind of event it was rather than what happened: told last.
+const KINDS: [&str; 8] = [
+    "Channel",
+    "Company",
+    "Description",
+    "EventID",
+    "Initiated",
+    "OriginalFileName",
+    "Product",
+    "Provider_Name",
+];
+
+/// Why a rule matched, in one line: what was done first, by what, then the kind of event.
 fn evidence(finding: &ScanFinding) -> String {
+    let rank = |field: &str| match field {
+        "CommandLine" | "ScriptBlockText" => 0,
+        kind if KINDS.contains(&kind) => 3,
+        path if path.ends_with("Image") => 2,
+        _ => 1,
+    };
+    let mut reasons: Vec<_> = finding.matched.iter().collect();
+    reasons.sort_by_key(|matched| rank(&matched.field));
+    // One value can match in several ways; it is shown once.
+    reasons.dedup_by(|right, left| right.field == left.field && right.value == left.value);
     let mut text = String::new();
-    for matched in &finding.matched {
+    for matched in reasons {
         if text.len() >= EVIDENCE_BYTES {
             break;
         }
@@ -233,4 +249,96 @@ fn evidence(finding: &ScanFinding) -> String {
 /// A time, to the second, in UTC.
 fn shown(time: UtcNanos) -> String {
     stamp(time).map_or_else(String::new, |stamp| stamp.strftime("%Y-%m-%d %H:%M:%S").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cordon_model::finding::MatchedField;
+    use cordon_model::ids::FindingId;
+
+    fn rule(title: &str, level: Level, tags: &[&str]) -> RuleRef {
+        let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        RuleRef { id: title.to_owned(), title: title.to_owned(), level, tags }
+    }
+
+    fn finding(rule: usize, host: &str, second: i64, command: &str) -> ScanFinding {
+        let matched = |field: &str, value: &str| MatchedField {
+            field: field.into(),
+            value: value.into(),
+            pattern: String::new(),
+        };
+        ScanFinding {
+            id: FindingId::of("", "", &[0; 32]),
+            rule,
+            host: Some(host.into()),
+            time: Some(UtcNanos::from_unix_nanos(second * 1_000_000_000)),
+            record_id: Some(12),
+            offset: 0,
+            line: None,
+            matched: vec![matched("EventID", "1"), matched("CommandLine", command)],
+            raw: None,
+        }
+    }
+
+    fn written(findings: &[ScanFinding], width: usize) -> String {
+        let rules = [
+            rule("Shadow copies deleted", Level::Critical, &["attack.impact", "attack.t1490"]),
+            rule("A very long title ".repeat(9).trim(), Level::Informational, &[]),
+            rule("Remote service", Level::High, &["attack.lateral-movement"]),
+        ];
+        let files = [LogFile { path: "logs/sysmon.evtx".into(), bytes: 1, is_named: true }];
+        let mut table = Table::default();
+        for finding in findings {
+            table.add(0, finding);
+        }
+        let mut out = Vec::new();
+        table
+            .write(&mut out, &rules, &files, Looks { width, has_colour: false, has_bar: false })
+            .unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_gravest_machine_comes_first_and_one_rule_is_one_row() {
+        let hostile = "vssadmin delete shadows\u{1b}[2J";
+        let findings = [
+            finding(2, "ward-1", 1_700_000_100, "psexec"),
+            finding(0, "ward-7", 1_700_000_000, hostile),
+            finding(0, "ward-7", 1_700_000_060, hostile),
+            finding(2, "ward-7", 1_700_000_030, "psexec"),
+        ];
+        let expected = "\
+ward-7
+3 findings of 2 rules, 2023-11-14 22:13:20 to 2023-11-14 22:14:20 UTC
+
+  Lateral movement
+    high      Remote service                                                     2023-11-14 22:13:50
+              CommandLine: psexec, EventID: 1                          sysmon.evtx #12
+
+  Impact
+    critical  Shadow copies deleted                                    ×2        2023-11-14 22:13:20
+              T1490 · CommandLine: vssadmin delete shadows\\u{1b}[2J, … sysmon.evtx #12
+
+ward-1
+1 finding of 1 rule, 2023-11-14 22:15:00 UTC
+
+  Lateral movement
+    high      Remote service                                                     2023-11-14 22:15:00
+              CommandLine: psexec, EventID: 1                          sysmon.evtx #12
+
+";
+        assert_eq!(written(&findings, 100), expected);
+    }
+
+    #[test]
+    fn no_line_is_wider_than_asked() {
+        let long = "x".repeat(1000);
+        let findings = [finding(0, &long, 1, &long), finding(1, "h", 2, &long)];
+        for width in [80, 100, 120] {
+            for line in written(&findings, width).lines() {
+                assert!(line.chars().count() <= width, "{width}: {line}");
+            }
+        }
+    }
 }

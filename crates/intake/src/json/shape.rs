@@ -5,7 +5,7 @@
 //!
 //! | form | event data | system fields |
 //! |---|---|---|
-//! | EVTX as JSON (this crate's own, `evtx_dump`, chainsaw) | `Event.EventData.X`, `Event.UserData.Y.X` → `X` | `Event.System.X` → `X`; `X.#attributes.A` → `X_A` |
+//! | EVTX as JSON (this crate's own, `evtx_dump`, chainsaw) | `Event.EventData.X`, `Event.UserData.Y.X` → `X`, its blanks left out | `Event.System.X` → `X`; `X.#attributes.A` → `X_A` |
 //! | Winlogbeat, ECS | `winlog.event_data.X`, `winlog.user_data.X` → `X` | `winlog.channel`, `event_id`, `provider_name`, `computer_name`, `record_id` |
 //! | flat (Linux, NXLog, Mordor, our own) | `X` | the same names; `SourceName`, `Hostname` |
 //! | anything else nested | `a.b.c` | |
@@ -179,10 +179,8 @@ impl<'a> Shaper<'a, '_> {
                 ("TimeCreated", "SystemTime") => self.value("TimeCreated_SystemTime", Use::Time),
                 _ => self.joined(element, '_', key, Use::Field),
             },
-            Scope::Data => self.value(key, Use::Field),
-            Scope::DataElement(element) => {
-                self.value(if key == "#text" { element } else { key }, Use::Field)
-            }
+            Scope::Data => self.data(key),
+            Scope::DataElement(element) => self.data(if key == "#text" { element } else { key }),
             Scope::Winlog => match winlog_name(key) {
                 Some((name, used)) => self.value(name, used),
                 None => self.joined("winlog", '.', key, Use::Field),
@@ -199,6 +197,20 @@ impl<'a> Shaper<'a, '_> {
                 done
             }
         }
+    }
+
+    /// A field of event data. Defender and others write blanks into their names (`Threat Name`), rules
+    /// leave them out.
+    fn data(&mut self, name: &str) -> Result<(), Fault> {
+        if !name.contains(' ') || self.reading.fields.find(name).is_some() {
+            return self.value(name, Use::Field);
+        }
+        let mut joined = std::mem::take(&mut self.name);
+        joined.clear();
+        joined.extend(name.chars().filter(|letter| *letter != ' '));
+        let done = self.value(&joined, Use::Field);
+        self.name = joined;
+        done
     }
 
     fn joined(&mut self, left: &str, by: char, right: &str, used: Use) -> Result<(), Fault> {
@@ -407,6 +419,15 @@ mod tests {
                 ("Data".to_owned(), text("b")),
                 ("SubjectUserName".to_owned(), text("u")),
             ]
+        );
+    }
+
+    #[test]
+    fn a_name_with_blanks_is_read_by_rules_without_them() {
+        let json = r#"{"Event":{"EventData":{"Command Line":"a","CommandLine":"b"}}}"#;
+        assert_eq!(
+            fields_of(json),
+            [("CommandLine".to_owned(), text("a")), ("CommandLine".to_owned(), text("b"))]
         );
     }
 
