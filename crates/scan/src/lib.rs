@@ -21,9 +21,9 @@
 //! }
 //! ```
 //!
-//! The way through: [`files`] says what to read, [`rules`] with what; [`ordered`] spreads the files over
+//! The way through: `files` says what to read, `rules` with what; `ordered` spreads the files over
 //! threads and keeps their order; each thread has the intake read its file and asks the engine about every
-//! record; what comes back is told as a [`table`] or as lines of JSON ([`finding`]), and [`summary`] says of
+//! record; what comes back is told as a `table` or as lines of JSON (`finding`), and `summary` says of
 //! what it is the result. Nothing grows with the input but the table's rows, which are counted.
 
 #![forbid(unsafe_code)]

@@ -90,7 +90,7 @@ fn folder() -> TempDir {
     dir
 }
 
-fn path<'d>(dir: &'d TempDir, name: &str) -> String {
+fn path(dir: &TempDir, name: &str) -> String {
     dir.path().join(name).to_str().unwrap().to_owned()
 }
 
