@@ -496,9 +496,6 @@ impl Agent {
         if let Some(assignment) = self.documents.read::<Assignment>(&key) {
             self.assign(assignment.envelope().clone(), assignment.revision).await;
         }
-        if let Ok(Answer::Obeyed(receipts)) = self.ask(Ask::Listen).await {
-            self.take(receipts).await;
-        }
         self.look().await;
         Ok(())
     }
