@@ -274,7 +274,7 @@ impl Chunk<'_> {
         event.time = event
             .time
             .or_else(|| i64::try_from(stamp.as_nanosecond()).ok().map(UtcNanos::from_unix_nanos));
-        event.source.product.get_or_insert("windows".into());
+        event.source.product = Some("windows".into());
         let json = &rendered.data[..length];
         each(Item::Record(Record { event, json, offset: self.offset + begins, line: None }))
     }

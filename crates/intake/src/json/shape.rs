@@ -39,13 +39,14 @@ pub(crate) fn read_event<'a>(
     };
     shaper.object(Scope::Root, 0)?;
     let Shaper { cursor, mut event, has_windows_signs, .. } = shaper;
-    let Source { product, category, service, .. } = &reading.assumed;
-    event.source.product = match product {
-        Some(product) => Some(product.clone()),
-        None => has_windows_signs.then_some(Cow::Borrowed("windows")),
-    };
-    event.source.category.clone_from(category);
-    event.source.service.clone_from(service);
+    if has_windows_signs {
+        event.source.product = Some(Cow::Borrowed("windows"));
+    } else {
+        let Source { product, category, service, .. } = &reading.assumed;
+        event.source.product.clone_from(product);
+        event.source.category.clone_from(category);
+        event.source.service.clone_from(service);
+    }
     Ok((event, cursor.at()))
 }
 
@@ -200,9 +201,16 @@ impl<'a> Shaper<'a, '_> {
     }
 
     /// A field of event data. Defender and others write blanks into their names (`Threat Name`), rules
-    /// leave them out.
+    /// leave them out. EVTX as JSON numbers a name that comes again (`LogonGuid`, `LogonGuid_1`), rules
+    /// mean each of them.
     fn data(&mut self, name: &str) -> Result<(), Fault> {
-        if !name.contains(' ') || self.reading.fields.find(name).is_some() {
+        if self.reading.fields.find(name).is_some() {
+            return self.value(name, Use::Field);
+        }
+        if let Some(first) = self.first_of_numbered(name) {
+            return self.value(first, Use::Field);
+        }
+        if !name.contains(' ') {
             return self.value(name, Use::Field);
         }
         let mut joined = std::mem::take(&mut self.name);
@@ -211,6 +219,14 @@ impl<'a> Shaper<'a, '_> {
         let done = self.value(&joined, Use::Field);
         self.name = joined;
         done
+    }
+
+    /// The name before its number, if a field of that name came before.
+    fn first_of_numbered<'n>(&self, name: &'n str) -> Option<&'n str> {
+        let first = name.trim_end_matches(|letter: char| letter.is_ascii_digit());
+        let first = if first.len() < name.len() { first.strip_suffix('_')? } else { return None };
+        let field = self.reading.fields.find(first)?;
+        self.event.first(field).map(|_| first)
     }
 
     fn joined(&mut self, left: &str, by: char, right: &str, used: Use) -> Result<(), Fault> {
@@ -314,8 +330,7 @@ fn flat_name(key: &str) -> (&str, Use) {
         }
     }
     let used = match key {
-        "Provider_Name" => Use::Provider,
-        "SourceName" | "ProviderName" | "Provider" => return ("Provider_Name", Use::Provider),
+        "SourceName" | "ProviderName" | "Provider" => return ("Provider_Name", Use::Field),
         "Hostname" | "hostname" | "ComputerName" | "host.name" | "host" => Use::Computer,
         "@timestamp"
         | "timestamp"
@@ -429,6 +444,32 @@ mod tests {
             fields_of(json),
             [("CommandLine".to_owned(), text("a")), ("CommandLine".to_owned(), text("b"))]
         );
+    }
+
+    #[test]
+    fn a_name_that_comes_again_under_a_number_is_one_list() {
+        let json = r#"{"Event":{"EventData":{"CommandLine_1":"a","CommandLine":"b","CommandLine_1":"c","CommandLine_x":"d"}}}"#;
+        assert_eq!(
+            fields_of(json),
+            [("CommandLine".to_owned(), text("b")), ("CommandLine".to_owned(), text("c"))]
+        );
+    }
+
+    #[test]
+    fn what_an_event_says_of_its_source_is_not_overruled() {
+        let table = FieldTable::default();
+        let assumed = Source {
+            product: Some("linux".into()),
+            category: Some("process_creation".into()),
+            ..Source::default()
+        };
+        let reading = Reading { fields: &table, every_value: false, assumed };
+        let (event, _) = read_event(br#"{"Channel":"Security","EventID":1}"#, &reading).unwrap();
+        assert_eq!(event.source.product.as_deref(), Some("windows"));
+        assert_eq!(event.source.category, None);
+        let (event, _) = read_event(br#"{"SourceName":"x"}"#, &reading).unwrap();
+        assert_eq!(event.source.product.as_deref(), Some("linux"));
+        assert_eq!(event.source.category.as_deref(), Some("process_creation"));
     }
 
     #[test]
