@@ -52,15 +52,9 @@ impl HubCore {
                 let instruction = Instruction::Isolate { isolation, lease };
                 let basis = Basis::Policy { finding: finding.id, level };
                 let reason = format!("{} ({level})", finding.rule.title);
-                outputs.extend(self.propose(
-                    id,
-                    instruction,
-                    basis,
-                    incident,
-                    reason,
-                    now,
-                    randomness,
-                ));
+                let order = policys_order(id, finding);
+                let proposal = Proposal { id: order, machine: id, instruction, basis, incident, reason };
+                outputs.extend(self.propose_this(proposal));
             }
             Decision::Ask { isolation, lease, needs, why } => {
                 let proposal = Proposal {
@@ -135,8 +129,11 @@ impl HubCore {
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
         let id = OrderId::new(now.utc, id_bytes(randomness));
-        let proposal = Proposal { id, machine, instruction, basis, incident, reason };
-        self.proposals.insert(id, proposal.clone());
+        self.propose_this(Proposal { id, machine, instruction, basis, incident, reason })
+    }
+
+    fn propose_this(&mut self, proposal: Proposal) -> Vec<Output> {
+        self.proposals.insert(proposal.id, proposal.clone());
         vec![
             Output::Keep(Change::Proposed(proposal.clone())),
             Output::Signer(ForSigner::Propose(proposal)),
@@ -390,6 +387,19 @@ impl HubCore {
             detail,
         })
     }
+}
+
+/// The order that the policy gives for a finding on a machine: the same whenever it is decided again. So
+/// the shell may ask the signer while the finding is still on its way to the disk: a hub that is killed in
+/// between hears the finding again, and the signer gives it the same order again.
+fn policys_order(machine: MachineId, finding: &Finding) -> OrderId {
+    let mut bytes = [0; 10];
+    // Both parts, so that no machine can take another's order's name by claiming its finding.
+    let (of_finding, of_machine) = (finding.id.as_bytes(), machine.as_bytes());
+    for (byte, (f, m)) in bytes.iter_mut().zip(of_finding.iter().zip(&of_machine[6..])) {
+        *byte = f ^ m;
+    }
+    OrderId::new(finding.time, bytes)
 }
 
 fn isolation_of(instruction: &Instruction) -> Option<Isolation> {
