@@ -41,9 +41,7 @@ pub fn disjoint(patches: &[Patch]) -> Vec<Patch> {
             };
             let own = of(|other, network| other == network);
             let wider = of(|other, network| other != network && other.contains(&network));
-            without(&own, &wider)
-                .into_iter()
-                .map(move |ports| Patch { network, transport, ports })
+            without(&own, &wider).into_iter().map(move |ports| Patch { network, transport, ports })
         })
         .collect()
 }

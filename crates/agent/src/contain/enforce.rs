@@ -118,12 +118,14 @@ impl Enforcer {
         })
     }
 
-    /// Whether the kernel still holds what it was shown to hold, to the handle.
+    /// Whether the kernel still holds what it was shown to hold, to the handle; `None` if nothing was
+    /// ever shown.
     ///
     /// # Errors
     /// When it can't be read.
-    pub fn is_still_in_force(&mut self) -> Result<bool, NetlinkError> {
-        Ok(self.tables.read_back()? == self.shown)
+    pub fn is_still_in_force(&mut self) -> Result<Option<bool>, NetlinkError> {
+        let Some(shown) = &self.shown else { return Ok(None) };
+        Ok(Some(self.tables.read_back()?.as_ref() == Some(shown)))
     }
 
     /// Whether a table of Cordon's name is in the kernel, whatever it holds.

@@ -8,13 +8,18 @@
 //! | [`ruleset`], [`cover`], [`nft`] | the nftables table that does it, as a value |
 //! | [`table`] | that table in the kernel: one transaction, read back, watched |
 
+pub mod client;
 pub mod cover;
+pub mod disk;
 pub mod enforce;
+pub mod helper;
 pub mod intent;
+pub mod keeper;
 pub mod moment;
 mod netlink;
 pub mod nft;
 pub mod probe;
+pub mod protocol;
 pub mod ruleset;
 pub mod sockets;
 pub mod table;

@@ -208,8 +208,9 @@ impl Channel {
     /// Opens one; `groups` is the mask of notifications that it is to receive.
     pub(super) fn open(protocol: SockProtocol, groups: u32) -> Result<Self, NetlinkError> {
         let refused = |errno| NetlinkError::Refused { doing: "opening a netlink socket", errno };
-        let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)
-            .map_err(refused)?;
+        let socket =
+            socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)
+                .map_err(refused)?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups)).map_err(refused)?;
         // A kernel that does not answer must not hang the helper; all answers here are immediate.
         setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(5, 0)).map_err(refused)?;
@@ -239,8 +240,7 @@ impl Channel {
         loop {
             match recv(self.socket.as_raw_fd(), &mut self.buffer, flags | MsgFlags::MSG_TRUNC) {
                 Ok(length) => {
-                    let malformed =
-                        NetlinkError::Malformed { doing, what: "a message cut short" };
+                    let malformed = NetlinkError::Malformed { doing, what: "a message cut short" };
                     let bytes = self.buffer.get(..length).ok_or(malformed)?;
                     let found = messages(bytes);
                     return found

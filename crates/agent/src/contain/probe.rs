@@ -99,7 +99,11 @@ fn forbidden(intent: &Intent, is_ipv4: bool) -> Option<Probe> {
         .filter(|to| !is_kept(intent, *to))
         .find_map(|to| {
             let did_pass = sends(to)?;
-            Some(Probe { tried: format!("udp {to} outbound"), should_pass: false, did_pass: Some(did_pass) })
+            Some(Probe {
+                tried: format!("udp {to} outbound"),
+                should_pass: false,
+                did_pass: Some(did_pass),
+            })
         })
 }
 

@@ -88,7 +88,9 @@ struct Flows {
 impl Flows {
     fn of(intent: &Intent) -> Result<Self, TooScattered> {
         let mut sets = Vec::new();
-        for (direction, name) in [(Direction::Outbound, "outbound"), (Direction::Inbound, "inbound")] {
+        for (direction, name) in
+            [(Direction::Outbound, "outbound"), (Direction::Inbound, "inbound")]
+        {
             let patches: Vec<Patch> = intent
                 .lifelines
                 .iter()
@@ -124,7 +126,14 @@ impl Flows {
     }
 
     /// Rules for packets whose `address` and `port` side are in one of `set`'s two families.
-    fn rules(&self, set: &str, address: Side, port: Port, before: &[Expression], then: Verdict) -> Vec<Rule> {
+    fn rules(
+        &self,
+        set: &str,
+        address: Side,
+        port: Port,
+        before: &[Expression],
+        then: Verdict,
+    ) -> Vec<Rule> {
         [("4", Family::V4), ("6", Family::V6)]
             .into_iter()
             .map(|(suffix, family)| (format!("{set}{suffix}"), family))
@@ -189,9 +198,8 @@ fn segment(intent: &Intent, mut flows: Flows) -> Table {
         rules
     };
     let silently = |_| vec![Expression::Verdict(Verdict::Drop)];
-    let aloud = |is_tcp| {
-        vec![if is_tcp { Expression::Reset } else { Expression::Verdict(Verdict::Drop) }]
-    };
+    let aloud =
+        |is_tcp| vec![if is_tcp { Expression::Reset } else { Expression::Verdict(Verdict::Drop) }];
     let chains = vec![
         answers(),
         base(Hook::Input, false, [kept_in(intent, &flows), cut(silently)].concat()),
@@ -274,15 +282,17 @@ fn kept_out(intent: &Intent, flows: &Flows) -> Vec<Rule> {
             Expression::Verdict(Verdict::Accept),
         ]);
         // A socket that was closed has no user any more, and still has a farewell to send.
-        let closing = [
-            to_hub,
-            is_marked(),
-            opens_nothing(),
-            vec![Expression::Verdict(Verdict::Accept)],
-        ];
+        let closing =
+            [to_hub, is_marked(), opens_nothing(), vec![Expression::Verdict(Verdict::Accept)]];
         rules.extend([opening, closing.concat()]);
     }
-    rules.extend(flows.rules("outbound", Side::Destination, Port::Destination, &[], Verdict::Accept));
+    rules.extend(flows.rules(
+        "outbound",
+        Side::Destination,
+        Port::Destination,
+        &[],
+        Verdict::Accept,
+    ));
     rules.extend(flows.rules("inbound", Side::Destination, Port::Source, &[], to_answers()));
     rules
 }

@@ -69,13 +69,18 @@ fn meant(intent: &Intent, packet: &Packet) -> Fate {
                     || answers && inward(destination, packet.source_port)
             }
             Hook::Input => {
-                inward(source, packet.destination_port) || answers && out(source, packet.source_port)
+                inward(source, packet.destination_port)
+                    || answers && out(source, packet.source_port)
             }
             Hook::Forward => {
                 out(destination, packet.destination_port)
                     || answers && out(source, packet.source_port)
                     || packet.original_port.is_some_and(|port| {
-                        if packet.is_reply { inward(destination, port) } else { inward(source, port) }
+                        if packet.is_reply {
+                            inward(destination, port)
+                        } else {
+                            inward(source, port)
+                        }
                     })
             }
         }
@@ -204,7 +209,9 @@ fn run_chain(table: &Table, chain: &Chain, packet: &Packet, mark: &mut u32) -> O
                 }
                 Expression::Track { key, into } => {
                     let value = match key {
-                        Track::State => if packet.is_related { RELATED } else { 2 }.to_ne_bytes().to_vec(),
+                        Track::State => {
+                            if packet.is_related { RELATED } else { 2 }.to_ne_bytes().to_vec()
+                        }
                         Track::Direction => vec![u8::from(packet.is_reply)],
                         Track::Status => {
                             let bits = if packet.original_port.is_some() { TRANSLATED } else { 0 };
@@ -295,14 +302,26 @@ fn bytes_of(packet: &Packet, header: Header, offset: u32, bytes: u32) -> Option<
 }
 
 const ADDRESSES: [&str; 8] = [
-    "10.0.0.1", "10.0.0.2", "10.0.1.9", "192.168.7.7", "fd00::1", "fd00::2", "fe80::9", "ff02::1:2",
+    "10.0.0.1",
+    "10.0.0.2",
+    "10.0.1.9",
+    "192.168.7.7",
+    "fd00::1",
+    "fd00::2",
+    "fe80::9",
+    "ff02::1:2",
 ];
 const PORTS: [u16; 15] =
     [22, 67, 68, 104, 110, 137, 445, 546, 547, 3389, 5986, 7443, 11112, 33000, 50000];
 
 fn lifeline() -> impl Strategy<Value = Lifeline> {
     let peer = proptest::sample::select(vec![
-        "10.0.0.0/8", "10.0.0.2/32", "10.0.1.0/24", "192.168.7.7/32", "fd00::/64", "fd00::2/128",
+        "10.0.0.0/8",
+        "10.0.0.2/32",
+        "10.0.1.0/24",
+        "192.168.7.7/32",
+        "fd00::/64",
+        "fd00::2/128",
     ]);
     (peer, any::<bool>(), proptest::sample::select(&PORTS[..]), 0u16..9, any::<bool>()).prop_map(
         |(peer, is_tcp, first, more, is_inbound)| Lifeline {
@@ -402,12 +421,8 @@ fn two_hundred_and_fifty_six_lifelines_fit_and_a_contrived_nesting_is_refused() 
         signed_off_by: None,
     };
     let plain = (0..=255u16).map(|i| lifeline(format!("10.1.{i}.0/24"), 104, 110)).collect();
-    let mut intent = Intent {
-        isolation: Isolation::Full,
-        hub: Vec::new(),
-        lifelines: plain,
-        agent_user: 990,
-    };
+    let mut intent =
+        Intent { isolation: Isolation::Full, hub: Vec::new(), lifelines: plain, agent_user: 990 };
     assert!(ruleset(&intent, measure()).is_ok());
     let holes = (0..128u16).map(|i| lifeline("10.0.0.0/8".into(), 1000 + 2 * i, 1000 + 2 * i));
     let inner = (0..128u16).map(|i| lifeline(format!("10.0.0.{i}/32"), 1, 65535));

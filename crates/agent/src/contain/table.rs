@@ -141,7 +141,8 @@ impl Tables {
             Err(error) => return Err(error),
         };
         let body = payload(&found.body);
-        let handle = find(body, 4).and_then(|handle| handle.try_into().ok()).map(u64::from_be_bytes);
+        let handle =
+            find(body, 4).and_then(|handle| handle.try_into().ok()).map(u64::from_be_bytes);
         let mut table = Table {
             comment: find(body, 6).map(read_comment).unwrap_or_default(),
             flags: find_number(body, 2).unwrap_or(0),
@@ -566,24 +567,21 @@ fn read_expression(name: &str, data: &[u8]) -> Option<Expression> {
         "ct" => {
             let number = find_number(data, 2)?;
             if let Some(from) = find_number(data, 4) {
-                return (number == track_key(Track::Mark).0).then_some(Expression::SetMark { from });
+                return (number == track_key(Track::Mark).0)
+                    .then_some(Expression::SetMark { from });
             }
             let direction = find(data, 3).and_then(|way| way.first().copied());
-            let key = [
-                Track::State,
-                Track::Direction,
-                Track::Status,
-                Track::Mark,
-                Track::OriginalPort,
-            ]
-            .into_iter()
-            .find(|key| track_key(*key) == (number, direction))?;
+            let key =
+                [Track::State, Track::Direction, Track::Status, Track::Mark, Track::OriginalPort]
+                    .into_iter()
+                    .find(|key| track_key(*key) == (number, direction))?;
             Expression::Track { key, into: find_number(data, 1)? }
         }
         "bitwise" => {
             let register = find_number(data, 1)?;
             // Operation 0 is (value & mask) ^ flip; older kernels don't say it.
-            let is_plain = find_number(data, 2)? == register && find_number(data, 6).unwrap_or(0) == 0;
+            let is_plain =
+                find_number(data, 2)? == register && find_number(data, 6).unwrap_or(0) == 0;
             is_plain.then_some(Expression::Bits { register, mask: value(4)?, flip: value(5)? })?
         }
         "cmp" => {

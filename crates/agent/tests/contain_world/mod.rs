@@ -46,8 +46,7 @@ impl World {
             eprintln!("skipped: network namespaces and nftables need root");
             return None;
         }
-        let prefix =
-            format!("cc{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let prefix = format!("cc{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let machine = Namespace { name: format!("{prefix}m") };
         let peer = Namespace { name: format!("{prefix}p") };
         let world = Self { prefix, machine, peer };
@@ -57,8 +56,23 @@ impl World {
             run("ip", &["netns", "add", &namespace.name]);
             namespace.run("ip", &["link", "set", "lo", "up"]);
         }
-        run("ip", &["link", "add", &ours, "netns", &machine.name, "type", "veth", "peer", "name",
-            &theirs, "netns", &peer.name]);
+        run(
+            "ip",
+            &[
+                "link",
+                "add",
+                &ours,
+                "netns",
+                &machine.name,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                &theirs,
+                "netns",
+                &peer.name,
+            ],
+        );
         for (namespace, link, addresses) in [
             (machine, &ours, &[MACHINE, MACHINE6][..]),
             (peer, &theirs, &[PEER, PACS, HUB, PEER6, PACS6, HUB6][..]),

@@ -1,0 +1,318 @@
+//! The privileged process: one loop around a [`Keeper`], on a Unix socket that only the agent and root
+//! may speak to.
+//!
+//! It is one thread, so nothing is ever half decided, and it waits for whichever comes first: a
+//! request, a change of any nftables table (the kernel notifies), the next step of a lease. It opens its
+//! socket only when what is on disk is in force again. When it ends, by whatever signal, the kernel goes
+//! on holding the rules.
+
+use std::convert::Infallible;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use cordon_link::frame;
+use cordon_model::time::BootId;
+use cordon_respond::lease::CHECKPOINT;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt};
+use serde::Serialize;
+
+use super::enforce::Enforcer;
+use super::keeper::Keeper;
+use super::moment::Clocks;
+use super::netlink::NetlinkError;
+use super::protocol::{Ask, Event, FromHelper, MESSAGE_BYTES, Request};
+use super::table::Watch;
+
+/// Connections at once: the agent, one that replaces it, and administrators who look.
+const CONNECTIONS: usize = 8;
+/// What may wait to be read by one connection: four of the longest messages. Who reads no faster is
+/// hung up on, and finds everything again when it comes back.
+const UNSENT_BYTES: usize = 4 * MESSAGE_BYTES;
+/// Between two times that wiped rules are put back. A tool that wipes them in a loop costs us at most a
+/// hundred transactions a second, and they are open for at most this long each.
+const BETWEEN_RESTORES: Duration = Duration::from_millis(10);
+
+/// Between two ticks, however near the end of a lease, so that what can't be done is not tried in a
+/// busy loop.
+const BETWEEN_TICKS: Duration = Duration::from_millis(100);
+
+/// What a helper is told at its start, and by nobody later.
+#[derive(Debug, Clone)]
+pub struct HelperConfig {
+    /// Its socket. The folder must be one that only root can write to.
+    pub socket: PathBuf,
+    /// Its folder, which only root reads.
+    pub state: PathBuf,
+    /// The agent's user: it alone, besides root, may ask, and it alone may use the hub's link.
+    pub agent_user: u32,
+    /// Which boot this is, if not to be read from the kernel (to try out a restart of the machine).
+    pub boot: Option<BootId>,
+}
+
+/// Why a helper can't serve.
+#[derive(Debug, thiserror::Error)]
+pub enum HelperError {
+    /// The kernel can't be asked.
+    #[error("containment is not possible here: {0}")]
+    Kernel(#[from] NetlinkError),
+    /// Disk or socket.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// What happened.
+        source: io::Error,
+    },
+}
+
+fn failed(doing: impl Into<String>) -> impl FnOnce(io::Error) -> HelperError {
+    let doing = doing.into();
+    move |source| HelperError::Io { doing, source }
+}
+
+/// Serves until the process is ended. Everything is done in this thread's network namespace.
+///
+/// # Errors
+/// [`HelperError`] when it can't begin, or the socket fails.
+pub fn serve(config: &HelperConfig) -> Result<Infallible, HelperError> {
+    let clocks = match &config.boot {
+        Some(boot) => Clocks::of_boot(boot.clone()),
+        None => Clocks::of_this_boot().map_err(failed("reading the boot's id"))?,
+    };
+    // First, so that no change after the first look goes unnoticed.
+    let watch = Watch::open()?;
+    let enforcer = Enforcer::open(config.agent_user)?;
+    let keeper = Keeper::start(&config.state, clocks, enforcer)
+        .map_err(failed(format!("taking up the state in {}", config.state.display())))?;
+    let listener = listen(config)
+        .map_err(failed(format!("opening the socket {}", config.socket.display())))?;
+    let mut server = Server {
+        keeper,
+        watch,
+        listener,
+        agent_user: config.agent_user,
+        connections: Vec::new(),
+        restored: None,
+        ticked: Instant::now(),
+    };
+    loop {
+        server.turn().map_err(failed("waiting for requests"))?;
+    }
+}
+
+fn listen(config: &HelperConfig) -> io::Result<UnixListener> {
+    // A socket left by a helper that was killed; a live one is not asked, for there is one helper.
+    match std::fs::remove_file(&config.socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // Bound under another name and renamed: nobody sees it before it has its owner and mode.
+    let fresh = config.socket.with_extension("new");
+    let _ = std::fs::remove_file(&fresh);
+    let listener = UnixListener::bind(&fresh)?;
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
+    std::os::unix::fs::chown(&fresh, Some(config.agent_user), None)?;
+    std::fs::rename(&fresh, &config.socket)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+struct Server {
+    keeper: Keeper,
+    watch: Watch,
+    listener: UnixListener,
+    agent_user: u32,
+    connections: Vec<Connection>,
+    /// When the rules were looked at last after a change.
+    restored: Option<Instant>,
+    ticked: Instant,
+}
+
+impl Server {
+    /// Waits for something, and does it.
+    fn turn(&mut self) -> io::Result<()> {
+        let mut waiting = vec![
+            PollFd::new(self.watch.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
+        ];
+        waiting.extend(self.connections.iter().map(|connection| {
+            let unsent = !connection.unsent.is_empty();
+            let writable = if unsent { PollFlags::POLLOUT } else { PollFlags::empty() };
+            PollFd::new(connection.stream.as_fd(), PollFlags::POLLIN | writable)
+        }));
+        let timeout = PollTimeout::try_from(self.until_tick()).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut waiting, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let is_ready = |fd: &PollFd<'_>| fd.revents().is_none_or(|events| !events.is_empty());
+        let ready: Vec<bool> = waiting.iter().map(is_ready).collect();
+        drop(waiting);
+        if ready[0] {
+            self.rules_changed();
+        }
+        for (connection, is_ready) in self.connections.iter_mut().zip(&ready[2..]) {
+            if *is_ready {
+                connection.serve(&mut self.keeper);
+            }
+        }
+        if ready[1] {
+            self.accept();
+        }
+        if self.until_tick().is_zero() {
+            self.ticked = Instant::now();
+            self.keeper.tick();
+        }
+        self.tell_events();
+        self.connections.retain(|connection| !connection.is_over);
+        Ok(())
+    }
+
+    /// Rounded up to the milliseconds that `poll` counts, or the last would be spent in a busy loop.
+    fn until_tick(&self) -> Duration {
+        let wake = self.keeper.next_wake().clamp(BETWEEN_TICKS, CHECKPOINT);
+        let left = wake.saturating_sub(self.ticked.elapsed());
+        if left.is_zero() { left } else { left + Duration::from_millis(1) }
+    }
+
+    fn rules_changed(&mut self) {
+        let Some(change) = self.watch.changes() else { return };
+        if let Some(restored) = self.restored {
+            std::thread::sleep(BETWEEN_RESTORES.saturating_sub(restored.elapsed()));
+        }
+        // Our own transactions are notified like any other. The kernel tells the thread's number, as the
+        // first process-id namespace counts: in a container we don't know ourselves, and look once more.
+        if change.process != nix::unistd::gettid().as_raw().cast_unsigned() {
+            self.keeper.look(Some(change));
+            self.restored = Some(Instant::now());
+        }
+    }
+
+    fn accept(&mut self) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            let user = getsockopt(&stream, sockopt::PeerCredentials).map(|peer| peer.uid());
+            let is_known = matches!(user, Ok(user) if user == 0 || user == self.agent_user);
+            if !is_known || self.connections.len() >= CONNECTIONS {
+                tracing::warn!(?user, "a connection was refused");
+                continue;
+            }
+            if stream.set_nonblocking(true).is_ok() {
+                self.connections.push(Connection::new(stream));
+            }
+        }
+    }
+
+    fn tell_events(&mut self) {
+        if !self.connections.iter().any(|connection| connection.is_listening) {
+            return;
+        }
+        let mut events = self.keeper.take_events();
+        let receipts = self.keeper.receipts();
+        for connection in self.connections.iter_mut().filter(|c| c.is_listening) {
+            let next = receipts.first + receipts.receipts.len() as u64;
+            if connection.told_before < next {
+                connection.told_before = next;
+                connection.send(&FromHelper::Event(Event::Receipts(receipts.clone())));
+            }
+            for event in &mut events {
+                connection.send(&FromHelper::Event(event.clone()));
+            }
+        }
+    }
+}
+
+struct Connection {
+    stream: UnixStream,
+    received: Vec<u8>,
+    unsent: Vec<u8>,
+    is_listening: bool,
+    /// Receipts below this number were told to it.
+    told_before: u64,
+    is_over: bool,
+}
+
+impl Connection {
+    fn new(stream: UnixStream) -> Self {
+        Self {
+            stream,
+            received: Vec::new(),
+            unsent: Vec::new(),
+            is_listening: false,
+            told_before: 0,
+            is_over: false,
+        }
+    }
+
+    fn serve(&mut self, keeper: &mut Keeper) {
+        self.flush();
+        let mut chunk = vec![0; 64 << 10];
+        match self.stream.read(&mut chunk) {
+            Ok(0) => self.is_over = true,
+            Ok(count) => self.received.extend_from_slice(&chunk[..count]),
+            Err(error) if is_later(&error) => {}
+            Err(_) => self.is_over = true,
+        }
+        while !self.is_over {
+            let Some((head, rest)) = self.received.split_first_chunk::<4>() else { return };
+            let length = u32::from_be_bytes(*head) as usize;
+            if length > MESSAGE_BYTES {
+                tracing::warn!(length, "a message above the cap: hung up");
+                self.is_over = true;
+                return;
+            }
+            let Some(body) = rest.get(..length) else { return };
+            let request = frame::decode::<Request>(body);
+            self.received.drain(..4 + length);
+            match request {
+                Ok(request) => {
+                    if request.ask == Ask::Listen {
+                        self.is_listening = true;
+                    }
+                    let answer = keeper.answer(request.ask);
+                    if let super::protocol::Answer::Obeyed(receipts) = &answer {
+                        let next = receipts.first + receipts.receipts.len() as u64;
+                        self.told_before = self.told_before.max(next);
+                    }
+                    self.send(&FromHelper::Answer { to: request.id, answer });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "not a request: hung up");
+                    self.is_over = true;
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, message: &impl Serialize) {
+        match frame::encode(message, MESSAGE_BYTES) {
+            Ok(bytes) if self.unsent.len() + bytes.len() <= UNSENT_BYTES => {
+                self.unsent.extend_from_slice(&bytes);
+                self.flush();
+            }
+            Ok(_) | Err(_) => self.is_over = true,
+        }
+    }
+
+    fn flush(&mut self) {
+        while !self.unsent.is_empty() {
+            match self.stream.write(&self.unsent) {
+                Ok(0) => break,
+                Ok(count) => drop(self.unsent.drain(..count)),
+                Err(error) if is_later(&error) => return,
+                Err(_) => {
+                    self.is_over = true;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn is_later(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}

@@ -1,0 +1,446 @@
+//! The helper without its socket: documents in, kernel changed, receipts out.
+//!
+//! The one idea: [`HelperCore`] decides (it is pure, and the simulator drives the same code); this file
+//! checks signatures before it, writes its state to disk before anything is done, does it, and tells it
+//! what came of it. A crash at any point leaves on disk what is meant, and the next start does it again.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use cordon_model::asset::Assignment;
+use cordon_model::finding::Level;
+use cordon_model::ids::{FindingId, MeasureId};
+use cordon_model::measure::Isolation;
+use cordon_model::order::{Instruction, Order, Permit};
+use cordon_model::signed::{Document, Envelope, Verified};
+use cordon_respond::helper_core::{Effect, HelperCore, NotObeyed, Outcome};
+use ed25519_dalek::VerifyingKey;
+use serde::{Deserialize, Serialize};
+
+use super::disk::{Disk, Found};
+use super::enforce::Enforcer;
+use super::intent::{HUB_ADDRESSES, Intent};
+use super::moment::{Clocks, boot_time};
+use super::protocol::{Answer, Ask, Event, InForce, Pin, Receipts, Refusal, Status};
+use super::ruleset::ruleset;
+use super::table::Change;
+
+/// Events that wait for a listener. An agent that restarts is back within seconds; a storm of wipes
+/// (at most 100 a second are put right) fills this in under one, and then they are only counted.
+const WAITING_EVENTS: usize = 64;
+
+const PIN: &str = "pin";
+const STATE: &str = "state";
+
+/// What is on disk besides the pin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    core: HelperCore,
+    /// Receipts that the agent took, ever.
+    reported: u64,
+}
+
+impl Kept {
+    fn receipts(&self) -> Receipts {
+        Receipts {
+            first: self.reported.saturating_add(self.core.receipts_lost),
+            receipts: self.core.unreported.iter().cloned().collect(),
+        }
+    }
+}
+
+/// Whom the machine obeys, with what it holds.
+#[derive(Debug)]
+struct Enrolled {
+    pin: Pin,
+    key: VerifyingKey,
+    kept: Kept,
+}
+
+/// Keeps what is meant in force.
+#[derive(Debug)]
+pub struct Keeper {
+    disk: Disk,
+    clocks: Clocks,
+    enforcer: Enforcer,
+    enrolled: Option<Enrolled>,
+    /// Cordon's table is in the kernel, and the disk does not say why.
+    is_unaccounted_for: bool,
+    events: VecDeque<Event>,
+    events_lost: u64,
+    wiped: u64,
+}
+
+/// Why something was refused: its kind, and in words.
+#[derive(Debug)]
+struct Refused(Refusal, String);
+
+impl From<NotObeyed> for Refused {
+    fn from(why: NotObeyed) -> Self {
+        Self(Refusal::NotObeyed, why.to_string())
+    }
+}
+
+fn unable(error: &io::Error) -> Refused {
+    Refused(Refusal::Unable, format!("the state can't be written to disk: {error}"))
+}
+
+impl Keeper {
+    /// Takes up what is on disk in `folder`, and puts it in force before it returns.
+    ///
+    /// # Errors
+    /// When the disk can't be read, or the pin on it is torn: then nobody is obeyed, and what is in
+    /// the kernel stays as it is.
+    pub fn start(folder: &Path, clocks: Clocks, enforcer: Enforcer) -> io::Result<Self> {
+        let disk = Disk::open(folder)?;
+        let mut keeper = Self {
+            disk,
+            clocks,
+            enforcer,
+            enrolled: None,
+            is_unaccounted_for: false,
+            events: VecDeque::new(),
+            events_lost: 0,
+            wiped: 0,
+        };
+        match keeper.disk.read::<Pin>(PIN)? {
+            Found::Whole(pin) | Found::Previous(pin) => keeper.take_up(pin)?,
+            Found::Torn => {
+                return Err(io::Error::other(format!(
+                    "the pin in {} is torn: enrol the machine again",
+                    folder.display()
+                )));
+            }
+            Found::Nothing => {
+                keeper.is_unaccounted_for = keeper.enforcer.holds_any().unwrap_or(false);
+            }
+        }
+        Ok(keeper)
+    }
+
+    fn take_up(&mut self, pin: Pin) -> io::Result<()> {
+        let key = VerifyingKey::from_bytes(&pin.command_key).map_err(io::Error::other)?;
+        let now = self.clocks.now();
+        let fresh = || Kept {
+            core: HelperCore::new(pin.organisation.clone(), pin.machine, &now),
+            reported: 0,
+        };
+        let kept = match self.disk.read(STATE)? {
+            Found::Whole(kept) | Found::Previous(kept) => kept,
+            Found::Nothing | Found::Torn => {
+                // Law 2: never silently open. What the kernel holds stays until an order says more.
+                self.is_unaccounted_for = self.enforcer.holds_any().unwrap_or(false);
+                fresh()
+            }
+        };
+        self.enrolled = Some(Enrolled { pin, key, kept });
+        let effects = self.with_core(|core| core.restart(&now)).unwrap_or_default();
+        let holds_nothing =
+            self.enrolled.as_ref().is_some_and(|enrolled| enrolled.kept.core.current.is_none());
+        if effects.is_empty() && holds_nothing && !self.is_unaccounted_for {
+            // A release that was cut short: the disk says that nothing is meant.
+            let _ = self.enforcer.restore();
+        }
+        self.carry_out(effects);
+        self.save_or_say();
+        Ok(())
+    }
+
+    /// Answers one request. [`Ask::Listen`] is the socket's business and changes nothing here.
+    pub fn answer(&mut self, ask: Ask) -> Answer {
+        let done = match ask {
+            Ask::Pin(pin) => self.pin(pin),
+            Ask::Assignment(envelope) => self.assign(&envelope),
+            Ask::Order(envelope) => self.order(&envelope),
+            Ask::UsePermit { permit, finding, level } => self.use_permit(&permit, finding, level),
+            Ask::Status => return Answer::Status(Box::new(self.status())),
+            Ask::Listen => Ok(()),
+            Ask::Reported { before } => self.reported(before),
+        };
+        match done {
+            Ok(()) => Answer::Obeyed(self.receipts()),
+            Err(Refused(kind, why)) => {
+                tracing::warn!(%why, "refused");
+                Answer::Refused { kind, why }
+            }
+        }
+    }
+
+    /// Receipts that the agent has not taken yet.
+    #[must_use]
+    pub fn receipts(&self) -> Receipts {
+        self.enrolled.as_ref().map(|enrolled| enrolled.kept.receipts()).unwrap_or_default()
+    }
+
+    /// Takes the events that wait.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        let mut events: Vec<Event> = self.events.drain(..).collect();
+        if self.events_lost > 0 {
+            events.insert(0, Event::Lost { events: std::mem::take(&mut self.events_lost) });
+        }
+        events
+    }
+
+    /// How long nothing needs doing by itself.
+    #[must_use]
+    pub fn next_wake(&self) -> Duration {
+        let now = self.clocks.now();
+        self.enrolled
+            .as_ref()
+            .map_or(cordon_respond::lease::CHECKPOINT, |held| held.kept.core.next_wake(&now))
+    }
+
+    /// Counts leases on, and looks at the kernel.
+    pub fn tick(&mut self) {
+        let now = self.clocks.now();
+        let mut randomness = || {
+            let mut bytes = [0; 16];
+            // Without randomness an id is only less random; it is no secret and no authority.
+            let _ = getrandom::fill(&mut bytes);
+            bytes
+        };
+        let Some(effects) = self.with_core(|core| core.tick(&now, &mut randomness)) else { return };
+        let has_work = !effects.is_empty();
+        if has_work || self.held().is_some() {
+            // The checkpoint of the lease, and whatever the tick decided, before it is done.
+            self.save_or_say();
+        }
+        self.carry_out(effects);
+        if has_work {
+            self.save_or_say();
+        }
+        self.look(None);
+    }
+
+    /// Looks whether the kernel still holds what is meant, and puts it back if not. `change` is what
+    /// made us look; without one it is time to.
+    pub fn look(&mut self, change: Option<Change>) {
+        let Some((measure, isolation)) = self.held() else { return };
+        if isolation == Isolation::Watch {
+            return;
+        }
+        let noticed = boot_time();
+        let was_shown = match self.enforcer.is_still_in_force() {
+            Ok(Some(true)) => return,
+            Ok(Some(false)) | Err(_) => true,
+            // It could not be put in force, or not be read back. Tried again in time, and not at every
+            // change: our own attempt is one.
+            Ok(None) if change.is_some() => return,
+            Ok(None) => false,
+        };
+        let outcome = self.enforce(measure, isolation);
+        let now = self.clocks.now();
+        let restored = match &outcome {
+            Outcome::Done { proof: Some(proof), .. } if proof.is_read_back => Some(proof.at),
+            Outcome::Done { .. } | Outcome::Failed { .. } => None,
+        };
+        self.with_core(|core| core.enforced(measure, outcome, &now));
+        if was_shown {
+            self.wiped = self.wiped.saturating_add(1);
+            let change = change.unwrap_or_default();
+            let by = (change.process, change.name);
+            tracing::warn!(process = by.0, name = %by.1, "the rules were wiped");
+            self.tell(Event::Wiped { measure, by, noticed, restored });
+        }
+        self.save_or_say();
+    }
+
+    fn pin(&mut self, pin: Pin) -> Result<(), Refused> {
+        if let Some(enrolled) = &self.enrolled {
+            return if enrolled.pin == pin {
+                Ok(())
+            } else {
+                let why = "this machine is enrolled already, and is not re-homed by a message";
+                Err(Refused(Refusal::PinnedElsewhere, why.into()))
+            };
+        }
+        if VerifyingKey::from_bytes(&pin.command_key).is_err() {
+            return Err(Refused(Refusal::NotGenuine, "the command key is no Ed25519 key".into()));
+        }
+        self.disk.write(PIN, &pin).map_err(|error| unable(&error))?;
+        self.take_up(pin).map_err(|error| unable(&error))
+    }
+
+    fn assign(&mut self, envelope: &Envelope) -> Result<(), Refused> {
+        let assignment: Verified<Assignment> = self.open(envelope)?;
+        let unfit = |why: String| Refused(Refusal::NotObeyed, why);
+        assignment.check().map_err(|error| unfit(error.to_string()))?;
+        if assignment.hub.len() > HUB_ADDRESSES {
+            return Err(unfit(format!(
+                "{} hub addresses, and {HUB_ADDRESSES} are taken",
+                assignment.hub.len()
+            )));
+        }
+        // What can't be carried out is refused now, not in an incident.
+        let intent = Intent::new(Isolation::Full, &assignment, 0);
+        let any = MeasureId::new(self.clocks.now().utc, [0; 10]);
+        ruleset(&intent, any).map_err(|error| unfit(error.to_string()))?;
+        self.obey(|core, _| core.assign(&assignment))
+    }
+
+    fn order(&mut self, envelope: &Envelope) -> Result<(), Refused> {
+        let order: Verified<Order> = self.open(envelope)?;
+        self.obey(|core, now| core.order(&order, now))?;
+        if self.is_unaccounted_for && order.instruction == Instruction::Release {
+            let why = |error| Refused(Refusal::Unable, format!("the release failed: {error}"));
+            self.enforcer.restore().map_err(why)?;
+            self.is_unaccounted_for = false;
+        }
+        Ok(())
+    }
+
+    fn use_permit(
+        &mut self,
+        envelope: &Envelope,
+        finding: FindingId,
+        level: Level,
+    ) -> Result<(), Refused> {
+        let permit: Verified<Permit> = self.open(envelope)?;
+        self.obey(|core, now| core.use_permit(&permit, finding, level, now))
+    }
+
+    fn reported(&mut self, before: u64) -> Result<(), Refused> {
+        let Some(enrolled) = &mut self.enrolled else { return Err(not_pinned()) };
+        let first = enrolled.kept.receipts().first;
+        let waiting = enrolled.kept.core.unreported.len();
+        let count = usize::try_from(before.saturating_sub(first)).unwrap_or(waiting).min(waiting);
+        if count > 0 {
+            enrolled.kept.core.reported(count);
+            let count = u64::try_from(count).unwrap_or(0);
+            enrolled.kept.reported = enrolled.kept.reported.saturating_add(count);
+            // Not urgent: if it is lost, the agent takes the same receipts once more.
+            self.save().map_err(|error| unable(&error))?;
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> Status {
+        let now = self.clocks.now();
+        let core = self.enrolled.as_ref().map(|enrolled| &enrolled.kept.core);
+        Status {
+            pinned: self
+                .enrolled
+                .as_ref()
+                .map(|enrolled| (enrolled.pin.organisation.clone(), enrolled.pin.machine)),
+            last_order: core.map_or(0, |core| core.last_sequence),
+            assignment: core
+                .and_then(|core| core.assignment.as_ref())
+                .map_or(0, |assignment| assignment.revision),
+            in_force: core.and_then(|core| core.current.as_ref()).map(|held| InForce {
+                measure: held.measure,
+                isolation: held.isolation,
+                state: held.state.clone(),
+                lease_ends: held.lease.ends_at(&now),
+            }),
+            is_unaccounted_for: self.is_unaccounted_for,
+            wiped: self.wiped,
+        }
+    }
+
+    fn open<D: Document>(&self, envelope: &Envelope) -> Result<Verified<D>, Refused> {
+        let enrolled = self.enrolled.as_ref().ok_or_else(not_pinned)?;
+        envelope
+            .open(&enrolled.key)
+            .map_err(|error| Refused(Refusal::NotGenuine, error.to_string()))
+    }
+
+    /// Lets the core decide, writes its state, does what it says, writes what came of it.
+    fn obey(
+        &mut self,
+        decide: impl FnOnce(
+            &mut HelperCore,
+            &cordon_respond::clock::Moment,
+        ) -> Result<Vec<Effect>, NotObeyed>,
+    ) -> Result<(), Refused> {
+        let now = self.clocks.now();
+        let enrolled = self.enrolled.as_mut().ok_or_else(not_pinned)?;
+        let before = enrolled.kept.clone();
+        let effects = decide(&mut enrolled.kept.core, &now)?;
+        if let Err(error) = self.save() {
+            if let Some(enrolled) = &mut self.enrolled {
+                enrolled.kept = before;
+            }
+            return Err(unable(&error));
+        }
+        let did_something = !effects.is_empty();
+        self.carry_out(effects);
+        if did_something {
+            self.is_unaccounted_for = false;
+            self.save_or_say();
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Enforce { measure, isolation } => {
+                    let outcome = self.enforce(measure, isolation);
+                    let now = self.clocks.now();
+                    self.with_core(|core| core.enforced(measure, outcome, &now));
+                }
+                Effect::Restore { measure } => {
+                    let outcome = match self.enforcer.restore() {
+                        Ok(proof) => Outcome::Done { proof: Some(proof), sockets_cut: 0 },
+                        Err(error) => Outcome::Failed { why: error.to_string() },
+                    };
+                    let now = self.clocks.now();
+                    self.with_core(|core| core.enforced(measure, outcome, &now));
+                }
+                Effect::Warn { measure, ends } => self.tell(Event::LeaseEnds { measure, ends }),
+            }
+        }
+    }
+
+    fn enforce(&mut self, measure: MeasureId, isolation: Isolation) -> Outcome {
+        let assignment =
+            self.enrolled.as_ref().and_then(|enrolled| enrolled.kept.core.assignment.as_ref());
+        let Some(assignment) = assignment else {
+            return Outcome::Failed { why: NotObeyed::NoAssignment.to_string() };
+        };
+        match self.enforcer.enforce(measure, isolation, assignment) {
+            Ok(enforced) => {
+                Outcome::Done { proof: Some(enforced.proof), sockets_cut: enforced.sockets_cut }
+            }
+            Err(error) => {
+                tracing::error!(%error, %measure, "can't be put in force");
+                Outcome::Failed { why: error.to_string() }
+            }
+        }
+    }
+
+    fn held(&self) -> Option<(MeasureId, Isolation)> {
+        let core = &self.enrolled.as_ref()?.kept.core;
+        core.current.as_ref().map(|held| (held.measure, held.isolation))
+    }
+
+    fn with_core<T>(&mut self, what: impl FnOnce(&mut HelperCore) -> T) -> Option<T> {
+        self.enrolled.as_mut().map(|enrolled| what(&mut enrolled.kept.core))
+    }
+
+    fn tell(&mut self, event: Event) {
+        if self.events.len() >= WAITING_EVENTS {
+            self.events.pop_front();
+            self.events_lost = self.events_lost.saturating_add(1);
+        }
+        self.events.push_back(event);
+    }
+
+    fn save(&self) -> io::Result<()> {
+        self.enrolled.as_ref().map_or(Ok(()), |enrolled| self.disk.write(STATE, &enrolled.kept))
+    }
+
+    /// For what was done already: the next tick tries again, and a crash before it does it again.
+    fn save_or_say(&self) {
+        if let Err(error) = self.save() {
+            tracing::error!(%error, "the state can't be written to disk");
+        }
+    }
+}
+
+fn not_pinned() -> Refused {
+    Refused(Refusal::NotPinned, "this machine is not enrolled".into())
+}

@@ -1,0 +1,192 @@
+//! What the agent and its privileged helper say to each other, over a Unix socket.
+//!
+//! Framing is [`cordon_link::frame`]'s, capped at [`limits::MESSAGE_BYTES`]. The agent has no authority
+//! of its own here: it carries signed documents to the helper, which checks each by the pinned command
+//! key, and it carries the helper's receipts away. Receipts are numbered; the helper keeps them on disk
+//! until the agent says that it has them.
+
+use cordon_model::finding::Level;
+use cordon_model::ids::{FindingId, MachineId, MeasureId, OdsCode};
+use cordon_model::limits;
+use cordon_model::measure::{Isolation, MeasureState, Receipt};
+use cordon_model::signed::Envelope;
+use cordon_model::time::BootNanos;
+use serde::{Deserialize, Serialize};
+
+/// The longest message: the cap of every link.
+pub const MESSAGE_BYTES: usize = limits::MESSAGE_BYTES;
+
+/// From the agent, or from an administrator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The asker's own number; the answer carries it.
+    pub id: u64,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// What can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Ask {
+    /// At enrolment, once: whom this machine obeys from now on. Any other pin is refused for ever; the
+    /// same one again is not an error.
+    Pin(Pin),
+    /// A signed [`Assignment`](cordon_model::asset::Assignment).
+    Assignment(Envelope),
+    /// A signed [`Order`](cordon_model::order::Order).
+    Order(Envelope),
+    /// To use a signed [`Permit`](cordon_model::order::Permit), with no hub in reach.
+    UsePermit {
+        /// The permit.
+        permit: Envelope,
+        /// What it is used for.
+        finding: FindingId,
+        /// How serious that is.
+        level: Level,
+    },
+    /// How things are.
+    Status,
+    /// Send [`Event`]s here from now on, those that waited first.
+    Listen,
+    /// Receipts up to this number are on the agent's disk.
+    Reported {
+        /// The number of the first that is not.
+        before: u64,
+    },
+}
+
+/// Whom a machine obeys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pin {
+    /// The organisation's command key (Ed25519).
+    #[serde(with = "serde_bytes")]
+    pub command_key: [u8; 32],
+    /// Whose machine it is.
+    pub organisation: OdsCode,
+    /// Which machine it is.
+    pub machine: MachineId,
+}
+
+/// From the helper.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum FromHelper {
+    /// To a [`Request`].
+    Answer {
+        /// The request's number.
+        to: u64,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Something happened by itself.
+    Event(Event),
+}
+
+/// To an [`Ask`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Answer {
+    /// It was obeyed, or had been before; these receipts wait for the agent.
+    Obeyed(Receipts),
+    /// How things are.
+    Status(Box<Status>),
+    /// Nothing has changed.
+    Refused {
+        /// Of what kind the reason is.
+        kind: Refusal,
+        /// In words.
+        why: String,
+    },
+}
+
+/// Why the helper does not do what it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// The machine is not enrolled.
+    NotPinned,
+    /// The machine is enrolled elsewhere.
+    PinnedElsewhere,
+    /// The document is not signed by the pinned key, or not understood.
+    NotGenuine,
+    /// The document is genuine, and is not to be obeyed here and now.
+    NotObeyed,
+    /// It should be done and can't be (no disk).
+    Unable,
+}
+
+/// Receipts that the agent has not taken yet, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receipts {
+    /// Number of the first; a jump means that receipts were lost.
+    pub first: u64,
+    /// Unsigned: the agent seals them with its own key.
+    pub receipts: Vec<Receipt>,
+}
+
+/// What the helper tells unasked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Event {
+    /// A measure changed its state.
+    Receipts(Receipts),
+    /// A lease ends soon: tell people.
+    LeaseEnds {
+        /// Of which measure.
+        measure: MeasureId,
+        /// When, in this boot's time.
+        ends: BootNanos,
+    },
+    /// Somebody changed or removed Cordon's table. This is a finding.
+    Wiped {
+        /// The measure that it held.
+        measure: MeasureId,
+        /// The process that changed nftables last, as the kernel says: number and name.
+        by: (u32, String),
+        /// When it was noticed.
+        noticed: BootNanos,
+        /// When it was read back in force again; `None` if that failed.
+        restored: Option<BootNanos>,
+    },
+    /// Events that could not wait for a listener any longer.
+    Lost {
+        /// How many.
+        events: u64,
+    },
+}
+
+/// How things are with the helper.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Status {
+    /// Whose machine it is and which; `None` before enrolment.
+    pub pinned: Option<(OdsCode, MachineId)>,
+    /// Highest order sequence taken.
+    pub last_order: u64,
+    /// Revision of the assignment held; 0: none.
+    pub assignment: u64,
+    /// What is in force.
+    pub in_force: Option<InForce>,
+    /// Cordon's table is in the kernel and nothing on disk says why: left alone until an order comes.
+    pub is_unaccounted_for: bool,
+    /// How often the table was wiped since the helper started.
+    pub wiped: u64,
+}
+
+/// A measure in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InForce {
+    /// Which.
+    pub measure: MeasureId,
+    /// How far.
+    pub isolation: Isolation,
+    /// How sure that is.
+    pub state: MeasureState,
+    /// When its lease ends, in this boot's time.
+    pub lease_ends: BootNanos,
+}
