@@ -4,7 +4,9 @@
 //! path from event to isolation. Numbers are *reserved* on disk in blocks ahead (flushed and synced); a
 //! report is then written to the file without waiting for the disk, and sent at once. `kill -9` loses
 //! nothing, as the kernel has the bytes; a power cut may lose the last moments, and then the numbers of
-//! the lost reports are simply never used again. A flusher syncs the file soon after.
+//! the lost reports are simply never used again.
+//!
+//! Numbering and acknowledgement are [`delivery::Spool`]'s, which the simulator drives too.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -12,16 +14,12 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use cordon_model::limits;
 use cordon_model::wire::{Numbered, Report};
+use cordon_respond::delivery;
 
 /// Numbers reserved with one sync. At 100 reports a second, far more than a machine in trouble makes
 /// (doubles fold before they get here), that is a sync every ten seconds.
 const BLOCK: u64 = 1_000;
-/// Reports kept when no hub takes them: at the largest honest size (36 KiB) this is 360 MB, at the usual
-/// 2 KiB it is 20 MB. Beyond it the oldest informational ones would be the cheapest to lose, but none is
-/// lost: the spool says that it is full, and the caller counts a gap.
-const MOST_WAITING: usize = 10_000;
 /// The file is rewritten without what is acknowledged once it has grown past this.
 const REWRITE_ABOVE: u64 = 8 << 20;
 
@@ -37,7 +35,7 @@ pub enum SpoolError {
         source: io::Error,
     },
     /// Too many reports wait.
-    #[error("{MOST_WAITING} reports wait for a hub; this one is counted as lost")]
+    #[error("{} reports wait for a hub; this one is counted as lost", delivery::MOST_WAITING)]
     Full,
 }
 
@@ -53,8 +51,7 @@ pub struct Torn {
 pub struct Spool {
     path: PathBuf,
     file: File,
-    waiting: VecDeque<Numbered>,
-    next: u64,
+    reports: delivery::Spool<Report>,
     reserved: u64,
     length: u64,
 }
@@ -83,12 +80,11 @@ impl Spool {
         }
         file.seek(SeekFrom::End(0)).map_err(disk)?;
         let reserved = read_reserved(&reserved_path(&path)).map_err(disk)?;
-        let last = waiting.back().map_or(0, |numbered| numbered.number);
+        let last = waiting.back().map_or(0, |(number, _)| *number);
         let spool = Self {
             file,
-            waiting,
             // Everything below the reservation may have been used before a crash.
-            next: reserved.max(last) + 1,
+            reports: delivery::Spool::resume(waiting, reserved.max(last) + 1),
             reserved,
             length: whole as u64,
             path,
@@ -96,31 +92,30 @@ impl Spool {
         Ok((spool, torn))
     }
 
-    /// Numbers `report` and keeps it.
+    /// Numbers `report` and keeps it; its number.
     ///
     /// # Errors
     /// [`SpoolError::Full`], or the disk's refusal; then the report has no number and is not kept.
-    pub fn push(&mut self, report: Report) -> Result<&Numbered, SpoolError> {
-        if self.waiting.len() >= MOST_WAITING {
+    pub fn push(&mut self, report: Report) -> Result<u64, SpoolError> {
+        if self.reports.waiting().len() >= delivery::MOST_WAITING {
             return Err(SpoolError::Full);
         }
-        if self.next > self.reserved {
-            self.reserve()?;
+        let number = self.reports.next_number();
+        if number > self.reserved {
+            self.reserve(number + BLOCK)?;
         }
-        let numbered = Numbered { number: self.next, report };
-        let frame = frame_of(&numbered);
+        // Written before it is kept: a report that is not on disk has no number.
+        let frame = frame_of(number, &report);
         self.file.write_all(&frame).map_err(|source| self.disk(source))?;
         self.length += frame.len() as u64;
-        self.next += 1;
-        self.waiting.push_back(numbered);
-        Ok(&self.waiting[self.waiting.len() - 1])
+        self.reports.push(report).ok_or(SpoolError::Full)
     }
 
     /// The reports with numbers above `after`, oldest first, as many as one message takes.
     #[must_use]
     pub fn batch_after(&self, after: u64) -> Vec<Numbered> {
-        let begin = self.waiting.partition_point(|numbered| numbered.number <= after);
-        self.waiting.range(begin..).take(limits::FINDINGS_PER_MESSAGE).cloned().collect()
+        let batch = self.reports.batch_after(after);
+        batch.into_iter().map(|(number, report)| Numbered { number, report }).collect()
     }
 
     /// Forgets everything up to `number`: the hub has it on disk.
@@ -128,10 +123,8 @@ impl Spool {
     /// # Errors
     /// If the disk refuses; nothing is lost then, and the hub folds the doubles.
     pub fn acknowledged(&mut self, number: u64) -> Result<(), SpoolError> {
-        while self.waiting.front().is_some_and(|first| first.number <= number) {
-            self.waiting.pop_front();
-        }
-        if self.waiting.is_empty() && self.length > 0 {
+        self.reports.acknowledged(number);
+        if self.is_empty() && self.length > 0 {
             self.file.set_len(0).map_err(|source| self.disk(source))?;
             self.length = 0;
         } else if self.length > REWRITE_ABOVE {
@@ -143,25 +136,16 @@ impl Spool {
     /// How many reports wait.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.reports.waiting().len()
     }
 
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.reports.waiting().is_empty()
     }
 
-    /// A second handle of the file, for syncing it from elsewhere.
-    ///
-    /// # Errors
-    /// If the system has no more handles.
-    pub fn sync_handle(&self) -> Result<File, SpoolError> {
-        self.file.try_clone().map_err(|source| self.disk(source))
-    }
-
-    fn reserve(&mut self) -> Result<(), SpoolError> {
-        let reserved = self.next + BLOCK;
+    fn reserve(&mut self, reserved: u64) -> Result<(), SpoolError> {
         write_reserved(&reserved_path(&self.path), reserved).map_err(|source| self.disk(source))?;
         self.reserved = reserved;
         Ok(())
@@ -169,7 +153,9 @@ impl Spool {
 
     fn rewrite(&mut self) -> Result<(), SpoolError> {
         let next = self.path.with_extension("new");
-        let bytes: Vec<u8> = self.waiting.iter().flat_map(frame_of).collect();
+        let waiting = self.reports.waiting().iter();
+        let bytes: Vec<u8> =
+            waiting.flat_map(|(number, report)| frame_of(*number, report)).collect();
         let file = write_synced(&next, &bytes)
             .and_then(|()| std::fs::rename(&next, &self.path))
             .and_then(|()| OpenOptions::new().read(true).append(true).open(&self.path))
@@ -184,10 +170,11 @@ impl Spool {
     }
 }
 
-fn frame_of(numbered: &Numbered) -> Vec<u8> {
+fn frame_of(number: u64, report: &Report) -> Vec<u8> {
     let mut bytes = vec![0; 4];
+    let numbered = Numbered { number, report: report.clone() };
     // Writing to memory fails for no type of the wire.
-    if ciborium::into_writer(numbered, &mut bytes).is_ok() {
+    if ciborium::into_writer(&numbered, &mut bytes).is_ok() {
         let length = u32::try_from(bytes.len() - 4).unwrap_or(0);
         bytes[..4].copy_from_slice(&length.to_be_bytes());
     }
@@ -195,7 +182,7 @@ fn frame_of(numbered: &Numbered) -> Vec<u8> {
 }
 
 /// The whole frames of `bytes`, and how many bytes they fill. Stops at the first that is not whole.
-fn read_frames(bytes: &[u8]) -> (VecDeque<Numbered>, usize) {
+fn read_frames(bytes: &[u8]) -> (VecDeque<(u64, Report)>, usize) {
     let mut frames = VecDeque::new();
     let mut at = 0;
     while let Some(head) = bytes.get(at..at + 4) {
@@ -204,7 +191,7 @@ fn read_frames(bytes: &[u8]) -> (VecDeque<Numbered>, usize) {
         let length = u32::from_be_bytes(length) as usize;
         let Some(body) = bytes.get(at + 4..at + 4 + length) else { break };
         let Ok(numbered) = ciborium::from_reader::<Numbered, _>(body) else { break };
-        frames.push_back(numbered);
+        frames.push_back((numbered.number, numbered.report));
         at += 4 + length;
     }
     (frames, at)
@@ -252,8 +239,8 @@ mod tests {
     fn reports_wait_through_a_crash_until_acknowledged() {
         let directory = tempfile::tempdir().unwrap();
         let (mut spool, _) = Spool::open(directory.path()).unwrap();
-        let first = spool.push(gap(1)).unwrap().number;
-        let second = spool.push(gap(2)).unwrap().number;
+        let first = spool.push(gap(1)).unwrap();
+        let second = spool.push(gap(2)).unwrap();
         drop(spool);
         let (mut spool, torn) = Spool::open(directory.path()).unwrap();
         assert_eq!(torn, None);
@@ -269,7 +256,7 @@ mod tests {
         for _ in 0..5 {
             let (mut spool, _) = Spool::open(directory.path()).unwrap();
             for _ in 0..3 {
-                let number = spool.push(gap(0)).unwrap().number;
+                let number = spool.push(gap(0)).unwrap();
                 assert!(used.insert(number), "{number}");
                 spool.acknowledged(number).unwrap();
             }

@@ -30,6 +30,19 @@ impl<R> Default for Spool<R> {
 }
 
 impl<R: Clone> Spool<R> {
+    /// A spool that goes on from what was kept: the reports that wait, in order, and the next number to
+    /// give, which must never have been given.
+    #[must_use]
+    pub fn resume(waiting: VecDeque<(u64, R)>, next: u64) -> Self {
+        Self { next, waiting, lost: 0 }
+    }
+
+    /// The number that the next report will have.
+    #[must_use]
+    pub fn next_number(&self) -> u64 {
+        self.next
+    }
+
     /// Numbers a report and keeps it. `None`: there is no room, and it is counted as lost.
     pub fn push(&mut self, report: R) -> Option<u64> {
         if self.waiting.len() >= MOST_WAITING {
