@@ -560,12 +560,7 @@ impl Agent {
 
     /// Keeps a report for the hub; its number, or `None` if there is no room.
     fn report(&mut self, report: Report) -> Option<u64> {
-        let pushed = self
-            .spool
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(report)
-            .map(|n| n.number);
+        let pushed = self.spool.lock().unwrap_or_else(PoisonError::into_inner).push(report);
         match pushed {
             Ok(number) => {
                 self.added.notify_one();
