@@ -344,6 +344,19 @@ impl Log {
         Ok(placed)
     }
 
+    /// Removes all frames: for a journal whose content is kept elsewhere by now.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn clear(&mut self) -> Result<(), LogError> {
+        self.is_broken = true;
+        self.file.set_len(self.first()).map_err(LogError::io("empty", &self.path))?;
+        self.file.sync_all().map_err(LogError::io("sync", &self.path))?;
+        self.is_broken = false;
+        self.end = self.first();
+        Ok(())
+    }
+
     /// The payload of the frame at `offset`, checked.
     ///
     /// # Errors
@@ -436,6 +449,19 @@ mod tests {
         let (_, found, torn) = open(&path);
         assert_eq!(found, [&b"one"[..], b"", b"three"]);
         assert_eq!(torn, None);
+    }
+
+    #[test]
+    fn a_cleared_log_is_empty_and_takes_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let (mut log, ..) = open(&path);
+        log.append_all(&["one"]).unwrap();
+        log.clear().unwrap();
+        let placed = log.append_all(&["two"]).unwrap();
+        assert_eq!(log.read(placed[0].0).unwrap(), b"two");
+        drop(log);
+        assert_eq!(open(&path).1, [b"two"]);
     }
 
     #[test]

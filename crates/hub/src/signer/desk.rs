@@ -1,0 +1,606 @@
+//! Answers one request at a time: the rules, then the disk, then the key, in this order.
+//!
+//! The one idea: nothing is signed before what allowed it is on disk, and nothing is handed out before
+//! the signer's own ledger says so. A failed disk is an end: [`Desk::answer`] then returns
+//! [`Broken`], and the process stops rather than sign what it could forget.
+
+use std::path::Path;
+use std::time::Duration;
+
+use cordon_evidence::merkle::{Hash, proves_consistency};
+use cordon_evidence::{Checkpoint, FRAME_BYTES, Ledger, LedgerError};
+use cordon_model::asset::{Assignment, ClinicalTier};
+use cordon_model::ids::{IncidentId, MachineId, OdsCode};
+use cordon_model::limits::NAME_BYTES;
+use cordon_model::measure::{Origin, Receipt};
+use cordon_model::order::{Approver, Authority, Order};
+use cordon_model::policy::Policy;
+use cordon_model::record::{Actor, Deed, Record};
+use cordon_model::signed::{Document, Envelope, SignatureError, seal};
+use cordon_model::time::BootNanos;
+use cordon_respond::clock::Moment;
+use cordon_respond::signer_core::{Proposal, Refusal};
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use serde_bytes::ByteArray;
+
+use super::journal::{Journal, JournalError};
+use super::keys::{KeyError, load_or_make};
+use super::limits::check_ceiling;
+use super::protocol::{Answer, Keys, PROOF_STEPS, Refused, Request};
+use super::state::{Input, Outcome, SignerState};
+
+/// The largest input that is taken: it must fit in a frame of the journal beside a moment and what was
+/// drawn (2 KiB: 128 draws of 16 bytes).
+const INPUT_BYTES: usize = FRAME_BYTES - (2 << 10);
+
+/// Refusals that are written down in a minute; what goes beyond is counted, and the count written with
+/// the next. A stolen hub could fill the disk otherwise: 100 of 500 bytes a minute are 70 MB a day.
+const REFUSALS_A_MINUTE: u32 = 100;
+
+/// Records of the signer's ledger between two of its own checkpoints.
+const RECORDS_PER_CHECKPOINT: u64 = 256;
+
+/// Why the signer can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// Its memory.
+    #[error("the signer's memory fails")]
+    Journal(#[from] JournalError),
+    /// Its ledger.
+    #[error("the signer's ledger fails")]
+    Ledger(#[from] LedgerError),
+    /// Its keys.
+    #[error("the signer's keys can't be used")]
+    Keys(#[from] KeyError),
+    /// Its memory is another organisation's.
+    #[error("this signer is {found}'s, not {asked}'s")]
+    OtherOrganisation {
+        /// Whose it is.
+        found: OdsCode,
+        /// Whose it was to be.
+        asked: OdsCode,
+    },
+    /// No randomness.
+    #[error("the system gives no randomness: {0}")]
+    Randomness(String),
+    /// A document could not be encoded.
+    #[error("a document can't be signed")]
+    Sealing(#[from] SignatureError),
+}
+
+/// The signer at work.
+pub struct Desk {
+    organisation: OdsCode,
+    command: SigningKey,
+    ledger_key: SigningKey,
+    state: SignerState,
+    journal: Journal,
+    ledger: Ledger,
+    brake: RefusalBrake,
+}
+
+/// Says which part is which; never shows a key.
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").field("organisation", &self.organisation).finish_non_exhaustive()
+    }
+}
+
+impl Desk {
+    /// Opens the signer in `directory`, or makes it: keys, and a policy that asks about everything.
+    ///
+    /// # Errors
+    /// See [`Broken`].
+    pub fn open(directory: &Path, organisation: &OdsCode, now: &Moment) -> Result<Self, Broken> {
+        let is_new = !Journal::is_there(directory);
+        let command = load_or_make(&directory.join("command.key"), is_new)?;
+        let ledger_key = load_or_make(&directory.join("ledger.key"), is_new)?;
+        let first = || SignerState::new(Policy::default_for(organisation.clone()), now);
+        let (journal, recovered) = Journal::open(directory, first)?;
+        let state = recovered.state;
+        let found = &state.core.policy().organisation;
+        if found != organisation {
+            let (found, asked) = (found.clone(), organisation.clone());
+            return Err(Broken::OtherOrganisation { found, asked });
+        }
+        let (ledger, repaired) =
+            Ledger::open(&directory.join("ledger"), &signer_origin(organisation))?;
+        let mut desk = Self {
+            organisation: organisation.clone(),
+            command,
+            ledger_key,
+            state,
+            journal,
+            ledger,
+            brake: RefusalBrake::default(),
+        };
+        let mut told = format!("{} inputs applied again", recovered.applied);
+        if recovered.refused > 0 {
+            told += &format!("; {} of them are refused by this version", recovered.refused);
+        }
+        for torn in [&recovered.torn, &repaired.torn].into_iter().flatten() {
+            told += &format!("; a torn tail of {} bytes set aside", torn.bytes);
+        }
+        if desk.ledger.size() == 0 {
+            desk.write(Deed::Began, None, None, String::new(), now)?;
+        }
+        desk.write(Deed::Started, None, None, told, now)?;
+        desk.checkpoint()?;
+        Ok(desk)
+    }
+
+    /// Answers one request.
+    ///
+    /// # Errors
+    /// [`Broken`]: stop, and sign nothing more.
+    pub fn answer(&mut self, request: Request, now: &Moment) -> Result<Answer, Broken> {
+        let subject = Subject::of(&request);
+        let answer = match self.decide(request, now)? {
+            Ok(answer) => answer,
+            Err(refused) => {
+                self.write_refusal(&subject, &refused, now)?;
+                Answer::Refused(refused)
+            }
+        };
+        self.journal.compact_if_long(&self.state)?;
+        let last = self.ledger.last_checkpoint().map_or(0, |last| last.unchecked().size);
+        if self.ledger.size() >= last + RECORDS_PER_CHECKPOINT {
+            self.checkpoint()?;
+        }
+        Ok(answer)
+    }
+
+    /// Writes what was held back, and a last checkpoint.
+    ///
+    /// # Errors
+    /// See [`Broken`].
+    pub fn close(mut self) -> Result<(), Broken> {
+        self.journal.flush()?;
+        self.checkpoint()
+    }
+
+    fn decide(
+        &mut self,
+        request: Request,
+        now: &Moment,
+    ) -> Result<Result<Answer, Refused>, Broken> {
+        match request {
+            Request::Keys => Ok(Ok(Answer::Keys(self.keys()))),
+            Request::Assign { draft, receipt_key, by } => {
+                self.assign(draft, receipt_key, by.as_ref(), now)
+            }
+            Request::SetPolicy { draft, by } => self.set_policy(draft, &by, now),
+            Request::Policy => {
+                let policy = self.state.core.policy().clone();
+                Ok(Ok(Answer::Document(self.seal(&policy)?)))
+            }
+            Request::Assignment(machine) => match self.state.core.assignment(machine).cloned() {
+                Some(assignment) => Ok(Ok(Answer::Document(self.seal(&assignment)?))),
+                None => Ok(Err(Refused::Rule(Refusal::UnknownMachine))),
+            },
+            Request::Sign(proposal) => self.sign(proposal, now),
+            Request::RenewPermits => self.renew_permits(now),
+            Request::Learn { machine, receipt } => self.learn(machine, &receipt, now),
+            Request::NeverBegun { machine, order } => {
+                let said = format!("the hub says that order {order} never began");
+                let noted = self.apply(Input::NeverBegun { machine, order }, now, true)?;
+                self.write(Deed::MeasureChanged(order.into()), Some(machine), None, said, now)?;
+                Ok(noted.map(|_| Answer::Done))
+            }
+            Request::Heard { machine, isolation } => {
+                let noted = self.apply(Input::Heard { machine, isolation }, now, true)?;
+                Ok(noted.map(|_| Answer::Done))
+            }
+            Request::Situation(machine) => {
+                Ok(Ok(Answer::Situation(self.state.core.situation(machine, now))))
+            }
+            Request::LastCosigned => {
+                let (size, root) = self.state.cosigned;
+                Ok(Ok(Answer::Cosigned { size, root }))
+            }
+            Request::Cosign { size, root, proof } => self.cosign(size, root, &proof, now),
+        }
+    }
+
+    fn keys(&self) -> Keys {
+        Keys {
+            organisation: self.organisation.clone(),
+            command: ByteArray::new(self.command.verifying_key().to_bytes()),
+            ledger: ByteArray::new(self.ledger_key.verifying_key().to_bytes()),
+            hub_origin: hub_origin(&self.organisation),
+            signer_origin: signer_origin(&self.organisation),
+        }
+    }
+
+    fn assign(
+        &mut self,
+        draft: Box<Assignment>,
+        receipt_key: Option<ByteArray<32>>,
+        by: Option<&Approver>,
+        now: &Moment,
+    ) -> Result<Result<Answer, Refused>, Broken> {
+        let machine = draft.machine;
+        let known = self.state.core.assignment(machine);
+        let known_key = self.state.receipt_keys.get(&machine);
+        let is_rekeyed =
+            known_key.is_some() && receipt_key.is_some_and(|key| known_key != Some(&key));
+        let weakened = weakens(known, &draft)
+            .or_else(|| is_rekeyed.then(|| "the machine's receipt key is another".to_owned()));
+        match (weakened, by) {
+            (Some(what), None) => return Ok(Err(Refused::NeedsPerson(what))),
+            (_, Some(by)) if !is_name(&by.name) => return Ok(Err(Refused::BadName)),
+            _ => {}
+        }
+        let is_same = known.is_some_and(|known| {
+            *known == Assignment { revision: known.revision, ..(*draft).clone() }
+        });
+        if is_same && !is_rekeyed && (receipt_key.is_none() || known_key.is_some()) {
+            // Said before: the same answer, and nothing for the disk.
+            let known = known.cloned();
+            return match known {
+                Some(known) => Ok(Ok(Answer::Document(self.seal(&known)?))),
+                None => Ok(Err(Refused::Rule(Refusal::UnknownMachine))),
+            };
+        }
+        let outcome = self.apply(Input::Assign { draft, receipt_key }, now, false)?;
+        let assignment = match outcome {
+            Ok(Outcome::Assignment(assignment)) => assignment,
+            Ok(_) => return Ok(Err(confused())),
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let said = format!(
+            "revision {}, {}, kind {}, group {}, {} lifelines; said by {}",
+            assignment.revision,
+            assignment.tier.map_or("tier unknown".to_owned(), |tier| tier.to_string()),
+            assignment.kind.as_deref().unwrap_or("unknown"),
+            assignment.group.as_deref().unwrap_or("none"),
+            assignment.lifelines.len(),
+            by.map_or("nobody", |by| &by.name),
+        );
+        self.write(Deed::Assigned, Some(machine), None, said, now)?;
+        Ok(Ok(Answer::Document(self.seal(&assignment)?)))
+    }
+
+    fn set_policy(
+        &mut self,
+        draft: Box<Policy>,
+        by: &Approver,
+        now: &Moment,
+    ) -> Result<Result<Answer, Refused>, Broken> {
+        if !is_name(&by.name) {
+            return Ok(Err(Refused::BadName));
+        }
+        if let Err(what) = check_ceiling(&draft) {
+            return Ok(Err(Refused::Ceiling(what)));
+        }
+        let policy = match self.apply(Input::SetPolicy(draft), now, false)? {
+            Ok(Outcome::Policy(policy)) => policy,
+            Ok(_) => return Ok(Err(confused())),
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let said = format!(
+            "revision {}, mode {:?}, {} automatic isolations in {} s, {} % of a group, {} permits; set \
+             by {}",
+            policy.revision,
+            policy.mode,
+            policy.budget.count,
+            policy.budget.window_seconds,
+            policy.budget.group_percent,
+            policy.permits,
+            by.name,
+        );
+        self.write(Deed::PolicySet, None, None, said, now)?;
+        Ok(Ok(Answer::Document(self.seal(&policy)?)))
+    }
+
+    fn sign(
+        &mut self,
+        proposal: Box<Proposal>,
+        now: &Moment,
+    ) -> Result<Result<Answer, Refused>, Broken> {
+        if self.state.core.remembers(proposal.machine, proposal.id) {
+            // Asked again: the same order, and nothing for the disk.
+            let again = self.state.apply(&Input::Sign(proposal), now, &mut || [0; 16]);
+            return match again {
+                Ok(Outcome::Order(order)) => Ok(Ok(Answer::Document(self.seal(&order)?))),
+                Ok(_) => Ok(Err(confused())),
+                Err(refusal) => Ok(Err(Refused::Rule(refusal))),
+            };
+        }
+        let order = match self.apply(Input::Sign(proposal), now, false)? {
+            Ok(Outcome::Order(order)) => order,
+            Ok(_) => return Ok(Err(confused())),
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let (machine, incident) = (Some(order.machine), order.incident);
+        self.write(Deed::Ordered(order.id), machine, incident, account(&order), now)?;
+        Ok(Ok(Answer::Document(self.seal(&order)?)))
+    }
+
+    fn renew_permits(&mut self, now: &Moment) -> Result<Result<Answer, Refused>, Broken> {
+        let permits = match self.apply(Input::RenewPermits, now, false)? {
+            Ok(Outcome::Permits(permits)) => permits,
+            Ok(_) => return Ok(Err(confused())),
+            Err(refused) => return Ok(Err(refused)),
+        };
+        if permits.is_empty() {
+            return Ok(Ok(Answer::Documents(Vec::new())));
+        }
+        let records: Vec<Record> = permits
+            .iter()
+            .map(|permit| {
+                let seconds = permit.expires_at.since(permit.issued_at).as_secs();
+                let said = format!("to segment itself, good for {seconds} s");
+                self.record(Deed::Permitted(permit.id), Some(permit.machine), None, said, now)
+            })
+            .collect();
+        self.ledger.append_all(&records)?;
+        let envelopes: Result<_, Broken> = permits.iter().map(|permit| self.seal(permit)).collect();
+        Ok(Ok(Answer::Documents(envelopes?)))
+    }
+
+    fn learn(
+        &mut self,
+        machine: MachineId,
+        envelope: &Envelope,
+        now: &Moment,
+    ) -> Result<Result<Answer, Refused>, Broken> {
+        let Some(key) = self.state.receipt_keys.get(&machine) else {
+            return Ok(Err(Refused::NotGenuine("its receipt key is not known here".into())));
+        };
+        let receipt = VerifyingKey::from_bytes(key)
+            .map_err(|_| "its receipt key is none".to_owned())
+            .and_then(|key| envelope.open::<Receipt>(&key).map_err(|error| error.to_string()))
+            .and_then(|receipt| match receipt.machine == machine {
+                true => Ok(receipt.into_document()),
+                false => Err("it speaks for another machine".to_owned()),
+            });
+        let receipt = match receipt {
+            Ok(receipt) => receipt,
+            Err(why) => return Ok(Err(Refused::NotGenuine(why))),
+        };
+        // Forgetting that a machine isolated itself would make the signer less careful; forgetting the
+        // rest makes it more so.
+        let began_by_itself = !matches!(receipt.origin, Origin::Order(_));
+        let may_wait = !(began_by_itself && receipt.state.is_acting());
+        let noted = self.apply(Input::Learn(Box::new(receipt)), now, may_wait)?;
+        Ok(noted.map(|_| Answer::Done))
+    }
+
+    fn cosign(
+        &mut self,
+        size: u64,
+        root: ByteArray<32>,
+        proof: &[ByteArray<32>],
+        now: &Moment,
+    ) -> Result<Result<Answer, Refused>, Broken> {
+        let (old_size, old_root) = self.state.cosigned;
+        let steps: Vec<Hash> = proof.iter().take(PROOF_STEPS).map(|step| Hash(**step)).collect();
+        let (old, new) = ((old_size, Hash(*old_root)), (size, Hash(*root)));
+        if proof.len() > PROOF_STEPS || !proves_consistency(&steps, old, new) {
+            return Ok(Err(Refused::Inconsistent { size: old_size }));
+        }
+        if (size, root) != self.state.cosigned
+            && let Err(refused) = self.apply(Input::Cosigned { size, root }, now, false)?
+        {
+            return Ok(Err(refused));
+        }
+        let origin = hub_origin(&self.organisation);
+        let signed = Checkpoint { origin, size, root: Hash(*root) }.sign(&self.ledger_key);
+        Ok(Ok(Answer::Note(signed.note().to_owned())))
+    }
+
+    /// Applies an input, and notes it on disk.
+    fn apply(
+        &mut self,
+        input: Input,
+        now: &Moment,
+        may_wait: bool,
+    ) -> Result<Result<Outcome, Refused>, Broken> {
+        let mut size = Counter(0);
+        if ciborium::into_writer(&input, &mut size).is_err() || size.0 > INPUT_BYTES {
+            let why = format!("{} bytes; at most {INPUT_BYTES} are taken", size.0);
+            return Ok(Err(Refused::Malformed(why)));
+        }
+        let (mut drawn, mut failed) = (Vec::new(), None);
+        let mut randomness = || {
+            let mut bytes = [0; 16];
+            if let Err(error) = getrandom::fill(&mut bytes) {
+                failed = Some(error.to_string());
+            }
+            drawn.push(bytes);
+            bytes
+        };
+        let outcome = match self.state.apply(&input, now, &mut randomness) {
+            Ok(outcome) => outcome,
+            Err(refusal) => return Ok(Err(Refused::Rule(refusal))),
+        };
+        if let Some(error) = failed {
+            return Err(Broken::Randomness(error));
+        }
+        // Permits are asked for often and seldom due. What changed then is a reading of the clock,
+        // which the next input brings anyway.
+        if outcome != Outcome::Permits(Vec::new()) {
+            self.journal.note(input, now, drawn, may_wait)?;
+        }
+        Ok(Ok(outcome))
+    }
+
+    fn seal<D: Document>(&self, document: &D) -> Result<Envelope, Broken> {
+        Ok(seal(document, &self.command)?)
+    }
+
+    fn checkpoint(&mut self) -> Result<(), Broken> {
+        let signed = self.ledger.checkpoint().sign(&self.ledger_key);
+        Ok(self.ledger.keep(&signed)?)
+    }
+
+    fn record(
+        &self,
+        deed: Deed,
+        machine: Option<MachineId>,
+        incident: Option<IncidentId>,
+        detail: String,
+        now: &Moment,
+    ) -> Record {
+        let organisation = self.organisation.clone();
+        let detail = cut(detail);
+        Record { at: now.utc, organisation, actor: Actor::Signer, deed, machine, incident, detail }
+    }
+
+    fn write(
+        &mut self,
+        deed: Deed,
+        machine: Option<MachineId>,
+        incident: Option<IncidentId>,
+        detail: String,
+        now: &Moment,
+    ) -> Result<(), Broken> {
+        let record = self.record(deed, machine, incident, detail, now);
+        self.ledger.append(&record)?;
+        Ok(())
+    }
+
+    fn write_refusal(
+        &mut self,
+        subject: &Subject,
+        refused: &Refused,
+        now: &Moment,
+    ) -> Result<(), Broken> {
+        if let Some(unwritten) = self.brake.may_write(now.at) {
+            let mut said = format!("{}: {refused}", subject.what);
+            if unwritten > 0 {
+                said += &format!(" (and {unwritten} more refusals that were not written down)");
+            }
+            self.write(Deed::OrderRefused, subject.machine, subject.incident, said, now)?;
+        }
+        Ok(())
+    }
+}
+
+/// The origin of the hub's checkpoints.
+#[must_use]
+pub fn hub_origin(organisation: &OdsCode) -> String {
+    format!("cordon/{organisation}/hub")
+}
+
+/// The origin of the signer's own.
+#[must_use]
+pub fn signer_origin(organisation: &OdsCode) -> String {
+    format!("cordon/{organisation}/signer")
+}
+
+/// Why `draft` protects a machine less than `known` does: a person must answer for that.
+fn weakens(known: Option<&Assignment>, draft: &Assignment) -> Option<String> {
+    let before = known.map_or(ClinicalTier::WHEN_UNKNOWN, Assignment::effective_tier);
+    let after = draft.effective_tier();
+    if after < before {
+        return Some(format!("{before} would become {after}"));
+    }
+    let (lifelines, kind, group) = known.map_or((&[][..], None, None), |known| {
+        (&known.lifelines[..], known.kind.as_ref(), known.group.as_ref())
+    });
+    if draft.lifelines != lifelines {
+        return Some("the lifelines are others".to_owned());
+    }
+    // A machine that is new weakens nobody by joining a kind or a group.
+    if known.is_some() && (draft.kind.as_ref() != kind || draft.group.as_ref() != group) {
+        return Some("the machine's kind or group is another".to_owned());
+    }
+    None
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control)
+}
+
+/// What the ledger says of an order.
+fn account(order: &Order) -> String {
+    let by = match &order.authority {
+        Authority::Policy { revision, finding } => {
+            format!("policy revision {revision}, finding {finding}")
+        }
+        Authority::People { people, .. } => {
+            people.iter().map(|person| person.name.as_str()).collect::<Vec<_>>().join(", ")
+        }
+    };
+    format!("{}, sequence {}, by {by}: {}", order.instruction, order.sequence, order.reason)
+}
+
+/// At most [`NAME_BYTES`], cut between characters.
+fn cut(mut text: String) -> String {
+    if text.len() > NAME_BYTES {
+        text.truncate(text.floor_char_boundary(NAME_BYTES));
+    }
+    text
+}
+
+/// A state machine answered something else than it was asked: not possible, and not worth a panic.
+fn confused() -> Refused {
+    Refused::Malformed("the signer's rules gave another kind of answer".into())
+}
+
+/// What a refusal is about.
+struct Subject {
+    what: &'static str,
+    machine: Option<MachineId>,
+    incident: Option<IncidentId>,
+}
+
+impl Subject {
+    fn of(request: &Request) -> Self {
+        let (what, machine, incident) = match request {
+            Request::Assign { draft, .. } => ("assignment", Some(draft.machine), None),
+            Request::SetPolicy { .. } => ("policy", None, None),
+            Request::Sign(proposal) => ("order", Some(proposal.machine), proposal.incident),
+            Request::Learn { machine, .. } => ("receipt", Some(*machine), None),
+            Request::Cosign { .. } => ("checkpoint", None, None),
+            Request::Assignment(machine) | Request::Situation(machine) => {
+                ("question", Some(*machine), None)
+            }
+            Request::NeverBegun { machine, .. } | Request::Heard { machine, .. } => {
+                ("note", Some(*machine), None)
+            }
+            Request::Keys | Request::Policy | Request::RenewPermits | Request::LastCosigned => {
+                ("question", None, None)
+            }
+        };
+        Self { what, machine, incident }
+    }
+}
+
+/// Lets so many refusals a minute be written down, and counts the others.
+#[derive(Debug, Default)]
+struct RefusalBrake {
+    began: BootNanos,
+    written: u32,
+    unwritten: u64,
+}
+
+impl RefusalBrake {
+    /// `Some(how many were not written since)` if this one may be.
+    fn may_write(&mut self, now: BootNanos) -> Option<u64> {
+        if now.since(self.began) >= Duration::from_secs(60) {
+            (self.began, self.written) = (now, 0);
+        }
+        if self.written >= REFUSALS_A_MINUTE {
+            self.unwritten += 1;
+            return None;
+        }
+        self.written += 1;
+        Some(std::mem::take(&mut self.unwritten))
+    }
+}
+
+/// Counts the bytes that are written to it.
+struct Counter(usize);
+
+impl std::io::Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

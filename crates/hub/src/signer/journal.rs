@@ -1,0 +1,236 @@
+//! The signer's memory on disk: a snapshot, and the inputs since.
+//!
+//! The one idea: an input is on disk before anything that follows from it is signed. A start reads the
+//! snapshot, applies the inputs that came after it, writes a new snapshot and begins the journal anew;
+//! a crash between any two of these steps leaves something to start from, because inputs are numbered
+//! and the snapshot says up to which number it goes.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use cordon_evidence::{Log, LogError, TornTail};
+use cordon_respond::clock::Moment;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteArray;
+
+use super::state::{Input, SignerState};
+
+const FORMAT: &str = "cordon signer journal 1";
+
+/// Inputs after which a new snapshot is written: replaying so many takes about a second.
+const INPUTS_PER_SNAPSHOT: u64 = 20_000;
+
+/// Inputs that may be lost without harm (a machine was heard, a measure ended) wait for the next one that
+/// may not, at most so many: losing them leaves the signer more careful than it need be.
+const INPUTS_HELD_BACK: usize = 64;
+
+/// Why the memory can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The journal's file.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The snapshot's file.
+    #[error("can't {what} {path}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Something there is not understood.
+    #[error("{path} can't be read: {reason}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The decoder's words.
+        reason: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Snapshot {
+    /// The number of the last input that is in it.
+    upto: u64,
+    state: SignerState,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Numbered {
+    number: u64,
+    now: Moment,
+    /// What was drawn while it was applied.
+    randomness: Vec<ByteArray<16>>,
+    input: Input,
+}
+
+/// What a start found.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The memory.
+    pub state: SignerState,
+    /// Inputs that were applied again.
+    pub applied: u64,
+    /// …of which this version refuses what an earlier one accepted.
+    pub refused: u64,
+    /// A part of an input that a crash left; nothing had been signed for it.
+    pub torn: Option<TornTail>,
+}
+
+/// The journal, open for writing.
+#[derive(Debug)]
+pub struct Journal {
+    directory: PathBuf,
+    log: Log,
+    last: u64,
+    in_log: u64,
+    held_back: Vec<Vec<u8>>,
+}
+
+impl Journal {
+    /// Whether `directory` has a memory at all.
+    pub fn is_there(directory: &Path) -> bool {
+        directory.join("state").exists() || directory.join("journal").exists()
+    }
+
+    /// Opens the memory in `directory`; a new one begins with `first`.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub fn open(
+        directory: &Path,
+        first: impl FnOnce() -> SignerState,
+    ) -> Result<(Self, Recovered), JournalError> {
+        let Snapshot { upto, mut state } = match read_snapshot(&directory.join("state"))? {
+            Some(snapshot) => snapshot,
+            None => Snapshot { upto: 0, state: first() },
+        };
+        let path = directory.join("journal");
+        let (mut last, mut applied, mut refused) = (upto, 0, 0);
+        let (log, torn) = Log::open(&path, FORMAT, 0, |frame| -> Result<(), JournalError> {
+            let entry: Numbered = decode(&path, frame.payload)?;
+            if entry.number > last {
+                let mut drawn = entry.randomness.iter();
+                let mut randomness = || drawn.next().map_or([0; 16], |bytes| **bytes);
+                let outcome = state.apply(&entry.input, &entry.now, &mut randomness);
+                refused += u64::from(outcome.is_err());
+                applied += 1;
+                last = entry.number;
+            }
+            Ok(())
+        })?;
+        let directory = directory.to_owned();
+        let mut journal = Self { directory, log, last, in_log: 0, held_back: Vec::new() };
+        journal.begin_anew(&state)?;
+        Ok((journal, Recovered { state, applied, refused, torn }))
+    }
+
+    /// Notes an input that was applied, durably with all before it, unless it `may_wait`.
+    ///
+    /// # Errors
+    /// If the disk refuses: what is in memory is then ahead of the disk, and nothing may be signed any
+    /// more.
+    pub fn note(
+        &mut self,
+        input: Input,
+        now: &Moment,
+        randomness: Vec<[u8; 16]>,
+        may_wait: bool,
+    ) -> Result<(), JournalError> {
+        self.last += 1;
+        let randomness = randomness.into_iter().map(ByteArray::new).collect();
+        let entry = Numbered { number: self.last, now: now.clone(), randomness, input };
+        self.held_back.push(encode(self.log.path(), &entry)?);
+        if may_wait && self.held_back.len() < INPUTS_HELD_BACK {
+            return Ok(());
+        }
+        self.flush()
+    }
+
+    /// Writes what was held back.
+    ///
+    /// # Errors
+    /// As [`Journal::note`].
+    pub fn flush(&mut self) -> Result<(), JournalError> {
+        if !self.held_back.is_empty() {
+            self.log.append_all(&self.held_back)?;
+            self.in_log += self.held_back.len() as u64;
+            self.held_back.clear();
+        }
+        Ok(())
+    }
+
+    /// Begins the journal anew if it has grown long.
+    ///
+    /// # Errors
+    /// As [`Journal::note`].
+    pub fn compact_if_long(&mut self, state: &SignerState) -> Result<(), JournalError> {
+        if self.in_log < INPUTS_PER_SNAPSHOT { Ok(()) } else { self.begin_anew(state) }
+    }
+
+    fn begin_anew(&mut self, state: &SignerState) -> Result<(), JournalError> {
+        self.flush()?;
+        write_snapshot(&self.directory, self.last, state)?;
+        self.log.clear()?;
+        self.in_log = 0;
+        Ok(())
+    }
+}
+
+fn read_snapshot(path: &Path) -> Result<Option<Snapshot>, JournalError> {
+    match std::fs::read(path) {
+        Ok(bytes) => decode(path, &bytes).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", path)(error)),
+    }
+}
+
+fn write_snapshot(directory: &Path, upto: u64, state: &SignerState) -> Result<(), JournalError> {
+    #[derive(Serialize)]
+    struct Borrowed<'a> {
+        upto: u64,
+        state: &'a SignerState,
+    }
+    let (path, unfinished) = (directory.join("state"), directory.join("state.unfinished"));
+    let bytes = encode(&path, &Borrowed { upto, state })?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&unfinished)
+        .map_err(failed("make", &unfinished))?;
+    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed("write", &unfinished))?;
+    std::fs::rename(&unfinished, &path).map_err(failed("name", &path))?;
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(failed("sync", directory))
+}
+
+fn encode<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, JournalError> {
+    let mut bytes = Vec::new();
+    ciborium::into_writer(value, &mut bytes).map_err(|error| JournalError::Unreadable {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
+    Ok(bytes)
+}
+
+fn decode<T: for<'de> Deserialize<'de>>(path: &Path, bytes: &[u8]) -> Result<T, JournalError> {
+    ciborium::from_reader(bytes).map_err(|error| JournalError::Unreadable {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalError {
+    let path = path.to_owned();
+    move |source| JournalError::Io { what, path, source }
+}

@@ -1,0 +1,107 @@
+//! What the signer never goes beyond, whoever asks: its last word against a stolen hub.
+
+use cordon_model::policy::{Budget, Policy};
+
+/// The most automatic isolations in ten minutes that a policy may allow: ten times the default of 5. A
+/// hospital of 5,000 machines would be lost to a stolen hub in 17 hours, not in a second.
+pub const MOST_AUTOMATIC: u64 = 50;
+
+/// The window that [`MOST_AUTOMATIC`] is counted in.
+const AUTOMATIC_WINDOW_SECONDS: u64 = 600;
+
+/// The most of a group, in per cent, that a policy may let be isolated automatically: half. The other
+/// half is what care goes on with.
+pub const MOST_GROUP_PERCENT: u8 = 50;
+
+/// The most permits that a policy may give out: they fit in one answer, and no more machines than this
+/// can cut themselves off while the hub is away.
+pub const MOST_PERMITS: u32 = 1_000;
+
+/// The longest that a permit may be good: a week, the longest outage that this is meant for.
+pub const LONGEST_PERMIT_SECONDS: u32 = 7 * 24 * 3600;
+
+/// Orders by people, of one kind, in [`PEOPLE_WINDOW_SECONDS`]: at least 60, one every ten seconds for the
+/// whole time, more than one person decides with care…
+pub const PEOPLE_AT_LEAST: u32 = 60;
+
+/// …or this share of all machines, in per cent: at 5 % in ten minutes a whole hospital takes over three
+/// hours, time in which somebody notices.
+pub const PEOPLE_PERCENT: u32 = 5;
+
+/// The window that orders by people are counted in.
+pub const PEOPLE_WINDOW_SECONDS: u32 = 600;
+
+/// The brake on orders by people when there are `machines`.
+#[must_use]
+pub fn peoples_budget(machines: usize) -> Budget {
+    let machines = u32::try_from(machines).unwrap_or(u32::MAX);
+    let share = machines / 100 * PEOPLE_PERCENT;
+    Budget {
+        count: share.max(PEOPLE_AT_LEAST),
+        window_seconds: PEOPLE_WINDOW_SECONDS,
+        group_percent: 100,
+    }
+}
+
+/// Whether `policy` stays below the ceiling.
+///
+/// # Errors
+/// What goes beyond it, in words.
+pub fn check_ceiling(policy: &Policy) -> Result<(), String> {
+    let Budget { count, window_seconds, group_percent } = policy.budget;
+    let window = u64::from(window_seconds).clamp(1, AUTOMATIC_WINDOW_SECONDS);
+    if u64::from(count) * AUTOMATIC_WINDOW_SECONDS > MOST_AUTOMATIC * window {
+        return Err(format!(
+            "{count} automatic isolations in {window_seconds} s; at most {MOST_AUTOMATIC} in \
+             {AUTOMATIC_WINDOW_SECONDS} s are signed"
+        ));
+    }
+    if group_percent > MOST_GROUP_PERCENT {
+        return Err(format!(
+            "{group_percent} % of a group; at most {MOST_GROUP_PERCENT} % are signed"
+        ));
+    }
+    if policy.permits > MOST_PERMITS {
+        return Err(format!("{} permits; at most {MOST_PERMITS} are signed", policy.permits));
+    }
+    if policy.permit_seconds > LONGEST_PERMIT_SECONDS {
+        return Err(format!(
+            "permits for {} s; at most {LONGEST_PERMIT_SECONDS} s are signed",
+            policy.permit_seconds
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_policy_is_below_the_ceiling() {
+        check_ceiling(&Policy::default_for("RJ1".parse().unwrap())).unwrap();
+    }
+
+    #[test]
+    fn a_policy_that_could_cut_off_a_hospital_is_beyond_it() {
+        let default = Policy::default_for("RJ1".parse().unwrap());
+        for budget in [
+            Budget { count: 51, window_seconds: 600, group_percent: 5 },
+            Budget { count: 50, window_seconds: 1, group_percent: 5 },
+            // A long window would let all of it be spent at once.
+            Budget { count: 51, window_seconds: u32::MAX, group_percent: 5 },
+            Budget { count: 5, window_seconds: 600, group_percent: 51 },
+        ] {
+            let policy = Policy { budget, ..default.clone() };
+            assert!(check_ceiling(&policy).is_err(), "{policy:?}");
+        }
+        assert!(check_ceiling(&Policy { permits: 1_001, ..default.clone() }).is_err());
+        assert!(check_ceiling(&Policy { permit_seconds: u32::MAX, ..default }).is_err());
+    }
+
+    #[test]
+    fn people_get_a_share_of_a_large_hospital_and_enough_for_a_small_one() {
+        assert_eq!(peoples_budget(20).count, 60);
+        assert_eq!(peoples_budget(5_000).count, 250);
+    }
+}

@@ -1,0 +1,165 @@
+//! What hub and signer say to each other, over one Unix socket: a [`Request`], an [`Answer`], again.
+//!
+//! The one idea: there is no "sign these bytes". Each request names one kind of document in typed
+//! fields, and the signer builds what it signs itself.
+
+use cordon_model::asset::Assignment;
+use cordon_model::ids::{MachineId, OrderId};
+use cordon_model::measure::Isolation;
+use cordon_model::order::Approver;
+use cordon_model::policy::Policy;
+use cordon_model::signed::Envelope;
+use cordon_respond::decision::Situation;
+use cordon_respond::signer_core::{Proposal, Refusal};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteArray;
+
+/// The largest message: as on every link. The largest honest one is an answer of
+/// [`MOST_PERMITS`](super::limits::MOST_PERMITS) permits of about 500 bytes: 500 KB.
+pub const MESSAGE_BYTES: usize = cordon_model::limits::MESSAGE_BYTES;
+
+/// Steps of a consistency proof: two for each level of a tree of 2⁶⁴ leaves.
+pub const PROOF_STEPS: usize = 128;
+
+/// What the hub asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Whose signer is this, and what are its keys?
+    Keys,
+    /// Sign what the organisation says of a machine. The signer gives the revision.
+    Assign {
+        /// What is said.
+        draft: Box<Assignment>,
+        /// The key that the machine signs receipts with, at its enrolment.
+        receipt_key: Option<ByteArray<32>>,
+        /// Who says it. A machine may be made known by nobody; what weakens its protection (a lower tier,
+        /// another lifeline, kind or group, another receipt key) needs a name.
+        by: Option<Approver>,
+    },
+    /// Sign a policy. The signer gives the revision.
+    SetPolicy {
+        /// What is to hold.
+        draft: Box<Policy>,
+        /// Who wants it.
+        by: Approver,
+    },
+    /// The policy in force.
+    Policy,
+    /// A machine's assignment in force.
+    Assignment(MachineId),
+    /// Sign an order.
+    Sign(Box<Proposal>),
+    /// Sign the permits that are due.
+    RenewPermits,
+    /// A machine's signed receipt: `SignerCore::learn`.
+    Learn {
+        /// Which machine.
+        machine: MachineId,
+        /// The receipt, exactly as signed.
+        receipt: Envelope,
+    },
+    /// An order will never begin a measure: `SignerCore::never_begun`.
+    NeverBegun {
+        /// For which machine it was.
+        machine: MachineId,
+        /// The order.
+        order: OrderId,
+    },
+    /// A machine is in contact: `SignerCore::heard`.
+    Heard {
+        /// Which machine.
+        machine: MachineId,
+        /// How far it says that it is isolated.
+        isolation: Option<Isolation>,
+    },
+    /// What the registry says of a machine now, for the hub's own decision.
+    Situation(MachineId),
+    /// Size and root of the hub's ledger as last signed.
+    LastCosigned,
+    /// Sign a checkpoint of the hub's ledger.
+    Cosign {
+        /// How many records it has.
+        size: u64,
+        /// Its root.
+        root: ByteArray<32>,
+        /// That it begins with what was signed last.
+        proof: Vec<ByteArray<32>>,
+    },
+}
+
+/// What the signer answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Answer {
+    /// To [`Request::Keys`].
+    Keys(Keys),
+    /// A signed document.
+    Document(Envelope),
+    /// Signed documents.
+    Documents(Vec<Envelope>),
+    /// To [`Request::Situation`].
+    Situation(Situation),
+    /// To [`Request::LastCosigned`].
+    Cosigned {
+        /// How many records it had.
+        size: u64,
+        /// Its root.
+        root: ByteArray<32>,
+    },
+    /// A signed checkpoint, as a note.
+    Note(String),
+    /// It is noted.
+    Done,
+    /// No.
+    Refused(Refused),
+}
+
+/// The signer's public keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// Whose signer it is.
+    pub organisation: cordon_model::ids::OdsCode,
+    /// Ed25519: orders, permits, policies, assignments. Every machine pins it.
+    pub command: ByteArray<32>,
+    /// Ed25519: checkpoints of the ledgers.
+    pub ledger: ByteArray<32>,
+    /// The origin of the hub's checkpoints.
+    pub hub_origin: String,
+    /// The origin of the signer's own.
+    pub signer_origin: String,
+}
+
+/// Why the signer does not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Refused {
+    /// The rules of [`SignerCore`](cordon_respond::signer_core::SignerCore).
+    #[error(transparent)]
+    Rule(Refusal),
+    /// What weakens a machine's protection needs a person's name.
+    #[error("{0}: that needs the name of a person who answers for it")]
+    NeedsPerson(String),
+    /// A name that is none.
+    #[error("a person's name has 1 to {limit} bytes and no control characters", limit = cordon_model::limits::NAME_BYTES)]
+    BadName,
+    /// A policy beyond what this signer signs whoever asks.
+    #[error("the policy is beyond this signer's ceiling: {0}")]
+    Ceiling(String),
+    /// A receipt of a machine whose key is not known here, or that its key did not sign.
+    #[error("the receipt is not that machine's: {0}")]
+    NotGenuine(String),
+    /// The hub's ledger does not begin with what was signed before: it was rewritten.
+    #[error("the ledger does not begin with the {size} records that were signed before")]
+    Inconsistent {
+        /// How many were.
+        size: u64,
+    },
+    /// The message is none that this version knows.
+    #[error("not understood: {0}")]
+    Malformed(String),
+    /// The signer's disk fails: it signs nothing that it can't remember.
+    #[error("the signer's disk fails: {0}")]
+    Disk(String),
+}

@@ -1,0 +1,248 @@
+//! The signer's socket: who may speak, and one request after another.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cordon_link::frame::{self, FrameError};
+use cordon_model::ids::OdsCode;
+use cordon_model::time::{BootId, BootNanos, UtcNanos};
+use cordon_respond::clock::Moment;
+use nix::time::{ClockId, clock_gettime};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::desk::{Broken, Desk};
+use super::hardening::{Unsafe, User, give_up};
+use super::protocol::{Answer, MESSAGE_BYTES, Refused, Request};
+
+/// Connections at one time: the hub has one, a restarted hub a second; the rest is for `cordon doctor`.
+const CONNECTIONS: usize = 8;
+
+/// What the signer needs to know.
+#[derive(Debug, Clone)]
+pub struct SignerConfig {
+    /// Its keys, memory and ledger; its own, mode 700.
+    pub directory: PathBuf,
+    /// Where it listens. The directory must be writable by the signer's user alone.
+    pub socket: PathBuf,
+    /// Whose signer it is.
+    pub organisation: OdsCode,
+    /// The user that the hub runs as: with root, the only one that is answered.
+    pub hub_uid: u32,
+    /// Whom to become when started as root.
+    pub user: Option<User>,
+}
+
+/// Why the signer does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum SignerError {
+    /// It would not be safe.
+    #[error(transparent)]
+    Unsafe(#[from] Unsafe),
+    /// It can't go on.
+    #[error(transparent)]
+    Broken(#[from] Broken),
+    /// Its socket.
+    #[error("the signer can't {what} {path}")]
+    Socket {
+        /// What was tried.
+        what: &'static str,
+        /// The socket.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The system.
+    #[error("the signer can't {what}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Runs the signer until SIGTERM or SIGINT. This is the whole of its process: call it from `main`,
+/// before any other thread is started.
+///
+/// # Errors
+/// See [`SignerError`].
+pub fn serve(config: &SignerConfig) -> Result<(), SignerError> {
+    for left in give_up(config.user)? {
+        tracing::warn!("the signer is less safe than it could be: {left}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("start"))?;
+    runtime.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate()).map_err(system("take signals"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(system("take signals"))?;
+        serve_until(config, async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+        .await
+    })
+}
+
+/// The same within a runtime, until `stop`; gives up nothing. For tests, and for drills that run all
+/// roles in one process.
+///
+/// # Errors
+/// See [`SignerError`].
+pub async fn serve_until(
+    config: &SignerConfig,
+    stop: impl Future<Output = ()>,
+) -> Result<(), SignerError> {
+    let clock = Clock::start()?;
+    let desk = Desk::open(&config.directory, &config.organisation, &clock.now()?)?;
+    let desk = Arc::new(Mutex::new(desk));
+    let listener = listen(&config.socket)?;
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let (failed, mut failure) = mpsc::channel::<SignerError>(1);
+    let mut connections = tokio::task::JoinSet::new();
+    tokio::pin!(stop);
+    let ended = loop {
+        let stream = tokio::select! {
+            () = &mut stop => break Ok(()),
+            Some(error) = failure.recv() => break Err(error),
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of file descriptors, most likely: the others go on.
+                    tracing::warn!(%error, "a connection to the signer was lost");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+        };
+        if let Err(why) = admit(&stream, config.hub_uid) {
+            tracing::warn!("a connection to the signer was refused: {why}");
+            continue;
+        }
+        let Ok(seat) = room.clone().try_acquire_owned() else {
+            tracing::warn!("a connection to the signer was refused: {CONNECTIONS} are open");
+            continue;
+        };
+        let (desk, clock, failed) = (desk.clone(), clock.clone(), failed.clone());
+        connections.spawn(async move {
+            if let Err(error) = converse(stream, &desk, &clock).await {
+                let _ = failed.try_send(error);
+            }
+            drop(seat);
+        });
+    };
+    connections.shutdown().await;
+    let _ = std::fs::remove_file(&config.socket);
+    if ended.is_ok()
+        && let Some(desk) = Arc::into_inner(desk)
+    {
+        desk.into_inner().unwrap_or_else(PoisonError::into_inner).close()?;
+    }
+    ended
+}
+
+/// Answers one connection until it ends or says what is not understood.
+async fn converse(
+    mut stream: UnixStream,
+    desk: &Mutex<Desk>,
+    clock: &Clock,
+) -> Result<(), SignerError> {
+    loop {
+        let request: Request = match frame::read(&mut stream, MESSAGE_BYTES).await {
+            Ok(Some(request)) => request,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, "a message to the signer was refused");
+                if matches!(error, FrameError::Unreadable(_)) {
+                    let refused = Refused::Malformed(error.to_string());
+                    let _ =
+                        frame::write(&mut stream, &Answer::Refused(refused), MESSAGE_BYTES).await;
+                }
+                return Ok(());
+            }
+        };
+        let now = clock.now()?;
+        // A panic while the desk was held would leave its memory ahead of its disk: stop.
+        let answer = match desk.lock() {
+            Ok(mut desk) => desk.answer(request, &now)?,
+            Err(_) => {
+                let source = io::Error::other("an earlier request failed half-way");
+                return Err(SignerError::System { what: "go on", source });
+            }
+        };
+        if let Err(error) = frame::write(&mut stream, &answer, MESSAGE_BYTES).await {
+            tracing::warn!(%error, "an answer of the signer was lost");
+            return Ok(());
+        }
+    }
+}
+
+/// Whether the other side is the hub's user, or root.
+fn admit(stream: &UnixStream, hub_uid: u32) -> Result<(), String> {
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == hub_uid || peer.uid() == 0 => Ok(()),
+        Ok(peer) => Err(format!("user {} is not the hub's", peer.uid())),
+        Err(error) => Err(format!("the system does not say whose it is: {error}")),
+    }
+}
+
+fn listen(path: &Path) -> Result<UnixListener, SignerError> {
+    let failed = |what| {
+        let path = path.to_owned();
+        move |source| SignerError::Socket { what, path, source }
+    };
+    // What a killed signer left. Two signers at once are kept apart by the lock on the journal, which
+    // was taken before.
+    match std::fs::symlink_metadata(path) {
+        Ok(old) if old.file_type().is_socket() => {
+            std::fs::remove_file(path).map_err(failed("remove the old"))?;
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(failed("listen at"))?;
+    // Anybody may knock: the peer's credentials decide, and they can't be forged.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))
+        .map_err(failed("open"))?;
+    Ok(listener)
+}
+
+/// Reads the clocks of this machine.
+#[derive(Debug, Clone)]
+struct Clock {
+    boot: BootId,
+}
+
+impl Clock {
+    fn start() -> Result<Self, SignerError> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .map_err(system("read which boot this is"))?;
+        Ok(Self { boot: BootId(boot.trim().to_owned()) })
+    }
+
+    fn now(&self) -> Result<Moment, SignerError> {
+        let at = clock_gettime(ClockId::CLOCK_BOOTTIME)
+            .map_err(|error| system("read the clock")(error.into()))?;
+        let at = std::time::Duration::from(at);
+        Ok(Moment {
+            boot: self.boot.clone(),
+            at: BootNanos(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)),
+            utc: UtcNanos::now(),
+            // Nobody above this process vouches for a time; running time is what its budgets count.
+            trusted_utc: None,
+        })
+    }
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> SignerError {
+    move |source| SignerError::System { what, source }
+}

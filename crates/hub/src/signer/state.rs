@@ -1,0 +1,177 @@
+//! All that the signer remembers, and how one input changes it.
+//!
+//! The one idea: [`SignerState::apply`] is deterministic. Time and randomness are part of the input, so
+//! that the inputs on disk, applied again after a crash, give the same state: the same sequences, the
+//! same budget spent.
+
+use std::collections::BTreeMap;
+
+use cordon_model::asset::Assignment;
+use cordon_model::ids::{MachineId, OrderId};
+use cordon_model::measure::{Isolation, Receipt};
+use cordon_model::order::{Instruction, Order, Permit};
+use cordon_model::policy::Policy;
+use cordon_respond::budget::Spending;
+use cordon_respond::clock::{Moment, Randomness};
+use cordon_respond::signer_core::{Basis, Proposal, Refusal, SignerCore};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteArray;
+
+use super::limits::peoples_budget;
+
+/// Something that changes what the signer knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Input {
+    /// A policy.
+    SetPolicy(Box<Policy>),
+    /// What a machine is.
+    Assign {
+        /// What is said.
+        draft: Box<Assignment>,
+        /// Its receipt key, if it is said.
+        receipt_key: Option<ByteArray<32>>,
+    },
+    /// An order.
+    Sign(Box<Proposal>),
+    /// Permits that are due.
+    RenewPermits,
+    /// A machine's receipt.
+    Learn(Box<Receipt>),
+    /// An order that will not begin anything.
+    NeverBegun {
+        /// For which machine it was.
+        machine: MachineId,
+        /// The order.
+        order: OrderId,
+    },
+    /// A machine in contact.
+    Heard {
+        /// Which.
+        machine: MachineId,
+        /// How far it is isolated.
+        isolation: Option<Isolation>,
+    },
+    /// A checkpoint of the hub's ledger.
+    Cosigned {
+        /// How many records.
+        size: u64,
+        /// Its root.
+        root: ByteArray<32>,
+    },
+}
+
+/// What came of an input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// A policy to sign.
+    Policy(Policy),
+    /// An assignment to sign.
+    Assignment(Assignment),
+    /// An order to sign.
+    Order(Order),
+    /// Permits to sign.
+    Permits(Vec<Permit>),
+    /// Noted.
+    Nothing,
+}
+
+/// All that the signer remembers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignerState {
+    /// The rules and their registry.
+    pub core: SignerCore,
+    /// What people had contained or renewed lately…
+    contained_by_people: Spending,
+    /// …and released. Apart: whoever spends the one can't keep honest people from the other.
+    released_by_people: Spending,
+    /// What machines sign receipts with.
+    pub receipt_keys: BTreeMap<MachineId, ByteArray<32>>,
+    /// Size and root of the hub's ledger as last signed.
+    pub cosigned: (u64, ByteArray<32>),
+}
+
+impl SignerState {
+    /// A signer that knows nothing yet.
+    #[must_use]
+    pub fn new(policy: Policy, now: &Moment) -> Self {
+        Self {
+            core: SignerCore::new(policy, now),
+            contained_by_people: Spending::start(now),
+            released_by_people: Spending::start(now),
+            receipt_keys: BTreeMap::new(),
+            cosigned: (0, ByteArray::new(cordon_evidence::merkle::empty_root().0)),
+        }
+    }
+
+    /// Applies one input.
+    ///
+    /// # Errors
+    /// [`Refusal`]; the state is then as it was.
+    pub fn apply(
+        &mut self,
+        input: &Input,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Result<Outcome, Refusal> {
+        match input {
+            Input::SetPolicy(draft) => self.core.set_policy((**draft).clone()).map(Outcome::Policy),
+            Input::Assign { draft, receipt_key } => {
+                let assignment = self.core.assign((**draft).clone())?;
+                if let Some(key) = receipt_key {
+                    self.receipt_keys.insert(assignment.machine, *key);
+                }
+                Ok(Outcome::Assignment(assignment))
+            }
+            Input::Sign(proposal) => self.sign(proposal, now, randomness).map(Outcome::Order),
+            Input::RenewPermits => Ok(Outcome::Permits(self.core.renew_permits(now, randomness))),
+            Input::Learn(receipt) => {
+                self.core.learn(receipt);
+                Ok(Outcome::Nothing)
+            }
+            Input::NeverBegun { machine, order } => {
+                self.core.never_begun(*machine, *order);
+                Ok(Outcome::Nothing)
+            }
+            Input::Heard { machine, isolation } => {
+                self.core.heard(*machine, *isolation, now);
+                Ok(Outcome::Nothing)
+            }
+            Input::Cosigned { size, root } => {
+                self.cosigned = (*size, *root);
+                Ok(Outcome::Nothing)
+            }
+        }
+    }
+
+    fn sign(
+        &mut self,
+        proposal: &Proposal,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Result<Order, Refusal> {
+        let is_new = !self.core.remembers(proposal.machine, proposal.id);
+        let is_by_people = matches!(proposal.basis, Basis::People { .. });
+        let budget = peoples_budget(self.core.machine_count());
+        if is_new && is_by_people {
+            self.spending(&proposal.instruction)
+                .check(&budget, now)
+                .map_err(Refusal::PeoplesBudget)?;
+        }
+        let order = self.core.sign(proposal, now, randomness)?;
+        if is_new && is_by_people {
+            self.spending(&proposal.instruction).spend(&budget, proposal.machine, now);
+        }
+        Ok(order)
+    }
+
+    fn spending(&mut self, instruction: &Instruction) -> &mut Spending {
+        match instruction {
+            Instruction::Release => &mut self.released_by_people,
+            Instruction::Isolate { .. } | Instruction::Renew { .. } => {
+                &mut self.contained_by_people
+            }
+        }
+    }
+}
