@@ -48,6 +48,11 @@ pub enum Lost {
         /// Records that were found in it all the same, by their own marks.
         salvaged: u64,
     },
+    /// The last values of an event that has too many; the event was read with the others.
+    Values {
+        /// How many.
+        values: u64,
+    },
     /// Text that holds no whole event.
     Text {
         /// Its length.
@@ -84,6 +89,7 @@ impl fmt::Display for Lost {
                 f,
                 "chunk {number} of {of} ({bytes} bytes): {salvaged} records salvaged, the others lost"
             ),
+            Self::Values { values } => write!(f, "lost {values} values of an event"),
             Self::Text { bytes } => write!(f, "lost {bytes} bytes"),
             Self::Unknown => f.write_str("lost what followed"),
         }

@@ -18,7 +18,7 @@ use evtx::err::{ChunkError, EvtxError};
 use evtx::{EvtxChunkData, EvtxFileHeader, EvtxRecordHeader, ParserSettings};
 
 use crate::damage::{Damage, Lost, Unreadable};
-use crate::json::shape::read_event;
+use crate::json::shape::{Shaped, VALUES, read_event};
 use crate::{Item, Reading, Record};
 
 /// The file header's block.
@@ -267,16 +267,22 @@ impl Chunk<'_> {
             Ok(rendered) => rendered,
             Err(error) => return self.tell(each, begins, sentence(&error), lost),
         };
-        let Ok((mut event, length)) = read_event(&rendered.data, self.reading) else {
+        let Ok(shaped) = read_event(&rendered.data, self.reading) else {
             return self.tell(each, begins, "the record's text is not an event".to_owned(), lost);
         };
+        let Shaped { mut event, length, left_out } = shaped;
         event.record_id = event.record_id.or(Some(id));
         event.time = event
             .time
             .or_else(|| i64::try_from(stamp.as_nanosecond()).ok().map(UtcNanos::from_unix_nanos));
         event.source.product = Some("windows".into());
         let json = &rendered.data[..length];
-        each(Item::Record(Record { event, json, offset: self.offset + begins, line: None }))
+        each(Item::Record(Record { event, json, offset: self.offset + begins, line: None }))?;
+        if left_out > 0 {
+            let lost = Lost::Values { values: left_out };
+            self.tell(each, begins, format!("record {id} has more than {VALUES} values"), lost)?;
+        }
+        ControlFlow::Continue(())
     }
 
     /// Reports the run of unreadable bytes that ends where record `next` begins.
@@ -326,9 +332,12 @@ fn place_of(chunk: &[u8], id: u64, expected: u64) -> u64 {
     if is_here(start) {
         return expected;
     }
-    memchr::memmem::find_iter(chunk, RECORD_MAGIC)
+    // Only from there on: records are met in order, and a hostile chunk may have many to look for.
+    let start = start.min(chunk.len());
+    memchr::memmem::find_iter(&chunk[start..], RECORD_MAGIC)
+        .map(|at| start + at)
         .find(|at| is_here(*at))
-        .map_or(expected.min(chunk.len() as u64), |at| at as u64)
+        .map_or(start as u64, |at| at as u64)
 }
 
 /// An error and its causes in one line, without the crate's capitals, full stops and words that say

@@ -41,7 +41,7 @@ use cordon_model::limits::RAW_EVENT_BYTES;
 use sha2::{Digest, Sha256};
 
 pub use damage::{Damage, Lost, Unreadable};
-pub use json::shape::DEPTH;
+pub use json::shape::{DEPTH, VALUES};
 pub use json::stream::OBJECT_BYTES;
 
 /// What is wanted of each event.

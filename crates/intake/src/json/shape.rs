@@ -15,6 +15,7 @@
 use std::borrow::Cow;
 
 use cordon_model::event::{Event, FieldId, Source, Value};
+use cordon_model::limits::NAME_BYTES;
 use cordon_model::time::UtcNanos;
 
 use super::text::{Cursor, Fault, Kind};
@@ -24,11 +25,22 @@ use crate::Reading;
 /// (certificate chains in CAPI2) is 12; the limit bounds the stack at a few hundred bytes a level.
 pub const DEPTH: usize = 64;
 
-/// Reads the JSON object that `bytes` starts with. Returns the event and the object's length.
-pub(crate) fn read_event<'a>(
-    bytes: &'a [u8],
-    reading: &Reading<'_>,
-) -> Result<(Event<'a>, usize), Fault> {
+/// The most values that are read of one event: 10,000, thirty times what the fullest of some 32,000 Windows
+/// records has; 400 KiB. The others are counted and said to be left out.
+pub const VALUES: usize = 10_000;
+
+/// An event, and how it was read.
+#[derive(Debug)]
+pub(crate) struct Shaped<'a> {
+    pub event: Event<'a>,
+    /// How long its text is.
+    pub length: usize,
+    /// How many values are left out because there are more than [`VALUES`].
+    pub left_out: u64,
+}
+
+/// Reads the JSON object that `bytes` starts with.
+pub(crate) fn read_event<'a>(bytes: &'a [u8], reading: &Reading<'_>) -> Result<Shaped<'a>, Fault> {
     let mut shaper = Shaper {
         cursor: Cursor::new(bytes),
         reading,
@@ -36,9 +48,10 @@ pub(crate) fn read_event<'a>(
         path: String::new(),
         name: String::new(),
         has_windows_signs: false,
+        left_out: 0,
     };
     shaper.object(Scope::Root, 0)?;
-    let Shaper { cursor, mut event, has_windows_signs, .. } = shaper;
+    let Shaper { cursor, mut event, has_windows_signs, left_out, .. } = shaper;
     if has_windows_signs {
         event.source.product = Some(Cow::Borrowed("windows"));
     } else {
@@ -47,7 +60,7 @@ pub(crate) fn read_event<'a>(
         event.source.category.clone_from(category);
         event.source.service.clone_from(service);
     }
-    Ok((event, cursor.at()))
+    Ok(Shaped { event, length: cursor.at(), left_out })
 }
 
 /// Where in the event a key stands, and so what it is called.
@@ -96,6 +109,7 @@ struct Shaper<'a, 'r> {
     /// A joined name, kept so that its memory is used again.
     name: String,
     has_windows_signs: bool,
+    left_out: u64,
 }
 
 impl<'a> Shaper<'a, '_> {
@@ -153,7 +167,8 @@ impl<'a> Shaper<'a, '_> {
             if !self.path.is_empty() {
                 self.path.push('.');
             }
-            self.path.push_str(key);
+            // Past its limit the path names nothing; that it is past it is all that counts.
+            self.path.push_str(key.get(..NAME_BYTES + 1).unwrap_or(key));
         }
         self.object(inner, depth)?;
         self.path.truncate(path_length);
@@ -230,6 +245,10 @@ impl<'a> Shaper<'a, '_> {
     }
 
     fn joined(&mut self, left: &str, by: char, right: &str, used: Use) -> Result<(), Fault> {
+        if left.len() + right.len() > NAME_BYTES {
+            // No rule has such a name, and joining it for every value below a long key would be slow.
+            return self.value("", used);
+        }
         let mut name = std::mem::take(&mut self.name);
         name.clear();
         name.push_str(left);
@@ -255,8 +274,10 @@ impl<'a> Shaper<'a, '_> {
         }
         let value = self.cursor.scalar()?;
         self.put_to_use(used, &value);
-        if let Some(field) = field {
-            self.event.fields.push((field, value));
+        match field {
+            Some(_) if self.event.fields.len() >= VALUES => self.left_out += 1,
+            Some(field) => self.event.fields.push((field, value)),
+            None => {}
         }
         Ok(())
     }
@@ -377,7 +398,7 @@ mod tests {
             table.intern(name);
         }
         let reading = Reading { fields: &table, every_value: false, assumed: Source::default() };
-        let (event, length) = read_event(json.as_bytes(), &reading).unwrap();
+        let Shaped { event, length, .. } = read_event(json.as_bytes(), &reading).unwrap();
         assert_eq!(length, json.len());
         event
             .fields
@@ -406,7 +427,7 @@ mod tests {
     fn event_of(json: &str) -> Event<'_> {
         let table = FieldTable::default();
         let reading = Reading { fields: &table, every_value: false, assumed: Source::default() };
-        read_event(json.as_bytes(), &reading).unwrap().0
+        read_event(json.as_bytes(), &reading).unwrap().event
     }
 
     #[test]
@@ -464,10 +485,10 @@ mod tests {
             ..Source::default()
         };
         let reading = Reading { fields: &table, every_value: false, assumed };
-        let (event, _) = read_event(br#"{"Channel":"Security","EventID":1}"#, &reading).unwrap();
+        let event = read_event(br#"{"Channel":"Security","EventID":1}"#, &reading).unwrap().event;
         assert_eq!(event.source.product.as_deref(), Some("windows"));
         assert_eq!(event.source.category, None);
-        let (event, _) = read_event(br#"{"SourceName":"x"}"#, &reading).unwrap();
+        let event = read_event(br#"{"SourceName":"x"}"#, &reading).unwrap().event;
         assert_eq!(event.source.product.as_deref(), Some("linux"));
         assert_eq!(event.source.category.as_deref(), Some("process_creation"));
     }
@@ -527,7 +548,24 @@ mod tests {
     fn keyword_rules_get_the_values_that_no_rule_reads_by_name() {
         let table = FieldTable::default();
         let reading = Reading { fields: &table, every_value: true, assumed: Source::default() };
-        let (event, _) = read_event(br#"{"x":{"y":"mimikatz"}}"#, &reading).unwrap();
+        let event = read_event(br#"{"x":{"y":"mimikatz"}}"#, &reading).unwrap().event;
         assert_eq!(event.fields, [(FieldId::UNREAD, text("mimikatz"))]);
+    }
+
+    #[test]
+    fn an_event_of_too_many_values_is_cut_and_says_so() {
+        let table = FieldTable::default();
+        let reading = Reading { fields: &table, every_value: true, assumed: Source::default() };
+        let json = format!("{{\"a\":[1{}],\"Channel\":\"C\"}}", ",1".repeat(VALUES + 6));
+        let shaped = read_event(json.as_bytes(), &reading).unwrap();
+        assert_eq!((shaped.event.fields.len(), shaped.left_out), (VALUES, 8));
+        assert_eq!(shaped.event.source.channel.as_deref(), Some("C"));
+    }
+
+    #[test]
+    fn values_below_a_key_of_absurd_length_have_no_name() {
+        let key = "é".repeat(1 << 16);
+        let json = format!("{{\"{key}\":{{\"a\":1,\"b\":{{\"c\":2}}}},\"Tags\":\"x\"}}");
+        assert_eq!(fields_of(&json), [("Tags".to_owned(), text("x"))]);
     }
 }

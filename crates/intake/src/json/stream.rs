@@ -6,7 +6,7 @@
 use std::io::Read;
 use std::ops::ControlFlow;
 
-use super::shape::read_event;
+use super::shape::{Shaped, VALUES, read_event};
 use super::text::Fault;
 use crate::damage::{Damage, Lost, Unreadable};
 use crate::{Item, Reading, Record};
@@ -18,6 +18,12 @@ pub const OBJECT_BYTES: usize = 16 << 20;
 /// How much is read from the file at a time: a few hundred events of 1 KiB, so that a system call costs
 /// nothing against their parsing, and two threads' buffers stay in a second-level cache.
 const READ_BYTES: usize = 256 << 10;
+
+/// How much may be read again after tears, beside once the bytes before them: 64 MiB, four objects of the
+/// largest size. A tear is usually found within a line or two; but lines that all open an object and close
+/// none would have the rest of the file tried from each of them. Past this what was tried is lost whole,
+/// so that the work stays in proportion to the file.
+const TRIED_AGAIN_BYTES: u64 = 64 << 20;
 
 /// Reads every object of `input`.
 pub(crate) fn read<R: Read>(
@@ -34,7 +40,7 @@ pub(crate) fn read<R: Read>(
             b'{' => {
                 let (offset, line) = (source.offset(), source.line);
                 let fault = match read_event(source.rest(), reading) {
-                    Ok((event, length)) => {
+                    Ok(Shaped { event, length, left_out }) => {
                         if loss.tell(each).is_break() {
                             return Ok(());
                         }
@@ -43,21 +49,30 @@ pub(crate) fn read<R: Read>(
                         if each(Item::Record(record)).is_break() {
                             return Ok(());
                         }
+                        if left_out > 0 {
+                            let reason = format!("an event of more than {VALUES} values");
+                            let lost = Lost::Values { values: left_out };
+                            let damage = Damage { offset, line: Some(line), reason, lost };
+                            if each(Item::Damage(damage)).is_break() {
+                                return Ok(());
+                            }
+                        }
                         source.consume(length);
                         continue;
                     }
                     Err(fault) => fault,
                 };
-                let (what, at) = match fault {
-                    Fault::Bad { at, what } => (what, at),
-                    Fault::Incomplete if source.rest().len() >= OBJECT_BYTES => {
-                        ("an object of more than 16 MiB", 0)
+                let pending = source.rest().len();
+                let (what, at, tried) = match fault {
+                    Fault::Bad { at, what } => (what, at, at),
+                    Fault::Incomplete if pending >= OBJECT_BYTES => {
+                        ("an object of more than 16 MiB", 0, pending)
                     }
                     Fault::Incomplete if source.fill()? => continue,
-                    Fault::Incomplete => ("the file ends inside an object", source.rest().len()),
+                    Fault::Incomplete => ("the file ends inside an object", pending, pending),
                 };
                 let reason = format!("torn object: {what} at byte {}", offset + at as u64);
-                let bytes = source.skip_torn_object()?;
+                let bytes = source.skip_torn_object(tried as u64)?;
                 loss.add(offset, line, bytes, reason);
             }
             b'[' => {
@@ -126,11 +141,21 @@ struct Source<R> {
     line: u64,
     /// Where that line begins in the file.
     line_begins: u64,
+    /// How many bytes were tried in vain and left to be tried again.
+    tried_again: u64,
 }
 
 impl<R: Read> Source<R> {
     fn new(input: R) -> Self {
-        Self { input, buffer: Vec::new(), start: 0, base: 0, line: 1, line_begins: 0 }
+        Self {
+            input,
+            buffer: Vec::new(),
+            start: 0,
+            base: 0,
+            line: 1,
+            line_begins: 0,
+            tried_again: 0,
+        }
     }
 
     fn rest(&self) -> &[u8] {
@@ -201,8 +226,9 @@ impl<R: Read> Source<R> {
         Ok(self.offset() - from)
     }
 
-    /// Skips an object that can't be read, to where the next one may begin.
-    fn skip_torn_object(&mut self) -> Result<u64, Unreadable> {
+    /// Skips an object that can't be read, to where the next one may begin. `tried` bytes of it were read
+    /// to find that out.
+    fn skip_torn_object(&mut self, tried: u64) -> Result<u64, Unreadable> {
         let from = self.offset();
         let mut tear = Tear::at_column(from - self.line_begins);
         loop {
@@ -215,7 +241,25 @@ impl<R: Read> Source<R> {
                 break;
             }
         }
+        let again = (from + tried).saturating_sub(self.offset());
+        self.tried_again += again;
+        if self.tried_again > from + TRIED_AGAIN_BYTES {
+            self.tried_again -= again;
+            self.skip_to(from + tried)?;
+        }
         Ok(self.offset() - from)
+    }
+
+    /// Skips to byte `end` of the file.
+    fn skip_to(&mut self, end: u64) -> Result<(), Unreadable> {
+        while self.offset() < end {
+            let left = usize::try_from(end - self.offset()).unwrap_or(usize::MAX);
+            self.consume(left.min(self.rest().len()));
+            if self.offset() < end && !self.fill()? {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -389,6 +433,16 @@ mod tests {
         })
         .unwrap();
         assert_eq!(got, [false, true]);
+    }
+
+    #[test]
+    fn lines_that_only_open_objects_cost_no_more_than_their_length() {
+        // Each of 700,000 lines begins an object that all the following ones continue.
+        let text = "{\"a\":\n".repeat(700_000);
+        assert!(matches!(
+            read_all(text.as_bytes())[..],
+            [Got::Lost(1, Lost::Text { bytes: 4_200_000 })]
+        ));
     }
 
     proptest! {
