@@ -279,7 +279,8 @@ fn progress_bar(files: &Files, looks: Looks) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::with_draw_target(Some(files.bytes()), ProgressDrawTarget::stderr());
-    let style = "reading {decimal_bytes} of {decimal_total_bytes} [{wide_bar}] {percent} %, {eta} left";
+    let style =
+        "reading {decimal_bytes} of {decimal_total_bytes} [{wide_bar}] {percent} %, {eta} left";
     // A template that can't be parsed would only cost the bar its looks.
     if let Ok(style) = ProgressStyle::with_template(style) {
         bar.set_style(style.progress_chars("=> "));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cordon_detect::{Compiler, Matcher, Refusal, RuleIndex, RuleSet};
 use cordon_model::event::{Event, FieldTable};
@@ -21,6 +21,8 @@ pub(crate) struct Rules {
     /// What findings say of each rule, by its number.
     pub references: Vec<RuleRef>,
     refusals: Vec<Refusal>,
+    /// YAML files met in a folder that hold no rule: a checkout has some.
+    not_rules: Vec<PathBuf>,
 }
 
 /// A rule that matched, by its number, and why.
@@ -38,7 +40,7 @@ impl Rules {
                 compiler.add_yaml(origin, text);
             }
         }
-        let mut unread = Vec::new();
+        let (mut unread, mut not_rules) = (Vec::new(), Vec::new());
         for path in &args.rules {
             let files = Files::under(std::slice::from_ref(path));
             for (refused, error) in files.refused {
@@ -48,11 +50,13 @@ impl Rules {
                 unread.push(refusal(&refused, &error));
             }
             for file in files.files {
-                let is_rule = |end: &std::ffi::OsStr| end == "yml" || end == "yaml";
-                if !file.is_named && !file.path.extension().is_some_and(is_rule) {
+                if !file.is_named && !may_hold_rules(&file.path, path) {
                     continue;
                 }
                 match read_text(&file.path) {
+                    Ok(text) if !file.is_named && !looks_like_a_rule(&text) => {
+                        not_rules.push(file.path);
+                    }
                     Ok(text) => {
                         compiler.add_yaml(&file.path.to_string_lossy(), &text);
                     }
@@ -63,7 +67,7 @@ impl Rules {
         let (set, mut refusals) = compiler.compile();
         refusals.extend(unread);
         let references = set.rules().iter().map(cordon_detect::RuleInfo::reference).collect();
-        Ok(Self { set, references, refusals })
+        Ok(Self { set, references, refusals, not_rules })
     }
 
     /// How many rules were refused.
@@ -88,6 +92,9 @@ impl Rules {
         if each {
             for refusal in &self.refusals {
                 writeln!(err, "  {}", Safe(&refusal.to_string()))?;
+            }
+            for path in &self.not_rules {
+                writeln!(err, "  {}: passed over, holds no rule", Safe(&path.to_string_lossy()))?;
             }
         }
         Ok(())
@@ -129,6 +136,20 @@ impl Hits<'_> {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Whether a file under the folder `root` may hold rules: YAML, and not put out of sight (`.github`).
+fn may_hold_rules(path: &Path, root: &Path) -> bool {
+    let is_yaml = path.extension().is_some_and(|end| end == "yml" || end == "yaml");
+    let below = path.strip_prefix(root).unwrap_or(path);
+    is_yaml && !below.iter().any(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+/// Whether a text has one of the keys that every Sigma document has one of. What hasn't is no rule gone
+/// wrong but something else in YAML: test data, workflows.
+fn looks_like_a_rule(text: &str) -> bool {
+    const KEYS: [&str; 4] = ["detection:", "correlation:", "filter:", "action:"];
+    text.lines().any(|line| KEYS.iter().any(|key| line.starts_with(key)))
 }
 
 /// The longest rule file that is read: what the compiler takes, and one byte, so that it can say so.

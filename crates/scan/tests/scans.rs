@@ -79,6 +79,9 @@ fn folder() -> TempDir {
     fs::write(at("rules/deep/nurse.yaml"), ANY_NURSE).unwrap();
     fs::write(at("rules/deep/broken.yml"), BROKEN).unwrap();
     fs::write(at("rules/README.md"), "not a rule").unwrap();
+    fs::write(at("rules/deep/info.yml"), "about: test data\n").unwrap();
+    fs::create_dir(at("rules/.github")).unwrap();
+    fs::write(at("rules/.github/build.yml"), "detection: none\n").unwrap();
     let log = process_starts(2, 5);
     for name in ["logs/a.evtx", "logs/deep/b.evtx", "logs/c.evtx"] {
         fs::write(at(name), log.bytes()).unwrap();
@@ -125,6 +128,8 @@ fn a_refused_rule_is_named_with_its_line_and_reason() {
     let (logs, rules) = (path(&dir, "logs"), path(&dir, "rules"));
     let scanned = scanned([&*logs, "--rules", &rules, "--show-refused"]);
     assert!(scanned.err.contains("broken.yml:"), "{}", scanned.err);
+    assert!(scanned.err.contains("info.yml: passed over, holds no rule"), "{}", scanned.err);
+    assert!(!scanned.err.contains(".github"), "{}", scanned.err);
 }
 
 #[test]
