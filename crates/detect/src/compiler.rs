@@ -300,8 +300,22 @@ impl Document<'_> {
             _ if is_of_condition => self.line_of("condition"),
             _ => by_text(),
         };
-        (line.unwrap_or(self.line), message.trim().to_owned())
+        (line.unwrap_or(self.line), in_one_line(message))
     }
+}
+
+/// The parser draws where in a condition it stopped, over several lines; the place and what it expected
+/// say the same in one.
+fn in_one_line(message: &str) -> String {
+    let Some((head, drawing)) = message.split_once("-->") else { return message.trim().to_owned() };
+    let expected = drawing.rsplit_once("= ").map_or("", |(_, expected)| expected.trim());
+    let expected = expected
+        .replace("EOI", "its end")
+        .replace("or_op", "`or`")
+        .replace("and_op", "`and`")
+        .replace("not_op", "`not`")
+        .replace("ident", "the name of a detection");
+    format!("{} {expected}", head.trim())
 }
 
 #[cfg(test)]

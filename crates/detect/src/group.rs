@@ -14,7 +14,7 @@ use crate::field::{FieldMachine, FieldMachineBuilder, Local};
 use crate::fold::fold;
 use crate::pattern::Shape;
 use crate::predicate::{Place, Predicate, Test};
-use crate::rule::RuleIndex;
+use crate::rule::{LogSource, RuleIndex};
 use crate::taxonomy::{Mapping, MappingIndex, Reach, Taxonomy};
 
 /// A field's number within its group.
@@ -131,7 +131,7 @@ impl Group {
 /// Gives every name that `predicates` read, and every name that logs have for them, its number.
 pub(crate) fn intern_names<'p>(
     predicates: impl Iterator<Item = &'p Predicate>,
-    category: Option<&str>,
+    source: &LogSource,
     table: &mut FieldTable,
 ) {
     for predicate in predicates {
@@ -141,9 +141,7 @@ pub(crate) fn intern_names<'p>(
             table.intern(&reference.field);
         }
     }
-    for (_, mapping) in
-        category.into_iter().flat_map(|category| Taxonomy::windows().mappings_of(category))
-    {
+    for (_, mapping) in Taxonomy::windows().mappings_of(source) {
         for (name, logs) in &mapping.fields {
             if table.find(name).is_some() {
                 logs.iter().for_each(|log| {
@@ -154,11 +152,11 @@ pub(crate) fn intern_names<'p>(
     }
 }
 
-/// Compiles `rules`, all of one category or none, into a group.
+/// Compiles `rules`, all of one log source, into a group.
 pub(crate) fn compile(
     rules: &[(RuleIndex, &Condition)],
     predicates: &[Predicate],
-    category: Option<&str>,
+    source: &LogSource,
     table: &FieldTable,
 ) -> Group {
     let mut building = Building { predicates, ..Building::default() };
@@ -194,9 +192,8 @@ pub(crate) fn compile(
     let names = building.names;
     let slots: HashMap<&str, Slot> =
         names.iter().zip(0..).map(|(name, slot)| (&**name, slot)).collect();
-    let mapped = category
-        .into_iter()
-        .flat_map(|category| Taxonomy::windows().mappings_of(category))
+    let mapped = Taxonomy::windows()
+        .mappings_of(source)
         .map(|(index, mapping)| (index, wiring(&slots, Some(mapping), table)))
         .collect();
     Group {

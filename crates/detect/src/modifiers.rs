@@ -34,6 +34,9 @@ pub const REGEX_BYTES: usize = 8 << 20;
 /// Most memory that one regular expression's lazily built table may take while it runs.
 pub const REGEX_CACHE_BYTES: usize = 256 << 10;
 
+/// 2^53: from here on a float stands for several whole numbers.
+const WHOLE_FLOATS: f64 = 9_007_199_254_740_992.0;
+
 /// One line of a detection, translated.
 #[derive(Debug)]
 pub struct Line {
@@ -142,9 +145,15 @@ impl Kind {
             SigmaValue::Null => Self::Null,
             SigmaValue::Bool(bool) => Self::Bool(*bool),
             SigmaValue::Integer(whole) => Self::Number(Number::Whole(i128::from(*whole))),
-            SigmaValue::Float(real) => Self::Number(
-                Number::from_float(*real).ok_or(".nan is no value that can be compared")?,
-            ),
+            // The parser reads a whole number beyond 64 bits as the nearest float, which is another number.
+            SigmaValue::Float(real) if real.abs() >= WHOLE_FLOATS && real.is_finite() => {
+                return Err(
+                    "a number is too large to be compared exactly: write it in quotes".into()
+                );
+            }
+            SigmaValue::Float(real) => Number::from_float(*real)
+                .map(Self::Number)
+                .ok_or("`.nan` is no value that can be compared")?,
             // What the parser makes of a value that is no scalar: its debug form. Never search for that.
             SigmaValue::String(string)
                 if ["Sequence [", "Mapping {", "Tagged("]

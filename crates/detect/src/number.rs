@@ -28,7 +28,7 @@ impl Number {
     pub fn parse(text: &str) -> Option<Self> {
         let first = *text.as_bytes().first()?;
         // Words that Rust's parser takes for floats (`inf`, `nan`) are no numbers in a log.
-        if !(first.is_ascii_digit() || matches!(first, b'-' | b'+' | b'.')) {
+        if !(first.is_ascii_digit() || first == b'-') {
             return None;
         }
         if let Ok(whole) = text.parse() {

@@ -158,7 +158,7 @@ impl RuleSet {
                 if let Some(condition) = conditions.get(rule.0 as usize) {
                     let mut own = Vec::new();
                     condition.for_each(&mut |id| own.extend(predicates.get(id.0 as usize)));
-                    group::intern_names(own.into_iter(), source.category.as_deref(), &mut fields);
+                    group::intern_names(own.into_iter(), source, &mut fields);
                 }
             }
         }
@@ -180,8 +180,8 @@ impl RuleSet {
                     .into_iter()
                     .filter_map(|index| Some((index, set.conditions.get(index.0 as usize)?)))
                     .collect();
-                let category = selector.log_source.category.as_deref();
-                let group = group::compile(&rules, &set.predicates, category, &set.fields);
+                let group =
+                    group::compile(&rules, &set.predicates, &selector.log_source, &set.fields);
                 let number = set.groups.len() as u32;
                 set.groups.push(group);
                 match id {

@@ -28,6 +28,7 @@ fn parsed(text: &str) -> Table {
 struct Table {
     services: BTreeMap<String, Vec<String>>,
     category: Vec<Category>,
+    service: Vec<Service>,
     contains: Vec<Contains>,
 }
 
@@ -41,6 +42,13 @@ struct Category {
     fields: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     values: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Service {
+    name: String,
+    fields: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -69,7 +77,15 @@ pub struct Taxonomy {
     services_of_channel: HashMap<String, Vec<Box<str>>>,
     categories_of: HashMap<(String, u32), Vec<(Box<str>, Option<MappingIndex>)>>,
     wider: HashMap<Box<str>, Vec<Box<str>>>,
-    mappings: Vec<(Box<str>, Mapping)>,
+    mapping_of_service: HashMap<Box<str>, MappingIndex>,
+    /// By number: the category or service whose rules it is for.
+    mappings: Vec<(Owner, Mapping)>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Owner {
+    Category(Box<str>),
+    Service(Box<str>),
 }
 
 /// How an event's fields reach a rule.
@@ -123,8 +139,9 @@ impl Taxonomy {
                 return None;
             }
         }
+        let of_service = || self.mapping_of_service.get(asked.service.as_deref()?).copied();
         match asked.category.as_deref() {
-            None => Some(Reach::Direct),
+            None => Some(of_service().map_or(Reach::Direct, Reach::Mapped)),
             Some(category) => self.category_reach(category, origin),
         }
     }
@@ -143,12 +160,28 @@ impl Taxonomy {
         Some(mapping.map_or(Reach::Direct, Reach::Mapped))
     }
 
-    /// The mappings that a category's rules may be reached by.
-    pub fn mappings_of(&self, category: &str) -> impl Iterator<Item = (MappingIndex, &Mapping)> {
+    /// The mappings that rules with this log source may be reached by.
+    pub fn mappings_of<'t>(
+        &'t self,
+        asked: &'t LogSource,
+    ) -> impl Iterator<Item = (MappingIndex, &'t Mapping)> {
+        let is_for = move |owner: &Owner| match (owner, asked) {
+            (Owner::Category(name), LogSource { category: Some(category), .. }) => name == category,
+            (Owner::Service(name), LogSource { category: None, service: Some(service), .. }) => {
+                name == service
+            }
+            _ => false,
+        };
         let indexed = self.mappings.iter().enumerate();
-        indexed.filter(move |(_, (name, _))| **name == *category).filter_map(
-            |(index, (_, mapping))| Some((MappingIndex(u16::try_from(index).ok()?), mapping)),
-        )
+        indexed.filter(move |(_, (owner, _))| is_for(owner)).filter_map(|(index, (_, mapping))| {
+            Some((MappingIndex(u16::try_from(index).ok()?), mapping))
+        })
+    }
+
+    /// Whether the table knows a category by some channel and event id.
+    #[must_use]
+    pub fn knows_category(&self, category: &str) -> bool {
+        self.categories_of.values().flatten().any(|(known, _)| **known == *category)
     }
 
     /// Whether the table knows a Windows service.
@@ -158,12 +191,34 @@ impl Taxonomy {
     }
 }
 
+impl Taxonomy {
+    fn add_mapping(
+        &mut self,
+        owner: Owner,
+        fields: BTreeMap<String, Vec<String>>,
+        values: BTreeMap<String, BTreeMap<String, String>>,
+    ) -> MappingIndex {
+        let fields = fields
+            .into_iter()
+            .map(|(sigma, logs)| (sigma.into(), logs.into_iter().map(Into::into).collect()));
+        let values = values.into_iter().map(|(sigma, words)| {
+            let words = words.into_iter().map(|(log, word)| (fold(&log).into(), word.into()));
+            (sigma.into(), words.collect())
+        });
+        // The table is the program's own and has far fewer.
+        let index = MappingIndex(u16::try_from(self.mappings.len()).unwrap_or(u16::MAX));
+        self.mappings.push((owner, Mapping { fields: fields.collect(), values: values.collect() }));
+        index
+    }
+}
+
 impl From<Table> for Taxonomy {
     fn from(table: Table) -> Self {
         let mut taxonomy = Self {
             services_of_channel: HashMap::new(),
             categories_of: HashMap::new(),
             wider: HashMap::new(),
+            mapping_of_service: HashMap::new(),
             mappings: Vec::new(),
         };
         for (service, channels) in table.services {
@@ -176,36 +231,21 @@ impl From<Table> for Taxonomy {
             }
         }
         for category in table.category {
-            let index = u16::try_from(taxonomy.mappings.len()).ok().map(MappingIndex);
-            let mapping = index.filter(|_| !category.fields.is_empty());
+            let mapping = (!category.fields.is_empty()).then(|| {
+                let owner = Owner::Category(category.name.as_str().into());
+                taxonomy.add_mapping(owner, category.fields, category.values)
+            });
             for channel in &category.channels {
                 for id in &category.event_ids {
                     let here = taxonomy.categories_of.entry((fold(channel), *id)).or_default();
                     here.push((category.name.as_str().into(), mapping));
                 }
             }
-            if mapping.is_some() {
-                let mapping = Mapping {
-                    fields: category
-                        .fields
-                        .into_iter()
-                        .map(|(sigma, logs)| {
-                            (sigma.into(), logs.into_iter().map(Into::into).collect())
-                        })
-                        .collect(),
-                    values: category
-                        .values
-                        .into_iter()
-                        .map(|(sigma, words)| {
-                            let words = words
-                                .into_iter()
-                                .map(|(log, word)| (fold(&log).into(), word.into()));
-                            (sigma.into(), words.collect())
-                        })
-                        .collect(),
-                };
-                taxonomy.mappings.push((category.name.as_str().into(), mapping));
-            }
+        }
+        for service in table.service {
+            let owner = Owner::Service(service.name.as_str().into());
+            let mapping = taxonomy.add_mapping(owner, service.fields, BTreeMap::new());
+            taxonomy.mapping_of_service.insert(service.name.into(), mapping);
         }
         for contains in table.contains {
             for part in contains.parts {

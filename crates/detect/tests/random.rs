@@ -3,9 +3,9 @@
 //! A failure prints the seed; `CORDON_SEED=… CORDON_ROUNDS=1 cargo test -p cordon-detect --test random`
 //! runs that round alone. `CORDON_ROUNDS` sets how many rounds there are (each is 10 rules × 12 events).
 
-mod support;
 #[path = "support/reference.rs"]
 mod reference;
+mod support;
 
 use cordon_detect::Compiler;
 use cordon_model::event::Source;
@@ -43,7 +43,8 @@ const FIELDS: [&str; 5] = ["A", "B", "C", "Ä x", "EventID"];
 
 fn word(random: &mut Random) -> String {
     const PARTS: [&str; 22] = [
-        "a", "b", "A", "B", "ab", "Ba", "é", "É", "-a", "/b", " -", "–a", "\\a", "\\", "1", "2", "K", "10", "$", ".", "x y", "ſ",
+        "a", "b", "A", "B", "ab", "Ba", "é", "É", "-a", "/b", " -", "–a", "\\a", "\\", "1", "2",
+        "K", "10", "$", ".", "x y", "ſ",
     ];
     (0..random.below(4)).map(|_| *random.pick(&PARTS)).collect()
 }
@@ -69,11 +70,17 @@ fn number(random: &mut Random) -> String {
 /// A line of a detection: key and values.
 fn line(random: &mut Random, field: &str) -> (String, Vec<String>) {
     let count = 1 + random.below(3);
-    let mut many = |make: &mut dyn FnMut(&mut Random) -> String| (0..count).map(|_| make(random)).collect::<Vec<_>>();
+    let mut many = |make: &mut dyn FnMut(&mut Random) -> String| {
+        (0..count).map(|_| make(random)).collect::<Vec<_>>()
+    };
     let text = &mut |random: &mut Random| quoted(&pattern(random));
-    let plain = &mut |random: &mut Random| quoted(&format!("a{}", word(random).replace(['\\'], "")));
+    let plain =
+        &mut |random: &mut Random| quoted(&format!("a{}", word(random).replace(['\\'], "")));
     let ascii = &mut |random: &mut Random| {
-        quoted(&format!("ab{}", word(random).chars().filter(|c| c.is_ascii() && *c != '\\').collect::<String>()))
+        quoted(&format!(
+            "ab{}",
+            word(random).chars().filter(|c| c.is_ascii() && *c != '\\').collect::<String>()
+        ))
     };
     let any = &mut |random: &mut Random| match random.below(9) {
         0 => "null".into(),
@@ -82,7 +89,9 @@ fn line(random: &mut Random, field: &str) -> (String, Vec<String>) {
         3 | 4 => number(random),
         _ => quoted(&pattern(random)),
     };
-    let place = |random: &mut Random| *random.pick(&["contains", "startswith", "endswith", "contains", "contains"]);
+    let place = |random: &mut Random| {
+        *random.pick(&["contains", "startswith", "endswith", "contains", "contains"])
+    };
     let kind = (many(&mut |random| random.below(22).to_string()))[0].parse::<usize>().unwrap();
     let (modifiers, values): (String, Vec<String>) = match kind {
         0..=3 => (String::new(), many(any)),
@@ -104,13 +113,26 @@ fn line(random: &mut Random, field: &str) -> (String, Vec<String>) {
             (dash.into(), values)
         }
         12 | 13 => {
-            let regexes = ["a+b", "^a", "b$", "[ab]{2}", "(?:ab|ba|é)a?", "a.b", "^$", "(?i)aba", "k[ab]", "\\\\a", "ab[12]*a"];
+            let regexes = [
+                "a+b",
+                "^a",
+                "b$",
+                "[ab]{2}",
+                "(?:ab|ba|é)a?",
+                "a.b",
+                "^$",
+                "(?i)aba",
+                "k[ab]",
+                "\\\\a",
+                "ab[12]*a",
+            ];
             let values = many(&mut |random| quoted(random.pick::<&str>(&regexes)));
             let flags = *random.pick(&["", "", "|i", "|i|s", "|m"]);
             (format!("|re{flags}"), values)
         }
         14 => {
-            let nets = ["10.0.0.0/8", "10.1.0.0/16", "0.0.0.0/0", "fd00::/8", "::/0", "10.1.2.3/32"];
+            let nets =
+                ["10.0.0.0/8", "10.1.0.0/16", "0.0.0.0/0", "fd00::/8", "::/0", "10.1.2.3/32"];
             ("|cidr".into(), many(&mut |random| quoted(random.pick::<&str>(&nets))))
         }
         15 => {
@@ -118,28 +140,50 @@ fn line(random: &mut Random, field: &str) -> (String, Vec<String>) {
             (format!("|{}", random.pick(&["lt", "lte", "gt", "gte"])), values)
         }
         16 => {
-            let values = many(&mut |random| (*random.pick(&["1", "5", "23", "59", "2024"])).to_owned());
+            let values =
+                many(&mut |random| (*random.pick(&["1", "5", "23", "59", "2024"])).to_owned());
             let part = *random.pick(&["minute", "hour", "day", "month", "year"]);
             let comparison = *random.pick(&["", "|gte", "|lt"]);
             (format!("|{part}{comparison}"), values)
         }
-        17 => ("|exists".into(), vec![if random.one_in(2) { "true".into() } else { "false".into() }]),
+        17 => {
+            ("|exists".into(), vec![if random.one_in(2) { "true".into() } else { "false".into() }])
+        }
         18 => {
             let values = many(&mut |random| quoted(random.pick::<&str>(&FIELDS)));
-            let more = *random.pick(&["", "|contains", "|startswith", "|endswith", "|neq", "|cased"]);
+            let more =
+                *random.pick(&["", "|contains", "|startswith", "|endswith", "|neq", "|cased"]);
             (format!("|fieldref{more}"), values)
         }
         19 => {
             let values = many(plain);
-            (format!("|{}", random.pick(&["base64offset|contains", "base64|contains", "base64"])), values)
+            (
+                format!(
+                    "|{}",
+                    random.pick(&["base64offset|contains", "base64|contains", "base64"])
+                ),
+                values,
+            )
         }
         20 => {
             let values = many(ascii);
-            (format!("|{}", random.pick(&["wide|base64offset|contains", "utf16le|contains", "wide|base64|contains"])), values)
+            (
+                format!(
+                    "|{}",
+                    random.pick(&[
+                        "wide|base64offset|contains",
+                        "utf16le|contains",
+                        "wide|base64|contains"
+                    ])
+                ),
+                values,
+            )
         }
         _ => ("|neq".into(), many(text)),
     };
-    let values = values.into_iter().map(|value| if modifiers.contains("base64") { value.replace(['*', '?'], "") } else { value });
+    let values = values.into_iter().map(|value| {
+        if modifiers.contains("base64") { value.replace(['*', '?'], "") } else { value }
+    });
     (format!("{field}{modifiers}"), values.collect())
 }
 
@@ -147,7 +191,9 @@ fn detection(random: &mut Random) -> String {
     match random.below(8) {
         0 => {
             // Keywords: a list, or all of a list.
-            let words: Vec<String> = (0..1 + random.below(3)).map(|_| quoted(&format!("a{}", pattern(random)))).collect();
+            let words: Vec<String> = (0..1 + random.below(3))
+                .map(|_| quoted(&format!("a{}", pattern(random))))
+                .collect();
             match random.one_in(2) {
                 true => format!("[{}]", words.join(", ")),
                 false => format!("{{'|all': [{}]}}", words.join(", ")),
@@ -186,7 +232,9 @@ fn condition(random: &mut Random, names: &[String]) -> String {
         2 => "2 of s*".into(),
         3 => format!("not {}", random.pick(names)),
         4 => format!("{} and not {}", random.pick(names), random.pick(names)),
-        5 => format!("({} or {}) and {}", random.pick(names), random.pick(names), random.pick(names)),
+        5 => {
+            format!("({} or {}) and {}", random.pick(names), random.pick(names), random.pick(names))
+        }
         6 => format!("{} or not 1 of s*", random.pick(names)),
         _ => random.pick(names).clone(),
     }
@@ -201,13 +249,16 @@ const LOG_SOURCES: [&str; 4] = [
 
 fn rule(random: &mut Random, number: usize) -> String {
     let names: Vec<String> = (0..2 + random.below(2)).map(|n| format!("s{n}")).collect();
-    let detections: String = names.iter().map(|name| format!("    {name}: {}\n", detection(random))).collect();
+    let detections: String =
+        names.iter().map(|name| format!("    {name}: {}\n", detection(random))).collect();
     let conditions = match random.one_in(6) {
         true => format!("['{}', '{}']", condition(random, &names), condition(random, &names)),
         false => format!("'{}'", condition(random, &names)),
     };
     let source = random.pick(&LOG_SOURCES);
-    format!("title: r{number}\nid: r{number}\nlogsource: {source}\ndetection:\n{detections}    condition: {conditions}\n")
+    format!(
+        "title: r{number}\nid: r{number}\nlogsource: {source}\ndetection:\n{detections}    condition: {conditions}\n"
+    )
 }
 
 fn value(random: &mut Random) -> Json {
@@ -225,9 +276,14 @@ fn value(random: &mut Random) -> Json {
             json!(base64::engine::general_purpose::STANDARD.encode(text))
         }
         8 => {
-            let text: String = word(random).chars().filter(char::is_ascii).flat_map(|c| [c, '\0']).collect();
+            let text: String =
+                word(random).chars().filter(char::is_ascii).flat_map(|c| [c, '\0']).collect();
             let text = format!("a\0b\0{text}");
-            if random.one_in(2) { json!(text) } else { json!(base64::engine::general_purpose::STANDARD.encode(text)) }
+            if random.one_in(2) {
+                json!(text)
+            } else {
+                json!(base64::engine::general_purpose::STANDARD.encode(text))
+            }
         }
         _ => json!(format!("{}{}", word(random), word(random))),
     }
@@ -257,7 +313,9 @@ fn reference_fields(event: &Json) -> reference::Fields {
     let mut fields = Vec::new();
     for (name, value) in event.as_object().unwrap() {
         match value {
-            Json::Array(values) => fields.extend(values.iter().map(|value| (name.clone(), value.clone()))),
+            Json::Array(values) => {
+                fields.extend(values.iter().map(|value| (name.clone(), value.clone())))
+            }
             value => fields.push((name.clone(), value.clone())),
         }
     }
@@ -267,7 +325,8 @@ fn reference_fields(event: &Json) -> reference::Fields {
 #[test]
 fn the_engine_agrees_with_the_slow_evaluator_on_random_rules_and_events() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let (first, rounds) = (number("CORDON_SEED").unwrap_or(1), number("CORDON_ROUNDS").unwrap_or(250));
+    let (first, rounds) =
+        (number("CORDON_SEED").unwrap_or(1), number("CORDON_ROUNDS").unwrap_or(250));
     let (mut pairs, mut matching) = (0, 0);
     for seed in first..first + rounds {
         let mut random = Random(seed);
@@ -279,7 +338,8 @@ fn the_engine_agrees_with_the_slow_evaluator_on_random_rules_and_events() {
         }
         let (rules, refusals) = compiler.compile();
         assert!(refusals.is_empty(), "seed {seed}: {refusals:#?}\n{texts:#?}");
-        let parsed: Vec<_> = texts.iter().map(|text| parse_sigma_yaml(text).unwrap().rules.remove(0)).collect();
+        let parsed: Vec<_> =
+            texts.iter().map(|text| parse_sigma_yaml(text).unwrap().rules.remove(0)).collect();
         let mut matcher = rules.matcher();
         for _ in 0..12 {
             let json = event(&mut random);
@@ -292,17 +352,26 @@ fn the_engine_agrees_with_the_slow_evaluator_on_random_rules_and_events() {
             let event = event_of(&rules, source, &json);
             let ours = matched(&mut matcher, &rules, &event);
             let fields = reference_fields(&json);
-            for (index, (rule, text)) in (0..).map(cordon_detect::RuleIndex).zip(parsed.iter().zip(&texts)) {
+            for (index, (rule, text)) in
+                (0..).map(cordon_detect::RuleIndex).zip(parsed.iter().zip(&texts))
+            {
                 let ours = ours.contains(&rule.id.as_deref().unwrap());
                 let theirs = reference::matches(rule, &fields);
                 assert_eq!(ours, theirs, "seed {seed}, ours first:\n{text}\n{json:#}");
                 let explanation = matcher.explain(&rules, &event, index).unwrap();
-                assert_eq!(explanation.is_match(), ours, "seed {seed}, explained:\n{text}\n{json:#}");
+                assert_eq!(
+                    explanation.is_match(),
+                    ours,
+                    "seed {seed}, explained:\n{text}\n{json:#}"
+                );
                 pairs += 1;
                 matching += usize::from(ours);
             }
         }
     }
     println!("{pairs} pairs, {matching} of them matching");
-    assert!(rounds < 100 || matching * 5 > pairs, "too few of the pairs match: {matching} of {pairs}");
+    assert!(
+        rounds < 100 || matching * 5 > pairs,
+        "too few of the pairs match: {matching} of {pairs}"
+    );
 }

@@ -3,8 +3,8 @@
 
 use regex_automata::meta::Regex;
 use rsigma_parser::{
-    ConditionExpr, Detection, DetectionItem, Modifier as M, Quantifier, SelectorPattern, SigmaRule, SigmaValue,
-    SpecialChar, StringPart,
+    ConditionExpr, Detection, DetectionItem, Modifier as M, Quantifier, SelectorPattern, SigmaRule,
+    SigmaValue, SpecialChar, StringPart,
 };
 use serde_json::Value as Json;
 
@@ -26,15 +26,19 @@ fn condition_holds(condition: &ConditionExpr, rule: &SigmaRule, event: &Fields) 
             let mut names = rule.detection.named.keys().filter(|name| match pattern {
                 SelectorPattern::Them => !name.starts_with('_'),
                 SelectorPattern::Pattern(pattern) => {
-                    let pattern: Vec<Token> =
-                        pattern.chars().map(|c| if c == '*' { Token::Run } else { Token::Char(c) }).collect();
+                    let pattern: Vec<Token> = pattern
+                        .chars()
+                        .map(|c| if c == '*' { Token::Run } else { Token::Char(c) })
+                        .collect();
                     like(&pattern, &name.chars().collect::<Vec<_>>())
                 }
             });
             match quantifier {
                 Quantifier::Any => names.any(|name| named(name)),
                 Quantifier::All => names.all(|name| named(name)),
-                Quantifier::Count(count) => names.filter(|name| named(name)).count() as u64 >= *count,
+                Quantifier::Count(count) => {
+                    names.filter(|name| named(name)).count() as u64 >= *count
+                }
             }
         }
     }
@@ -56,7 +60,8 @@ fn item_holds(item: &DetectionItem, event: &Fields) -> bool {
         let mut each = item.values.iter().map(|value| keyword_holds(value, modifiers, event));
         return if modifiers.contains(&M::All) { each.all(|x| x) } else { each.any(|x| x) };
     };
-    let seen: Vec<&Json> = event.iter().filter(|(name, _)| name == field).map(|(_, value)| value).collect();
+    let seen: Vec<&Json> =
+        event.iter().filter(|(name, _)| name == field).map(|(_, value)| value).collect();
     if modifiers.contains(&M::Exists) {
         return item.values[0] == SigmaValue::Bool(!seen.is_empty());
     }
@@ -109,7 +114,11 @@ fn value_holds(value: &SigmaValue, modifiers: &[M], seen: &Json, event: &Fields)
             .filter(|(modifier, _)| has(*modifier))
             .map(|(_, flag)| flag)
             .collect();
-        let source = if flags.is_empty() { string.original.clone() } else { format!("(?{flags}:{})", string.original) };
+        let source = if flags.is_empty() {
+            string.original.clone()
+        } else {
+            format!("(?{flags}:{})", string.original)
+        };
         return Regex::new(&source).unwrap().is_match(&text);
     }
     if has(M::Cidr) {
@@ -144,7 +153,9 @@ fn value_holds(value: &SigmaValue, modifiers: &[M], seen: &Json, event: &Fields)
     if comparison.is_some() {
         let number = match seen {
             Json::Number(number) => number.as_f64(),
-            Json::String(text) if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') => text.parse().ok(),
+            Json::String(text) if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') => {
+                text.parse().ok()
+            }
             _ => None,
         };
         return number.is_some_and(|number| compare(number, asked()));
@@ -152,7 +163,8 @@ fn value_holds(value: &SigmaValue, modifiers: &[M], seen: &Json, event: &Fields)
     let fold = |text: &str| if has(M::Cased) { text.to_owned() } else { lower(text) };
     if has(M::FieldRef) {
         let SigmaValue::String(other) = value else { panic!("not generated") };
-        let others = event.iter().filter(|(name, value)| *name == other.original && !value.is_null());
+        let others =
+            event.iter().filter(|(name, value)| *name == other.original && !value.is_null());
         return others.into_iter().any(|(_, other)| {
             let (text, other) = (fold(&text), fold(&text_of(other)));
             match () {
@@ -226,7 +238,10 @@ fn patterns(value: &SigmaValue, modifiers: &[M]) -> Vec<Vec<Token>> {
             })
             .collect();
     }
-    let plain: String = tokens.iter().filter_map(|t| if let Token::Char(c) = t { Some(*c) } else { None }).collect();
+    let plain: String = tokens
+        .iter()
+        .filter_map(|t| if let Token::Char(c) = t { Some(*c) } else { None })
+        .collect();
     if modifiers.contains(&M::Base64Offset) {
         // An encoding of the text with what comes before and after it unknown: keep what never changes.
         return (0..3)
@@ -239,7 +254,11 @@ fn patterns(value: &SigmaValue, modifiers: &[M]) -> Vec<Vec<Token>> {
                     base64(&bytes)
                 };
                 let (one, other) = (encoded(0, 0), encoded(0xff, 0xff));
-                one.chars().zip(other.chars()).filter(|(a, b)| a == b).map(|(a, _)| Token::Char(a)).collect()
+                one.chars()
+                    .zip(other.chars())
+                    .filter(|(a, b)| a == b)
+                    .map(|(a, _)| Token::Char(a))
+                    .collect()
             })
             .filter(|pattern: &Vec<Token>| !pattern.is_empty())
             .collect();
@@ -252,11 +271,18 @@ fn patterns(value: &SigmaValue, modifiers: &[M]) -> Vec<Vec<Token>> {
         let mut all = vec![Vec::new()];
         for (at, token) in tokens.iter().enumerate() {
             let is_dash = matches!(token, Token::Char('-' | '/' | '–' | '—' | '―'));
-            let starts = is_dash && !(at > 0 && is_word(tokens.get(at - 1))) && is_word(tokens.get(at + 1));
-            let forms = if starts { "-/–—―".chars().map(Token::Char).collect() } else { vec![*token] };
+            let starts =
+                is_dash && !(at > 0 && is_word(tokens.get(at - 1))) && is_word(tokens.get(at + 1));
+            let forms = if starts {
+                "-/–—―".chars().map(Token::Char).collect()
+            } else {
+                vec![*token]
+            };
             all = all
                 .into_iter()
-                .flat_map(|head: Vec<Token>| forms.iter().map(move |form| [&head[..], &[*form]].concat()))
+                .flat_map(|head: Vec<Token>| {
+                    forms.iter().map(move |form| [&head[..], &[*form]].concat())
+                })
                 .collect();
         }
         return all;
@@ -268,7 +294,8 @@ fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let bits = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte))
+            << (8 * (3 - chunk.len()));
         for at in 0..4 {
             match at <= chunk.len() {
                 true => text.push(ALPHABET[(bits >> (18 - 6 * at) & 63) as usize] as char),
@@ -287,7 +314,9 @@ fn in_network(text: &str, network: &str) -> bool {
         }
     };
     let (base, length) = network.split_once('/').unwrap();
-    let (Some((seen, width)), Some((base, base_width))) = (bits(text), bits(base)) else { return false };
+    let (Some((seen, width)), Some((base, base_width))) = (bits(text), bits(base)) else {
+        return false;
+    };
     let shift = base_width - length.parse::<u32>().unwrap();
     width == base_width && (shift == 128 || seen >> shift == base >> shift)
 }
