@@ -14,7 +14,7 @@ use cordon_model::measure::Isolation;
 use cordon_model::order::Permit;
 use cordon_model::policy::Policy;
 use cordon_model::signed::Verified;
-use cordon_model::time::BootNanos;
+use cordon_model::time::{BootNanos, UtcNanos};
 
 use crate::clock::{Moment, RunningClock};
 use crate::decision::{self, Decision, Situation};
@@ -66,6 +66,9 @@ pub struct AgentCore {
     policy: Option<Verified<Policy>>,
     assignment: Option<Verified<Assignment>>,
     permit: Option<Kept>,
+    /// When the last permit that was used would have ended: the hub sends what it has at each link,
+    /// and a used one must not pass for a good one.
+    used_until: Option<UtcNanos>,
     is_linked: bool,
     isolation: Option<Isolation>,
     waiting: Vec<Waiting>,
@@ -91,10 +94,10 @@ impl AgentCore {
         is_newer
     }
 
-    /// Takes a permit if it ends later than the one it has.
+    /// Takes a permit if it ends later than the one it has, or has used.
     pub fn permit(&mut self, permit: Verified<Permit>, now: &Moment) -> bool {
-        let is_later =
-            self.permit.as_ref().is_none_or(|held| held.permit.expires_at < permit.expires_at);
+        let held_until = self.permit.as_ref().map(|held| held.permit.expires_at);
+        let is_later = held_until.max(self.used_until) < Some(permit.expires_at);
         if is_later {
             self.permit = Some(Kept { permit, age: RunningClock::start(now) });
         }
@@ -163,6 +166,7 @@ impl AgentCore {
             // However far the hub would go, a machine by itself goes no further than segment.
             Decision::Do { .. } if self.isolation < Some(Isolation::Segment) => {
                 let permit = self.permit.take()?.permit;
+                self.used_until = Some(permit.expires_at);
                 Some(Act::UsePermit { permit, finding, level })
             }
             Decision::Do { .. } | Decision::Ask { .. } | Decision::Watch { .. } => None,
@@ -180,7 +184,6 @@ mod tests {
     use cordon_model::ids::{MachineId, PermitId};
     use cordon_model::policy::Mode;
     use cordon_model::signed::{Document, seal};
-    use cordon_model::time::UtcNanos;
     use ed25519_dalek::SigningKey;
 
     fn verified<D: Document>(document: &D) -> Verified<D> {

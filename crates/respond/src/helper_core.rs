@@ -246,6 +246,24 @@ impl HelperCore {
         }
     }
 
+    /// The latest trusted time that was ever seen: no clock is believed to be before it.
+    #[must_use]
+    pub fn time_floor(&self) -> UtcNanos {
+        self.time_floor
+    }
+
+    /// Whether this permit was used already.
+    #[must_use]
+    pub fn has_used(&self, permit: PermitId) -> bool {
+        self.used_permits.contains_key(&permit)
+    }
+
+    /// Whether tier and brake would let this machine act without people now.
+    #[must_use]
+    pub fn would_act_by_itself(&self, now: &Moment) -> bool {
+        self.check_automatic(now).is_ok()
+    }
+
     /// Takes what the organisation says of this machine. If something is in force it is put in place
     /// again, with the new lifelines.
     ///
@@ -374,10 +392,24 @@ impl HelperCore {
     /// Counts the lease, and steps down at its end.
     pub fn tick(&mut self, now: &Moment, randomness: Randomness<'_>) -> Vec<Effect> {
         self.note_time(now);
-        if let Some(Next::Hold(next)) = &mut self.next {
-            // Its lease counts from the order on; its end is met once the kernel has it.
-            let _ = next.lease.step(now);
-            return Vec::new();
+        if let Some(Next::Hold(mut next)) = self.next.take() {
+            let event = next.lease.step(now);
+            if !next.state.is_unproven() {
+                // On its way: its outcome is about to be reported.
+                self.next = Some(Next::Hold(next));
+                return Vec::new();
+            }
+            if event != Some(LeaseEvent::Ended) {
+                self.next = Some(Next::Hold(next));
+                return self.effects_again();
+            }
+            let step_down = next_at_end_of(&next, now, randomness);
+            next.state = MeasureState::SteppedDown;
+            self.report(&next, 0, now);
+            return match step_down {
+                Some(step_down) => self.start(step_down),
+                None => self.free_from(Some(next), now),
+            };
         }
         let Some(current) = &mut self.current else { return Vec::new() };
         let event = current.lease.step(now);
@@ -393,21 +425,10 @@ impl HelperCore {
             Some(LeaseEvent::Warned) => {
                 vec![Effect::Warn { measure: current.measure, ends: current.lease.ends_at(now) }]
             }
-            Some(LeaseEvent::Ended) => {
-                let Some(isolation) = lease::step_down(current.isolation) else {
-                    return self.free(now);
-                };
-                let next = Held {
-                    measure: MeasureId::new(now.utc, id_bytes(randomness)),
-                    origin: Origin::LeaseEnd(current.measure),
-                    is_by_people: current.is_by_people,
-                    isolation,
-                    lease: current.lease.begin_step_down(now),
-                    state: MeasureState::Delivered,
-                    proof: None,
-                };
-                self.start(next)
-            }
+            Some(LeaseEvent::Ended) => match next_at_end_of(current, now, randomness) {
+                Some(next) => self.start(next),
+                None => self.free(now),
+            },
         }
     }
 
@@ -501,8 +522,11 @@ impl HelperCore {
             state: MeasureState::Delivered,
             proof: None,
         };
-        // One that was still on its way into the kernel will never be reported otherwise.
-        self.drop_next("superseded before it was in force", now);
+        // One that was still on its way into the kernel gives way; it may have got there.
+        if let Some(Next::Hold(mut before)) = self.next.take() {
+            before.state = MeasureState::Superseded;
+            self.report(&before, 0, now);
+        }
         self.start(next)
     }
 
@@ -513,17 +537,27 @@ impl HelperCore {
     }
 
     fn free(&mut self, now: &Moment) -> Vec<Effect> {
-        self.drop_next("released before it was in force", now);
+        let next = match self.next.take() {
+            Some(Next::Hold(next)) => Some(next),
+            Some(Next::Free) | None => None,
+        };
+        self.free_from(next, now)
+    }
+
+    /// Takes everything back, with one measure that was on its way and may be in the kernel: a crash
+    /// between acting and writing it down leaves that open.
+    fn free_from(&mut self, next: Option<Held>, now: &Moment) -> Vec<Effect> {
+        match (next, &self.current) {
+            (Some(mut next), Some(_)) => {
+                next.state = MeasureState::Failed { why: "released before it was in force".into() };
+                self.report(&next, 0, now);
+            }
+            (Some(next), None) => self.current = Some(next),
+            (None, _) => {}
+        }
         let Some(current) = &self.current else { return Vec::new() };
         self.next = Some(Next::Free);
         vec![Effect::Restore { measure: current.measure }]
-    }
-
-    fn drop_next(&mut self, why: &str, now: &Moment) {
-        if let Some(Next::Hold(mut dropped)) = self.next.take() {
-            dropped.state = MeasureState::Failed { why: why.into() };
-            self.report(&dropped, 0, now);
-        }
     }
 
     fn renew(
@@ -564,9 +598,16 @@ impl HelperCore {
                 }
                 self.current = Some(next);
             }
+            // Still meant, and tried again at every tick. It is not given up: a crash may have left it in
+            // the kernel, and then nobody would count its lease.
             Outcome::Failed { why } => {
-                next.state = MeasureState::Failed { why };
-                self.report(&next, 0, now);
+                let state = MeasureState::Unproven { why };
+                let is_news = next.state != state;
+                next.state = state;
+                if is_news {
+                    self.report(&next, 0, now);
+                }
+                self.next = Some(Next::Hold(next));
             }
         }
     }
@@ -642,6 +683,20 @@ impl HelperCore {
             sockets_cut,
         });
     }
+}
+
+/// What follows a measure whose lease has ended: never silently open (law 2).
+fn next_at_end_of(held: &Held, now: &Moment, randomness: Randomness<'_>) -> Option<Held> {
+    let isolation = lease::step_down(held.isolation)?;
+    Some(Held {
+        measure: MeasureId::new(now.utc, id_bytes(randomness)),
+        origin: Origin::LeaseEnd(held.measure),
+        is_by_people: held.is_by_people,
+        isolation,
+        lease: held.lease.begin_step_down(now),
+        state: MeasureState::Delivered,
+        proof: None,
+    })
 }
 
 /// The weakest truth that a proof allows (law 4).

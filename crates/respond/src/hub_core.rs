@@ -98,6 +98,15 @@ pub enum Notice {
         /// Why nothing was done.
         why: String,
     },
+    /// Ordered, and the machine shows that it is not, or not surely, in force.
+    NotInForce {
+        /// On which machine.
+        machine: MachineId,
+        /// Which measure.
+        measure: MeasureId,
+        /// What was seen.
+        why: String,
+    },
     /// Serious, and nobody has it.
     NobodyHasIt(IncidentId),
     /// A lease ends soon.
@@ -210,7 +219,7 @@ impl HubCore {
         }
     }
 
-    /// The hub as its rows say. The outputs tell the signer again what it may have missed.
+    /// The hub as its rows say. The outputs tell the signer and people again what they may have missed.
     #[must_use]
     pub fn restore(policy: &Verified<Policy>, rows: Vec<Change>) -> (Self, Vec<Output>) {
         let mut hub = Self::new(policy);
@@ -235,18 +244,28 @@ impl HubCore {
             }
         }
         hub.grouping = Grouping::restore(hub.organisation.clone(), stories);
-        let mut outputs = Vec::new();
-        let receipts = hub.measures.values().filter_map(|measure| measure.receipt.clone());
-        outputs.extend(receipts.map(|receipt| Output::Signer(ForSigner::Learn(receipt))));
-        for life in hub.orders.values() {
-            if let Delivery::Dead { .. } = life.delivery {
-                let never = ForSigner::NeverBegun(life.order.machine, life.order.id);
-                outputs.push(Output::Signer(never));
-            }
-        }
-        let proposals = hub.proposals.values().cloned();
-        outputs.extend(proposals.map(|proposal| Output::Signer(ForSigner::Propose(proposal))));
+        let mut outputs: Vec<Output> =
+            hub.for_a_new_signer().into_iter().map(Output::Signer).collect();
+        // What people were to be told may have died with the hub: it is said once more.
+        let open = hub.approvals.values().filter(|open| open.state == ApprovalState::Open);
+        outputs.extend(open.map(|open| Output::Tell(Notice::Asked(open.id))));
+        let unowned = hub
+            .incidents()
+            .filter(|incident| incident.state == IncidentState::New && incident.level >= SERIOUS);
+        outputs.extend(unowned.map(|incident| Output::Tell(Notice::NobodyHasIt(incident.id))));
         (hub, outputs)
+    }
+
+    /// What a signer that was away may have missed; each is harmless to repeat. For when its socket
+    /// comes back.
+    #[must_use]
+    pub fn for_a_new_signer(&self) -> Vec<ForSigner> {
+        let receipts = self.measures.values().filter_map(|measure| measure.receipt.clone());
+        let mut messages: Vec<ForSigner> = receipts.map(ForSigner::Learn).collect();
+        let dead = self.orders.values().filter(|o| matches!(o.delivery, Delivery::Dead { .. }));
+        messages.extend(dead.map(|o| ForSigner::NeverBegun(o.order.machine, o.order.id)));
+        messages.extend(self.proposals.values().cloned().map(ForSigner::Propose));
+        messages
     }
 
     /// The open incidents.
@@ -267,6 +286,12 @@ impl HubCore {
     /// The measures.
     pub fn measures(&self) -> impl Iterator<Item = &MeasureLife> {
         self.measures.values()
+    }
+
+    /// One measure.
+    #[must_use]
+    pub fn measure(&self, measure: MeasureId) -> Option<&MeasureLife> {
+        self.measures.get(&measure)
     }
 
     /// Whether a machine's link is up.

@@ -359,7 +359,10 @@ impl SignerCore {
             known.end(receipt.measure);
         } else if receipt.state.is_acting() {
             known.measures.insert(receipt.measure);
-            if matches!(receipt.origin, Origin::Permit { .. } | Origin::LeaseEnd(_)) {
+            // After a release was signed, what the machine began by itself is about to end too.
+            if matches!(receipt.origin, Origin::Permit { .. } | Origin::LeaseEnd(_))
+                && !known.is_released()
+            {
                 known.intended = known.intended.max(Some(receipt.isolation));
             }
         }
@@ -374,15 +377,12 @@ impl SignerCore {
     }
 
     /// Takes note that the machine is in contact and says how far it is isolated. Its permits that
-    /// ended [some time](permits::SETTLE) ago count no longer, unless it is isolated by something that
-    /// is not accounted for yet.
+    /// ended [some time](permits::SETTLE) ago count no longer, unless it is isolated: whoever segmented
+    /// itself holds its place until it is released, so that the total stays bounded over time too.
     pub fn heard(&mut self, machine: MachineId, isolation: Option<Isolation>, now: &Moment) {
         let running = self.clock.advance(now);
-        let is_accounted_for = self
-            .machines
-            .get(&machine)
-            .is_some_and(|known| isolation.is_none() || !known.measures.is_empty());
-        if is_accounted_for {
+        let known = self.machines.get(&machine);
+        if isolation.is_none() && known.is_some_and(|known| known.measures.is_empty()) {
             self.permits.retain(|_, held| {
                 let settled = held.issued.saturating_add(held.good_for) + permits::SETTLE;
                 held.machine != machine || settled > running
@@ -511,6 +511,16 @@ impl Known {
     /// Whether it is, or may be, isolated for all that is known.
     fn may_be_contained(&self) -> bool {
         self.intended.is_some() || !self.measures.is_empty()
+    }
+
+    /// Whether the newest order, renewals aside, is to release it.
+    fn is_released(&self) -> bool {
+        let newest = self
+            .recent
+            .iter()
+            .rev()
+            .find(|order| !matches!(order.instruction, Instruction::Renew { .. }));
+        newest.is_some_and(|order| order.instruction == Instruction::Release)
     }
 
     fn note(&mut self, order: &Order) {

@@ -53,7 +53,8 @@ impl HubCore {
                 let basis = Basis::Policy { finding: finding.id, level };
                 let reason = format!("{} ({level})", finding.rule.title);
                 let order = policys_order(id, finding);
-                let proposal = Proposal { id: order, machine: id, instruction, basis, incident, reason };
+                let proposal =
+                    Proposal { id: order, machine: id, instruction, basis, incident, reason };
                 outputs.extend(self.propose_this(proposal));
             }
             Decision::Ask { isolation, lease, needs, why } => {
@@ -294,6 +295,10 @@ impl HubCore {
         let detail = state_in_words(&receipt);
         let deed = Deed::MeasureChanged(receipt.measure);
         outputs.push(self.record(Actor::Agent(id), deed, Some(id), incident, detail, now));
+        if let MeasureState::Failed { why } | MeasureState::Unproven { why } = &receipt.state {
+            let (measure, why) = (receipt.measure, why.clone());
+            outputs.push(Output::Tell(Notice::NotInForce { machine: id, measure, why }));
+        }
         outputs.push(Output::Signer(ForSigner::Learn(receipt)));
         outputs
     }
@@ -309,10 +314,13 @@ impl HubCore {
         if proposed.is_some() {
             return proposed;
         }
+        // After a release was signed nothing counts until a new isolation is: what is in force still is
+        // about to end, and a finding that comes meanwhile must not be taken for answered.
         let last_order = self
             .orders
             .values()
-            .filter(|life| life.order.machine == id && life.is_open())
+            .filter(|life| life.order.machine == id && life.supersedes())
+            .filter(|life| !matches!(life.delivery, Delivery::Dead { .. }))
             .max_by_key(|life| life.order.sequence);
         if last_order.is_some_and(|life| life.order.instruction == Instruction::Release) {
             return None;
@@ -393,12 +401,11 @@ impl HubCore {
 /// the shell may ask the signer while the finding is still on its way to the disk: a hub that is killed in
 /// between hears the finding again, and the signer gives it the same order again.
 fn policys_order(machine: MachineId, finding: &Finding) -> OrderId {
+    // A hash with the machine in it: whatever a machine claims, it can't take another's order's name.
+    let (of, on) = (finding.id.to_string(), machine.to_string());
+    let hash = cordon_model::ids::FindingId::of(&of, &on, &finding.raw_sha256);
     let mut bytes = [0; 10];
-    // Both parts, so that no machine can take another's order's name by claiming its finding.
-    let (of_finding, of_machine) = (finding.id.as_bytes(), machine.as_bytes());
-    for (byte, (f, m)) in bytes.iter_mut().zip(of_finding.iter().zip(&of_machine[6..])) {
-        *byte = f ^ m;
-    }
+    bytes.copy_from_slice(&hash.as_bytes()[..10]);
     OrderId::new(finding.time, bytes)
 }
 

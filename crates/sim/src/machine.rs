@@ -1,0 +1,152 @@
+//! A simulated machine: its kernel, its disk, its clocks, and the production minds of helper and agent.
+
+use std::time::Duration;
+
+use cordon_model::asset::Assignment;
+use cordon_model::ids::{MachineId, MeasureId};
+use cordon_model::measure::Isolation;
+use cordon_model::order::Permit;
+use cordon_model::policy::Policy;
+use cordon_model::signed::Verified;
+use cordon_model::time::{BootId, BootNanos, UtcNanos};
+use cordon_respond::agent_core::AgentCore;
+use cordon_respond::clock::Moment;
+use cordon_respond::delivery::Spool;
+use cordon_respond::helper_core::HelperCore;
+use cordon_respond::hub_core::Arrived;
+
+/// When every simulation begins, in UTC: a fixed day, so that runs replay.
+pub(crate) const BEGINNING: i64 = 1_800_000_000_000_000_000;
+
+/// A disk: what was written survives a crash of its process, what was synced survives a power cut.
+#[derive(Debug, Clone)]
+pub(crate) struct Disk<T> {
+    written: T,
+    synced: T,
+}
+
+impl<T: Clone> Disk<T> {
+    pub(crate) fn new(content: T) -> Self {
+        Self { written: content.clone(), synced: content }
+    }
+
+    pub(crate) fn write(&mut self, content: T) {
+        self.written = content;
+    }
+
+    pub(crate) fn sync(&mut self) {
+        self.synced = self.written.clone();
+    }
+
+    pub(crate) fn power_cut(&mut self) {
+        self.written = self.synced.clone();
+    }
+
+    pub(crate) fn read(&self) -> T {
+        self.written.clone()
+    }
+}
+
+/// What the kernel cuts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InKernel {
+    pub(crate) measure: MeasureId,
+    pub(crate) isolation: Isolation,
+    /// Names of the flows that live.
+    pub(crate) kept: Vec<String>,
+}
+
+/// A clock that a process can read.
+#[derive(Debug, Clone)]
+pub(crate) struct Clock {
+    pub(crate) boots: u32,
+    pub(crate) booted: Duration,
+    /// By how much its wall clock is wrong.
+    pub(crate) wrong_by: i64,
+    /// The hub's time, and the boot time when it was learned.
+    pub(crate) trusted: Option<(UtcNanos, BootNanos)>,
+    name: String,
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Clock {
+    pub(crate) fn new(name: String) -> Self {
+        Self { boots: 1, booted: Duration::ZERO, wrong_by: 0, trusted: None, name }
+    }
+
+    pub(crate) fn read(&self, now: Duration) -> Moment {
+        let at = BootNanos(nanos(now.saturating_sub(self.booted)));
+        let right = BEGINNING.saturating_add(i64::try_from(nanos(now)).unwrap_or(i64::MAX));
+        Moment {
+            boot: BootId(format!("{}-{}", self.name, self.boots)),
+            at,
+            utc: UtcNanos::from_unix_nanos(right.saturating_add(self.wrong_by)),
+            trusted_utc: self.trusted.map(|(utc, then)| utc.plus(at.since(then))),
+        }
+    }
+
+    pub(crate) fn reboot(&mut self, now: Duration) {
+        self.boots += 1;
+        self.booted = now;
+        self.trusted = None;
+    }
+}
+
+/// The documents that an agent keeps on its disk.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Documents {
+    pub(crate) policy: Option<Verified<Policy>>,
+    pub(crate) assignment: Option<Verified<Assignment>>,
+    pub(crate) permit: Option<Verified<Permit>>,
+    pub(crate) permit_since: Duration,
+}
+
+/// One machine.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) id: MachineId,
+    pub(crate) clock: Clock,
+    pub(crate) is_on: bool,
+    pub(crate) kernel: Option<InKernel>,
+    pub(crate) helper: Option<HelperCore>,
+    pub(crate) helper_disk: Disk<HelperCore>,
+    pub(crate) agent: Option<AgentCore>,
+    pub(crate) documents: Documents,
+    pub(crate) spool: Disk<Spool<Arrived>>,
+    /// Counts up at each start, so that wake-ups meant for an earlier life are dropped.
+    pub(crate) life: u64,
+    /// The same for its helper alone.
+    pub(crate) helper_life: u64,
+    /// And for its agent alone.
+    pub(crate) agent_life: u64,
+    /// The link that the agent believes to be up, or is opening.
+    pub(crate) link: Option<u64>,
+    pub(crate) is_welcome: bool,
+    /// Cut off from the hub until then.
+    pub(crate) cut_off_until: Duration,
+    /// Its agent is hostile: what it says is not to be believed.
+    pub(crate) lies: bool,
+    /// Findings whose reports were lost with the power, before anything was acknowledged.
+    pub(crate) findings: u64,
+}
+
+impl Machine {
+    /// Keeps a permit, and notes when it came.
+    pub(crate) fn keep_permit(&mut self, permit: Verified<Permit>, now: Duration) {
+        self.documents.permit = Some(permit);
+        self.documents.permit_since = now;
+    }
+
+    /// Whether its permit is not near its end by anybody's clock.
+    pub(crate) fn permit_is_young(&self, now: Duration) -> bool {
+        let good_for = self
+            .documents
+            .permit
+            .as_ref()
+            .map_or(Duration::ZERO, |permit| permit.expires_at.since(permit.issued_at));
+        now.saturating_sub(self.documents.permit_since) + Duration::from_secs(1) < good_for
+    }
+}

@@ -1,0 +1,65 @@
+//! A network that loses, delays, repeats and tears, as the seed says.
+//!
+//! A link is one TCP connection: it keeps order while it lives. What is lost tears it, and each side notices
+//! in its own time; what was on its way then may still arrive, over a link that is no longer the present
+//! one. Orders are also repeated out of any order, as if somebody had recorded and replayed them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::random::Random;
+
+/// Which way a message goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Way {
+    ToHub,
+    ToAgent,
+}
+
+/// What becomes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It arrives then.
+    Arrives(Duration),
+    /// It is lost, and the link with it; the sender notices then.
+    Tears(Duration),
+    /// It vanishes, as all do until the partition ends; the sender notices then.
+    Vanishes(Duration),
+}
+
+/// The network's own state.
+#[derive(Debug, Default)]
+pub(crate) struct Network {
+    /// When the last message of each link and way arrives.
+    last: BTreeMap<(u64, Way), Duration>,
+    links: u64,
+}
+
+impl Network {
+    pub(crate) fn new_link(&mut self) -> u64 {
+        self.links += 1;
+        self.links
+    }
+
+    pub(crate) fn fate(
+        &mut self,
+        link: u64,
+        way: Way,
+        now: Duration,
+        is_cut_off: bool,
+        one_lost_in: u64,
+        random: &mut Random,
+    ) -> Fate {
+        if is_cut_off {
+            return Fate::Vanishes(now + random.millis(800, 4_000));
+        }
+        if random.once_in(one_lost_in) {
+            return Fate::Tears(now + random.millis(5, 2_000));
+        }
+        let slow = if random.once_in(20) { random.millis(50, 900) } else { Duration::ZERO };
+        let arrives = now + random.millis(1, 20) + slow;
+        let last = self.last.entry((link, way)).or_default();
+        *last = arrives.max(*last + Duration::from_nanos(1));
+        Fate::Arrives(*last)
+    }
+}

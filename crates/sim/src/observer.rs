@@ -1,0 +1,330 @@
+//! Whoever watches from outside: sees kernels, disks and wires, and judges them by the laws.
+//!
+//! It keeps its own account of what was signed and taken, and never asks the minds that it judges.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cordon_model::asset::ClinicalTier;
+use cordon_model::finding::Level;
+use cordon_model::ids::{MeasureId, OdsCode, OrderId};
+use cordon_model::laws::{self, Cut, Grounds, Violation};
+use cordon_model::measure::{Isolation, Origin, Receipt};
+use cordon_model::order::{Approver, Authority, Instruction, Order, Permit};
+use cordon_model::policy::Policy;
+use cordon_model::signed::Verified;
+use cordon_model::time::UtcNanos;
+use cordon_respond::lease::CHECKPOINT;
+
+use crate::machine::Machine;
+
+/// What a measure may rest on, as the observer saw it taken.
+#[derive(Debug, Clone)]
+struct Taken {
+    people: Vec<Approver>,
+    is_by_policy_order: bool,
+    is_by_permit: bool,
+    granted: Duration,
+    /// How long the machine had been awake when the lease began.
+    since_awake: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    tier: Option<ClinicalTier>,
+    kind: Option<String>,
+    group: String,
+    sequence: u64,
+    taken: BTreeMap<MeasureId, Taken>,
+    is_to_be_cut: bool,
+    is_release_ordered: bool,
+    /// Names of the flows that its newest assignment declares.
+    declared: Vec<String>,
+    awake: Duration,
+    awake_since: Option<Duration>,
+    /// What crashes and refusals allow a lease to overrun.
+    slack: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct Observer {
+    organisation: OdsCode,
+    policy: Policy,
+    machines: Vec<Watched>,
+    orders: BTreeMap<MeasureId, Verified<Order>>,
+    permits: BTreeMap<MeasureId, Verified<Permit>>,
+    automatic: Vec<Duration>,
+}
+
+impl Observer {
+    pub(crate) fn new(policy: Policy) -> Self {
+        Self {
+            organisation: policy.organisation.clone(),
+            policy,
+            machines: Vec::new(),
+            orders: BTreeMap::new(),
+            permits: BTreeMap::new(),
+            automatic: Vec::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, tier: Option<ClinicalTier>, kind: Option<String>, group: String) {
+        self.machines.push(Watched {
+            tier,
+            kind,
+            group,
+            awake_since: Some(Duration::ZERO),
+            ..Watched::default()
+        });
+    }
+
+    pub(crate) fn signed(
+        &mut self,
+        order: &Verified<Order>,
+        now: Duration,
+    ) -> Result<(), Violation> {
+        let is_new = self.orders.insert(order.id.into(), order.clone()).is_none();
+        if is_new && matches!(order.authority, Authority::Policy { .. }) {
+            self.automatic.push(now);
+            return laws::budget(&self.policy.budget, &self.automatic);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn permitted(&mut self, permit: &Verified<Permit>) {
+        self.permits.insert(permit.id.into(), permit.clone());
+    }
+
+    pub(crate) fn is_signed(&self, order: OrderId) -> bool {
+        self.orders.contains_key(&order.into())
+    }
+
+    pub(crate) fn assigned(&mut self, index: usize, names: Vec<String>) {
+        self.machines[index].declared = names;
+    }
+
+    pub(crate) fn allow(&mut self, index: usize, slack: Duration) {
+        self.machines[index].slack += slack;
+    }
+
+    /// A helper took an order.
+    pub(crate) fn took_order(
+        &mut self,
+        index: usize,
+        machine: &Machine,
+        order: &Order,
+        at: UtcNanos,
+        now: Duration,
+    ) -> Result<(), Violation> {
+        let genuine = self.orders.get(&order.id.into()).cloned();
+        let awake = self.awake(index, now);
+        let watched = &mut self.machines[index];
+        let sequence_before = watched.sequence;
+        watched.sequence = watched.sequence.max(order.sequence);
+        let people = match &order.authority {
+            Authority::Policy { .. } => Vec::new(),
+            Authority::People { people, .. } => people.clone(),
+        };
+        match &order.instruction {
+            Instruction::Isolate { isolation, lease } => {
+                laws::authority(&Cut {
+                    machine: machine.id,
+                    organisation: &self.organisation,
+                    isolation: *isolation,
+                    grounds: genuine
+                        .as_ref()
+                        .map_or(Grounds::Nothing, |order| Grounds::Order(order, sequence_before)),
+                    at,
+                })?;
+                watched.is_release_ordered = false;
+                let taken = Taken {
+                    is_by_policy_order: people.is_empty(),
+                    is_by_permit: false,
+                    people,
+                    granted: Duration::from_secs(lease.seconds.into()),
+                    since_awake: awake,
+                };
+                watched.taken.insert(order.id.into(), taken);
+            }
+            Instruction::Renew { measure, lease } => {
+                if let Some(taken) = watched.taken.get_mut(measure) {
+                    taken.granted = Duration::from_secs(lease.seconds.into());
+                    taken.since_awake = awake;
+                    taken.people.extend(people);
+                }
+            }
+            Instruction::Release => {
+                watched.is_release_ordered = genuine.is_some() && order.sequence > sequence_before;
+            }
+        }
+        Ok(())
+    }
+
+    /// A helper took a permit.
+    pub(crate) fn took_permit(
+        &mut self,
+        index: usize,
+        machine: &Machine,
+        permit: &Permit,
+        level: Level,
+        at: UtcNanos,
+        now: Duration,
+    ) -> Result<(), Violation> {
+        let genuine = self.permits.get(&permit.id.into());
+        laws::authority(&Cut {
+            machine: machine.id,
+            organisation: &self.organisation,
+            isolation: Isolation::Segment,
+            grounds: genuine.map_or(Grounds::Nothing, |permit| Grounds::Permit(permit, level)),
+            at,
+        })?;
+        let taken = Taken {
+            people: Vec::new(),
+            is_by_policy_order: false,
+            is_by_permit: true,
+            granted: Duration::from_secs(permit.lease.seconds.into()),
+            since_awake: self.awake(index, now),
+        };
+        self.machines[index].is_release_ordered = false;
+        self.machines[index].taken.insert(permit.id.into(), taken);
+        Ok(())
+    }
+
+    /// A kernel cuts by a measure now; `origin` is what the helper says began it.
+    pub(crate) fn cut(
+        &mut self,
+        index: usize,
+        machines: &[Machine],
+        origin: Origin,
+        now: Duration,
+    ) -> Result<(), Violation> {
+        let awake = self.awake(index, now);
+        let Some(in_kernel) = &machines[index].kernel else { return Ok(()) };
+        let (id, isolation) = (machines[index].id, in_kernel.isolation);
+        let step_down = Duration::from_secs(self.policy.lease.step_down_seconds.into());
+        let watched = &mut self.machines[index];
+        if !watched.taken.contains_key(&in_kernel.measure) {
+            let before = match origin {
+                Origin::LeaseEnd(of) => watched.taken.get(&of).cloned(),
+                Origin::Order(_) | Origin::Permit { .. } => None,
+            };
+            let grounds = before.as_ref().map_or(Grounds::Nothing, |_| Grounds::LeaseEnd);
+            laws::authority(&Cut {
+                machine: id,
+                organisation: &self.organisation,
+                isolation,
+                grounds,
+                at: UtcNanos::from_unix_nanos(0),
+            })?;
+            if let Some(before) = before {
+                let taken = Taken { granted: step_down, since_awake: awake, ..before };
+                watched.taken.insert(in_kernel.measure, taken);
+            }
+        }
+        watched.is_to_be_cut = isolation >= Isolation::Segment;
+        if isolation < Isolation::Segment {
+            return Ok(());
+        }
+        let tier = watched.tier.unwrap_or(ClinicalTier::WHEN_UNKNOWN);
+        let Some(taken) = watched.taken.get(&in_kernel.measure).cloned() else { return Ok(()) };
+        laws::lifelines(id, tier, &taken.people, &watched.declared, &in_kernel.kept)?;
+        if taken.is_by_permit {
+            let by_permits = self.cut_machines(machines).filter(|(_, taken)| taken.is_by_permit);
+            let by_permits = by_permits.count();
+            // What a permit began may go on in a step down with people's renewal; its reach does not grow.
+            laws::autonomy(id, tier, isolation, by_permits, self.policy.permits)?;
+        }
+        self.judge_kind(index, machines)?;
+        self.judge_group(index, machines)
+    }
+
+    fn cut_machines<'a>(
+        &'a self,
+        machines: &'a [Machine],
+    ) -> impl Iterator<Item = (&'a Watched, &'a Taken)> {
+        self.machines.iter().zip(machines).filter_map(|(watched, machine)| {
+            let in_kernel = machine.kernel.as_ref()?;
+            let taken = watched.taken.get(&in_kernel.measure)?;
+            (in_kernel.isolation >= Isolation::Segment).then_some((watched, taken))
+        })
+    }
+
+    fn judge_kind(&self, index: usize, machines: &[Machine]) -> Result<(), Violation> {
+        let Some(kind) = &self.machines[index].kind else { return Ok(()) };
+        let of_kind =
+            self.machines.iter().zip(machines).filter(|(w, _)| w.kind.as_ref() == Some(kind));
+        let contained: Vec<Option<bool>> = of_kind
+            .map(|(watched, machine)| {
+                let in_kernel = machine.kernel.as_ref()?;
+                let taken = watched.taken.get(&in_kernel.measure)?;
+                (in_kernel.isolation >= Isolation::Segment).then_some(!taken.people.is_empty())
+            })
+            .collect();
+        laws::last_of_kind(kind, &contained)
+    }
+
+    fn judge_group(&self, index: usize, machines: &[Machine]) -> Result<(), Violation> {
+        let group = &self.machines[index].group;
+        let size = self.machines.iter().filter(|watched| watched.group == *group).count();
+        let automatic = self
+            .cut_machines(machines)
+            .filter(|(watched, taken)| watched.group == *group && taken.is_by_policy_order);
+        laws::group_share(&self.policy.budget, group, size, automatic.count())
+    }
+
+    /// A kernel was opened by its helper.
+    pub(crate) fn opened(&mut self, index: usize, machine: &Machine) -> Result<(), Violation> {
+        let watched = &mut self.machines[index];
+        let was_cut = watched.is_to_be_cut;
+        laws::never_silently_open(machine.id, was_cut, false, watched.is_release_ordered)?;
+        watched.is_to_be_cut = false;
+        Ok(())
+    }
+
+    /// A helper has done all that it had to do.
+    pub(crate) fn settled(
+        &mut self,
+        index: usize,
+        machine: &Machine,
+        now: Duration,
+    ) -> Result<(), Violation> {
+        let awake = self.awake(index, now);
+        let watched = &self.machines[index];
+        let is_cut = machine.kernel.as_ref().is_some_and(|cut| cut.isolation >= Isolation::Segment);
+        let is_release_ordered = watched.is_release_ordered;
+        laws::never_silently_open(machine.id, watched.is_to_be_cut, is_cut, is_release_ordered)?;
+        let Some(in_kernel) = &machine.kernel else { return Ok(()) };
+        let Some(taken) = watched.taken.get(&in_kernel.measure) else { return Ok(()) };
+        let ran = awake.saturating_sub(taken.since_awake);
+        let slack = Duration::from_secs(2) + watched.slack;
+        laws::lease(in_kernel.measure, taken.granted, ran, slack)
+    }
+
+    /// A receipt leaves the helper, right after what it says happened.
+    pub(crate) fn claimed(&self, machine: &Machine, receipt: &Receipt) -> Result<(), Violation> {
+        let in_kernel = machine.kernel.as_ref();
+        laws::truth(
+            machine.id,
+            &receipt.state,
+            receipt.isolation,
+            in_kernel.map(|in_kernel| in_kernel.isolation),
+        )
+    }
+
+    pub(crate) fn power(&mut self, index: usize, is_on: bool, now: Duration) {
+        let awake = self.awake(index, now);
+        let watched = &mut self.machines[index];
+        watched.awake = awake;
+        watched.awake_since = is_on.then_some(now);
+        if !is_on {
+            // What ran since the last writing is not counted.
+            watched.slack += CHECKPOINT + Duration::from_secs(1);
+        }
+    }
+
+    fn awake(&self, index: usize, now: Duration) -> Duration {
+        let watched = &self.machines[index];
+        let since = watched.awake_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        watched.awake + since
+    }
+}

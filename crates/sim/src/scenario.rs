@@ -1,0 +1,193 @@
+//! What a run is: its organisation, what goes wrong in it, and which control a test has turned off.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use cordon_model::asset::{Assignment, ClinicalTier, Direction, Lifeline, PortRange, Transport};
+use cordon_model::finding::Level;
+use cordon_model::ids::{MachineId, OdsCode};
+use cordon_model::measure::Isolation;
+use cordon_model::order::Lease;
+use cordon_model::policy::{Budget, Mode, Policy, Response};
+use cordon_model::time::UtcNanos;
+
+use crate::machine::BEGINNING;
+use crate::random::Random;
+
+/// What happens in a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Scenario {
+    /// Eight machines and everything that can go wrong, by chance of the seed.
+    #[default]
+    Everything,
+    /// A wrong rule is let loose on a thousand machines, with a calm network.
+    WrongRule,
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Everything => "everything",
+            Self::WrongRule => "wrong-rule",
+        })
+    }
+}
+
+impl FromStr for Scenario {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Everything, Self::WrongRule]
+            .into_iter()
+            .find(|scenario| scenario.to_string() == text)
+            .ok_or_else(|| format!("{text:?} is no scenario: use everything or wrong-rule"))
+    }
+}
+
+impl Scenario {
+    pub(crate) fn machines(self) -> usize {
+        match self {
+            Self::Everything => 8,
+            Self::WrongRule => 1_000,
+        }
+    }
+
+    /// How long things go wrong.
+    pub(crate) fn trouble(self) -> Duration {
+        match self {
+            Self::Everything => Duration::from_secs(240),
+            Self::WrongRule => Duration::from_secs(20),
+        }
+    }
+
+    /// How long it is calm afterwards, before the end is judged.
+    pub(crate) fn calm(self) -> Duration {
+        Duration::from_secs(60)
+    }
+}
+
+/// A control that is off, to show that its law's break is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// The machine believes any key.
+    AnyKey,
+    /// The machine forgets which sequence it has taken.
+    NoSequence,
+    /// Nobody counts the lease.
+    NoLeaseTimer,
+    /// The helper loses what it holds at each start.
+    ForgetsMeasures,
+    /// The kernel's rules keep no lifelines.
+    CutsLifelines,
+    /// The registry calls every machine tier 0.
+    WrongTier,
+    /// The registry knows no kinds.
+    NoKinds,
+    /// The kernel takes nothing, and the proof says that it did.
+    FalseProof,
+    /// The signer counts no budget.
+    NoBudget,
+    /// The signer gives a permit to everybody.
+    PermitsForAll,
+    /// The agent waits for the hub for ever.
+    NoSelfDefence,
+    /// The hub acknowledges before it has written.
+    AcknowledgesEarly,
+    /// The hub keeps no ledger.
+    NoLedger,
+    /// The hub tells nobody anything.
+    TellsNobody,
+    /// The hub believes a receipt about whom it is from.
+    BelievesSenders,
+}
+
+const TIERS: &[ClinicalTier] = &[
+    ClinicalTier::None,
+    ClinicalTier::None,
+    ClinicalTier::Supports,
+    ClinicalTier::None,
+    ClinicalTier::Supports,
+    ClinicalTier::Clinical,
+    ClinicalTier::LifeSustaining,
+];
+
+pub(crate) fn organisation() -> Option<OdsCode> {
+    "RJ1".parse().ok()
+}
+
+pub(crate) fn machine_id(index: usize) -> MachineId {
+    let mut bytes = [0; 10];
+    bytes[..8].copy_from_slice(&(index as u64 + 1).to_be_bytes());
+    MachineId::new(UtcNanos::from_unix_nanos(BEGINNING), bytes)
+}
+
+/// The organisation's policy in this run. Short leases and windows, so that a run of minutes sees their
+/// ends many times.
+pub(crate) fn policy(scenario: Scenario, organisation: OdsCode, random: &mut Random) -> Policy {
+    let tiers = vec![ClinicalTier::None, ClinicalTier::Supports];
+    let clinical = vec![ClinicalTier::Clinical, ClinicalTier::LifeSustaining];
+    let response = |level_at_least, tiers, isolation, by_itself| Response {
+        level_at_least,
+        tiers,
+        isolation,
+        by_itself,
+    };
+    let mode = match (scenario, random.below(10)) {
+        (Scenario::WrongRule, _) | (_, 0..7) => Mode::Act,
+        (_, 7..9) => Mode::Ask,
+        _ => Mode::Observe,
+    };
+    let is_wide = scenario == Scenario::Everything && random.once_in(2);
+    Policy {
+        organisation,
+        revision: 1,
+        mode,
+        responses: vec![
+            response(Level::Critical, tiers.clone(), Isolation::Full, true),
+            response(Level::High, tiers, Isolation::Segment, true),
+            // By itself, says a careless policy; nothing may obey it.
+            response(Level::High, clinical, Isolation::Segment, true),
+        ],
+        budget: match scenario {
+            Scenario::Everything => Budget {
+                count: if is_wide { 6 } else { 2 },
+                window_seconds: 60,
+                group_percent: if is_wide { 100 } else { 34 },
+            },
+            Scenario::WrongRule => Budget { count: 5, window_seconds: 600, group_percent: 5 },
+        },
+        lease: Lease { seconds: 40, step_down_seconds: 25, warn_seconds: 10 },
+        deliver_within_seconds: random.once_in(2).then_some(30),
+        permit_seconds: 50,
+        permits: match scenario {
+            Scenario::Everything => 3,
+            Scenario::WrongRule => 20,
+        },
+    }
+}
+
+/// What machine `index` is.
+pub(crate) fn assignment(index: usize, organisation: OdsCode, revision: u64) -> Assignment {
+    let tier = TIERS.get(index % 8).copied();
+    Assignment {
+        organisation,
+        machine: machine_id(index),
+        revision: 0,
+        name: format!("m{index}"),
+        tier,
+        // Three machines share a kind, so that the last of it is often in question.
+        kind: (index % 8 < 3).then(|| format!("booking desk {}", index / 80)),
+        group: Some(format!("ward {}", (index % 2) + 2 * (index / 100))),
+        lifelines: (0..=revision % 2)
+            .map(|number| Lifeline {
+                name: format!("flow {number}"),
+                peer: std::net::IpAddr::from([10, 0, 0, 9]).into(),
+                transport: Transport::Tcp,
+                ports: PortRange::one(11_112),
+                direction: Direction::Outbound,
+                signed_off_by: None,
+            })
+            .collect(),
+        hub: Vec::new(),
+    }
+}

@@ -1,0 +1,552 @@
+//! What production's hub and signer do around their minds: transactions, then messages.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cordon_model::finding::Level;
+use cordon_model::ids::{ApprovalId, FindingId, IncidentId, MachineId, MeasureId, OrderId};
+use cordon_model::laws::{self, Violation};
+use cordon_model::measure::Isolation;
+use cordon_model::order::{Instruction, Order, Permit};
+use cordon_model::policy::Policy;
+use cordon_model::record::Deed;
+use cordon_model::signed::{Verified, seal};
+use cordon_model::wire::FromHub;
+use cordon_respond::approval::Approval;
+use cordon_respond::clock::{Moment, Randomness};
+use cordon_respond::grouping::Story;
+use cordon_respond::hub_core::{Arrived, Change, ForSigner, HubCore, MachineRow, Notice, Output};
+use cordon_respond::order::{MeasureLife, OrderLife};
+use cordon_respond::signer_core::{Basis, Proposal, Refusal, SignerCore};
+
+use crate::machine::Clock;
+use crate::network::{Fate, Way};
+use crate::scenario::{self, Sabotage};
+use crate::world::{Event, PEOPLE, Up, World};
+
+/// The hub's database: rows by their keys, and the ledger beside them.
+#[derive(Debug, Clone, Default)]
+struct Rows {
+    stories: BTreeMap<IncidentId, Story>,
+    findings: BTreeSet<FindingId>,
+    machines: BTreeMap<MachineId, MachineRow>,
+    approvals: BTreeMap<ApprovalId, Approval>,
+    proposals: BTreeMap<OrderId, Proposal>,
+    orders: BTreeMap<OrderId, OrderLife>,
+    measures: BTreeMap<MeasureId, MeasureLife>,
+    ledger: BTreeSet<OrderId>,
+}
+
+impl Rows {
+    fn write(&mut self, change: Change) {
+        match change {
+            Change::Story(row) => drop(self.stories.insert(row.incident.id, row)),
+            Change::Finding(row, _) => drop(self.findings.insert(row.finding.id)),
+            Change::Machine(row) => drop(self.machines.insert(row.assignment.machine, row)),
+            Change::Approval(row) => drop(self.approvals.insert(row.id, row)),
+            Change::Proposed(row) => drop(self.proposals.insert(row.id, row)),
+            Change::Answered(id) => drop(self.proposals.remove(&id)),
+            Change::Order(row) => drop(self.orders.insert(row.order.id, row)),
+            Change::Measure(row) => drop(self.measures.insert(row.measure, row)),
+            Change::Policy(..) => {}
+        }
+    }
+
+    fn all(&self) -> Vec<Change> {
+        let rows = self.clone();
+        let mut all: Vec<Change> = rows.stories.into_values().map(Change::Story).collect();
+        all.extend(rows.machines.into_values().map(Change::Machine));
+        all.extend(rows.approvals.into_values().map(Change::Approval));
+        all.extend(rows.proposals.into_values().map(Change::Proposed));
+        all.extend(rows.orders.into_values().map(Change::Order));
+        all.extend(rows.measures.into_values().map(Change::Measure));
+        all
+    }
+}
+
+/// The hub's process and host.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) core: Option<HubCore>,
+    rows: Rows,
+    pub(crate) clock: Clock,
+    pub(crate) policy: Policy,
+    sealed_policy: Option<Verified<Policy>>,
+    life: u64,
+    /// Incidents of which people were told.
+    told: BTreeSet<IncidentId>,
+    /// Machines on which a measure is not in force, of which people were told.
+    told_of: BTreeSet<MachineId>,
+}
+
+impl Hub {
+    pub(crate) fn new(clock: Clock, policy: Policy) -> Self {
+        Self {
+            core: None,
+            rows: Rows::default(),
+            clock,
+            policy,
+            sealed_policy: None,
+            life: 0,
+            told: BTreeSet::new(),
+            told_of: BTreeSet::new(),
+        }
+    }
+}
+
+/// The signer's process.
+#[derive(Debug)]
+pub(crate) struct Signer {
+    core: Option<SignerCore>,
+    disk: SignerCore,
+    life: u64,
+}
+
+impl Signer {
+    pub(crate) fn new(policy: &Policy, now: &Moment, sabotage: Option<Sabotage>) -> Self {
+        let mut policy = policy.clone();
+        match sabotage {
+            Some(Sabotage::NoBudget) => {
+                policy.budget.count = u32::MAX;
+                policy.budget.group_percent = 100;
+            }
+            Some(Sabotage::PermitsForAll) => policy.permits = u32::MAX,
+            _ => {}
+        }
+        let core = SignerCore::new(policy, now);
+        Self { disk: core.clone(), core: Some(core), life: 0 }
+    }
+}
+
+impl World<'_> {
+    fn hub_moment(&self) -> Moment {
+        self.hub.clock.read(self.now)
+    }
+
+    // ── The signer ──────────────────────────────────────────────────────────────────────────────
+
+    /// The organisation says what a machine is.
+    pub(crate) fn assign(&mut self, index: usize, revision: u64) -> Result<(), Violation> {
+        let mut draft = scenario::assignment(index, self.hub.policy.organisation.clone(), revision);
+        if self.sabotaged(Sabotage::WrongTier) {
+            draft.tier = Some(cordon_model::asset::ClinicalTier::None);
+        }
+        if self.sabotaged(Sabotage::NoKinds) {
+            draft.kind = None;
+        }
+        let Some(signer) = &mut self.signer.core else { return Ok(()) };
+        let Ok(assignment) = signer.assign(draft) else { return Ok(()) };
+        self.signer.disk = signer.clone();
+        let Some(sealed) = seal(&assignment, &self.key).ok() else { return Ok(()) };
+        let Ok(sealed) = sealed.open(&self.pinned) else { return Ok(()) };
+        self.hub_step(|core, _, _| core.assigned(&sealed))
+    }
+
+    pub(crate) fn signer_hears(&mut self, message: ForSigner) -> Result<(), Violation> {
+        let now = self.hub_moment();
+        let Some(signer) = &mut self.signer.core else { return Ok(()) };
+        match message {
+            ForSigner::Propose(proposal) => return self.sign(&proposal, &now),
+            ForSigner::Learn(receipt) => signer.learn(&receipt),
+            ForSigner::NeverBegun(machine, order) => signer.never_begun(machine, order),
+            ForSigner::Heard(machine, isolation) => signer.heard(machine, isolation, &now),
+        }
+        self.signer.disk = signer.clone();
+        Ok(())
+    }
+
+    fn sign(&mut self, proposal: &Proposal, now: &Moment) -> Result<(), Violation> {
+        let dice = &mut self.random;
+        let Some(signer) = &mut self.signer.core else { return Ok(()) };
+        let answer = signer.sign(proposal, now, &mut || dice.bytes());
+        if self.mishap(60) {
+            self.signer_dies();
+            return Ok(());
+        }
+        if let Some(signer) = &self.signer.core {
+            self.signer.disk = signer.clone();
+        }
+        if self.mishap(60) {
+            self.signer_dies();
+            return Ok(());
+        }
+        let answer = match answer {
+            Ok(order) => {
+                self.trace(|| {
+                    format!(
+                        "signed {} for {}: {}",
+                        order.sequence, order.machine, order.instruction
+                    )
+                });
+                let opened = seal(&order, &self.key).and_then(|e| e.open::<Order>(&self.pinned));
+                let Ok(order) = opened else { return Ok(()) };
+                if !self.observer.is_signed(order.id) {
+                    self.tally.count(match proposal.basis {
+                        Basis::Policy { .. } => "orders signed by policy",
+                        Basis::People { .. } => "orders signed for people",
+                    });
+                }
+                self.observer.signed(&order, self.now)?;
+                Ok(order)
+            }
+            Err(refusal) => {
+                self.trace(|| format!("not signed for {}: {refusal}", proposal.machine));
+                self.tally.count(match refusal {
+                    Refusal::Ask {
+                        why: cordon_respond::decision::AskReason::BudgetSpent(_),
+                        ..
+                    } => "proposals stopped by the budget",
+                    Refusal::Ask { .. } => "proposals that people must be asked for",
+                    _ => "other proposals refused",
+                });
+                Err(refusal)
+            }
+        };
+        let when = self.random.millis(1, 5);
+        self.after(when, Event::FromSigner { proposal: proposal.id, answer });
+        Ok(())
+    }
+
+    pub(crate) fn signer_round(&mut self, life: u64) -> Result<(), Violation> {
+        if self.signer.life != life {
+            return Ok(());
+        }
+        self.after(Duration::from_secs(5), Event::SignerRound { life });
+        let now = self.hub_moment();
+        let dice = &mut self.random;
+        let Some(signer) = &mut self.signer.core else { return Ok(()) };
+        let permits = signer.renew_permits(&now, &mut || dice.bytes());
+        self.signer.disk = signer.clone();
+        for permit in permits {
+            let opened = seal(&permit, &self.key).and_then(|e| e.open::<Permit>(&self.pinned));
+            let Ok(permit) = opened else { continue };
+            self.tally.count("permits signed");
+            self.observer.permitted(&permit);
+            self.hub_step(|core, _, _| core.permitted(&permit))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn signer_dies(&mut self) {
+        if self.signer.core.take().is_none() {
+            return;
+        }
+        self.tally.count("signer crashes");
+        self.trace(|| "the signer dies".into());
+        self.signer.life += 1;
+        let back = self.random.millis(50, 3_000);
+        self.after(back, Event::SignerStart);
+    }
+
+    pub(crate) fn signer_starts(&mut self) {
+        if self.signer.core.is_some() {
+            return;
+        }
+        self.signer.core = Some(self.signer.disk.clone());
+        let life = self.signer.life;
+        self.after(Duration::from_millis(100), Event::SignerRound { life });
+        // Its socket came back: the hub tells it again what it may have missed.
+        let told_again = self.hub.core.as_ref().map(HubCore::for_a_new_signer).unwrap_or_default();
+        for message in told_again {
+            self.after(Duration::from_millis(2), Event::ToSigner(message));
+        }
+    }
+
+    /// Whoever stole the hub's web tier proposes what it likes in the policy's name.
+    pub(crate) fn rogue_proposal(&mut self, index: usize) -> Result<(), Violation> {
+        self.tally.count("proposals by a thief");
+        let now = self.hub_moment();
+        let lease = self.hub.policy.lease;
+        let isolation = if self.random.once_in(2) { Isolation::Full } else { Isolation::Segment };
+        let bytes = self.random.bytes();
+        let mut id = [0; 10];
+        id.copy_from_slice(&bytes[..10]);
+        let machine = self.machines[index].id;
+        let level = if isolation == Isolation::Full { Level::Critical } else { Level::High };
+        let proposal = Proposal {
+            id: OrderId::new(now.utc, id),
+            machine,
+            instruction: Instruction::Isolate { isolation, lease },
+            basis: Basis::Policy { finding: FindingId::of("none", "none", &[0; 32]), level },
+            incident: None,
+            reason: "theft".into(),
+        };
+        self.signer_hears(ForSigner::Propose(proposal))
+    }
+
+    // ── The hub ─────────────────────────────────────────────────────────────────────────────────
+
+    /// One call of the hub's mind and all that follows.
+    pub(crate) fn hub_step(
+        &mut self,
+        call: impl FnOnce(&mut HubCore, &Moment, Randomness<'_>) -> Vec<Output>,
+    ) -> Result<(), Violation> {
+        let now = self.hub_moment();
+        let dice = &mut self.random;
+        let Some(core) = &mut self.hub.core else { return Ok(()) };
+        let outputs = call(core, &now, &mut || dice.bytes());
+        self.hub_carries_out(outputs, None)
+    }
+
+    fn hub_carries_out(
+        &mut self,
+        outputs: Vec<Output>,
+        heard_from: Option<MachineId>,
+    ) -> Result<(), Violation> {
+        if self.mishap(400) {
+            self.tally.count("hub crashes before it wrote");
+            self.hub_dies();
+            return Ok(());
+        }
+        let mut serious = Vec::new();
+        let mut unwritten = Vec::new();
+        let mut others = Vec::new();
+        for output in outputs {
+            match output {
+                Output::Keep(change) => {
+                    if let (Change::Measure(life), Some(from)) = (&change, heard_from) {
+                        laws::distrust(from, life.machine, true)?;
+                    }
+                    if let Change::Finding(received, incident) = &change {
+                        serious.push((received.machine, received.finding.rule.level, *incident));
+                    }
+                    unwritten.push(change);
+                }
+                Output::Record(record) => {
+                    if let Deed::Ordered(order) = record.deed
+                        && !self.sabotaged(Sabotage::NoLedger)
+                    {
+                        self.hub.rows.ledger.insert(order);
+                    }
+                }
+                other => others.push(other),
+            }
+        }
+        let is_early = self.sabotaged(Sabotage::AcknowledgesEarly);
+        if !is_early {
+            // One transaction.
+            unwritten.drain(..).for_each(|change| self.hub.rows.write(change));
+        }
+        if self.mishap(400) {
+            self.tally.count("hub crashes after it wrote, before it told");
+            self.hub_dies();
+            return Ok(());
+        }
+        for output in others {
+            self.hub_does(output)?;
+        }
+        unwritten.into_iter().for_each(|change| self.hub.rows.write(change));
+        for (machine, level, incident) in serious {
+            let is_seen_to = self.is_seen_to(machine, incident);
+            laws::attention(machine, level, is_seen_to)?;
+        }
+        Ok(())
+    }
+
+    /// Whether somebody or something deals with a finding on this machine.
+    fn is_seen_to(&self, machine: MachineId, incident: IncidentId) -> bool {
+        let Some(core) = &self.hub.core else { return true };
+        let rows = &self.hub.rows;
+        let is_asked = rows.approvals.values().any(|question| question.machine == machine);
+        let is_proposed = rows.proposals.values().any(|proposal| proposal.machine == machine);
+        let is_ordered = core.orders().any(|o| o.order.machine == machine && o.is_open());
+        let is_in_force =
+            core.measures().any(|life| life.machine == machine && !life.state.is_over());
+        let is_told = self.hub.told.contains(&incident) || self.hub.told_of.contains(&machine);
+        is_asked && !self.sabotaged(Sabotage::TellsNobody)
+            || is_proposed
+            || is_ordered
+            || is_in_force
+            || is_told
+    }
+
+    fn hub_does(&mut self, output: Output) -> Result<(), Violation> {
+        match output {
+            Output::Keep(_) | Output::Record(_) => Ok(()),
+            Output::Signer(message) => {
+                let when = self.random.millis(1, 5);
+                self.after(when, Event::ToSigner(message));
+                Ok(())
+            }
+            Output::Tell(notice) => {
+                self.hub_tells(notice);
+                Ok(())
+            }
+            Output::Send(machine, link, message) => {
+                if let FromHub::Acknowledged(number) = &message {
+                    let row = self.hub.rows.machines.get(&machine);
+                    let on_disk = row.map_or(0, |row| row.inbox.highest);
+                    laws::nothing_lost(machine, *number, on_disk)?;
+                }
+                if let FromHub::Order(envelope) = &message
+                    && let Some(core) = &self.hub.core
+                    && let Some(life) = core.orders().find(|life| life.envelope == *envelope)
+                {
+                    let is_recorded = self.hub.rows.ledger.contains(&life.order.id);
+                    laws::accountable(&life.order, is_recorded)?;
+                }
+                self.send_down(machine, link, message);
+                Ok(())
+            }
+        }
+    }
+
+    fn hub_tells(&mut self, notice: Notice) {
+        if self.sabotaged(Sabotage::TellsNobody) {
+            return;
+        }
+        self.trace(|| format!("people are told: {notice:?}"));
+        match notice {
+            Notice::Asked(approval) => {
+                self.tally.count("questions to people");
+                for person in 0..PEOPLE.len() {
+                    if self.options.scenario == scenario::Scenario::Everything
+                        && self.random.once_in(3)
+                    {
+                        let when = self.random.millis(500, 20_000);
+                        self.after(when, Event::Answer { approval, person });
+                    }
+                }
+            }
+            Notice::Unanswered(_) => self.tally.count("questions that nobody answered"),
+            Notice::NotBlocked { incident, .. } => {
+                self.tally.count("seen, not blocked: people told");
+                self.hub.told.insert(incident);
+            }
+            Notice::NotInForce { machine, .. } => {
+                self.tally.count("not in force: people told");
+                self.hub.told_of.insert(machine);
+            }
+            Notice::NobodyHasIt(incident) => {
+                self.hub.told.insert(incident);
+            }
+            Notice::LeaseEnds { .. } => self.tally.count("people told that a lease ends"),
+        }
+    }
+
+    fn send_down(&mut self, id: MachineId, link: u64, message: FromHub) {
+        let Some(machine) = self.index.get(&id).copied() else { return };
+        let is_cut_off = self.machines[machine].cut_off_until > self.now;
+        let lost = if self.is_calm { 0 } else { 60 };
+        if matches!(message, FromHub::Order(_)) && self.mishap(4) {
+            // Recorded by somebody, and replayed much later.
+            self.tally.count("orders repeated by the network");
+            let again = self.random.millis(1, 60_000);
+            let message = message.clone();
+            self.after(again, Event::ToAgent { machine, link: 0, message });
+        }
+        let (now, random) = (self.now, &mut self.random);
+        match self.network.fate(link, Way::ToAgent, now, is_cut_off, lost, random) {
+            Fate::Arrives(when) => self.at(when, Event::ToAgent { machine, link, message }),
+            Fate::Tears(when) | Fate::Vanishes(when) => {
+                self.tally.count("messages lost");
+                self.at(when, Event::LinkLostAtHub { machine, link });
+                let at_agent = when + self.random.millis(1, 2_000);
+                self.at(at_agent, Event::LinkLostAtAgent { machine, link });
+            }
+        }
+    }
+
+    pub(crate) fn hub_hears(
+        &mut self,
+        index: usize,
+        link: u64,
+        message: Up,
+    ) -> Result<(), Violation> {
+        let id = self.machines[index].id;
+        let trusts = self.sabotaged(Sabotage::BelievesSenders);
+        let now = self.hub_moment();
+        let dice = &mut self.random;
+        let Some(core) = &mut self.hub.core else {
+            // Nobody is there: the connection is refused.
+            self.after(Duration::from_millis(5), Event::LinkLostAtAgent { machine: index, link });
+            return Ok(());
+        };
+        let outputs = match message {
+            Up::Hello(hello) => core.linked(id, link, &hello, &now),
+            Up::OrderTaken(order) => core.order_taken(id, link, order, &now),
+            Up::Status(status) => core.status(id, link, status, &now),
+            Up::Reports(mut reports) => {
+                let mut outputs = Vec::new();
+                if trusts {
+                    outputs = core.believe(&mut reports, &now);
+                }
+                outputs.extend(core.arrived(id, link, reports, &now, &mut || dice.bytes()));
+                outputs
+            }
+        };
+        self.hub_carries_out(outputs, Some(id))
+    }
+
+    pub(crate) fn hub_hears_signer(
+        &mut self,
+        proposal: OrderId,
+        answer: Result<Verified<Order>, Refusal>,
+    ) -> Result<(), Violation> {
+        self.hub_step(|core, now, dice| core.signer_answered(proposal, answer, now, dice))
+    }
+
+    pub(crate) fn hub_ticks(&mut self, life: u64) -> Result<(), Violation> {
+        if self.hub.life != life {
+            return Ok(());
+        }
+        self.after(Duration::from_secs(1), Event::HubTick { life });
+        self.hub_step(|core, now, _| core.tick(now))
+    }
+
+    pub(crate) fn hub_dies(&mut self) {
+        if self.hub.core.take().is_none() {
+            return;
+        }
+        self.tally.count("hub crashes");
+        self.trace(|| "the hub dies".into());
+        self.hub.life += 1;
+        for machine in 0..self.machines.len() {
+            if let Some(link) = self.machines[machine].link {
+                let when = self.random.millis(1, 2_000);
+                self.after(when, Event::LinkLostAtAgent { machine, link });
+            }
+        }
+        let back = self.random.millis(100, 8_000);
+        self.after(back, Event::HubStart);
+    }
+
+    pub(crate) fn hub_starts(&mut self) -> Result<(), Violation> {
+        if self.hub.core.is_some() {
+            return Ok(());
+        }
+        if self.hub.sealed_policy.is_none() {
+            let opened =
+                seal(&self.hub.policy, &self.key).and_then(|e| e.open::<Policy>(&self.pinned));
+            self.hub.sealed_policy = opened.ok();
+        }
+        let Some(policy) = &self.hub.sealed_policy else { return Ok(()) };
+        let (core, outputs) = HubCore::restore(policy, self.hub.rows.all());
+        self.hub.core = Some(core);
+        let life = self.hub.life;
+        self.after(Duration::from_secs(1), Event::HubTick { life });
+        self.trace(|| "the hub is up".into());
+        self.hub_carries_out(outputs, None)
+    }
+}
+
+/// What a hub that believes senders would do: take a receipt as if from whom it names.
+trait Gullible {
+    fn believe(&mut self, reports: &mut Vec<(u64, Arrived)>, now: &Moment) -> Vec<Output>;
+}
+
+impl Gullible for HubCore {
+    fn believe(&mut self, reports: &mut Vec<(u64, Arrived)>, _: &Moment) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        for (_, report) in reports.iter() {
+            if let Arrived::Receipt(receipt) = report
+                && let Some(life) = self.measures().find(|life| life.measure == receipt.measure)
+            {
+                let mut life = life.clone();
+                life.state = receipt.state.clone();
+                outputs.push(Output::Keep(Change::Measure(life)));
+            }
+        }
+        outputs
+    }
+}

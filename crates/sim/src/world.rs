@@ -1,0 +1,532 @@
+//! The run itself: virtual time, what is to happen when, and what goes wrong.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use cordon_model::event::RawEvent;
+use cordon_model::finding::{Finding, Level, ProcessRef, RuleRef};
+use cordon_model::ids::{ApprovalId, FindingId, MachineId, OrderId};
+use cordon_model::laws::{Law, Violation};
+use cordon_model::measure::Isolation;
+use cordon_model::order::{Approver, Instruction, Lease, Order};
+use cordon_model::signed::{Verified, seal};
+use cordon_model::time::BootNanos;
+use cordon_model::wire::{FromHub, Hello, Status};
+use cordon_respond::agent_core::AgentCore;
+use cordon_respond::approval::Identity;
+use cordon_respond::delivery::Spool;
+use cordon_respond::helper_core::HelperCore;
+use cordon_respond::hub_core::{Arrived, ForSigner, Wish};
+use cordon_respond::signer_core::Refusal;
+use ed25519_dalek::{SigningKey, VerifyingKey};
+
+use crate::machine::{Clock, Disk, Documents, Machine};
+use crate::network::Network;
+use crate::observer::Observer;
+use crate::random::Random;
+use crate::scenario::{self, Sabotage, Scenario};
+use crate::shells::{Hub, Signer};
+use crate::{Failure, Options};
+
+/// What happened, in numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    counts: BTreeMap<&'static str, u64>,
+}
+
+impl Tally {
+    pub(crate) fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (what, count) in &other.counts {
+            *self.counts.entry(what).or_default() += count;
+        }
+    }
+
+    /// How often this happened.
+    #[must_use]
+    pub fn of(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.counts.iter().try_for_each(|(what, count)| writeln!(f, "{count:>12}  {what}"))
+    }
+}
+
+/// What an agent sends.
+#[derive(Debug, Clone)]
+pub(crate) enum Up {
+    Hello(Hello),
+    Reports(Vec<(u64, Arrived)>),
+    OrderTaken(OrderId),
+    Status(Status),
+}
+
+/// What is to happen.
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    Finding { machine: usize, level: Level, rule: u64 },
+    HelperWake { machine: usize, life: u64 },
+    HelperStart { machine: usize, life: u64 },
+    AgentStart { machine: usize, life: u64 },
+    AgentWake { machine: usize, life: u64 },
+    AgentTick { machine: usize, life: u64 },
+    PowerOn { machine: usize },
+    SyncSpool { machine: usize, life: u64 },
+    ToHub { machine: usize, link: u64, message: Up },
+    ToAgent { machine: usize, link: u64, message: FromHub },
+    LinkLostAtAgent { machine: usize, link: u64 },
+    LinkLostAtHub { machine: usize, link: u64 },
+    HubStart,
+    HubTick { life: u64 },
+    SignerStart,
+    SignerRound { life: u64 },
+    ToSigner(ForSigner),
+    FromSigner { proposal: OrderId, answer: Result<Verified<Order>, Refusal> },
+    Answer { approval: ApprovalId, person: usize },
+    Trouble,
+}
+
+pub(crate) struct World<'o> {
+    pub(crate) options: &'o Options,
+    pub(crate) random: Random,
+    pub(crate) now: Duration,
+    queue: BTreeMap<(Duration, u64), Event>,
+    queued: u64,
+    pub(crate) key: SigningKey,
+    pub(crate) pinned: VerifyingKey,
+    pub(crate) machines: Vec<Machine>,
+    pub(crate) index: BTreeMap<MachineId, usize>,
+    pub(crate) hub: Hub,
+    pub(crate) signer: Signer,
+    pub(crate) network: Network,
+    pub(crate) observer: Observer,
+    pub(crate) tally: Tally,
+    pub(crate) is_calm: bool,
+    is_traced: bool,
+    trace: Vec<String>,
+}
+
+/// Steps shown before a failure.
+const TRACED: usize = 60;
+
+/// Who answers questions.
+pub(crate) const PEOPLE: &[(&str, bool)] =
+    &[("ann", false), ("bob", false), ("dr cole", true), ("dr day", true)];
+
+/// Runs one seed.
+pub(crate) fn run(
+    options: &Options,
+    seed: u64,
+    is_traced: bool,
+) -> Result<(Tally, Duration), Box<Failure>> {
+    let mut world = World::build(options, seed, is_traced);
+    match world.play() {
+        Ok(()) => Ok((world.tally, world.now)),
+        Err(violation) => Err(Box::new(Failure {
+            seed,
+            scenario: options.scenario,
+            at: world.now,
+            violation,
+            trace: world.trace,
+        })),
+    }
+}
+
+impl World<'_> {
+    pub(crate) fn sabotaged(&self, control: Sabotage) -> bool {
+        self.options.sabotage == Some(control)
+    }
+
+    /// Something goes wrong once in `many` times, unless it is calm.
+    pub(crate) fn mishap(&mut self, many: u64) -> bool {
+        !self.is_calm && self.options.scenario == Scenario::Everything && self.random.once_in(many)
+    }
+
+    pub(crate) fn after(&mut self, delay: Duration, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    pub(crate) fn at(&mut self, when: Duration, event: Event) {
+        self.queued += 1;
+        self.queue.insert((when, self.queued), event);
+    }
+
+    pub(crate) fn trace(&mut self, line: impl FnOnce() -> String) {
+        if self.is_traced {
+            if self.options.trace {
+                // A replay that was asked for shows everything.
+                self.trace.push(format!("{:>9.3}  {}", self.now.as_secs_f64(), line()));
+                return;
+            }
+            if self.trace.len() >= TRACED {
+                self.trace.remove(0);
+            }
+            self.trace.push(format!("{:>9.3}  {}", self.now.as_secs_f64(), line()));
+        }
+    }
+
+    fn play(&mut self) -> Result<(), Violation> {
+        self.begin()?;
+        let trouble = self.options.scenario.trouble();
+        let end = trouble + self.options.scenario.calm();
+        while let Some(((when, _), event)) = self.queue.pop_first() {
+            if when > end {
+                break;
+            }
+            self.now = when;
+            if !self.is_calm && when >= trouble {
+                self.is_calm = true;
+                for machine in &mut self.machines {
+                    machine.cut_off_until = Duration::ZERO;
+                }
+            }
+            self.step(event)?;
+        }
+        self.now = end;
+        self.judge_the_end()
+    }
+
+    fn step(&mut self, event: Event) -> Result<(), Violation> {
+        match event {
+            Event::Finding { machine, level, rule } => self.find(machine, level, rule),
+            Event::HelperWake { machine, life } => self.helper_wakes(machine, life),
+            Event::HelperStart { machine, life } => self.helper_starts(machine, life),
+            Event::AgentStart { machine, life } => self.agent_starts(machine, life),
+            Event::AgentWake { machine, life } => self.agent_wakes(machine, life),
+            Event::AgentTick { machine, life } => self.agent_ticks(machine, life),
+            Event::PowerOn { machine } => self.power_on(machine),
+            Event::SyncSpool { machine, life } => {
+                if self.machines[machine].life == life {
+                    self.machines[machine].spool.sync();
+                }
+                Ok(())
+            }
+            Event::ToHub { machine, link, message } => self.hub_hears(machine, link, message),
+            Event::ToAgent { machine, link, message } => self.agent_hears(machine, link, message),
+            Event::LinkLostAtAgent { machine, link } => self.link_lost_at_agent(machine, link),
+            Event::LinkLostAtHub { machine, link } => {
+                let id = self.machines[machine].id;
+                if let Some(core) = &mut self.hub.core {
+                    core.unlinked(id, link);
+                }
+                Ok(())
+            }
+            Event::HubStart => self.hub_starts(),
+            Event::HubTick { life } => self.hub_ticks(life),
+            Event::SignerStart => {
+                self.signer_starts();
+                Ok(())
+            }
+            Event::SignerRound { life } => self.signer_round(life),
+            Event::ToSigner(message) => self.signer_hears(message),
+            Event::FromSigner { proposal, answer } => self.hub_hears_signer(proposal, answer),
+            Event::Answer { approval, person } => self.person_answers(approval, person),
+            Event::Trouble => self.trouble(),
+        }
+    }
+}
+
+impl<'o> World<'o> {
+    fn build(options: &'o Options, seed: u64, is_traced: bool) -> Self {
+        let mut random = Random::of(seed);
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let pinned = key.verifying_key();
+        #[expect(clippy::expect_used, reason = "a constant code that is tested")]
+        let organisation = scenario::organisation().expect("a valid ODS code");
+        let policy = scenario::policy(options.scenario, organisation.clone(), &mut random);
+        let mut observer = Observer::new(policy.clone());
+        let count = options.scenario.machines();
+        let mut machines = Vec::with_capacity(count);
+        let liar = random.once_in(2).then(|| random.below(count as u64));
+        for index in 0..count {
+            let id = scenario::machine_id(index);
+            let clock = Clock::new(format!("m{index}"));
+            let assignment = scenario::assignment(index, organisation.clone(), 0);
+            observer.add(assignment.tier, assignment.kind, assignment.group.unwrap_or_default());
+            let helper = HelperCore::new(organisation.clone(), id, &clock.read(Duration::ZERO));
+            machines.push(Machine {
+                id,
+                clock,
+                is_on: true,
+                kernel: None,
+                helper: Some(helper.clone()),
+                helper_disk: Disk::new(helper),
+                agent: Some(AgentCore::default()),
+                documents: Documents::default(),
+                spool: Disk::new(Spool::default()),
+                life: 0,
+                helper_life: 0,
+                agent_life: 0,
+                link: None,
+                is_welcome: false,
+                cut_off_until: Duration::ZERO,
+                lies: options.scenario == Scenario::Everything && liar == Some(index as u64),
+                findings: 0,
+            });
+        }
+        let hub_clock = Clock::new("hub".into());
+        let signer = Signer::new(&policy, &hub_clock.read(Duration::ZERO), options.sabotage);
+        Self {
+            options,
+            random,
+            now: Duration::ZERO,
+            queue: BTreeMap::new(),
+            queued: 0,
+            key,
+            pinned,
+            index: machines.iter().enumerate().map(|(index, m)| (m.id, index)).collect(),
+            machines,
+            hub: Hub::new(hub_clock, policy),
+            signer,
+            network: Network::default(),
+            observer,
+            tally: Tally::default(),
+            is_calm: false,
+            is_traced,
+            trace: Vec::new(),
+        }
+    }
+
+    fn begin(&mut self) -> Result<(), Violation> {
+        // Enrolment is over before anything goes wrong: whoever enrols a machine sees that it worked.
+        self.is_calm = true;
+        self.hub_starts()?;
+        for index in 0..self.machines.len() {
+            self.assign(index, 0)?;
+            let start = self.random.millis(0, 3_000);
+            self.after(start, Event::AgentWake { machine: index, life: 0 });
+            self.after(start, Event::HelperWake { machine: index, life: 0 });
+        }
+        self.is_calm = false;
+        self.after(Duration::from_millis(100), Event::SignerRound { life: 0 });
+        match self.options.scenario {
+            Scenario::Everything => self.after(Duration::from_secs(2), Event::Trouble),
+            Scenario::WrongRule => {
+                for machine in 0..self.machines.len() {
+                    let when = Duration::from_secs(5) + self.random.millis(0, 1_000);
+                    let level = Level::High;
+                    self.at(when, Event::Finding { machine, level, rule: 1 });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finding(&mut self, machine: usize, level: Level, rule: u64) -> Finding {
+        let rule_id = format!("rule-{rule}");
+        let machine = &mut self.machines[machine];
+        machine.findings += 1;
+        let mut raw_sha256 = [0; 32];
+        raw_sha256[..8].copy_from_slice(&machine.findings.to_be_bytes());
+        let host = machine.id.to_string();
+        let moment = machine.clock.read(self.now);
+        Finding {
+            id: FindingId::of(&rule_id, &host, &raw_sha256),
+            rule: RuleRef { id: rule_id, title: format!("rule {rule}"), level, tags: Vec::new() },
+            host,
+            time: moment.utc,
+            boot_time: Some(moment.at),
+            process: Some(ProcessRef {
+                pid: 1,
+                started: BootNanos(0),
+                image: format!("/tmp/program-{rule}"),
+            }),
+            matched: Vec::new(),
+            raw: RawEvent { json: "{}".into(), is_cut: false },
+            raw_sha256,
+        }
+    }
+
+    /// One thing after another goes wrong; findings and people's wishes among them.
+    fn trouble(&mut self) -> Result<(), Violation> {
+        if self.is_calm {
+            return Ok(());
+        }
+        let next = self.random.millis(100, 2_500);
+        self.after(next, Event::Trouble);
+        let count = self.machines.len() as u64;
+        let machine = usize::try_from(self.random.below(count)).unwrap_or(0);
+        match self.random.below(30) {
+            0..8 => {
+                let level = match self.random.below(4) {
+                    0 => Level::Medium,
+                    1 | 2 => Level::High,
+                    _ => Level::Critical,
+                };
+                let rule = self.random.below(4);
+                self.find(machine, level, rule)
+            }
+            8 => {
+                // A rule that is wrong, or a worm: the same everywhere.
+                self.tally.count("storms of findings");
+                for machine in 0..self.machines.len() {
+                    let when = self.random.millis(0, 1_500);
+                    self.after(when, Event::Finding { machine, level: Level::High, rule: 9 });
+                }
+                Ok(())
+            }
+            9 => {
+                self.tally.count("partitions");
+                let until = self.now + self.random.millis(500, 40_000);
+                self.trace(|| format!("m{machine} is cut off from the hub"));
+                self.machines[machine].cut_off_until = until;
+                Ok(())
+            }
+            10 => {
+                self.tally.count("partitions of everything");
+                let until = self.now + self.random.millis(500, 20_000);
+                self.trace(|| "every machine is cut off from the hub".into());
+                self.machines.iter_mut().for_each(|machine| machine.cut_off_until = until);
+                Ok(())
+            }
+            11 => {
+                self.power_cut(machine);
+                Ok(())
+            }
+            12 => {
+                self.helper_dies(machine);
+                Ok(())
+            }
+            13 => {
+                self.agent_dies(machine);
+                Ok(())
+            }
+            14 => {
+                self.hub_dies();
+                Ok(())
+            }
+            15 => {
+                self.signer_dies();
+                Ok(())
+            }
+            16 => {
+                self.tally.count("clocks set wrong");
+                let by = i64::try_from(self.random.below(200_000)).unwrap_or(0) - 100_000;
+                self.machines[machine].clock.wrong_by = by * 1_000_000_000;
+                Ok(())
+            }
+            17 => {
+                self.tally.count("hub clocks set wrong");
+                let by = i64::try_from(self.random.below(60)).unwrap_or(0) - 30;
+                self.hub.clock.wrong_by = by * 1_000_000_000;
+                Ok(())
+            }
+            18 => self.forge_an_order(machine),
+            19 => self.tell_a_lie(machine),
+            20 => self.wipe_the_kernel(machine),
+            21 => self.assign(machine, 1 + self.random.clone().below(2)),
+            22 => self.rogue_proposal(machine),
+            _ => self.person_wishes(machine),
+        }
+    }
+
+    fn person_wishes(&mut self, machine: usize) -> Result<(), Violation> {
+        let lease = Lease { seconds: 30, step_down_seconds: 20, warn_seconds: 5 };
+        let id = self.machines[machine].id;
+        let in_force = self.hub.core.as_ref().and_then(|core| {
+            let of = core.measures().filter(|life| life.machine == id && life.state.is_acting());
+            of.map(|life| life.measure).last()
+        });
+        let instruction = match (self.random.below(6), in_force) {
+            (0 | 1 | 5, _) => Instruction::Release,
+            (2, Some(measure)) => Instruction::Renew { measure, lease },
+            (3, _) => Instruction::Isolate { isolation: Isolation::Full, lease },
+            (4, _) => Instruction::Isolate { isolation: Isolation::Watch, lease },
+            _ => Instruction::Isolate { isolation: Isolation::Segment, lease },
+        };
+        let (name, is_clinical) = *self.random.one_of(PEOPLE).unwrap_or(&("ann", false));
+        self.tally.count("wishes of people");
+        self.trace(|| format!("{name} wishes for m{machine}: {instruction}"));
+        self.hub_step(|core, now, dice| {
+            let person = Approver { name: name.into(), is_clinical };
+            let wish =
+                Wish { machine: id, instruction, person, incident: None, reason: "because".into() };
+            core.people_propose(wish, now, dice)
+        })
+    }
+
+    fn person_answers(&mut self, approval: ApprovalId, person: usize) -> Result<(), Violation> {
+        let (name, is_clinical) = PEOPLE[person % PEOPLE.len()];
+        let is_approved = !self.random.once_in(4);
+        self.tally.count("answers of people");
+        self.trace(|| format!("{name} answers {approval}: {is_approved}"));
+        self.hub_step(|core, now, dice| {
+            let person = Approver { name: name.into(), is_clinical };
+            core.answer(approval, &person, Identity::Session, is_approved, now, dice)
+                .unwrap_or_default()
+        })
+    }
+
+    /// Somebody without the command key sends an order.
+    fn forge_an_order(&mut self, machine: usize) -> Result<(), Violation> {
+        self.tally.count("forged orders");
+        let target = &self.machines[machine];
+        let moment = target.clock.read(self.now);
+        let order = Order {
+            id: OrderId::new(moment.utc, [self.random.bytes()[0]; 10]),
+            organisation: self.hub.policy.organisation.clone(),
+            machine: target.id,
+            sequence: 1_000_000,
+            nonce: self.random.bytes(),
+            issued_at: moment.utc,
+            deliver_until: None,
+            instruction: Instruction::Isolate {
+                isolation: Isolation::Full,
+                lease: Lease { seconds: 600, step_down_seconds: 600, warn_seconds: 1 },
+            },
+            authority: cordon_model::order::Authority::People {
+                approval: None,
+                people: vec![Approver { name: "mallory".into(), is_clinical: true }],
+            },
+            incident: None,
+            reason: "forged".into(),
+        };
+        let thief = SigningKey::from_bytes(&[66; 32]);
+        let Ok(envelope) = seal(&order, &thief) else { return Ok(()) };
+        let link = target.link.unwrap_or(0);
+        self.agent_hears(machine, link, FromHub::Order(envelope))
+    }
+
+    fn judge_the_end(&mut self) -> Result<(), Violation> {
+        if self.options.scenario != Scenario::Everything {
+            return Ok(());
+        }
+        // After a minute of calm nothing waits: every report is with the hub, every order with its machine.
+        for (index, machine) in self.machines.iter().enumerate() {
+            if machine.lies {
+                continue;
+            }
+            let spool = machine.spool.read();
+            let now = machine.clock.read(self.now).at;
+            let waits = |report: &Arrived| match report {
+                // One that was written a moment ago is on its way.
+                Arrived::Receipt(receipt) => now.since(receipt.at_boot) > Duration::from_secs(5),
+                Arrived::Finding(..) | Arrived::OrderRefused(..) | Arrived::Gap(_) => true,
+            };
+            let waiting = spool.waiting().iter().filter(|(_, report)| waits(report)).count();
+            if waiting > 0 {
+                let how = format!(
+                    "m{index} still has {waiting} reports that the hub has not taken (link {:?}, \
+                     welcome {}, on {})",
+                    machine.link, machine.is_welcome, machine.is_on
+                );
+                return Err(Violation { law: Law::NothingLost, how });
+            }
+            let open = self.hub.core.iter().flat_map(|core| core.orders());
+            if let Some(life) =
+                open.into_iter().find(|o| o.order.machine == machine.id && o.is_open())
+            {
+                let how = format!("order {} never reached m{index}", life.order.id);
+                return Err(Violation { law: Law::NothingLost, how });
+            }
+        }
+        Ok(())
+    }
+}

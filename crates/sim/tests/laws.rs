@@ -1,0 +1,147 @@
+//! The laws hold over many seeds; and where a control is off, the simulator sees the law broken.
+
+use cordon_model::laws::Law;
+use cordon_sim::{Options, Sabotage, Scenario, simulate};
+
+#[test]
+fn the_laws_hold_over_a_thousand_seeds() {
+    let summary = simulate(&Options::default()).unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{summary}");
+    assert_eq!(summary.seeds, 1_000);
+    // A run in which nothing goes wrong, or nothing is done, would hold every law.
+    for what in [
+        "findings",
+        "orders signed by policy",
+        "orders signed for people",
+        "isolations put in force",
+        "releases",
+        "permits used with no hub in reach",
+        "proposals stopped by the budget",
+        "questions to people",
+        "hub crashes",
+        "hub crashes after it wrote, before it told",
+        "signer crashes",
+        "helper crashes before acting",
+        "helper crashes after acting",
+        "power cuts",
+        "messages lost",
+        "orders repeated by the network",
+        "orders refused by their machine",
+        "documents refused for their signature",
+        "lies told to the hub",
+        "rulesets wiped by somebody",
+        "seen, not blocked: people told",
+        "proposals by a thief",
+        "warnings before a lease ends",
+    ] {
+        assert!(summary.tally.of(what) > 100, "{what}: {}", summary.tally.of(what));
+    }
+}
+
+/// Runs seeds with a control off until a law is seen broken: it must be this one.
+fn is_seen(sabotage: Sabotage, law: Law) {
+    let options = Options { seeds: 300, sabotage: Some(sabotage), ..Options::default() };
+    match simulate(&options) {
+        Ok(_) => panic!("{sabotage:?} was not seen in {} seeds", options.seeds),
+        Err(failure) => {
+            assert_eq!(failure.violation.law, law, "{sabotage:?}: {failure}");
+            assert!(!failure.trace.is_empty() && failure.to_string().contains("replay:"));
+        }
+    }
+}
+
+#[test]
+fn a_machine_that_believes_any_key_is_seen() {
+    is_seen(Sabotage::AnyKey, Law::Authority);
+}
+
+#[test]
+fn a_machine_that_forgets_the_sequence_is_seen() {
+    is_seen(Sabotage::NoSequence, Law::Authority);
+}
+
+#[test]
+fn a_lease_that_nobody_counts_is_seen() {
+    is_seen(Sabotage::NoLeaseTimer, Law::Lease);
+}
+
+#[test]
+fn a_measure_that_is_lost_at_a_restart_is_seen() {
+    is_seen(Sabotage::ForgetsMeasures, Law::Lease);
+}
+
+#[test]
+fn a_lifeline_that_is_cut_is_seen() {
+    is_seen(Sabotage::CutsLifelines, Law::Lifelines);
+}
+
+#[test]
+fn a_clinical_machine_in_the_wrong_tier_is_seen() {
+    is_seen(Sabotage::WrongTier, Law::Lifelines);
+}
+
+#[test]
+fn a_whole_kind_that_is_gone_is_seen() {
+    is_seen(Sabotage::NoKinds, Law::Lifelines);
+}
+
+#[test]
+fn a_proof_that_is_false_is_seen() {
+    is_seen(Sabotage::FalseProof, Law::Truth);
+}
+
+#[test]
+fn a_signer_without_a_budget_is_seen() {
+    is_seen(Sabotage::NoBudget, Law::Budget);
+}
+
+#[test]
+fn permits_without_a_bound_are_seen() {
+    is_seen(Sabotage::PermitsForAll, Law::Autonomy);
+}
+
+#[test]
+fn a_machine_that_does_not_defend_itself_is_seen() {
+    is_seen(Sabotage::NoSelfDefence, Law::Autonomy);
+}
+
+#[test]
+fn a_hub_that_acknowledges_before_it_wrote_is_seen() {
+    is_seen(Sabotage::AcknowledgesEarly, Law::NothingLost);
+}
+
+#[test]
+fn a_hub_without_a_ledger_is_seen() {
+    is_seen(Sabotage::NoLedger, Law::Accountable);
+}
+
+#[test]
+fn a_hub_that_tells_nobody_is_seen() {
+    is_seen(Sabotage::TellsNobody, Law::Attention);
+}
+
+#[test]
+fn a_hub_that_believes_senders_is_seen() {
+    is_seen(Sabotage::BelievesSenders, Law::DistrustBelow);
+}
+
+#[test]
+fn a_wrong_rule_on_a_thousand_machines_spends_the_budget_and_no_more() {
+    let options = Options { seeds: 1, scenario: Scenario::WrongRule, ..Options::default() };
+    let summary = simulate(&options).unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{summary}");
+    assert_eq!(summary.tally.of("findings"), 1_000);
+    assert_eq!(summary.tally.of("orders signed by policy"), 5, "5 in 10 minutes");
+    assert!(summary.tally.of("permits used with no hub in reach") <= 20);
+    // Whoever was not isolated is asked about: nobody is forgotten.
+    let asked = summary.tally.of("questions to people");
+    assert_eq!(asked + summary.tally.of("isolations put in force"), 1_000);
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let options = Options { seed: 7, seeds: 5, ..Options::default() };
+    let runs: Vec<String> =
+        (0..2).map(|_| simulate(&options).unwrap_or_else(|f| panic!("{f}")).to_string()).collect();
+    assert_eq!(runs[0], runs[1]);
+}
