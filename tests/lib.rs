@@ -3,3 +3,43 @@
 //! What the tests share: where the binary is, and whether this machine can run what a test needs.
 
 #![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The root of the source tree.
+#[must_use]
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// The real `cordon`, built now if it is not up to date.
+///
+/// # Panics
+/// If it can't be built: then no whole-program test can mean anything.
+#[must_use]
+#[expect(clippy::expect_used, reason = "a test harness stops where it can't go on")]
+pub fn cordon() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let mut build = Command::new(option_env!("CARGO").unwrap_or("cargo"));
+        build.args(["build", "--locked", "--quiet", "--package", "cordon", "--bin", "cordon"]);
+        let status = build.current_dir(root()).status().expect("running cargo");
+        assert!(status.success(), "cordon can't be built");
+        // Test programs lie in `<target>/<profile>/deps`.
+        let own = std::env::current_exe().expect("finding this test");
+        let profile = own.ancestors().nth(2).expect("a test lies in a profile's directory");
+        profile.join("cordon")
+    })
+}
+
+/// Says why a test is skipped here, if it needs root and network namespaces and there are none.
+#[must_use]
+pub fn lacks_root(test: &str) -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root {
+        println!("skipped: {test} builds network namespaces, which needs root");
+    }
+    !is_root
+}

@@ -24,7 +24,8 @@ impl Account {
     /// The caller's own.
     pub fn own() -> Self {
         let uid = Uid::effective();
-        let name = User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
+        let name =
+            User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
         Self { name, uid, gid: Gid::effective() }
     }
 

@@ -6,6 +6,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cast;
 pub mod hospital;
 pub mod network;
+pub mod outbreak;
+pub mod picture;
+pub mod report;
 pub mod worm;

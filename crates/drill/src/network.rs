@@ -51,7 +51,9 @@ impl Network {
         let mut batch = String::new();
         let bridge = format!("{prefix}-net");
         batch.push_str(&format!("netns add {bridge}\n"));
-        batch.push_str(&format!("-n {bridge} link add br0 type bridge stp_state 0 forward_delay 0\n"));
+        batch.push_str(&format!(
+            "-n {bridge} link add br0 type bridge stp_state 0 forward_delay 0\n"
+        ));
         batch.push_str(&format!("-n {bridge} link set br0 up\n"));
         for (index, name) in names.iter().enumerate() {
             let last = u16::try_from(index + 2).context("too many machines for one network")?;
@@ -92,6 +94,17 @@ impl Network {
             .iter()
             .find(|host| host.name == name)
             .with_context(|| format!("no host {name:?} in the drill's network"))
+    }
+
+    /// Plugs the cable of `name` in, or pulls it.
+    ///
+    /// # Errors
+    /// If there is no such host, or the kernel refuses.
+    pub fn set_cable(&self, name: &str, is_in: bool) -> Result<()> {
+        let index = self.hosts.iter().position(|host| host.name == name);
+        let index = index.with_context(|| format!("no host {name:?} in the drill's network"))?;
+        let state = if is_in { "up" } else { "down" };
+        self.ip_batch(&format!("-n {}-net link set p{index} {state}\n", self.prefix))
     }
 
     fn ip_batch(&self, lines: &str) -> Result<()> {

@@ -139,11 +139,13 @@ pub fn run_host(args: HostArgs) -> Result<()> {
     let log: &'static Log = Box::leak(Box::new(Log::open(&args.log)?));
     let args: &'static HostArgs = Box::leak(Box::new(args));
     if args.is_pacs {
-        let listener = TcpListener::bind((IpAddr::from([0, 0, 0, 0]), DICOM)).context("opening the PACS's port")?;
+        let listener = TcpListener::bind((IpAddr::from([0, 0, 0, 0]), DICOM))
+            .context("opening the PACS's port")?;
         thread::spawn(move || serve_pacs(&listener));
     } else {
         let infection: &'static Infection = Box::leak(Box::default());
-        let listener = TcpListener::bind((IpAddr::from([0, 0, 0, 0]), SMB)).context("opening the vulnerable port")?;
+        let listener = TcpListener::bind((IpAddr::from([0, 0, 0, 0]), SMB))
+            .context("opening the vulnerable port")?;
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 thread::spawn(move || {
@@ -173,7 +175,8 @@ pub fn run_host(args: HostArgs) -> Result<()> {
         return Ok(());
     }
     println!("ready");
-    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).context("waiting for the drill's end")?;
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())
+        .context("waiting for the drill's end")?;
     Ok(())
 }
 
@@ -190,7 +193,8 @@ impl Infection {
             return;
         }
         let mut words = plan.split(' ');
-        let (Some(seed), Some(every), Some(neighbours)) = (words.next(), words.next(), words.next())
+        let (Some(seed), Some(every), Some(neighbours)) =
+            (words.next(), words.next(), words.next())
         else {
             return;
         };
@@ -298,7 +302,8 @@ fn keep_lifeline(args: &HostArgs, log: &Log, pacs: IpAddr) {
         loop {
             let began = boot_now();
             let mut byte = [0x30];
-            let echo = session.get_mut().write_all(&byte).and_then(|()| session.read_exact(&mut byte));
+            let echo =
+                session.get_mut().write_all(&byte).and_then(|()| session.read_exact(&mut byte));
             if let Err(error) = echo {
                 broken(format!("after {answered} echoes: {error}"));
                 break;

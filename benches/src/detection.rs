@@ -1,0 +1,186 @@
+//! Events a second through Sigma rules, beside `rsigma-eval` on the same events in the same process.
+//!
+//! Both sides parse each event's JSON text by `serde_json` and are told its log source. The rules are
+//! SigmaHQ's Windows rules where they are beside the project (or `CORDON_SHARED` says where), else our own
+//! pack; the events are made from a seed: process starts as a Windows machine at work has them, with one
+//! attack in a thousand.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use cordon_detect::{Compiler, Interest, RuleSet};
+use cordon_drill::worm::SplitMix;
+use cordon_model::event::{Event, FieldId, Source, Value};
+use rsigma_eval::Engine;
+use rsigma_eval::event::JsonEvent;
+use serde_json::{Value as Json, json};
+
+use crate::{Row, cpu_seconds};
+
+const EVENTS: usize = 50_000;
+
+pub fn measure() -> Result<Vec<Row>> {
+    let (texts, whose) = rules()?;
+    println!("detection: {} rule files ({whose}), {EVENTS} events made from a seed", texts.len());
+    let began = cpu_seconds();
+    let mut compiler = Compiler::new();
+    for (path, text) in &texts {
+        compiler.add_yaml(path, text);
+    }
+    let (rules, refusals) = compiler.compile();
+    let compile = cpu_seconds() - began;
+    let began = cpu_seconds();
+    let parsed: Vec<_> = texts
+        .iter()
+        .filter_map(|(_, text)| rsigma_parser::parse_sigma_yaml(text).ok())
+        .flat_map(|collection| collection.rules)
+        .collect();
+    let mut engine = Engine::new();
+    engine.add_rules(&parsed);
+    let peer_compile = cpu_seconds() - began;
+
+    let events: Vec<String> = events().collect();
+    let (own, own_hits) = timed(|| own_hits(&rules, &events))?;
+    let (peer, peer_hits) = timed(|| peer_hits(&engine, &events))?;
+    println!("  matches: ours {own_hits}, rsigma-eval {peer_hits}");
+    let n = EVENTS as u64;
+    let rate = |seconds: f64| EVENTS as f64 / seconds;
+    Ok(vec![
+        Row::new(
+            format!("events a CPU second, {whose}, JSON parse included"),
+            rate(own),
+            "events/s",
+            n,
+        )
+        .beside(rate(peer)),
+        Row::new("rules loaded and compiled", compile, "CPU s", rules.rules().len() as u64)
+            .beside(peer_compile),
+        Row::new("rules refused", refusals.len() as f64, "rules", texts.len() as u64),
+        Row::new("matches, beside rsigma-eval's", own_hits as f64, "matches", n)
+            .beside(peer_hits as f64),
+    ])
+}
+
+fn timed(work: impl FnOnce() -> Result<u64>) -> Result<(f64, u64)> {
+    let began = cpu_seconds();
+    let hits = work()?;
+    Ok((cpu_seconds() - began, hits))
+}
+
+fn source() -> Source<'static> {
+    Source {
+        product: Some("windows".into()),
+        category: Some("process_creation".into()),
+        ..Source::default()
+    }
+}
+
+fn own_hits(rules: &RuleSet, events: &[String]) -> Result<u64> {
+    let mut matcher = rules.matcher();
+    let keeps_all = rules.interest(&source()) == Interest::AllValues;
+    let mut hits = 0;
+    for text in events {
+        let json: Json = serde_json::from_str(text)?;
+        let mut event = Event { source: source(), ..Event::default() };
+        for (name, value) in json.as_object().into_iter().flatten() {
+            let id = rules.fields().find(name).or(keeps_all.then_some(FieldId::UNREAD));
+            let (Some(id), Some(value)) = (id, value.as_str()) else { continue };
+            event.fields.push((id, Value::Text(value.into())));
+        }
+        hits += matcher.matches(rules, &event).len() as u64;
+    }
+    Ok(hits)
+}
+
+fn peer_hits(engine: &Engine, events: &[String]) -> Result<u64> {
+    let source = rsigma_parser::LogSource {
+        product: Some("windows".into()),
+        category: Some("process_creation".into()),
+        ..rsigma_parser::LogSource::default()
+    };
+    let mut hits = 0;
+    for text in events {
+        let json: Json = serde_json::from_str(text)?;
+        let found = engine.evaluate_with_logsource(&JsonEvent::borrow(&json), &source);
+        hits += found.len() as u64;
+    }
+    Ok(hits)
+}
+
+/// Origin and text of each rule, and whose they are.
+fn rules() -> Result<(Vec<(String, String)>, &'static str)> {
+    let shared =
+        std::env::var_os("CORDON_SHARED").map_or_else(|| "../shared".into(), PathBuf::from);
+    let folder = shared.join("data/detection/sigma/rules/windows");
+    if folder.is_dir() {
+        let mut found = Vec::new();
+        read_below(&folder, &mut found)?;
+        found.sort();
+        return Ok((found, "SigmaHQ's Windows rules"));
+    }
+    let own = cordon_rules::all().map(|(origin, text)| (origin.to_owned(), text.to_owned()));
+    Ok((own.collect(), "our own rules"))
+}
+
+fn read_below(folder: &Path, found: &mut Vec<(String, String)>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        if path.is_dir() {
+            read_below(&path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "yml") {
+            found.push((path.display().to_string(), std::fs::read_to_string(&path)?));
+        }
+    }
+    Ok(())
+}
+
+/// A day's process starts: programs, arguments and users mixed by a seed.
+fn events() -> impl Iterator<Item = String> {
+    const PROGRAMS: [(&str, &str); 8] = [
+        (r"C:\Windows\System32\svchost.exe", "-k netsvcs -p -s"),
+        (r"C:\Program Files\Google\Chrome\Application\chrome.exe", "--type=renderer --lang=en-GB"),
+        (r"C:\Windows\System32\conhost.exe", "0xffffffff -ForceV1"),
+        (r"C:\Windows\System32\taskhostw.exe", ""),
+        (r"C:\Program Files\Microsoft Office\root\Office16\OUTLOOK.EXE", "/recycle"),
+        (r"C:\Windows\System32\wbem\WmiPrvSE.exe", "-secured -Embedding"),
+        (r"C:\PACS\Viewer\viewer.exe", "--study 1.2.840.113619.2.55.3 --worklist radiology"),
+        (r"C:\Windows\System32\cmd.exe", r"/c C:\Scripts\print-labels.cmd ward-7"),
+    ];
+    const PARENTS: [&str; 4] = [
+        r"C:\Windows\System32\services.exe",
+        r"C:\Windows\explorer.exe",
+        r"C:\Windows\System32\svchost.exe",
+        r"C:\Program Files\Google\Chrome\Application\chrome.exe",
+    ];
+    let mut random = SplitMix(7);
+    (0..EVENTS).map(move |number| {
+        let mut pick = |count: usize| usize::try_from(random.next() % count as u64).unwrap_or(0);
+        let (image, arguments) = if number % 1_000 == 999 {
+            (r"C:\Windows\System32\vssadmin.exe", "delete shadows /all /quiet")
+        } else {
+            PROGRAMS[pick(PROGRAMS.len())]
+        };
+        let parent = PARENTS[pick(PARENTS.len())];
+        let user = pick(4_000);
+        json!({
+            "EventID": "1",
+            "Channel": "Microsoft-Windows-Sysmon/Operational",
+            "Provider_Name": "Microsoft-Windows-Sysmon",
+            "Computer": format!("WS{:04}.hospital.example", pick(3_000)),
+            "UtcTime": format!("2026-03-02 08:{:02}:{:02}.{:03}", pick(60), pick(60), pick(1_000)),
+            "ProcessGuid": format!("{{{:08x}-0000-0000-0000-000000000000}}", number),
+            "ProcessId": pick(30_000).to_string(),
+            "Image": image,
+            "OriginalFileName": image.rsplit('\\').next().unwrap_or(image),
+            "CommandLine": format!("\"{image}\" {arguments} {}", pick(100_000)),
+            "CurrentDirectory": r"C:\Windows\system32\",
+            "User": format!("HOSPITAL\\user{user}"),
+            "IntegrityLevel": "Medium",
+            "Hashes": format!("SHA256={:064x}", pick(1_000_000)),
+            "ParentImage": parent,
+            "ParentCommandLine": format!("\"{parent}\""),
+            "ParentUser": format!("HOSPITAL\\user{user}"),
+        })
+        .to_string()
+    })
+}

@@ -1,0 +1,110 @@
+//! The command line, as types; and which code each command calls.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::layout::Layout;
+use crate::{control, roles, tools, up};
+
+/// A security operations centre for health services.
+///
+/// Begin with `cordon up`: a hub and an agent on this machine, listening on loopback only.
+#[derive(Debug, Parser)]
+#[command(name = "cordon", version, propagate_version = true)]
+pub struct Cli {
+    /// Write logs as JSON lines.
+    #[arg(long, global = true)]
+    pub log_json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where the state is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct StateArg {
+    /// Directory for all state; /var/lib/cordon for root, else below the home directory.
+    #[arg(long, value_name = "DIR", global = true)]
+    state: Option<PathBuf>,
+}
+
+impl StateArg {
+    /// The layout below it.
+    pub fn layout(&self) -> Layout {
+        Layout::new(self.state.clone().unwrap_or_else(Layout::default_root))
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a hub and an agent on this machine, with everything embedded
+    Up(Box<up::UpArgs>),
+
+    /// Run Sigma rules over logs at rest
+    #[command(after_help = "Exit status: see --help")]
+    Scan(Box<cordon_scan::ScanArgs>),
+
+    /// Machines, their state, and how old that is
+    Machines(control::MachinesArgs),
+    /// Incidents, the most serious first
+    Incidents(control::IncidentsArgs),
+    /// Cut a machine off
+    Isolate(control::IsolateArgs),
+    /// Take an isolation back, exactly
+    Release(control::ReleaseArgs),
+    /// Say what a machine is: tier, group, kind and the flows that must live
+    Assign(control::AssignArgs),
+    /// Show or set the policy
+    Policy(control::PolicyArgs),
+    /// Make a one-time token that enrols one machine
+    EnrolToken(control::EnrolTokenArgs),
+    /// Make a one-time link that signs a person in to the console
+    SignIn(control::SignInArgs),
+
+    /// Check the ledger of everything that was done
+    Verify(tools::VerifyArgs),
+    /// Practise an attack, harmlessly
+    Drill(tools::DrillArgs),
+    /// Run the decision machines under partitions, loss and crashes, and check the laws
+    Simulate(tools::SimulateArgs),
+
+    /// Run one role by itself, as a package's service does
+    #[command(subcommand)]
+    Role(roles::Role),
+
+    #[command(hide = true)]
+    DrillHost(cordon_drill::worm::HostArgs),
+    #[command(hide = true)]
+    DrillWorm(cordon_drill::worm::WormArgs),
+    #[command(hide = true)]
+    DrillProbe(tools::DrillProbeArgs),
+}
+
+/// Runs the command.
+pub fn run(cli: Cli) -> Result<ExitCode> {
+    match cli.command {
+        Command::Up(args) => up::run(&args).map(done),
+        Command::Scan(args) => Ok(cordon_scan::run(&args)?.exit_code()),
+        Command::Machines(args) => control::machines(&args).map(done),
+        Command::Incidents(args) => control::incidents(&args).map(done),
+        Command::Isolate(args) => control::isolate(&args).map(done),
+        Command::Release(args) => control::release(&args).map(done),
+        Command::Assign(args) => control::assign(&args).map(done),
+        Command::Policy(args) => control::policy(&args).map(done),
+        Command::EnrolToken(args) => control::enrol_token(&args).map(done),
+        Command::SignIn(args) => control::sign_in(&args).map(done),
+        Command::Verify(args) => tools::verify(&args),
+        Command::Drill(args) => tools::drill(&args),
+        Command::Simulate(args) => tools::simulate(&args),
+        Command::Role(role) => roles::run(role).map(done),
+        Command::DrillHost(args) => cordon_drill::worm::run_host(args).map(done),
+        Command::DrillWorm(args) => cordon_drill::worm::run_worm(&args).map(done),
+        Command::DrillProbe(args) => Ok(tools::drill_probe(&args)),
+    }
+}
+
+fn done((): ()) -> ExitCode {
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,244 @@
+//! Each role by itself: what `cordon up` starts, and what a package's services start.
+//!
+//! Order matters for what needs root: the agent opens its sensors first and gives its privileges up
+//! before it reads a single byte from outside; the helper keeps them and speaks to the agent's user only.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Subcommand;
+use cordon_agent::contain::helper::{self, HelperConfig};
+use cordon_agent::run::AgentConfig;
+use cordon_agent::sensor::{Sensor, SensorOptions};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::accounts::Account;
+
+/// A role.
+#[derive(Debug, Subcommand)]
+pub enum Role {
+    /// The organisation's hub, with its console
+    Hub(HubArgs),
+    /// The holder of the command key; no network
+    Signer(SignerArgs),
+    /// The machine's agent
+    Agent(AgentArgs),
+    /// The agent's privileged helper: the only one that changes a machine
+    Helper(HelperArgs),
+}
+
+/// The hub's arguments.
+#[derive(Debug, Clone, clap::Args)]
+pub struct HubArgs {
+    /// The hub's own directory.
+    #[arg(long)]
+    pub directory: PathBuf,
+    /// The signer's socket.
+    #[arg(long)]
+    pub signer: PathBuf,
+    /// The socket for the command line.
+    #[arg(long)]
+    pub control: PathBuf,
+    /// ODS code of the organisation.
+    #[arg(long)]
+    pub organisation: cordon_model::ids::OdsCode,
+    /// Its name.
+    #[arg(long)]
+    pub name: String,
+    /// Where agents link.
+    #[arg(long)]
+    pub link: SocketAddr,
+    /// Where machines enrol.
+    #[arg(long)]
+    pub enrol: SocketAddr,
+    /// Where the console is.
+    #[arg(long)]
+    pub console: SocketAddr,
+}
+
+/// The signer's arguments.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SignerArgs {
+    /// The signer's own directory.
+    #[arg(long)]
+    pub directory: PathBuf,
+    /// Its socket.
+    #[arg(long)]
+    pub socket: PathBuf,
+    /// ODS code of the organisation.
+    #[arg(long)]
+    pub organisation: cordon_model::ids::OdsCode,
+    /// The only user, besides root, that it speaks to.
+    #[arg(long)]
+    pub hub_uid: u32,
+}
+
+/// The agent's arguments.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AgentArgs {
+    /// The agent's own directory.
+    #[arg(long)]
+    pub directory: PathBuf,
+    /// The helper's socket; without it nothing can be contained here.
+    #[arg(long)]
+    pub helper: Option<PathBuf>,
+    /// The user to run as once the sensors are open (when started as root).
+    #[arg(long)]
+    pub user: Option<String>,
+    /// The machine's name; its host name if not given.
+    #[arg(long)]
+    pub host: Option<String>,
+    /// File with a one-time enrolment token.
+    #[arg(long)]
+    pub enrol_with: Option<PathBuf>,
+    /// Sigma rules instead of the built-in pack.
+    #[arg(long)]
+    pub rules: Option<PathBuf>,
+}
+
+/// The helper's arguments.
+#[derive(Debug, Clone, clap::Args)]
+pub struct HelperArgs {
+    /// The helper's own directory.
+    #[arg(long)]
+    pub directory: PathBuf,
+    /// Its socket.
+    #[arg(long)]
+    pub socket: PathBuf,
+    /// The only user, besides root, that it speaks to; the hub's link is this user's alone.
+    #[arg(long)]
+    pub agent_uid: u32,
+}
+
+/// Runs a role until it is asked to stop.
+pub fn run(role: Role) -> Result<()> {
+    match role {
+        Role::Hub(args) => hub(args),
+        Role::Signer(args) => signer(&args),
+        Role::Agent(args) => agent(args),
+        Role::Helper(args) => run_helper(&args),
+    }
+}
+
+fn run_helper(args: &HelperArgs) -> Result<()> {
+    let config = HelperConfig {
+        socket: args.socket.clone(),
+        state: args.directory.clone(),
+        agent_user: args.agent_uid,
+        boot: None,
+    };
+    helper::serve(&config).context("the helper")
+}
+
+fn agent(args: AgentArgs) -> Result<()> {
+    // As root, first of all: the sensors.
+    let sensor = Sensor::open(&SensorOptions {
+        network_namespace: own_network_namespace(),
+        ..SensorOptions::default()
+    });
+    if let Some(user) = &args.user {
+        become_user(&Account::for_role(user)?)?;
+    }
+    let token = args.enrol_with.as_deref().map(read_token).transpose()?.flatten();
+    let rules = match &args.rules {
+        Some(path) => rules_below(path)?,
+        None => cordon_rules::all().map(|(o, y)| (o.to_owned(), y.to_owned())).collect(),
+    };
+    let helper = args.helper.ok_or_else(|| {
+        "nothing can be contained on this machine: Cordon was started without root".to_owned()
+    });
+    let host = match args.host {
+        Some(host) => host,
+        None => nix::unistd::gethostname()
+            .ok()
+            .and_then(|name| name.into_string().ok())
+            .unwrap_or_else(|| "unnamed".into()),
+    };
+    let config = AgentConfig { directory: args.directory, helper, host, token, rules };
+    block_on(1, async |stop| Ok(cordon_agent::run::run(config, sensor, stop).await?))
+}
+
+/// The inode of this process's network namespace, if that is not the whole machine's: several agents on
+/// one kernel each see their own.
+fn own_network_namespace() -> Option<u64> {
+    let inode =
+        |path: &str| std::fs::metadata(path).ok().map(|m| std::os::unix::fs::MetadataExt::ino(&m));
+    let own = inode("/proc/self/ns/net")?;
+    // Without the right to look at init, the whole machine is assumed.
+    let first = inode("/proc/1/ns/net")?;
+    (own != first).then_some(own)
+}
+
+fn become_user(account: &Account) -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let doing = || format!("becoming user {}", account.name);
+    nix::unistd::setgroups(&[]).with_context(doing)?;
+    nix::unistd::setgid(account.gid).with_context(doing)?;
+    nix::unistd::setuid(account.uid).with_context(doing)?;
+    if nix::unistd::setuid(nix::unistd::Uid::from_raw(0)).is_ok() {
+        bail!("root could be taken back after {}", doing());
+    }
+    nix::sys::prctl::set_no_new_privs().with_context(doing)
+}
+
+/// A token file that is gone was used before: the agent then has an identity, or says that it has none.
+fn read_token(path: &Path) -> Result<Option<cordon_link::token::EnrolToken>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text.parse().with_context(|| path.display().to_string())?)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| path.display().to_string()),
+    }
+}
+
+/// All YAML files below `path`.
+fn rules_below(path: &Path) -> Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    let mut waiting = vec![path.to_owned()];
+    while let Some(path) = waiting.pop() {
+        let reading = || format!("reading rules from {}", path.display());
+        if std::fs::symlink_metadata(&path).with_context(reading)?.is_dir() {
+            for entry in std::fs::read_dir(&path).with_context(reading)? {
+                waiting.push(entry.with_context(reading)?.path());
+            }
+        } else if path.extension().is_some_and(|e| e == "yml" || e == "yaml") {
+            let text = std::fs::read_to_string(&path).with_context(reading)?;
+            found.push((path.display().to_string(), text));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Runs `role` on a runtime of `threads`, with a signal that says when to stop.
+pub fn block_on<F>(threads: usize, role: F) -> Result<()>
+where
+    F: AsyncFnOnce(watch::Receiver<bool>) -> Result<()>,
+{
+    // If whoever supervises this dies, this ends too; what is in the kernel stays.
+    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM);
+    let mut builder = if threads > 1 {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(threads);
+        builder
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    let runtime = builder.enable_all().build().context("starting the runtime")?;
+    runtime.block_on(async {
+        let (stop, stopped) = watch::channel(false);
+        let mut terminate = signal(SignalKind::terminate()).context("listening for signals")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listening for signals")?;
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            let _ = stop.send(true);
+        });
+        role(stopped).await
+    })
+}

@@ -1,0 +1,270 @@
+//! `cordon up`: every role of a hub and an agent on this machine, under one command.
+//!
+//! As root each role runs as a user of its own, senses this machine live and can contain it. Without root
+//! everything runs as the caller, and it says what it can't see and that it can't contain. Nothing listens
+//! beyond loopback unless an address is given.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use cordon_model::ids::OdsCode;
+use tokio::sync::watch;
+
+use crate::accounts::Account;
+use crate::cli::StateArg;
+use crate::control::Control;
+use crate::layout::Layout;
+use crate::roles::block_on;
+use crate::supervise::{Kept, Role, keep};
+
+/// The users of the roles, as root.
+pub const HUB_USER: &str = "cordon-hub";
+const SIGNER_USER: &str = "cordon-signer";
+const AGENT_USER: &str = "cordon-agent";
+
+/// How long the hub may take to answer. The first start makes keys and tables.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// What to run.
+#[derive(Debug, Clone, clap::Args)]
+pub struct UpArgs {
+    #[command(flatten)]
+    state: StateArg,
+    /// ODS code of the organisation.
+    #[arg(long, default_value = "ZZ0", value_name = "CODE")]
+    organisation: OdsCode,
+    /// Name of the organisation.
+    #[arg(long, default_value = "This machine")]
+    name: String,
+    /// Where the console is.
+    #[arg(long, default_value = "127.0.0.1:8440", value_name = "ADDRESS")]
+    console: SocketAddr,
+    /// Where other machines' agents link; beyond loopback only if you say so.
+    #[arg(long, default_value = "127.0.0.1:8441", value_name = "ADDRESS")]
+    link: SocketAddr,
+    /// Where other machines enrol; beyond loopback only if you say so.
+    #[arg(long, default_value = "127.0.0.1:8442", value_name = "ADDRESS")]
+    enrol: SocketAddr,
+    /// Run the hub only.
+    #[arg(long, conflicts_with = "only_agent")]
+    no_agent: bool,
+    /// Run the agent only, for a hub elsewhere.
+    #[arg(long)]
+    only_agent: bool,
+    /// File with a one-time token to enrol the agent with (made on the hub by `cordon enrol-token`).
+    #[arg(long, value_name = "FILE", requires = "only_agent")]
+    enrol_with: Option<PathBuf>,
+    /// The machine's name; its host name if not given.
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Sigma rules for the agent instead of the built-in pack.
+    #[arg(long, value_name = "DIR")]
+    rules: Option<PathBuf>,
+}
+
+/// Runs everything until it is asked to stop.
+pub fn run(args: &UpArgs) -> Result<()> {
+    let args = args.clone();
+    block_on(2, async move |stop| up(args, stop).await)
+}
+
+async fn up(args: UpArgs, mut stop: watch::Receiver<bool>) -> Result<()> {
+    let layout = args.state.layout();
+    let is_root = nix::unistd::geteuid().is_root();
+    layout.make()?;
+    println!("Cordon {}", env!("CARGO_PKG_VERSION"));
+    println!("  state        {}", layout.root().display());
+    if is_root {
+        println!("  roles        each as a user of its own; the helper as root");
+    } else {
+        println!("  roles        all as you: started without root");
+        println!("  NOT POSSIBLE containment: this machine can't be isolated without root");
+        println!("  NOT SEEN     what the agent can't see without root is on the machine's page");
+    }
+    let mut kept: Vec<Kept> = Vec::new();
+    let result = async {
+        if !args.only_agent {
+            start_hub(&args, &layout, &mut kept)?;
+            say_hub(&args, &layout, &mut stop).await?;
+        }
+        if !args.no_agent && !*stop.borrow() {
+            start_agent(&args, &layout, is_root, &mut kept).await?;
+        }
+        if !args.only_agent && !*stop.borrow() {
+            let link = Control::at(&layout).sign_in("the person at this machine").await?;
+            println!("\nOpen this once, within 15 minutes, to sign in:\n\n    {link}\n");
+            println!(
+                "Another link: cordon sign-in. Stop: Ctrl-C (what is isolated stays isolated)."
+            );
+        }
+        // Ends when asked to, and only then: each role is kept running.
+        while !*stop.borrow() && stop.changed().await.is_ok() {}
+        Ok(())
+    }
+    .await;
+    // The last first: the hub outlives its agent, the signer its hub.
+    while let Some(role) = kept.pop() {
+        role.stop().await;
+    }
+    result
+}
+
+fn start_hub(args: &UpArgs, layout: &Layout, kept: &mut Vec<Kept>) -> Result<()> {
+    let signer = Account::for_role(SIGNER_USER)?;
+    let hub = Account::for_role(HUB_USER)?;
+    layout.make_role_directory(&layout.signer(), &signer)?;
+    layout.make_role_directory(&layout.hub(), &hub)?;
+    layout.make_socket_directory("signer", &signer)?;
+    layout.make_socket_directory("hub", &hub)?;
+    kept.push(keep(Role {
+        name: "signer",
+        arguments: words([
+            ("role", None),
+            ("signer", None),
+            ("--directory", Some(text(&layout.signer()))),
+            ("--socket", Some(text(&layout.signer_socket()))),
+            ("--organisation", Some(args.organisation.to_string())),
+            ("--hub-uid", Some(hub.uid.to_string())),
+        ]),
+        user: as_user(&signer),
+    })?);
+    kept.push(keep(Role {
+        name: "hub",
+        arguments: words([
+            ("role", None),
+            ("hub", None),
+            ("--directory", Some(text(&layout.hub()))),
+            ("--signer", Some(text(&layout.signer_socket()))),
+            ("--control", Some(text(&layout.control_socket()))),
+            ("--organisation", Some(args.organisation.to_string())),
+            ("--name", Some(args.name.clone())),
+            ("--link", Some(args.link.to_string())),
+            ("--enrol", Some(args.enrol.to_string())),
+            ("--console", Some(args.console.to_string())),
+        ]),
+        user: as_user(&hub),
+    })?);
+    Ok(())
+}
+
+/// Waits for the hub, and says where it listens.
+async fn say_hub(args: &UpArgs, layout: &Layout, stop: &mut watch::Receiver<bool>) -> Result<()> {
+    let deadline = Instant::now() + READY_WITHIN;
+    loop {
+        match Control::at(layout).status().await {
+            Ok(()) => break,
+            Err(_) if *stop.borrow() => return Ok(()),
+            Err(error) if Instant::now() > deadline => {
+                return Err(error).context("the hub did not get ready; its log is above");
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+    println!("  organisation {} ({})", args.name, args.organisation);
+    println!("  console      http://{}", args.console);
+    println!("  agents       link {}, enrol {}", args.link, args.enrol);
+    for (what, address) in [("console", args.console), ("link", args.link), ("enrol", args.enrol)] {
+        if !is_loopback(address.ip()) {
+            println!("  NOTE         {what} listens beyond loopback, as you said: {address}");
+        }
+    }
+    Ok(())
+}
+
+async fn start_agent(
+    args: &UpArgs,
+    layout: &Layout,
+    is_root: bool,
+    kept: &mut Vec<Kept>,
+) -> Result<()> {
+    let agent = Account::for_role(AGENT_USER)?;
+    layout.make_role_directory(&layout.agent(), &agent)?;
+    let token_file = layout.agent().join("enrol-token");
+    if !layout.agent().join("identity.cbor").exists() {
+        let token = match &args.enrol_with {
+            Some(path) => std::fs::read_to_string(path)
+                .with_context(|| format!("reading the token in {}", path.display()))?,
+            None if args.only_agent => {
+                bail!("this machine is not enrolled: give --enrol-with FILE")
+            }
+            None => Control::at(layout).enrol_token(None).await?,
+        };
+        write_secret(&token_file, token.trim())?;
+        agent.give(&token_file)?;
+    }
+    if is_root {
+        let root = Account::own();
+        layout.make_role_directory(&layout.helper(), &root)?;
+        layout.make_socket_directory("helper", &root)?;
+        kept.push(keep(Role {
+            name: "helper",
+            arguments: words([
+                ("role", None),
+                ("helper", None),
+                ("--directory", Some(text(&layout.helper()))),
+                ("--socket", Some(text(&layout.helper_socket()))),
+                ("--agent-uid", Some(agent.uid.to_string())),
+            ]),
+            user: None,
+        })?);
+    }
+    let mut arguments = words([
+        ("role", None),
+        ("agent", None),
+        ("--directory", Some(text(&layout.agent()))),
+        ("--enrol-with", Some(text(&token_file))),
+    ]);
+    if is_root {
+        arguments.extend(words([
+            ("--helper", Some(text(&layout.helper_socket()))),
+            ("--user", Some(agent.name.clone())),
+        ]));
+    }
+    if let Some(host) = &args.host {
+        arguments.extend(words([("--host", Some(host.clone()))]));
+    }
+    if let Some(rules) = &args.rules {
+        arguments.extend(words([("--rules", Some(text(rules)))]));
+    }
+    // Started as root: it opens its sensors, then becomes its own user.
+    kept.push(keep(Role { name: "agent", arguments, user: None })?);
+    Ok(())
+}
+
+fn as_user(account: &Account) -> Option<Account> {
+    nix::unistd::geteuid().is_root().then(|| account.clone())
+}
+
+fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn words<const N: usize>(pairs: [(&str, Option<String>); N]) -> Vec<String> {
+    pairs
+        .into_iter()
+        .flat_map(|(name, value)| std::iter::once(name.to_owned()).chain(value))
+        .collect()
+}
+
+/// Writes a file that only its owner reads.
+fn write_secret(path: &Path, text: &str) -> Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let writing = || format!("writing {}", path.display());
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(writing)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600)).with_context(writing)?;
+    file.write_all(text.as_bytes()).with_context(writing)
+}

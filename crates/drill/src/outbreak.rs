@@ -1,0 +1,212 @@
+//! `cordon drill outbreak`: the same outbreak without Cordon, with it, and with the hub cut off.
+//!
+//! The one idea: the drill uses Cordon as its users do. It starts the real roles, speaks to the hub by
+//! the command line, and believes only what the kernel and the machines' own journals say: who was
+//! infected is written by the drill's hosts, when a machine was isolated by its helper's read-back, and
+//! whether it holds is tried from a neighbour.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use cordon_model::asset::ClinicalTier;
+use cordon_model::time::BootNanos;
+
+use crate::cast::Cast;
+use crate::hospital::{self, Machine};
+use crate::report::{Outbreak, Report, Timeline};
+use crate::worm::{LogLine, SplitMix};
+
+/// Without Cordon an outbreak may take this long to reach everybody. With one new machine per host each
+/// 100 ms the last of 20 falls in about a second; a slow machine gets room.
+const LONGEST_OUTBREAK: Duration = Duration::from_secs(30);
+/// After the machine is isolated the worm gets this many more beats to show that it can't spread.
+const BEATS_AFTER: u32 = 10;
+/// How long to wait for a machine to be isolated, released, or to come back.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What to drill.
+#[derive(Debug, Clone, clap::Args)]
+pub struct OutbreakArgs {
+    /// Machines in the hospital.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(2..=200))]
+    pub machines: u16,
+    /// Outbreaks, each with its own seed and first victim.
+    #[arg(long, default_value_t = 3)]
+    pub runs: u32,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Milliseconds between two tries of each infected machine.
+    #[arg(long, default_value_t = 100)]
+    pub every: u64,
+    /// How many of the runs are repeated with the hub cut off before they start.
+    #[arg(long, default_value_t = 1)]
+    pub cut_off_runs: u32,
+    /// Print the result as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+    /// Write the picture here.
+    #[arg(long, value_name = "FILE.svg")]
+    pub picture: Option<PathBuf>,
+}
+
+/// Runs the drill and prints its report.
+///
+/// # Errors
+/// If the drill can't be set up (no root, no nft) or a role does not start. A worm that wins is a result
+/// and not an error.
+pub fn run(args: &OutbreakArgs) -> Result<Report> {
+    let hospital = hospital::machines(usize::from(args.machines));
+    let program = std::env::current_exe().context("finding this program")?;
+    let mut cast = Cast::assemble(&hospital, &program)?;
+    let seeds: Vec<u64> = (0..u64::from(args.runs)).map(|run| args.seed + run).collect();
+
+    say("the outbreak without Cordon");
+    let mut without = Vec::new();
+    for seed in &seeds {
+        without.push(let_spread(&mut cast, &hospital, *seed, args.every)?);
+    }
+
+    say("starting a hub, and an agent on every machine");
+    cast.start_hub()?;
+    cast.start_agents(&hospital, args.runs + args.cut_off_runs)?;
+
+    say("the same outbreak with Cordon");
+    let mut with = Vec::new();
+    for seed in &seeds {
+        with.push(defend(&mut cast, &hospital, *seed, args.every)?);
+    }
+
+    let mut cut_off = Vec::new();
+    if args.cut_off_runs > 0 {
+        say("the same with the hub cut off");
+        for seed in seeds.iter().cycle().take(args.cut_off_runs as usize) {
+            cast.wait_for_permits()?;
+            cast.cut_hub_off()?;
+            let outbreak = defend(&mut cast, &hospital, *seed, args.every);
+            cast.bring_hub_back()?;
+            cut_off.push(outbreak?);
+            cast.release_all()?;
+        }
+    }
+    let report = Report::new(&hospital, args.every, without, with, cut_off, cast.lifelines()?);
+    if let Some(path) = &args.picture {
+        std::fs::write(path, crate::picture::draw(&report))
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(report)
+}
+
+/// The first victim: any machine that Cordon may isolate by itself. On tiers 2 and 3 it asks people, and
+/// a drill has none.
+fn patient_zero(hospital: &[Machine], seed: u64) -> Result<&Machine> {
+    let candidates: Vec<_> =
+        hospital.iter().filter(|machine| machine.tier <= ClinicalTier::Supports).collect();
+    let pick = SplitMix(seed).next() % candidates.len().max(1) as u64;
+    candidates
+        .get(usize::try_from(pick).unwrap_or(0))
+        .copied()
+        .context("the drill's hospital has no machine below tier 2")
+}
+
+fn let_spread(cast: &mut Cast, hospital: &[Machine], seed: u64, every: u64) -> Result<Outbreak> {
+    let zero = patient_zero(hospital, seed)?.name.clone();
+    let began = cast.infect(&zero, seed, every)?;
+    let deadline = Instant::now() + LONGEST_OUTBREAK;
+    loop {
+        let infected = infections(cast, began)?;
+        if infected.len() == hospital.len() || Instant::now() > deadline {
+            cast.reset_hosts()?;
+            return Ok(Outbreak {
+                seed,
+                began,
+                timelines: timelines(&infected, &BTreeMap::new()),
+                ..Outbreak::default()
+            });
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn defend(cast: &mut Cast, hospital: &[Machine], seed: u64, every: u64) -> Result<Outbreak> {
+    let zero = patient_zero(hospital, seed)?.name.clone();
+    let began = cast.infect(&zero, seed, every)?;
+    // Every infected machine that may be isolated by itself is waited for.
+    let deadline = Instant::now() + PATIENCE;
+    let (infected, isolated) = loop {
+        let infected = infections(cast, began)?;
+        let isolated = cast.isolations_since(began)?;
+        let waits = infected.keys().any(|name| {
+            !isolated.contains_key(name)
+                && hospital.iter().any(|m| m.name == *name && m.tier <= ClinicalTier::Supports)
+        });
+        let quiet = Duration::from_millis(every) * BEATS_AFTER;
+        let last = infected.values().chain(isolated.values()).max().copied().unwrap_or(began);
+        let is_over = !infected.is_empty() && !waits && crate::worm::boot_now().since(last) > quiet;
+        if is_over || infected.len() == hospital.len() || Instant::now() > deadline {
+            break (infected, isolated);
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
+    let probes = cast.probe_from_neighbours(&isolated.keys().cloned().collect::<BTreeSet<_>>())?;
+    cast.reset_hosts()?;
+    if cast.is_hub_in_reach() {
+        cast.release_all()?;
+    }
+    Ok(Outbreak { seed, began, timelines: timelines(&infected, &isolated), probes })
+}
+
+fn infections(cast: &Cast, since: BootNanos) -> Result<BTreeMap<String, BootNanos>> {
+    let mut infected = BTreeMap::new();
+    for line in cast.log_lines()? {
+        if let LogLine::Infected { host, at, .. } = line
+            && at >= since
+        {
+            infected.entry(host).or_insert(at);
+        }
+    }
+    Ok(infected)
+}
+
+fn timelines(
+    infected: &BTreeMap<String, BootNanos>,
+    isolated: &BTreeMap<String, BootNanos>,
+) -> Vec<Timeline> {
+    let names: BTreeSet<&String> = infected.keys().chain(isolated.keys()).collect();
+    names
+        .into_iter()
+        .map(|name| Timeline {
+            machine: name.clone(),
+            infected: infected.get(name).copied(),
+            isolated: isolated.get(name).copied(),
+        })
+        .collect()
+}
+
+/// Progress goes to standard error, so that `--json` stays one object.
+fn say(what: &str) {
+    eprintln!("drill: {what}");
+}
+
+/// Fails if the drill shows harm or a worm that got away; the goals are those of the user guide.
+///
+/// # Errors
+/// Which goal was missed.
+pub fn judge(report: &Report) -> Result<()> {
+    if report.lifelines_broken > 0 {
+        bail!("{} lifelines were broken: this must never happen", report.lifelines_broken);
+    }
+    if report.isolated_uninfected > 0 {
+        bail!("{} machines were isolated that were not infected", report.isolated_uninfected);
+    }
+    if report.probes_wrong > 0 {
+        bail!(
+            "{} probes from neighbours contradict what was said to be in force",
+            report.probes_wrong
+        );
+    }
+    Ok(())
+}
