@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cordon_evidence::merkle::{Hash, proves_consistency};
-use cordon_evidence::{Checkpoint, FRAME_BYTES, Ledger, LedgerError};
+use cordon_evidence::{Checkpoint, FRAME_BYTES, Ledger, LedgerError, RECORDS_PER_READ};
 use cordon_model::asset::{Assignment, ClinicalTier};
 use cordon_model::ids::{IncidentId, MachineId, OdsCode};
 use cordon_model::limits::NAME_BYTES;
@@ -121,6 +121,10 @@ impl Desk {
         for torn in [&recovered.torn, &repaired.torn].into_iter().flatten() {
             told += &format!("; a torn tail of {} bytes set aside", torn.bytes);
         }
+        if let Some((input, then, outcome)) = &recovered.last {
+            told += desk.complete_ledger(input, outcome, then)?;
+        }
+        desk.journal.begin_anew(&desk.state)?;
         if desk.ledger.size() == 0 {
             desk.write(Deed::Began, None, None, String::new(), now)?;
         }
@@ -166,10 +170,8 @@ impl Desk {
     ) -> Result<Result<Answer, Refused>, Broken> {
         match request {
             Request::Keys => Ok(Ok(Answer::Keys(self.keys()))),
-            Request::Assign { draft, receipt_key, by } => {
-                self.assign(draft, receipt_key, by.as_ref(), now)
-            }
-            Request::SetPolicy { draft, by } => self.set_policy(draft, &by, now),
+            Request::Assign { draft, receipt_key, by } => self.assign(draft, receipt_key, by, now),
+            Request::SetPolicy { draft, by } => self.set_policy(draft, by, now),
             Request::Policy => {
                 let policy = self.state.core.policy().clone();
                 Ok(Ok(Answer::Document(self.seal(&policy)?)))
@@ -182,9 +184,7 @@ impl Desk {
             Request::RenewPermits => self.renew_permits(now),
             Request::Learn { machine, receipt } => self.learn(machine, &receipt, now),
             Request::NeverBegun { machine, order } => {
-                let said = format!("the hub says that order {order} never began");
                 let noted = self.apply(Input::NeverBegun { machine, order }, now, true)?;
-                self.write(Deed::MeasureChanged(order.into()), Some(machine), None, said, now)?;
                 Ok(noted.map(|_| Answer::Done))
             }
             Request::Heard { machine, isolation } => {
@@ -216,7 +216,7 @@ impl Desk {
         &mut self,
         draft: Box<Assignment>,
         receipt_key: Option<ByteArray<32>>,
-        by: Option<&Approver>,
+        by: Option<Approver>,
         now: &Moment,
     ) -> Result<Result<Answer, Refused>, Broken> {
         let machine = draft.machine;
@@ -226,7 +226,7 @@ impl Desk {
             known_key.is_some() && receipt_key.is_some_and(|key| known_key != Some(&key));
         let weakened = weakens(known, &draft)
             .or_else(|| is_rekeyed.then(|| "the machine's receipt key is another".to_owned()));
-        match (weakened, by) {
+        match (weakened, &by) {
             (Some(what), None) => return Ok(Err(Refused::NeedsPerson(what))),
             (_, Some(by)) if !is_name(&by.name) => return Ok(Err(Refused::BadName)),
             _ => {}
@@ -242,29 +242,19 @@ impl Desk {
                 None => Ok(Err(Refused::Rule(Refusal::UnknownMachine))),
             };
         }
-        let outcome = self.apply(Input::Assign { draft, receipt_key }, now, false)?;
+        let outcome = self.apply(Input::Assign { draft, receipt_key, by }, now, false)?;
         let assignment = match outcome {
             Ok(Outcome::Assignment(assignment)) => assignment,
             Ok(_) => return Ok(Err(confused())),
             Err(refused) => return Ok(Err(refused)),
         };
-        let said = format!(
-            "revision {}, {}, kind {}, group {}, {} lifelines; said by {}",
-            assignment.revision,
-            assignment.tier.map_or("tier unknown".to_owned(), |tier| tier.to_string()),
-            assignment.kind.as_deref().unwrap_or("unknown"),
-            assignment.group.as_deref().unwrap_or("none"),
-            assignment.lifelines.len(),
-            by.map_or("nobody", |by| &by.name),
-        );
-        self.write(Deed::Assigned, Some(machine), None, said, now)?;
         Ok(Ok(Answer::Document(self.seal(&assignment)?)))
     }
 
     fn set_policy(
         &mut self,
         draft: Box<Policy>,
-        by: &Approver,
+        by: Approver,
         now: &Moment,
     ) -> Result<Result<Answer, Refused>, Broken> {
         if !is_name(&by.name) {
@@ -273,23 +263,11 @@ impl Desk {
         if let Err(what) = check_ceiling(&draft) {
             return Ok(Err(Refused::Ceiling(what)));
         }
-        let policy = match self.apply(Input::SetPolicy(draft), now, false)? {
+        let policy = match self.apply(Input::SetPolicy { draft, by }, now, false)? {
             Ok(Outcome::Policy(policy)) => policy,
             Ok(_) => return Ok(Err(confused())),
             Err(refused) => return Ok(Err(refused)),
         };
-        let said = format!(
-            "revision {}, mode {:?}, {} automatic isolations in {} s, {} % of a group, {} permits; set \
-             by {}",
-            policy.revision,
-            policy.mode,
-            policy.budget.count,
-            policy.budget.window_seconds,
-            policy.budget.group_percent,
-            policy.permits,
-            by.name,
-        );
-        self.write(Deed::PolicySet, None, None, said, now)?;
         Ok(Ok(Answer::Document(self.seal(&policy)?)))
     }
 
@@ -312,8 +290,6 @@ impl Desk {
             Ok(_) => return Ok(Err(confused())),
             Err(refused) => return Ok(Err(refused)),
         };
-        let (machine, incident) = (Some(order.machine), order.incident);
-        self.write(Deed::Ordered(order.id), machine, incident, account(&order), now)?;
         Ok(Ok(Answer::Document(self.seal(&order)?)))
     }
 
@@ -323,18 +299,6 @@ impl Desk {
             Ok(_) => return Ok(Err(confused())),
             Err(refused) => return Ok(Err(refused)),
         };
-        if permits.is_empty() {
-            return Ok(Ok(Answer::Documents(Vec::new())));
-        }
-        let records: Vec<Record> = permits
-            .iter()
-            .map(|permit| {
-                let seconds = permit.expires_at.since(permit.issued_at).as_secs();
-                let said = format!("to segment itself, good for {seconds} s");
-                self.record(Deed::Permitted(permit.id), Some(permit.machine), None, said, now)
-            })
-            .collect();
-        self.ledger.append_all(&records)?;
         let envelopes: Result<_, Broken> = permits.iter().map(|permit| self.seal(permit)).collect();
         Ok(Ok(Answer::Documents(envelopes?)))
     }
@@ -421,9 +385,62 @@ impl Desk {
         // Permits are asked for often and seldom due. What changed then is a reading of the clock,
         // which the next input brings anyway.
         if outcome != Outcome::Permits(Vec::new()) {
+            let records = self.accounts(&input, &outcome, now);
             self.journal.note(input, now, drawn, may_wait)?;
+            if !records.is_empty() {
+                self.ledger.append_all(&records)?;
+            }
         }
         Ok(Ok(outcome))
+    }
+
+    /// What the ledger says of an input and what came of it.
+    fn accounts(&self, input: &Input, outcome: &Outcome, now: &Moment) -> Vec<Record> {
+        match (input, outcome) {
+            (Input::Assign { by, .. }, Outcome::Assignment(assignment)) => {
+                let (machine, said) = (Some(assignment.machine), of_assignment(assignment, by));
+                vec![self.record(Deed::Assigned, machine, None, said, now)]
+            }
+            (Input::SetPolicy { by, .. }, Outcome::Policy(policy)) => {
+                vec![self.record(Deed::PolicySet, None, None, of_policy(policy, by), now)]
+            }
+            (_, Outcome::Order(order)) => {
+                let (machine, incident) = (Some(order.machine), order.incident);
+                vec![self.record(Deed::Ordered(order.id), machine, incident, of_order(order), now)]
+            }
+            (_, Outcome::Permits(permits)) => permits
+                .iter()
+                .map(|permit| {
+                    let seconds = permit.expires_at.since(permit.issued_at).as_secs();
+                    let said = format!("to segment itself, good for {seconds} s");
+                    self.record(Deed::Permitted(permit.id), Some(permit.machine), None, said, now)
+                })
+                .collect(),
+            (Input::NeverBegun { machine, order }, _) => {
+                let said = format!("the hub says that order {order} never began");
+                let deed = Deed::MeasureChanged((*order).into());
+                vec![self.record(deed, Some(*machine), None, said, now)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Writes the account of the last input, as far as a crash came before it was written.
+    fn complete_ledger(
+        &mut self,
+        input: &Input,
+        outcome: &Outcome,
+        then: &Moment,
+    ) -> Result<&'static str, Broken> {
+        let mut records = self.accounts(input, outcome, then);
+        let size = self.ledger.size();
+        let written = self.ledger.read(size.saturating_sub(RECORDS_PER_READ)..size)?;
+        records.retain(|record| !written.iter().any(|entry| entry.record == *record));
+        if records.is_empty() {
+            return Ok("");
+        }
+        self.ledger.append_all(&records)?;
+        Ok("; the account of the last one was not written down before")
     }
 
     fn seal<D: Document>(&self, document: &D) -> Result<Envelope, Broken> {
@@ -514,8 +531,32 @@ fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
-/// What the ledger says of an order.
-fn account(order: &Order) -> String {
+fn of_assignment(assignment: &Assignment, by: &Option<Approver>) -> String {
+    format!(
+        "revision {}, {}, kind {}, group {}, {} lifelines; said by {}",
+        assignment.revision,
+        assignment.tier.map_or("tier unknown".to_owned(), |tier| tier.to_string()),
+        assignment.kind.as_deref().unwrap_or("unknown"),
+        assignment.group.as_deref().unwrap_or("none"),
+        assignment.lifelines.len(),
+        by.as_ref().map_or("nobody", |by| &by.name),
+    )
+}
+
+fn of_policy(policy: &Policy, by: &Approver) -> String {
+    format!(
+        "revision {}, mode {:?}, {} automatic isolations in {} s, {} % of a group, {} permits; set by {}",
+        policy.revision,
+        policy.mode,
+        policy.budget.count,
+        policy.budget.window_seconds,
+        policy.budget.group_percent,
+        policy.permits,
+        by.name,
+    )
+}
+
+fn of_order(order: &Order) -> String {
     let by = match &order.authority {
         Authority::Policy { revision, finding } => {
             format!("policy revision {revision}, finding {finding}")

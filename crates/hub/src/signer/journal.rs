@@ -1,8 +1,8 @@
 //! The signer's memory on disk: a snapshot, and the inputs since.
 //!
 //! The one idea: an input is on disk before anything that follows from it is signed. A start reads the
-//! snapshot, applies the inputs that came after it, writes a new snapshot and begins the journal anew;
-//! a crash between any two of these steps leaves something to start from, because inputs are numbered
+//! snapshot, applies the inputs that came after it, makes sure that the ledger has the last one's account,
+//! writes a new snapshot and begins the journal anew; a crash between any two of these steps leaves something to start from, because inputs are numbered
 //! and the snapshot says up to which number it goes.
 
 use std::fs::{File, OpenOptions};
@@ -15,7 +15,7 @@ use cordon_respond::clock::Moment;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
-use super::state::{Input, SignerState};
+use super::state::{Input, Outcome, SignerState};
 
 const FORMAT: &str = "cordon signer journal 1";
 
@@ -80,6 +80,9 @@ pub struct Recovered {
     pub applied: u64,
     /// …of which this version refuses what an earlier one accepted.
     pub refused: u64,
+    /// The last of them, when it was, and what came of it: the only one whose account in the ledger a
+    /// crash can have cut off.
+    pub last: Option<(Input, Moment, Outcome)>,
     /// A part of an input that a crash left; nothing had been signed for it.
     pub torn: Option<TornTail>,
 }
@@ -114,6 +117,7 @@ impl Journal {
         };
         let path = directory.join("journal");
         let (mut last, mut applied, mut refused) = (upto, 0, 0);
+        let mut last_outcome = None;
         let (log, torn) = Log::open(&path, FORMAT, 0, |frame| -> Result<(), JournalError> {
             let entry: Numbered = decode(&path, frame.payload)?;
             if entry.number > last {
@@ -123,13 +127,13 @@ impl Journal {
                 refused += u64::from(outcome.is_err());
                 applied += 1;
                 last = entry.number;
+                last_outcome = outcome.ok().map(|outcome| (entry.input, entry.now, outcome));
             }
             Ok(())
         })?;
         let directory = directory.to_owned();
-        let mut journal = Self { directory, log, last, in_log: 0, held_back: Vec::new() };
-        journal.begin_anew(&state)?;
-        Ok((journal, Recovered { state, applied, refused, torn }))
+        let journal = Self { directory, log, last, in_log: applied, held_back: Vec::new() };
+        Ok((journal, Recovered { state, applied, refused, last: last_outcome, torn }))
     }
 
     /// Notes an input that was applied, durably with all before it, unless it `may_wait`.
@@ -175,7 +179,12 @@ impl Journal {
         if self.in_log < INPUTS_PER_SNAPSHOT { Ok(()) } else { self.begin_anew(state) }
     }
 
-    fn begin_anew(&mut self, state: &SignerState) -> Result<(), JournalError> {
+    /// Writes a snapshot and begins the journal anew. Everything that follows from its inputs must be
+    /// in the ledger by then.
+    ///
+    /// # Errors
+    /// As [`Journal::note`].
+    pub fn begin_anew(&mut self, state: &SignerState) -> Result<(), JournalError> {
         self.flush()?;
         write_snapshot(&self.directory, self.last, state)?;
         self.log.clear()?;

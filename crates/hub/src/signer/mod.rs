@@ -25,6 +25,8 @@ pub mod limits;
 pub mod protocol;
 mod server;
 pub mod state;
+#[cfg(test)]
+mod tests;
 
 pub use client::{Client, ClientError};
 pub use desk::{Broken, Desk, hub_origin, signer_origin};

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use cordon_model::asset::Assignment;
 use cordon_model::ids::{MachineId, OrderId};
 use cordon_model::measure::{Isolation, Receipt};
-use cordon_model::order::{Instruction, Order, Permit};
+use cordon_model::order::{Approver, Instruction, Order, Permit};
 use cordon_model::policy::Policy;
 use cordon_respond::budget::Spending;
 use cordon_respond::clock::{Moment, Randomness};
@@ -24,13 +24,20 @@ use super::limits::peoples_budget;
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Input {
     /// A policy.
-    SetPolicy(Box<Policy>),
+    SetPolicy {
+        /// What is to hold.
+        draft: Box<Policy>,
+        /// Who wants it.
+        by: Approver,
+    },
     /// What a machine is.
     Assign {
         /// What is said.
         draft: Box<Assignment>,
         /// Its receipt key, if it is said.
         receipt_key: Option<ByteArray<32>>,
+        /// Who says it.
+        by: Option<Approver>,
     },
     /// An order.
     Sign(Box<Proposal>),
@@ -116,8 +123,10 @@ impl SignerState {
         randomness: Randomness<'_>,
     ) -> Result<Outcome, Refusal> {
         match input {
-            Input::SetPolicy(draft) => self.core.set_policy((**draft).clone()).map(Outcome::Policy),
-            Input::Assign { draft, receipt_key } => {
+            Input::SetPolicy { draft, .. } => {
+                self.core.set_policy((**draft).clone()).map(Outcome::Policy)
+            }
+            Input::Assign { draft, receipt_key, .. } => {
                 let assignment = self.core.assign((**draft).clone())?;
                 if let Some(key) = receipt_key {
                     self.receipt_keys.insert(assignment.machine, *key);

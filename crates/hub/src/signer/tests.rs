@@ -1,0 +1,637 @@
+//! The signer as a whole: over its real socket, and where it matters as a real process that is killed.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use cordon_evidence::{Ledger, verify};
+use cordon_model::asset::{Assignment, ClinicalTier, Direction, Lifeline, PortRange, Transport};
+use cordon_model::finding::Level;
+use cordon_model::ids::{FindingId, MachineId, MeasureId, OdsCode, OrderId};
+use cordon_model::measure::{Isolation, MeasureState, Origin, Receipt};
+use cordon_model::order::{Approver, Instruction, Lease, Order};
+use cordon_model::policy::{Mode, Policy};
+use cordon_model::record::{Actor, Deed, Record};
+use cordon_model::signed::{Verified, seal};
+use cordon_model::time::{BootId, BootNanos, UtcNanos};
+use cordon_respond::signer_core::{Basis, Proposal, Refusal};
+use ed25519_dalek::SigningKey;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::limits::PEOPLE_AT_LEAST;
+use super::{
+    Client, ClientError, Refused, SignerConfig, SignerError, User, hub_origin, serve, serve_until,
+    signer_origin,
+};
+
+/// Set for a child process: the directory that it works in.
+const CHILD: &str = "CORDON_SIGNER_TEST_CHILD";
+
+/// A user that owns nothing here.
+const NOBODY: u32 = 65_534;
+
+fn rj1() -> OdsCode {
+    "RJ1".parse().unwrap()
+}
+
+fn own_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+fn config(directory: &Path) -> SignerConfig {
+    SignerConfig {
+        directory: directory.to_owned(),
+        socket: directory.join("signer.sock"),
+        organisation: rj1(),
+        hub_uid: own_uid(),
+        user: None,
+    }
+}
+
+/// A signer within this process.
+struct Running {
+    config: SignerConfig,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), SignerError>>,
+}
+
+impl Running {
+    async fn start(directory: &Path) -> (Self, Client) {
+        let config = config(directory);
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn({
+            let config = config.clone();
+            async move {
+                serve_until(&config, async {
+                    let _ = stopped.await;
+                })
+                .await
+            }
+        });
+        let client = reach(&config.socket).await;
+        (Self { config, stop, task }, client)
+    }
+
+    async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.task.await.unwrap().unwrap();
+        assert!(!self.config.socket.exists());
+    }
+}
+
+/// Connects as soon as the signer listens. Bounded by the test runner only: no clock judges.
+async fn reach(socket: &Path) -> Client {
+    loop {
+        match Client::connect(socket).await {
+            Ok(client) => return client,
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
+fn machine(number: u8) -> MachineId {
+    MachineId::new(UtcNanos::from_unix_nanos(0), [number; 10])
+}
+
+fn order_id(number: u16) -> OrderId {
+    let mut bytes = [7; 10];
+    bytes[..2].copy_from_slice(&number.to_be_bytes());
+    OrderId::new(UtcNanos::from_unix_nanos(0), bytes)
+}
+
+fn assignment(number: u8, tier: Option<ClinicalTier>) -> Assignment {
+    Assignment {
+        organisation: rj1(),
+        machine: machine(number),
+        revision: 0,
+        name: format!("pc-{number}"),
+        tier,
+        kind: None,
+        group: Some(format!("ward {number}")),
+        lifelines: vec![],
+        hub: vec![],
+    }
+}
+
+fn ada() -> Approver {
+    Approver { name: "ada".into(), is_clinical: false }
+}
+
+fn act_policy() -> Policy {
+    Policy { mode: Mode::Act, ..Policy::default_for(rj1()) }
+}
+
+fn isolate() -> Instruction {
+    let lease = Policy::default_for(rj1()).lease;
+    Instruction::Isolate { isolation: Isolation::Segment, lease }
+}
+
+fn by_policy(id: u16, number: u8) -> Proposal {
+    let finding = FindingId::of("rule", "host", &[number; 32]);
+    Proposal {
+        id: order_id(id),
+        machine: machine(number),
+        instruction: isolate(),
+        basis: Basis::Policy { finding, level: Level::Critical },
+        incident: None,
+        reason: "worm".into(),
+    }
+}
+
+fn by_people(id: u16, number: u8, instruction: Instruction) -> Proposal {
+    let basis = Basis::People { approval: None, people: vec![ada()] };
+    Proposal { basis, instruction, ..by_policy(id, number) }
+}
+
+async fn assign(client: &Client, number: u8, tier: ClinicalTier) {
+    client.assign(assignment(number, Some(tier)), None, Some(ada())).await.unwrap();
+}
+
+fn refusal(result: Result<Verified<Order>, ClientError>) -> Refusal {
+    match result {
+        Err(ClientError::Refused(Refused::Rule(refusal))) => refusal,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+fn own_records(directory: &Path) -> Vec<Record> {
+    let (ledger, _) = Ledger::open(&directory.join("ledger"), &signer_origin(&rj1())).unwrap();
+    ledger.read(0..u64::MAX).unwrap().into_iter().map(|entry| entry.record).collect()
+}
+
+#[tokio::test]
+async fn it_signs_what_the_policy_allows_and_writes_it_down() {
+    let directory = tempfile::tempdir().unwrap();
+    let (signer, client) = Running::start(directory.path()).await;
+    assign(&client, 1, ClinicalTier::None).await;
+    let asked = refusal(client.sign(by_policy(1, 1)).await);
+    assert!(matches!(asked, Refusal::Ask { .. }), "the first policy asks about everything");
+    let policy = client.set_policy(act_policy(), ada()).await.unwrap();
+    assert_eq!((policy.revision, client.policy().await.unwrap().revision), (2, 2));
+    let order = client.sign(by_policy(1, 1)).await.unwrap();
+    assert_eq!((order.sequence, order.machine), (1, machine(1)));
+    assert_eq!(client.sign(by_policy(1, 1)).await.unwrap(), order, "asked again: the same bytes");
+    let key = *client.ledger_key();
+    signer.stop().await;
+    let report = verify(&directory.path().join("ledger"), &key).unwrap();
+    assert!(report.is_sound() && report.uncovered == 0, "{report}");
+    let deeds: Vec<_> = own_records(directory.path()).into_iter().map(|r| r.deed).collect();
+    let expected = [
+        Deed::Began,
+        Deed::Started,
+        Deed::Assigned,
+        Deed::OrderRefused,
+        Deed::PolicySet,
+        Deed::Ordered(order.id),
+    ];
+    assert_eq!(deeds, expected);
+}
+
+#[tokio::test]
+async fn nothing_but_people_isolates_a_clinical_machine_and_nothing_a_life_sustaining_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (signer, client) = Running::start(directory.path()).await;
+    client.set_policy(act_policy(), ada()).await.unwrap();
+    assign(&client, 2, ClinicalTier::Clinical).await;
+    assign(&client, 3, ClinicalTier::LifeSustaining).await;
+    for number in [2, 3] {
+        let refused = refusal(client.sign(by_policy(number.into(), number)).await);
+        assert!(matches!(refused, Refusal::Ask { .. }), "{refused}");
+    }
+    client.sign(by_people(12, 2, isolate())).await.unwrap();
+    let one = refusal(client.sign(by_people(13, 3, isolate())).await);
+    assert!(matches!(one, Refusal::NotEnoughPeople { .. }), "{one}");
+    let clinical = Approver { name: "dr".into(), is_clinical: true };
+    let basis = Basis::People { approval: None, people: vec![ada(), clinical] };
+    let two = refusal(client.sign(Proposal { basis, ..by_people(14, 3, isolate()) }).await);
+    assert!(matches!(two, Refusal::NeedsStrongIdentity { .. }), "names are not persons: {two}");
+    let unknown = refusal(client.sign(by_people(15, 99, isolate())).await);
+    assert_eq!(unknown, Refusal::UnknownMachine);
+    signer.stop().await;
+}
+
+#[tokio::test]
+async fn what_weakens_a_machines_protection_needs_a_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let (signer, client) = Running::start(directory.path()).await;
+    let lifeline = Lifeline {
+        name: "everything".into(),
+        peer: "10.0.0.0/8".parse().unwrap(),
+        transport: Transport::Tcp,
+        ports: PortRange { first: 8000, last: 9000 },
+        direction: Direction::Outbound,
+        signed_off_by: None,
+    };
+    let refused = |result: Result<_, ClientError>| {
+        matches!(result, Err(ClientError::Refused(Refused::NeedsPerson(_))))
+    };
+    // A machine that enrols, of which nobody has said anything, needs nobody.
+    let unknown = client.assign(assignment(1, None), Some([1; 32]), None).await.unwrap();
+    assert_eq!((unknown.revision, unknown.tier), (1, None));
+    let same = client.assign(assignment(1, None), Some([1; 32]), None).await.unwrap();
+    assert_eq!(same.revision, 1, "said before: nothing changes");
+    let weaker = [
+        assignment(1, Some(ClinicalTier::None)),
+        Assignment { lifelines: vec![lifeline], ..assignment(1, None) },
+        Assignment { group: None, ..assignment(1, None) },
+        Assignment { kind: Some("printer".into()), ..assignment(1, None) },
+    ];
+    for draft in weaker.clone() {
+        assert!(refused(client.assign(draft.clone(), None, None).await), "{draft:?}");
+    }
+    assert!(refused(client.assign(assignment(1, None), Some([2; 32]), None).await));
+    assert!(refused(client.assign(assignment(9, Some(ClinicalTier::None)), None, None).await));
+    let stricter = assignment(1, Some(ClinicalTier::LifeSustaining));
+    assert_eq!(client.assign(stricter, None, None).await.unwrap().revision, 2);
+    for draft in weaker {
+        client.assign(draft, None, Some(ada())).await.unwrap();
+    }
+    let nameless = Approver { name: String::new(), is_clinical: true };
+    let result = client.assign(assignment(1, None), None, Some(nameless)).await;
+    assert!(matches!(result, Err(ClientError::Refused(Refused::BadName))));
+    signer.stop().await;
+    let records = own_records(directory.path());
+    let said = records.iter().filter(|r| r.deed == Deed::Assigned && r.detail.ends_with("by ada"));
+    assert_eq!(said.count(), 4);
+    assert!(records.iter().all(|record| record.actor == Actor::Signer));
+}
+
+#[tokio::test]
+async fn a_stolen_web_tier_cannot_isolate_a_hospital_and_cannot_stop_its_release() {
+    let directory = tempfile::tempdir().unwrap();
+    let (signer, client) = Running::start(directory.path()).await;
+    let most = u16::try_from(PEOPLE_AT_LEAST).unwrap();
+    for number in 0..=u8::try_from(most).unwrap() {
+        assign(&client, number, ClinicalTier::None).await;
+    }
+    for id in 0..most {
+        let number = u8::try_from(id).unwrap();
+        client.sign(by_people(id, number, isolate())).await.unwrap();
+    }
+    let next = by_people(most, u8::try_from(most).unwrap(), isolate());
+    let refused = refusal(client.sign(next).await);
+    assert!(matches!(refused, Refusal::PeoplesBudget(_)), "{refused}");
+    client.sign(by_people(0, 0, isolate())).await.unwrap();
+    // Whoever spent that can't keep people from undoing it…
+    client.sign(by_people(1_000, 0, Instruction::Release)).await.unwrap();
+    // …and a policy that would lift the brake is not signed.
+    let mut policy = act_policy();
+    policy.budget.count = 10_000;
+    let result = client.set_policy(policy, ada()).await;
+    assert!(matches!(result, Err(ClientError::Refused(Refused::Ceiling(_)))));
+    signer.stop().await;
+}
+
+#[tokio::test]
+async fn permits_are_signed_once_and_remembered() {
+    let directory = tempfile::tempdir().unwrap();
+    let (signer, client) = Running::start(directory.path()).await;
+    for number in 1..=3 {
+        assign(&client, number, ClinicalTier::None).await;
+    }
+    assert!(client.renew_permits().await.unwrap().is_empty(), "nothing is done by itself yet");
+    let policy = Policy { permits: 2, ..act_policy() };
+    client.set_policy(policy, ada()).await.unwrap();
+    assert_eq!(client.renew_permits().await.unwrap().len(), 2);
+    assert!(client.renew_permits().await.unwrap().is_empty());
+    signer.stop().await;
+    let (signer, client) = Running::start(directory.path()).await;
+    assert!(client.renew_permits().await.unwrap().is_empty(), "also after a restart");
+    signer.stop().await;
+}
+
+#[tokio::test]
+async fn a_receipt_is_believed_of_its_own_machine_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let (signer, client) = Running::start(directory.path()).await;
+    let key = SigningKey::from_bytes(&[5; 32]);
+    let public = key.verifying_key().to_bytes();
+    client.assign(assignment(1, None), Some(public), None).await.unwrap();
+    client.assign(assignment(2, None), None, None).await.unwrap();
+    let receipt = Receipt {
+        machine: machine(1),
+        measure: MeasureId::new(UtcNanos::from_unix_nanos(0), [1; 10]),
+        origin: Origin::LeaseEnd(MeasureId::new(UtcNanos::from_unix_nanos(0), [2; 10])),
+        isolation: Isolation::Segment,
+        state: MeasureState::Verified,
+        proof: None,
+        lease_ends: None,
+        boot: BootId("boot".into()),
+        at_boot: BootNanos(1),
+        at: UtcNanos::from_unix_nanos(1),
+        sockets_cut: 0,
+    };
+    let genuine = seal(&receipt, &key).unwrap();
+    let forged = seal(&receipt, &SigningKey::from_bytes(&[6; 32])).unwrap();
+    let foreign = seal(&Receipt { machine: machine(2), ..receipt }, &key).unwrap();
+    for (number, envelope) in
+        [(1, forged), (1, foreign.clone()), (2, foreign), (3, genuine.clone())]
+    {
+        let told = client.learn(machine(number), envelope).await;
+        assert!(matches!(told, Err(ClientError::Refused(Refused::NotGenuine(_)))), "{number}");
+    }
+    assert_eq!(client.situation(machine(1)).await.unwrap().contained, None);
+    client.learn(machine(1), genuine).await.unwrap();
+    let contained = client.situation(machine(1)).await.unwrap().contained;
+    assert_eq!(contained, Some(Isolation::Segment));
+    client.heard(machine(1), Some(Isolation::Segment)).await.unwrap();
+    signer.stop().await;
+    let (signer, client) = Running::start(directory.path()).await;
+    let contained = client.situation(machine(1)).await.unwrap().contained;
+    assert_eq!(contained, Some(Isolation::Segment), "also after a restart");
+    signer.stop().await;
+}
+
+fn hub_record(number: u64, detail: &str) -> Record {
+    Record {
+        at: UtcNanos::from_unix_nanos(number as i64),
+        organisation: rj1(),
+        actor: Actor::Hub,
+        deed: Deed::Gap,
+        machine: None,
+        incident: None,
+        detail: detail.into(),
+    }
+}
+
+async fn cosign(client: &Client, ledger: &mut Ledger) -> Result<(), ClientError> {
+    let last = client.last_cosigned().await?;
+    let request = Client::cosign_request(ledger, last)?;
+    let signed = client.cosign(request).await?;
+    Ok(ledger.keep(&signed)?)
+}
+
+#[tokio::test]
+async fn a_ledger_that_was_rewritten_is_never_cosigned_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (signer, client) = Running::start(directory.path()).await;
+    let path = directory.path().join("hub");
+    let (mut ledger, _) = Ledger::open(&path, &hub_origin(&rj1())).unwrap();
+    for number in 0..7 {
+        ledger.append(&hub_record(number, "honest")).unwrap();
+        cosign(&client, &mut ledger).await.unwrap();
+    }
+    cosign(&client, &mut ledger).await.unwrap();
+    assert!(verify(&path, client.ledger_key()).unwrap().is_sound());
+    signer.stop().await;
+    let (signer, client) = Running::start(directory.path()).await;
+    let rewritten = directory.path().join("rewritten");
+    let (mut ledger, _) = Ledger::open(&rewritten, &hub_origin(&rj1())).unwrap();
+    for number in 0..9 {
+        let detail = if number == 3 { "nothing happened" } else { "honest" };
+        ledger.append(&hub_record(number, detail)).unwrap();
+    }
+    let refused = cosign(&client, &mut ledger).await;
+    assert!(
+        matches!(refused, Err(ClientError::Refused(Refused::Inconsistent { size: 7 }))),
+        "{refused:?}"
+    );
+    let (mut short, _) =
+        Ledger::open(&directory.path().join("short"), &hub_origin(&rj1())).unwrap();
+    short.append(&hub_record(0, "honest")).unwrap();
+    assert!(matches!(cosign(&client, &mut short).await, Err(ClientError::Ledger(_))));
+    signer.stop().await;
+}
+
+#[tokio::test]
+async fn garbage_is_refused_and_the_rest_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let (signer, client) = Running::start(directory.path()).await;
+    assign(&client, 1, ClinicalTier::None).await;
+    let unknown = [0, 0, 0, 6, 0x65, b'p', b'w', b'n', b'e', b'd'];
+    let nested = [&[0u8, 0, 1, 0][..], &[0x81; 256]].concat();
+    let messages: [&[u8]; 7] = [
+        &[0xff; 64],
+        &[0, 0x20, 0, 0],
+        &[0, 0, 0, 0],
+        &[0, 0, 0, 4, 1],
+        &unknown,
+        &nested,
+        b"GET / HTTP/1.1\r\n\r\n",
+    ];
+    for message in messages {
+        let mut stream = UnixStream::connect(directory.path().join("signer.sock")).await.unwrap();
+        stream.write_all(message).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        // A reset is an answer too: the signer closed without reading on.
+        let _ = stream.read_to_end(&mut answer).await;
+        assert!(answer.len() < 4096, "at most a refusal");
+        client.sign(by_people(1, 1, isolate())).await.unwrap();
+    }
+    // What is large within a message is refused too, and nothing is remembered of it.
+    let long = Proposal { reason: "x".repeat(100_000), ..by_people(2, 1, isolate()) };
+    let refused = client.sign(long).await;
+    assert!(matches!(refused, Err(ClientError::Refused(Refused::Malformed(_)))), "{refused:?}");
+    let bad = Lease { seconds: 0, step_down_seconds: 0, warn_seconds: 0 };
+    let bad = Instruction::Isolate { isolation: Isolation::Full, lease: bad };
+    assert!(matches!(refusal(client.sign(by_people(3, 1, bad)).await), Refusal::Terms(_)));
+    let order = client.sign(by_people(4, 1, Instruction::Release)).await.unwrap();
+    assert_eq!(order.sequence, 2, "refusals take no sequence");
+    signer.stop().await;
+}
+
+#[tokio::test]
+async fn a_silent_crowd_does_not_keep_the_hub_out_for_ever() {
+    let directory = tempfile::tempdir().unwrap();
+    let (signer, client) = Running::start(directory.path()).await;
+    let socket = directory.path().join("signer.sock");
+    let mut crowd = Vec::new();
+    for _ in 0..20 {
+        crowd.push(UnixStream::connect(&socket).await.unwrap());
+    }
+    // The hub's connection was there first, and goes on.
+    assign(&client, 1, ClinicalTier::None).await;
+    drop(crowd);
+    let newcomer = reach(&socket).await;
+    newcomer.sign(by_people(1, 1, isolate())).await.unwrap();
+    signer.stop().await;
+}
+
+#[tokio::test]
+async fn there_is_one_signer_and_it_keeps_its_keys_and_its_organisation() {
+    let directory = tempfile::tempdir().unwrap();
+    let (signer, client) = Running::start(directory.path()).await;
+    let key = *client.command_key();
+    let second =
+        SignerConfig { socket: directory.path().join("second.sock"), ..config(directory.path()) };
+    assert!(serve_until(&second, async {}).await.is_err(), "the first holds the journal");
+    signer.stop().await;
+    let (signer, client) = Running::start(directory.path()).await;
+    assert_eq!(*client.command_key(), key);
+    signer.stop().await;
+    let other = SignerConfig { organisation: "RX9".parse().unwrap(), ..config(directory.path()) };
+    let error = serve_until(&other, async {}).await.unwrap_err();
+    assert!(error.to_string().contains("RJ1"), "{error}");
+    std::fs::remove_file(directory.path().join("command.key")).unwrap();
+    let error = serve_until(&config(directory.path()), async {}).await.unwrap_err();
+    let cause = std::error::Error::source(&error);
+    let words = format!("{error} {cause:?}");
+    assert!(words.contains("Missing"), "a lost key is never silently replaced: {words}");
+}
+
+/// Starts one of the children below, in a process of its own, for `directory`.
+fn start_child(test: &str, directory: &Path, uid: Option<u32>) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", &format!("signer::tests::{test}"), "--nocapture"])
+        .env(CHILD, directory)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    if let Some(uid) = uid {
+        command.uid(uid).gid(uid);
+    }
+    command.spawn().unwrap()
+}
+
+fn child_directory() -> Option<PathBuf> {
+    std::env::var_os(CHILD).map(PathBuf::from)
+}
+
+/// Not a test of its own: the signer that others kill.
+#[tokio::test]
+async fn child_signer() {
+    let Some(directory) = child_directory() else { return };
+    serve_until(&config(&directory), std::future::pending()).await.unwrap();
+}
+
+/// Not a test of its own: the signer with all that it gives up.
+#[test]
+fn child_hardened_signer() {
+    let Some(directory) = child_directory() else { return };
+    let user = Some(User { uid: NOBODY, gid: NOBODY });
+    serve(&SignerConfig { user, ..config(&directory) }).unwrap();
+}
+
+/// Not a test of its own: somebody who is not the hub. Ends well if it was turned away.
+#[tokio::test]
+async fn child_stranger() {
+    let Some(directory) = child_directory() else { return };
+    let stranger = Client::connect(&directory.join("signer.sock")).await;
+    assert!(matches!(stranger, Err(ClientError::Unreachable { .. })), "{stranger:?}");
+}
+
+#[tokio::test]
+async fn the_budget_survives_kill_9() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = start_child("child_signer", directory.path(), None);
+    let client = reach(&directory.path().join("signer.sock")).await;
+    client.set_policy(act_policy(), ada()).await.unwrap();
+    for number in 1..=6 {
+        assign(&client, number, ClinicalTier::None).await;
+    }
+    for number in 1..=5 {
+        client.sign(by_policy(number.into(), number)).await.unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        child = start_child("child_signer", directory.path(), None);
+        reach(&directory.path().join("signer.sock")).await;
+    }
+    let refused = refusal(client.sign(by_policy(6, 6)).await);
+    assert!(matches!(refused, Refusal::Ask { .. }), "{refused}");
+    assert!(refused.to_string().contains("budget"), "{refused}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_sequence_never_repeats_however_often_it_is_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("signer.sock");
+    let mut signed: BTreeMap<u64, OrderId> = BTreeMap::new();
+    let mut next = 0u16;
+    for round in 0..6u64 {
+        let mut child = start_child("child_signer", directory.path(), None);
+        let client = reach(&socket).await;
+        assign(&client, 1, ClinicalTier::None).await;
+        let killer = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(10 + round * 7)).await;
+            child.kill().unwrap();
+            child.wait().unwrap();
+        });
+        // Each proposal until the signer is gone, so that the kill falls somewhere in the work.
+        loop {
+            match client.sign(by_people(next, 1, Instruction::Release)).await {
+                Ok(order) => {
+                    let before = signed.insert(order.sequence, order.id);
+                    assert!(before.is_none_or(|id| id == order.id), "{} twice", order.sequence);
+                }
+                Err(ClientError::Refused(Refused::Rule(Refusal::PeoplesBudget(_)))) => {}
+                Err(ClientError::Unreachable { .. }) => break,
+                Err(other) => panic!("{other:?}"),
+            }
+            next += 1;
+        }
+        killer.await.unwrap();
+    }
+    let mut child = start_child("child_signer", directory.path(), None);
+    let client = reach(&socket).await;
+    assign(&client, 2, ClinicalTier::None).await;
+    let report = verify(&directory.path().join("ledger"), client.ledger_key()).unwrap();
+    assert!(report.is_sound(), "{report}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!signed.is_empty());
+    let told = own_records(directory.path());
+    for id in signed.values() {
+        let deed = Deed::Ordered(*id);
+        assert_eq!(told.iter().filter(|record| record.deed == deed).count(), 1, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn only_the_hubs_user_is_answered() {
+    if own_uid() != 0 {
+        println!("skipped: only root can become another user");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    // Others may reach the socket: it is the peer's credentials that decide.
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), open).unwrap();
+    let (signer, client) = Running::start(directory.path()).await;
+    let mut stranger = start_child("child_stranger", directory.path(), Some(NOBODY));
+    let status = tokio::task::spawn_blocking(move || stranger.wait().unwrap()).await.unwrap();
+    assert!(status.success());
+    client.policy().await.unwrap();
+    signer.stop().await;
+}
+
+#[tokio::test]
+async fn as_root_it_leaves_the_network_becomes_another_and_cannot_come_back() {
+    if own_uid() != 0 {
+        println!("skipped: only root can become another user and leave the network");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    nix::unistd::chown(directory.path(), Some(NOBODY.into()), Some(NOBODY.into())).unwrap();
+    let mut child = start_child("child_hardened_signer", directory.path(), None);
+    let client = reach(&directory.path().join("signer.sock")).await;
+    client.policy().await.unwrap();
+    // The signer's own thread: the test runner's first thread only waits for it.
+    let threads = std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+    let threads: Vec<PathBuf> = threads.map(|thread| thread.unwrap().path()).collect();
+    let status = |thread: &PathBuf| std::fs::read_to_string(thread.join("status")).unwrap();
+    let hardened = threads.iter().find(|thread| status(thread).contains("NoNewPrivs:\t1")).unwrap();
+    assert!(status(hardened).contains(&format!("Uid:\t{NOBODY}\t{NOBODY}\t{NOBODY}")));
+    let own_network = std::fs::read_link("/proc/self/ns/net").unwrap();
+    assert_ne!(std::fs::read_link(hardened.join("ns/net")).unwrap(), own_network);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    // A process that is not dumpable belongs to root in /proc, whoever it runs as.
+    let owner = std::os::unix::fs::MetadataExt::uid(
+        &std::fs::metadata(format!("/proc/{}/environ", child.id())).unwrap(),
+    );
+    assert_eq!(owner, 0);
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let ended = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+    assert!(ended.success(), "a signer that is asked to stop ends well");
+}
