@@ -1,6 +1,7 @@
 //! The privileged helper as a process of its own, in a network namespace, with real packets.
 
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's own tools fail the test")]
 
 mod contain_world;
 
@@ -13,6 +14,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use contain_world::{AGENT_USER, HUB, HUB6, MACHINE, MACHINE6, PACS, PEER, PEER6, World};
+use cordon_agent::contain::client::HelperClient;
 use cordon_agent::contain::helper::{HelperConfig, serve};
 use cordon_agent::contain::protocol::{
     Answer, Ask, Event, FromHelper, MESSAGE_BYTES, Pin, Refusal, Request, Status,
@@ -167,8 +169,10 @@ impl Bench {
     fn order(&mut self, instruction: Instruction) -> Order {
         self.sequence += 1;
         let now = UtcNanos::now();
+        let mut randomness = [0; 10];
+        randomness[..8].copy_from_slice(&self.sequence.to_be_bytes());
         Order {
-            id: OrderId::new(now, [u8::try_from(self.sequence).unwrap(); 10]),
+            id: OrderId::new(now, randomness),
             organisation: "RJ1".parse().unwrap(),
             machine: self.machine,
             sequence: self.sequence,
@@ -281,7 +285,7 @@ fn echo(world: &World, address: &str, port: u16) {
     world.peer.spawn(move || {
         let listener = TcpListener::bind(address).unwrap();
         ready.send(()).unwrap();
-        for stream in listener.incoming().take(20) {
+        for stream in listener.incoming() {
             std::thread::spawn(move || {
                 let mut stream = stream.unwrap();
                 let mut byte = [0];
@@ -857,6 +861,25 @@ fn receipts_wait_on_disk_until_the_agent_has_them() {
 }
 
 #[test]
+fn the_agents_end_asks_hears_and_notices_that_the_helper_is_gone() {
+    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    let order = bench.order(Instruction::Isolate { isolation: Isolation::Full, lease: LEASE });
+    let order = Ask::Order(bench.sealed(&order));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let socket = bench.folder.path().join("helper.sock");
+        let (client, mut events) = HelperClient::connect(&socket).await.unwrap();
+        let both = tokio::join!(client.ask(Ask::Status), client.ask(order));
+        assert!(matches!(both, (Ok(Answer::Status(_)), Ok(Answer::Obeyed(_)))), "{both:?}");
+        bench.world.machine.nft("flush ruleset");
+        while !matches!(events.recv().await, Some(Event::Wiped { .. })) {}
+        bench.kill();
+        while events.recv().await.is_some() {}
+        assert!(client.ask(Ask::Status).await.is_err());
+    });
+}
+
+#[test]
 fn strangers_and_nonsense_are_hung_up_on_and_the_helper_goes_on() {
     let Some(bench) = Bench::new(ClinicalTier::None) else { return };
     let socket = bench.folder.path().join("helper.sock");
@@ -884,35 +907,70 @@ fn strangers_and_nonsense_are_hung_up_on_and_the_helper_goes_on() {
     assert_eq!(bench.status().last_order, 0);
 }
 
-/// Not a judgement: prints how long it takes, from the order's first byte to the receipt, and to the
-/// read-back.
+/// Orders full and release so many times, and gives for each the time to the read-back and to the
+/// receipt.
+fn measure(bench: &mut Bench, times: usize) -> Vec<[Duration; 2]> {
+    let mut agent = bench.connect();
+    (0..times)
+        .map(|_| {
+            let isolate = Instruction::Isolate { isolation: Isolation::Full, lease: LEASE };
+            let order = bench.order(isolate);
+            let envelope = bench.sealed(&order);
+            let (boot, start) = (cordon_agent::contain::moment::boot_time(), Instant::now());
+            let receipt = last(agent.ask(Ask::Order(envelope)));
+            let answered = start.elapsed();
+            assert_eq!(receipt.state, MeasureState::Verified, "{receipt:?}");
+            let order = bench.order(Instruction::Release);
+            let envelope = bench.sealed(&order);
+            agent.ask(Ask::Order(envelope));
+            agent.ask(Ask::Reported { before: u64::MAX });
+            [receipt.proof.unwrap().at.since(boot), answered]
+        })
+        .collect()
+}
+
+fn print_times(of: &str, times: &[[Duration; 2]]) {
+    for (index, what) in ["order to read back", "order to receipt"].into_iter().enumerate() {
+        let mut times: Vec<Duration> = times.iter().map(|pair| pair[index]).collect();
+        times.sort();
+        let n = times.len();
+        let [p50, p99, max] = [n / 2, n * 99 / 100, n - 1].map(|at| times[at]);
+        eprintln!("{of}: {what}: n {n}, p50 {p50:?}, p99 {p99:?}, max {max:?}");
+    }
+}
+
+/// Not a judgement: prints how long it takes from the order's first byte to the read-back, and to the
+/// receipt; alone, with many lifelines, and on twenty machines at once.
 #[test]
 #[ignore = "a measurement: cargo test --release --test contain_helper -- --ignored --nocapture"]
 fn how_long_from_order_to_verified() {
     let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
     echo(&bench.world, HUB, HUB_PORT);
-    let (mut in_force, mut answered) = (Vec::new(), Vec::new());
-    let mut agent = bench.connect();
-    for _ in 0..100 {
-        let order = bench.order(Instruction::Isolate { isolation: Isolation::Full, lease: LEASE });
-        let envelope = bench.sealed(&order);
-        let (boot, start) = (cordon_agent::contain::moment::boot_time(), Instant::now());
-        let receipt = last(agent.ask(Ask::Order(envelope)));
-        answered.push(start.elapsed());
-        assert_eq!(receipt.state, MeasureState::Verified);
-        in_force.push(receipt.proof.unwrap().at.since(boot));
-        let order = bench.order(Instruction::Release);
-        let envelope = bench.sealed(&order);
-        agent.ask(Ask::Order(envelope));
-        agent.ask(Ask::Reported { before: u64::MAX });
-    }
-    for (what, mut times) in [("order to read back", in_force), ("order to receipt", answered)] {
-        times.sort();
-        let (p50, p99, max) = (times[49], times[98], times[99]);
-        eprintln!("{what}: n 100, p50 {p50:?}, p99 {p99:?}, max {max:?}");
-    }
+    print_times("alone", &measure(&mut bench, 100));
+    let mut assignment = bench.assignment(2, Some(ClinicalTier::None));
+    assignment.lifelines.extend((0..200u32).map(|index| Lifeline {
+        name: format!("modality {index}"),
+        peer: format!("10.{}.{}.0/24", 80 + index / 100, index % 100).parse().unwrap(),
+        transport: Transport::Tcp,
+        ports: PortRange { first: 104, last: 110 },
+        direction: if index % 2 == 0 { Direction::Outbound } else { Direction::Inbound },
+        signed_off_by: None,
+    }));
+    bench.ask(Ask::Assignment(seal(&assignment, &bench.key).unwrap()));
+    print_times("with 200 lifelines", &measure(&mut bench, 100));
     let helper = bench.helper.as_ref().unwrap().id();
     let status = std::fs::read_to_string(format!("/proc/{helper}/status")).unwrap();
-    let resident = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
-    eprintln!("{resident}");
+    for line in status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("VmHWM"))
+    {
+        eprintln!("helper {line}");
+    }
+    drop(bench);
+    let benches: Vec<Bench> = (0..20).filter_map(|_| Bench::new(ClinicalTier::None)).collect();
+    benches.iter().for_each(|bench| echo(&bench.world, HUB, HUB_PORT));
+    let threads: Vec<_> = benches
+        .into_iter()
+        .map(|mut bench| std::thread::spawn(move || measure(&mut bench, 20)))
+        .collect();
+    let times: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+    print_times("20 machines at once", &times);
 }

@@ -1,13 +1,16 @@
 //! The table in a real kernel: what is written is what is read back, and nobody else's is touched.
 
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's own tools fail the test")]
 
 mod contain_world;
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
-use contain_world::World;
-use cordon_agent::contain::intent::Intent;
+use contain_world::{MACHINE, MACHINE6, PACS, PACS6, PEER, PEER6, World};
+use cordon_agent::contain::intent::{Connection, Intent};
 use cordon_agent::contain::ruleset::ruleset;
 use cordon_agent::contain::table::{Tables, Watch};
 use cordon_model::asset::{Direction, Lifeline, PortRange, Transport};
@@ -141,5 +144,84 @@ fn any_change_by_others_is_seen_and_told_with_its_author() {
             assert_eq!(watch.changes().unwrap().name, "nft", "{script}");
             assert_ne!(tables.read_back().unwrap(), Some(before), "{script}");
         }
+    });
+}
+
+/// Where a peer listens, and the machine.
+const LISTENING: [u16; 5] = [445, 3389, 5986, 8080, 11112];
+
+fn small_lifeline() -> impl Strategy<Value = Lifeline> {
+    let peers = vec!["10.77.0.0/24", "10.77.0.2/32", "10.77.0.3/32", "fd77::/64", "fd77::3/128"];
+    (
+        proptest::sample::select(peers),
+        proptest::sample::select(&LISTENING[..]),
+        0u16..2000,
+        any::<bool>(),
+    )
+        .prop_map(|(peer, first, more, is_inbound)| Lifeline {
+            name: "a flow".into(),
+            peer: peer.parse().unwrap(),
+            transport: Transport::Tcp,
+            ports: PortRange { first, last: first + more },
+            direction: if is_inbound { Direction::Inbound } else { Direction::Outbound },
+            signed_off_by: None,
+        })
+}
+
+/// Opens a connection; waits long where it should be opened, and shortly where silence is expected.
+fn opens(to: SocketAddr, should: bool) -> bool {
+    let patience = if should { Duration::from_secs(10) } else { Duration::from_millis(150) };
+    TcpStream::connect_timeout(&to, patience).is_ok()
+}
+
+#[test]
+fn a_connection_can_be_opened_exactly_if_an_open_one_would_be_kept() {
+    let Some(world) = World::new() else { return };
+    let listen = |namespace: &contain_world::Namespace| {
+        namespace.inside(|| {
+            LISTENING.map(|port| TcpListener::bind(("::", port)).unwrap()).map(|listener| {
+                std::thread::spawn(move || while listener.accept().is_ok() {});
+            })
+        });
+    };
+    listen(&world.machine);
+    listen(&world.peer);
+    let peer = world.peer.clone();
+    world.machine.inside(move || {
+        let tables = std::cell::RefCell::new(Tables::open().unwrap());
+        let config = ProptestConfig { cases: 12, failure_persistence: None, ..Default::default() };
+        let cases = (any::<bool>(), proptest::collection::vec(small_lifeline(), 0..5));
+        TestRunner::new(config)
+            .run(&cases, |(is_full, lifelines)| {
+                let isolation = if is_full { Isolation::Full } else { Isolation::Segment };
+                let intent = Intent { isolation, hub: Vec::new(), lifelines, agent_user: 990 };
+                let table = ruleset(&intent, measure()).unwrap().unwrap();
+                tables.borrow_mut().replace(&table).unwrap();
+                let connection = |local, remote| Connection {
+                    transport: Transport::Tcp,
+                    local,
+                    remote,
+                    user: 0,
+                };
+                let at = |address: &str, port| SocketAddr::new(address.parse().unwrap(), port);
+                for (machine, peers) in [(MACHINE, [PEER, PACS]), (MACHINE6, [PEER6, PACS6])] {
+                    for (far, port) in
+                        peers.iter().flat_map(|far| LISTENING.map(|port| (far, port)))
+                    {
+                        let out = connection(at(machine, 40_000), at(far, port));
+                        let should = intent.keeps(&out, &BTreeSet::new());
+                        prop_assert_eq!(opens(at(far, port), should), should, "to {} {}", far, port);
+                    }
+                    // The peer dials from its first address.
+                    let port = LISTENING[usize::from(is_full) + intent.lifelines.len() % 4];
+                    let inward = connection(at(machine, port), at(peers[0], 40_000));
+                    let should = intent.keeps(&inward, &BTreeSet::new());
+                    let to = at(machine, port);
+                    let did = peer.inside(move || opens(to, should));
+                    prop_assert_eq!(did, should, "to the machine's {}", to);
+                }
+                Ok(())
+            })
+            .unwrap();
     });
 }

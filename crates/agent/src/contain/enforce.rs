@@ -83,6 +83,11 @@ impl Enforcer {
             unproven.push(format!("open connections may not all be cut: {error}"));
             0
         });
+        if self.tables.has_flow_tables().unwrap_or(true) {
+            unproven.push(
+                "forwarded connections that another table's flow table carries may go on".into(),
+            );
+        }
         let Probes { tried, unproven: not_tried } = probe(&intent);
         unproven.extend(not_tried);
         let proof = Proof {

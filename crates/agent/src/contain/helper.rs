@@ -27,6 +27,7 @@ use super::moment::Clocks;
 use super::netlink::NetlinkError;
 use super::protocol::{Ask, Event, FromHelper, MESSAGE_BYTES, Request};
 use super::table::Watch;
+use super::urgency::{Urgency, go_first};
 
 /// Connections at once: the agent, one that replaces it, and administrators who look.
 const CONNECTIONS: usize = 8;
@@ -84,7 +85,11 @@ pub fn serve(config: &HelperConfig) -> Result<Infallible, HelperError> {
         Some(boot) => Clocks::of_boot(boot.clone()),
         None => Clocks::of_this_boot().map_err(failed("reading the boot's id"))?,
     };
-    // First, so that no change after the first look goes unnoticed.
+    let urgency = go_first();
+    if urgency == Urgency::Ordinary {
+        tracing::warn!("a busy machine can delay containment: this process may not go first");
+    }
+    // Before the first look, so that no change after it goes unnoticed.
     let watch = Watch::open()?;
     let enforcer = Enforcer::open(config.agent_user)?;
     let keeper = Keeper::start(&config.state, clocks, enforcer)

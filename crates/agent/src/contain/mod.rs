@@ -1,5 +1,17 @@
 //! Containment on Linux: the only code that changes a machine.
 //!
+//! A small privileged process, the **helper**, holds this machine's measures; the agent, which is not
+//! privileged, carries signed documents to it and receipts away. Everything happens in the network
+//! namespace that the helper was started in.
+//!
+//! ```text
+//! agent ── protocol ──► helper ─► keeper ─► respond::helper_core   decides (pure)
+//!                                    ├────► disk                   what is meant, before it is done
+//!                                    └────► enforce ─► ruleset ─► table    one transaction, read back
+//!                                                ├───► sockets            what is open is closed
+//!                                                └───► probe              what must fail fails
+//! ```
+//!
 //! Read in this order:
 //!
 //! | module | owns |
@@ -7,6 +19,11 @@
 //! | [`intent`] | what an isolation is meant to do to flows |
 //! | [`ruleset`], [`cover`], [`nft`] | the nftables table that does it, as a value |
 //! | [`table`] | that table in the kernel: one transaction, read back, watched |
+//! | [`sockets`], [`probe`] | cutting what is open; showing that it holds |
+//! | [`enforce`] | these four, in their order |
+//! | [`disk`], [`keeper`] | what survives a crash; documents in, receipts out |
+//! | [`helper`], [`protocol`], [`client`] | the process, what it is asked, and the agent's end |
+//! | [`moment`], [`urgency`] | its clocks, and its place on the processor |
 
 pub mod client;
 pub mod cover;
@@ -23,5 +40,6 @@ pub mod protocol;
 pub mod ruleset;
 pub mod sockets;
 pub mod table;
+pub mod urgency;
 
 pub use netlink::NetlinkError;

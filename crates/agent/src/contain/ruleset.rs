@@ -17,6 +17,11 @@
 //!   which replies, and the last packets of a socket that was closed, are known.
 //! * **DNS is closed**: nothing is resolved on a contained machine, and names are an exit for data.
 //!
+//! What it does not reach, and is not claimed: frames that root sends by a packet socket, which pass no
+//! `inet` hook; traffic between ports of one bridge on this machine, unless the kernel is set to show
+//! bridged packets to IP hooks; connections that somebody's flow table already carries past all chains
+//! (told in the proof).
+//!
 //! Refused TCP from this machine is answered by a reset, so that its programs fail at once instead of
 //! hanging; what comes from outside is dropped without a word.
 

@@ -112,7 +112,7 @@ fn meant(intent: &Intent, packet: &Packet) -> Fate {
         Isolation::Segment if is_lateral(packet.destination_port) => Fate::Dies,
         Isolation::Segment => Fate::Passes,
         Isolation::Full if is_configuration(packet, is_outgoing) => Fate::Passes,
-        Isolation::Full if !(hook == Hook::Output) && is_path_error(packet) => Fate::Passes,
+        Isolation::Full if hook != Hook::Output && is_path_error(packet) => Fate::Passes,
         Isolation::Full => Fate::Dies,
     }
 }

@@ -43,6 +43,8 @@ mod kind {
     pub(super) const NEW_ELEMENTS: u16 = 12;
     pub(super) const GET_ELEMENTS: u16 = 13;
     pub(super) const NEW_GENERATION: u16 = 15;
+    pub(super) const NEW_FLOW_TABLE: u16 = 22;
+    pub(super) const GET_FLOW_TABLE: u16 = 23;
 }
 
 /// `NFTA_LIST_ELEM`.
@@ -165,6 +167,20 @@ impl Tables {
         }
         let handle = handle.ok_or(NetlinkError::Malformed { doing: DOING, what: "no handle" })?;
         Ok(Some(InForce { handle, table }))
+    }
+
+    /// Whether any table of this namespace has a flow table: connections forwarded by one pass no
+    /// chain, ours included, until they end.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn has_flow_tables(&mut self) -> Result<bool, NetlinkError> {
+        let found =
+            self.channel.list("looking for flow tables", of(kind::GET_FLOW_TABLE), |to| {
+                // Of every family.
+                to.extend_from_slice(&[0, 0, 0, 0]);
+            })?;
+        Ok(found.iter().any(|found| found.kind == of(kind::NEW_FLOW_TABLE)))
     }
 
     fn read_sets(&mut self, doing: &'static str) -> Result<Vec<Set>, NetlinkError> {
