@@ -95,7 +95,7 @@ pub enum NotObeyed {
         /// The finding's.
         level: Level,
     },
-    /// Isolated as far already.
+    /// Isolated as far already, or further.
     #[error("the machine is isolated as far already")]
     AlreadyContained,
     /// A measure that is not in force.
@@ -303,6 +303,10 @@ impl HelperCore {
             Instruction::Isolate { isolation, lease } => {
                 lease::check_terms(lease)?;
                 let is_by_people = self.check_authority(&order.authority, now)?;
+                // Milder is more open: only people open what was cut.
+                if !is_by_people && self.isolation() > Some(*isolation) {
+                    return Err(NotObeyed::AlreadyContained);
+                }
                 let origin = Origin::Order(order.id);
                 if !is_by_people {
                     self.spending.spend(&OWN_BUDGET, self.machine, now);

@@ -199,6 +199,8 @@ pub struct HubCore {
     measures: BTreeMap<MeasureId, MeasureLife>,
     /// Serious incidents that escalated; forgotten at a restart, and then said once more.
     escalated: BTreeSet<IncidentId>,
+    /// Of which machines of open incidents people were told that nothing was blocked.
+    told: BTreeSet<(IncidentId, MachineId)>,
 }
 
 impl HubCore {
@@ -216,6 +218,7 @@ impl HubCore {
             orders: BTreeMap::new(),
             measures: BTreeMap::new(),
             escalated: BTreeSet::new(),
+            told: BTreeSet::new(),
         }
     }
 
@@ -543,6 +546,8 @@ impl HubCore {
         now: &Moment,
     ) -> Vec<Output> {
         let Some(story) = self.grouping.close(incident) else { return Vec::new() };
+        self.told.retain(|(of, _)| *of != incident);
+        self.escalated.remove(&incident);
         let actor = Actor::Person(person.to_owned());
         let deed = Deed::IncidentChanged;
         let detail = format!("closed: {reason}");

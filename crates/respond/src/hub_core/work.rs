@@ -40,7 +40,8 @@ impl HubCore {
         let decision = decision::decide(&self.policy, &machine.row.assignment, level, &situation);
         match decision {
             Decision::Watch { why, escalates } => {
-                if escalates && placed.is_news {
+                // Told once for each machine of a story, and again when the story grows.
+                if escalates && (self.told.insert((placed.incident, id)) || placed.is_news) {
                     outputs.push(Output::Tell(Notice::NotBlocked {
                         incident: placed.incident,
                         machine: id,
