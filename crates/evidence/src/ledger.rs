@@ -29,6 +29,11 @@ pub const LEDGER_FORMAT: &str = "cordon ledger 1";
 /// hundred bytes stay far below a mebibyte.
 pub const RECORDS_PER_READ: u64 = 1000;
 
+/// Checkpoints that are kept, at most: of about 200 bytes each, so below a megabyte to read at a start.
+/// When there are more, every second one goes. Each vouches for all records below it, so nothing is less
+/// proven; only the place of an alteration is known less closely.
+pub const CHECKPOINTS_KEPT: usize = 4096;
+
 /// Derived bytes that are held back while a tree is made again: 64 KiB, a page-cache-friendly write.
 const DERIVED_WRITE_BYTES: usize = 64 << 10;
 
@@ -107,6 +112,7 @@ pub struct Ledger {
     derived: Derived,
     peaks: Peaks,
     checkpoints: File,
+    checkpoint_count: usize,
     last_checkpoint: Option<SignedCheckpoint>,
 }
 
@@ -166,7 +172,18 @@ impl Ledger {
             Recovery { torn, read_again: peaks.size() - base.size, torn_checkpoint_bytes };
         let dir = dir.to_owned();
         let origin = origin.to_owned();
-        Ok((Self { dir, origin, log, derived, peaks, checkpoints, last_checkpoint }, recovery))
+        let checkpoint_count = notes.len();
+        let ledger = Self {
+            dir,
+            origin,
+            log,
+            derived,
+            peaks,
+            checkpoints,
+            checkpoint_count,
+            last_checkpoint,
+        };
+        Ok((ledger, recovery))
     }
 
     /// Appends one record; see [`Ledger::append_all`].
@@ -267,7 +284,33 @@ impl Ledger {
             .write_all(text.as_bytes())
             .and_then(|()| self.checkpoints.sync_data())
             .map_err(LogError::io("append to", &path))?;
+        self.checkpoint_count += 1;
         self.last_checkpoint = Some(signed.clone());
+        if self.checkpoint_count > CHECKPOINTS_KEPT {
+            self.thin_checkpoints(&path)?;
+        }
+        Ok(())
+    }
+
+    /// Drops every second checkpoint, never the newest.
+    fn thin_checkpoints(&mut self, path: &Path) -> Result<(), LedgerError> {
+        let (notes, _) = read_checkpoints(path)?;
+        let kept: Vec<&SignedCheckpoint> = notes.iter().rev().step_by(2).collect();
+        let text: String = kept.iter().rev().map(|note| format!("{}\n", note.note())).collect();
+        let unfinished = path.with_extension("unfinished");
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&unfinished)
+            .map_err(LogError::io("make", &unfinished))?;
+        file.write_all(text.as_bytes())
+            .and_then(|()| file.sync_all())
+            .map_err(LogError::io("write", &unfinished))?;
+        std::fs::rename(&unfinished, path).map_err(LogError::io("name", path))?;
+        self.checkpoint_count = kept.len();
+        self.checkpoints = open_checkpoints(path, 0)?;
         Ok(())
     }
 

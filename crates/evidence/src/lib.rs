@@ -39,7 +39,9 @@ pub mod merkle;
 mod note;
 mod verify;
 
-pub use ledger::{Entry, LEDGER_FORMAT, Ledger, LedgerError, RECORDS_PER_READ, Recovery};
+pub use ledger::{
+    CHECKPOINTS_KEPT, Entry, LEDGER_FORMAT, Ledger, LedgerError, RECORDS_PER_READ, Recovery,
+};
 pub use log::{FRAME_BYTES, Frame, Log, LogError, TornTail};
 pub use note::{Checkpoint, NOTE_BYTES, NoteError, ORIGIN_BYTES, SignedCheckpoint, is_origin};
 pub use verify::{Fault, Report, VerifyError, verify};

@@ -6,7 +6,9 @@ use std::fs::{self, OpenOptions};
 use std::path::Path;
 
 use cordon_evidence::merkle::{leaf_hash, proves_consistency, proves_inclusion};
-use cordon_evidence::{Fault, Ledger, LedgerError, Report, SignedCheckpoint, verify};
+use cordon_evidence::{
+    CHECKPOINTS_KEPT, Fault, Ledger, LedgerError, Report, SignedCheckpoint, verify,
+};
 use cordon_model::record::{Actor, Deed, Record};
 use cordon_model::time::UtcNanos;
 use ed25519_dalek::SigningKey;
@@ -236,6 +238,28 @@ fn a_checkpoint_that_a_crash_cut_is_removed_and_said() {
     let (ledger, recovery) = Ledger::open(dir.path(), ORIGIN).unwrap();
     assert!(recovery.torn_checkpoint_bytes > 0);
     assert_eq!(ledger.last_checkpoint().unwrap().unchecked().size, 10);
+}
+
+#[test]
+fn checkpoints_beyond_the_limit_are_thinned_and_vouch_for_as_much() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ledger = open(dir.path());
+    // As if so many had been kept: all of one size, which is allowed.
+    ledger.append_all(&records(0..3)).unwrap();
+    let note = ledger.checkpoint().sign(&key()).note().to_owned();
+    drop(ledger);
+    let many = format!("{note}\n").repeat(CHECKPOINTS_KEPT);
+    fs::write(dir.path().join("checkpoints"), many).unwrap();
+    let mut ledger = open(dir.path());
+    ledger.append_all(&records(3..5)).unwrap();
+    checkpoint(&mut ledger);
+    ledger.append_all(&records(5..6)).unwrap();
+    checkpoint(&mut ledger);
+    drop(ledger);
+    let report = report(dir.path());
+    assert!(report.is_sound(), "{report}");
+    assert_eq!((report.covered, report.checkpoints), (6, CHECKPOINTS_KEPT as u64 / 2 + 2));
+    assert_eq!(open(dir.path()).size(), 6);
 }
 
 #[test]
