@@ -3,8 +3,8 @@
 //! The one idea: everything lives in namespaces with names of our own, so nothing that a drill does
 //! can touch the network of the machine that it runs on, and dropping [`Network`] removes all of it.
 
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -47,35 +47,37 @@ impl Network {
             bail!("a drill builds network namespaces, which needs root: run it with sudo");
         }
         let prefix = format!("cordon-drill-{}", std::process::id());
-        let mut hosts = Vec::new();
-        let mut batch = String::new();
         let bridge = format!("{prefix}-net");
-        batch.push_str(&format!("netns add {bridge}\n"));
-        batch.push_str(&format!(
-            "-n {bridge} link add br0 type bridge stp_state 0 forward_delay 0\n"
-        ));
-        batch.push_str(&format!("-n {bridge} link set br0 up\n"));
+        let mut namespaces = format!("netns add {bridge}\n");
+        let mut cables =
+            "link add br0 type bridge stp_state 0 forward_delay 0\nlink set br0 up\n".to_owned();
+        let mut hosts = Vec::new();
         for (index, name) in names.iter().enumerate() {
-            let last = u16::try_from(index + 2).context("too many machines for one network")?;
-            let [high, low] = last.to_be_bytes();
-            let address = Ipv4Addr::new(10, 91, high, low);
+            let number = u16::try_from(index + 2).context("too many machines for one network")?;
+            let [high, low] = number.to_be_bytes();
             let namespace = format!("{prefix}-{name}");
-            batch.push_str(&format!("netns add {namespace}\n"));
-            batch.push_str(&format!(
-                "-n {bridge} link add p{index} type veth peer name eth0 netns {namespace}\n"
+            namespaces.push_str(&format!("netns add {namespace}\n"));
+            cables.push_str(&format!(
+                "link add p{index} type veth peer name eth0 netns {namespace}\n\
+                 link set p{index} master br0 up\n"
             ));
-            batch.push_str(&format!("-n {bridge} link set p{index} master br0 up\n"));
-            batch.push_str(&format!("-n {namespace} link set lo up\n"));
-            batch.push_str(&format!("-n {namespace} addr add {address}/16 dev eth0\n"));
-            batch.push_str(&format!(
-                "-n {namespace} -6 addr add fd91::{last:x}/64 dev eth0 nodad\n"
-            ));
-            batch.push_str(&format!("-n {namespace} link set eth0 up\n"));
-            hosts.push(Host { name: name.clone(), namespace, address: address.into() });
+            let address = Ipv4Addr::new(10, 91, high, low).into();
+            hosts.push(Host { name: name.clone(), namespace, address });
         }
-        // Made before the batch runs, so that a failure half-way is cleaned up too.
+        // Made before the first namespace, so that a failure half-way is cleaned up too.
         let network = Self { prefix, hosts };
-        network.ip_batch(&batch).context("building the drill's network")?;
+        let building = "building the drill's network";
+        network.ip(None, &namespaces).context(building)?;
+        network.ip(Some(&bridge), &cables).context(building)?;
+        for (index, host) in network.hosts.iter().enumerate() {
+            let lines = format!(
+                "link set lo up\naddr add {}/16 dev eth0\n\
+                 addr add fd91::{:x}/64 dev eth0 nodad\nlink set eth0 up\n",
+                host.address,
+                index + 2
+            );
+            network.ip(Some(&host.namespace), &lines).context(building)?;
+        }
         Ok(network)
     }
 
@@ -104,15 +106,12 @@ impl Network {
         let index = self.hosts.iter().position(|host| host.name == name);
         let index = index.with_context(|| format!("no host {name:?} in the drill's network"))?;
         let state = if is_in { "up" } else { "down" };
-        self.ip_batch(&format!("-n {}-net link set p{index} {state}\n", self.prefix))
+        self.ip(Some(&format!("{}-net", self.prefix)), &format!("link set p{index} {state}\n"))
     }
 
-    fn ip_batch(&self, lines: &str) -> Result<()> {
-        let file = std::env::temp_dir().join(format!("{}.batch", self.prefix));
-        std::fs::write(&file, lines).with_context(|| format!("writing {}", file.display()))?;
-        let output = Command::new("ip").arg("-batch").arg(&file).stdin(Stdio::null()).output();
-        let _ = std::fs::remove_file(&file);
-        let output = output.context("running ip (install iproute2)")?;
+    /// Runs lines of `ip` commands, in a namespace or in none.
+    fn ip(&self, namespace: Option<&str>, lines: &str) -> Result<()> {
+        let output = ip_batch(namespace, lines, false).context("running ip (install iproute2)")?;
         if !output.status.success() {
             bail!("ip: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
@@ -122,19 +121,34 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        // One batch, forced on past errors: what is half built must go too.
         let mut lines: String =
             self.hosts.iter().map(|host| format!("netns del {}\n", host.namespace)).collect();
         lines.push_str(&format!("netns del {}-net\n", self.prefix));
-        let file: PathBuf = std::env::temp_dir().join(format!("{}.batch", self.prefix));
-        if std::fs::write(&file, lines).is_ok() {
-            let _ = Command::new("ip")
-                .args(["-force", "-batch"])
-                .arg(&file)
-                .stdin(Stdio::null())
-                .stderr(Stdio::null())
-                .status();
-            let _ = std::fs::remove_file(&file);
-        }
+        // Forced on past errors: what is half built must go too.
+        let _ = ip_batch(None, &lines, true);
     }
+}
+
+fn ip_batch(
+    namespace: Option<&str>,
+    lines: &str,
+    is_forced: bool,
+) -> std::io::Result<std::process::Output> {
+    let mut command = Command::new("ip");
+    if let Some(namespace) = namespace {
+        command.args(["-n", namespace]);
+    }
+    if is_forced {
+        command.arg("-force");
+    }
+    command
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    if let Some(mut to) = child.stdin.take() {
+        to.write_all(lines.as_bytes())?;
+    }
+    child.wait_with_output()
 }
