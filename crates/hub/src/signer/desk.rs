@@ -1,8 +1,10 @@
 //! Answers one request at a time: the rules, then the disk, then the key, in this order.
 //!
-//! The one idea: nothing is signed before what allowed it is on disk, and nothing is handed out before
-//! the signer's own ledger says so. A failed disk is an end: [`Desk::answer`] then returns
-//! [`Broken`], and the process stops rather than sign what it could forget.
+//! The one idea: nothing is signed before what allowed it is on disk. That is one disk sync, in the
+//! journal; the account of it in the ledger is a second one, done by [`Desk::settle`] once the hub has
+//! its answer and before the next request. A crash in between is made good at the start, from the
+//! journal. A failed disk is an end: [`Broken`], and the process stops rather than sign what it could
+//! forget.
 
 use std::path::Path;
 use std::time::Duration;
@@ -76,6 +78,8 @@ pub struct Desk {
     state: SignerState,
     journal: Journal,
     ledger: Ledger,
+    /// What the ledger is still to say of the last request.
+    unwritten: Vec<Record>,
     brake: RefusalBrake,
 }
 
@@ -112,6 +116,7 @@ impl Desk {
             state,
             journal,
             ledger,
+            unwritten: Vec::new(),
             brake: RefusalBrake::default(),
         };
         let mut told = format!("{} inputs applied again", recovered.applied);
@@ -138,20 +143,33 @@ impl Desk {
     /// # Errors
     /// [`Broken`]: stop, and sign nothing more.
     pub fn answer(&mut self, request: Request, now: &Moment) -> Result<Answer, Broken> {
+        self.settle()?;
         let subject = Subject::of(&request);
-        let answer = match self.decide(request, now)? {
+        Ok(match self.decide(request, now)? {
             Ok(answer) => answer,
             Err(refused) => {
-                self.write_refusal(&subject, &refused, now)?;
+                self.note_refusal(&subject, &refused, now);
                 Answer::Refused(refused)
             }
-        };
-        self.journal.compact_if_long(&self.state)?;
+        })
+    }
+
+    /// Brings the ledger up to date. Call it when an answer has been sent.
+    ///
+    /// # Errors
+    /// [`Broken`], as [`Desk::answer`].
+    pub fn settle(&mut self) -> Result<(), Broken> {
+        if self.unwritten.is_empty() {
+            return Ok(());
+        }
+        self.ledger.append_all(&self.unwritten)?;
+        self.unwritten.clear();
         let last = self.ledger.last_checkpoint().map_or(0, |last| last.unchecked().size);
         if self.ledger.size() >= last + RECORDS_PER_CHECKPOINT {
             self.checkpoint()?;
         }
-        Ok(answer)
+        // Only now may the journal forget.
+        Ok(self.journal.compact_if_long(&self.state)?)
     }
 
     /// Writes what was held back, and a last checkpoint.
@@ -159,6 +177,7 @@ impl Desk {
     /// # Errors
     /// See [`Broken`].
     pub fn close(mut self) -> Result<(), Broken> {
+        self.settle()?;
         self.journal.flush()?;
         self.checkpoint()
     }
@@ -385,11 +404,8 @@ impl Desk {
         // Permits are asked for often and seldom due. What changed then is a reading of the clock,
         // which the next input brings anyway.
         if outcome != Outcome::Permits(Vec::new()) {
-            let records = self.accounts(&input, &outcome, now);
+            self.unwritten.extend(self.accounts(&input, &outcome, now));
             self.journal.note(input, now, drawn, may_wait)?;
-            if !records.is_empty() {
-                self.ledger.append_all(&records)?;
-            }
         }
         Ok(Ok(outcome))
     }
@@ -478,20 +494,16 @@ impl Desk {
         Ok(())
     }
 
-    fn write_refusal(
-        &mut self,
-        subject: &Subject,
-        refused: &Refused,
-        now: &Moment,
-    ) -> Result<(), Broken> {
+    fn note_refusal(&mut self, subject: &Subject, refused: &Refused, now: &Moment) {
         if let Some(unwritten) = self.brake.may_write(now.at) {
             let mut said = format!("{}: {refused}", subject.what);
             if unwritten > 0 {
                 said += &format!(" (and {unwritten} more refusals that were not written down)");
             }
-            self.write(Deed::OrderRefused, subject.machine, subject.incident, said, now)?;
+            let deed = Deed::OrderRefused;
+            let record = self.record(deed, subject.machine, subject.incident, said, now);
+            self.unwritten.push(record);
         }
-        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cordon_link::frame::{self, FrameError};
 use cordon_model::ids::OdsCode;
@@ -172,19 +172,22 @@ async fn converse(
             }
         };
         let now = clock.now()?;
-        // A panic while the desk was held would leave its memory ahead of its disk: stop.
-        let answer = match desk.lock() {
-            Ok(mut desk) => desk.answer(request, &now)?,
-            Err(_) => {
-                let source = io::Error::other("an earlier request failed half-way");
-                return Err(SignerError::System { what: "go on", source });
-            }
-        };
-        if let Err(error) = frame::write(&mut stream, &answer, MESSAGE_BYTES).await {
+        let answer = at(desk)?.answer(request, &now)?;
+        let sent = frame::write(&mut stream, &answer, MESSAGE_BYTES).await;
+        at(desk)?.settle()?;
+        if let Err(error) = sent {
             tracing::warn!(%error, "an answer of the signer was lost");
             return Ok(());
         }
     }
+}
+
+/// The desk, for one request. A panic while it was held would leave its memory ahead of its disk: stop.
+fn at(desk: &Mutex<Desk>) -> Result<MutexGuard<'_, Desk>, SignerError> {
+    desk.lock().map_err(|_| {
+        let source = io::Error::other("an earlier request failed half-way");
+        SignerError::System { what: "go on", source }
+    })
 }
 
 /// Whether the other side is the hub's user, or root.
