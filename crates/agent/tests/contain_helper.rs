@@ -805,6 +805,20 @@ fn what_is_done_without_people_has_a_brake_of_the_machines_own() {
 }
 
 #[test]
+fn the_policy_alone_never_weakens_a_measure() {
+    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    bench.isolate(Isolation::Full);
+    for isolation in [Isolation::Watch, Isolation::Segment] {
+        let mut order = bench.order(Instruction::Isolate { isolation, lease: LEASE });
+        let finding = FindingId::of("rule", "host", &[1; 32]);
+        order.authority = Authority::Policy { revision: 1, finding };
+        assert_refused(&bench.give(&order), Refusal::NotObeyed, "isolated as far");
+    }
+    assert_eq!(bench.status().in_force.unwrap().isolation, Isolation::Full);
+    assert_eq!(bench.isolate(Isolation::Segment).state, MeasureState::Verified, "people may");
+}
+
+#[test]
 fn a_machine_is_not_re_homed_by_a_message() {
     let Some(bench) = Bench::new(ClinicalTier::None) else { return };
     assert!(matches!(bench.ask(Ask::Pin(bench.its_pin())), Answer::Obeyed(_)), "the same again");
