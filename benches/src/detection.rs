@@ -154,7 +154,7 @@ fn events() -> impl Iterator<Item = String> {
     ];
     let mut random = SplitMix(7);
     (0..EVENTS).map(move |number| {
-        let mut pick = |count: usize| usize::try_from(random.next() % count as u64).unwrap_or(0);
+        let mut pick = |count: usize| usize::try_from(random.draw() % count as u64).unwrap_or(0);
         let (image, arguments) = if number % 1_000 == 999 {
             (r"C:\Windows\System32\vssadmin.exe", "delete shadows /all /quiet")
         } else {

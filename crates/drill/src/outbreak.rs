@@ -105,7 +105,7 @@ pub fn run(args: &OutbreakArgs) -> Result<Report> {
 fn patient_zero(hospital: &[Machine], seed: u64) -> Result<&Machine> {
     let candidates: Vec<_> =
         hospital.iter().filter(|machine| machine.tier <= ClinicalTier::Supports).collect();
-    let pick = SplitMix(seed).next() % candidates.len().max(1) as u64;
+    let pick = SplitMix(seed).draw() % candidates.len().max(1) as u64;
     candidates
         .get(usize::try_from(pick).unwrap_or(0))
         .copied()

@@ -252,9 +252,9 @@ pub fn run_worm(args: &WormArgs) -> Result<()> {
         if args.neighbours.is_empty() {
             continue;
         }
-        let pick = usize::try_from(random.next() % args.neighbours.len() as u64).unwrap_or(0);
+        let pick = usize::try_from(random.draw() % args.neighbours.len() as u64).unwrap_or(0);
         let target = SocketAddr::new(args.neighbours[pick], SMB);
-        let plan = format!("{} {} {}", random.next(), args.every, list.join(","));
+        let plan = format!("{} {} {}", random.draw(), args.every, list.join(","));
         // In a thread: a connect that is dropped hangs, and a worm does not wait.
         thread::spawn(move || {
             let Ok(mut stream) = TcpStream::connect_timeout(&target, Duration::from_secs(1)) else {
@@ -329,7 +329,7 @@ pub struct SplitMix(pub u64);
 
 impl SplitMix {
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
