@@ -1,5 +1,7 @@
 //! Every rule against its own test events, through the intake and the engine that the product uses.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on has failed")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Cursor;
