@@ -1,3 +1,48 @@
-//! The hub: links to agents, incidents at work, enrolment, the API, and the signer in a process of its own.
+//! The hub: links to machines, enrolment, incidents at work, and the signer in a process of its own.
+//!
+//! [`start`] gives a [`Running`] hub, and with it the [`Hub`] handle: all that console, API, command line
+//! and drill can ask. The command line of another process asks by [`control`]. [`signer`] is the process
+//! that alone holds the command key; start it first.
+//!
+//! What happens to a finding, and where to read it:
+//!
+//! | step | module |
+//! |---|---|
+//! | a machine enrols with a one-time token, and gets a certificate | `enrol`, [`authority`] |
+//! | it connects; its messages are checked, its quota kept | `link_server`, `links`, `quota` |
+//! | the main task lets the mind (`respond::hub_core`) say what follows | `work` |
+//! | all of it is committed in one transaction, then carried out | `keeper`, `keep` |
+//! | the signer is asked; its order goes out at once | `signing`, [`signer`] |
+//! | every record goes to the ledger, which the signer cosigns | `ledger` |
+//! | people look and act | [`Hub`], [`view`], [`people`] |
+//!
+//! What is acknowledged is on disk (law 7): kill the hub at any time, and the next start goes on.
 
 #![forbid(unsafe_code)]
+
+pub mod authority;
+mod board;
+mod clock;
+pub mod control;
+mod enrol;
+mod error;
+mod handle;
+mod keep;
+mod keeper;
+mod ledger;
+mod link_server;
+mod links;
+pub mod people;
+mod quota;
+mod run;
+pub mod signer;
+mod signing;
+pub mod view;
+mod work;
+
+pub use board::SILENT_AFTER;
+pub use error::HubError;
+pub use handle::Hub;
+pub use ledger::LedgerFailure;
+pub use people::Who;
+pub use run::{HubConfig, HubFailure, Running, run, start};

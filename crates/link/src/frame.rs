@@ -41,6 +41,21 @@ where
     M: DeserializeOwned,
     R: AsyncRead + Unpin,
 {
+    Ok(read_counted(from, limit).await?.map(|(message, _)| message))
+}
+
+/// The same, and how many bytes it had: for quotas.
+///
+/// # Errors
+/// As [`read`].
+pub async fn read_counted<M, R>(
+    from: &mut R,
+    limit: usize,
+) -> Result<Option<(M, usize)>, FrameError>
+where
+    M: DeserializeOwned,
+    R: AsyncRead + Unpin,
+{
     let mut head = [0; 4];
     let mut have = 0;
     while have < head.len() {
@@ -52,7 +67,7 @@ where
     }
     let mut body = vec![0; checked_length(head, limit)?];
     from.read_exact(&mut body).await.map_err(torn)?;
-    decode(&body).map(Some)
+    Ok(Some((decode(&body)?, body.len())))
 }
 
 /// Writes one message of at most `limit` bytes, and flushes.

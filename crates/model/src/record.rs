@@ -37,10 +37,16 @@ pub enum Deed {
     SignedIn,
     /// A sign-in was refused.
     SignInRefused,
+    /// A person may sign in once with a link.
+    SignInAllowed,
+    /// A machine may enrol once with a token.
+    EnrolmentAllowed,
     /// A machine was enrolled.
     Enrolled,
     /// An enrolment was refused.
     EnrolmentRefused,
+    /// A machine was struck off: it may speak no more.
+    StruckOff,
     /// What a machine is was said or changed.
     Assigned,
     /// A policy was set.

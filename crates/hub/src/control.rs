@@ -1,0 +1,360 @@
+//! The local socket that the command line and the drill speak to.
+//!
+//! The one idea: whoever the system says is root or the hub's own user administers this hub, and nobody
+//! else is answered. It is the same [`Hub`] handle as the console's, in typed requests; no secret but the
+//! one asked for crosses it.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cordon_link::frame::{self, FrameError};
+use cordon_model::ids::MachineId;
+use cordon_model::limits::MESSAGE_BYTES;
+use cordon_model::measure::Isolation;
+use cordon_model::policy::Mode;
+use cordon_store::{IncidentFilter, Page, Role};
+use serde::{Deserialize, Serialize};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+
+use crate::error::HubError;
+use crate::handle::Hub;
+use crate::people::Who;
+use crate::run::stopped;
+use crate::view::{AssignmentDraft, IncidentRow, LedgerStatus, MachineRow, Preview, Refused};
+
+/// Connections at one time.
+const CONNECTIONS: usize = 16;
+
+/// How long a request may take to arrive once the connection is open.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Rows in one answer. A machine's row is below 1 KB, so 500 fit; the console shows more.
+const ROWS: usize = 500;
+
+/// What the command line asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// How is the hub?
+    Status,
+    /// A token that enrols one machine, once.
+    CreateEnrolToken {
+        /// What the machine is to be.
+        draft: AssignmentDraft,
+        /// For how long it is good.
+        good_for_seconds: u32,
+    },
+    /// A secret that signs a person in, once.
+    CreateSignIn {
+        /// Who; made known if need be.
+        name: String,
+        /// What a new person may do.
+        role: Role,
+        /// For how long it is good.
+        good_for_seconds: u32,
+    },
+    /// Machines, by name.
+    ListMachines,
+    /// Incidents, newest first.
+    ListIncidents {
+        /// Only those that are not closed.
+        only_open: bool,
+    },
+    /// What an isolation would do.
+    Preview {
+        /// Its id or name.
+        machine: String,
+        /// How far.
+        isolation: Isolation,
+    },
+    /// Cut a machine off.
+    Isolate {
+        /// Its id or name.
+        machine: String,
+        /// How far.
+        isolation: Isolation,
+        /// Why.
+        reason: String,
+    },
+    /// Take every isolation of a machine back.
+    Release {
+        /// Its id or name.
+        machine: String,
+        /// Why.
+        reason: String,
+    },
+    /// Say what a machine is.
+    SetAssignment {
+        /// Its id or name.
+        machine: String,
+        /// What it is.
+        draft: AssignmentDraft,
+    },
+    /// Strike a machine off.
+    StrikeOff {
+        /// Its id or name.
+        machine: String,
+        /// Why.
+        reason: String,
+    },
+    /// Set how much is done without asking.
+    SetMode(Mode),
+}
+
+/// What the hub answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Answer {
+    /// To [`Request::Status`].
+    Status(Box<Status>),
+    /// A token or secret: shown once.
+    Secret(String),
+    /// Machines; `total` says of how many.
+    Machines {
+        /// The first rows.
+        rows: Vec<MachineRow>,
+        /// How many there are.
+        total: usize,
+    },
+    /// Incidents; `total` says of how many.
+    Incidents {
+        /// The first rows.
+        rows: Vec<IncidentRow>,
+        /// How many there are.
+        total: u64,
+    },
+    /// To [`Request::Preview`].
+    Preview(Box<Preview>),
+    /// An order was signed.
+    Ordered {
+        /// For which machine.
+        machine: MachineId,
+        /// The order's id.
+        order: cordon_model::ids::OrderId,
+        /// Whether the machine's link is up now.
+        is_linked: bool,
+    },
+    /// Done.
+    Done,
+    /// No, and why.
+    Refused(String),
+}
+
+/// How the hub is, in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Status {
+    /// The organisation's code.
+    pub organisation: cordon_model::ids::OdsCode,
+    /// Its name.
+    pub name: String,
+    /// How much is done without asking.
+    pub mode: Mode,
+    /// Machines enrolled…
+    pub machines: u64,
+    /// …of which are linked now…
+    pub linked: u64,
+    /// …of which were heard in the last seconds…
+    pub heard: u64,
+    /// …of which at least one acting measure is on.
+    pub contained: u64,
+    /// Incidents that are not closed…
+    pub incidents_open: u64,
+    /// …of which nobody has.
+    pub incidents_unowned: u64,
+    /// Questions that wait for people.
+    pub questions: u64,
+    /// Orders that no machine has taken yet.
+    pub orders_waiting: u64,
+    /// The ledger.
+    pub ledger: LedgerStatus,
+    /// `None`: the signer answered last time.
+    pub signer_away: Option<String>,
+    /// What was refused since the start.
+    pub refused: Refused,
+}
+
+/// Asks a hub one thing.
+///
+/// # Errors
+/// If nobody answers there, or the answer can't be read.
+pub async fn ask(socket: &Path, request: &Request) -> Result<Answer, FrameError> {
+    let mut stream = UnixStream::connect(socket).await?;
+    frame::write(&mut stream, request, MESSAGE_BYTES).await?;
+    frame::read(&mut stream, MESSAGE_BYTES).await?.ok_or(FrameError::Torn)
+}
+
+/// Binds the socket for its owner alone.
+pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::symlink_metadata(path) {
+        // What a killed hub left. Two hubs at once are kept apart by the lock on the ledger.
+        Ok(old) if old.file_type().is_socket() => std::fs::remove_file(path)?,
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers until the hub stops.
+pub(crate) async fn serve(listener: UnixListener, hub: Hub, mut stop: watch::Receiver<bool>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let stream = tokio::select! {
+            () = stopped(&mut stop) => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection of the command line was lost");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+        };
+        let who = match admit(&stream) {
+            Ok(who) => who,
+            Err(why) => {
+                tracing::warn!("a connection to the control socket was refused: {why}");
+                continue;
+            }
+        };
+        let Ok(seat) = room.clone().try_acquire_owned() else { continue };
+        let hub = hub.clone();
+        connections.spawn(async move {
+            if let Err(error) = Box::pin(converse(stream, &hub, &who)).await {
+                tracing::debug!(%error, "a connection of the command line ended");
+            }
+            drop(seat);
+        });
+    }
+    connections.shutdown().await;
+}
+
+/// Root and the hub's own user; the system says who it is, and that can't be forged.
+fn admit(stream: &UnixStream) -> Result<Who, String> {
+    let peer = stream.peer_cred().map_err(|error| error.to_string())?;
+    let own = nix::unistd::geteuid().as_raw();
+    if peer.uid() != 0 && peer.uid() != own {
+        return Err(format!("user {} is neither root nor the hub's", peer.uid()));
+    }
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(peer.uid()));
+    let name = user.ok().flatten().map_or_else(|| peer.uid().to_string(), |user| user.name);
+    Ok(Who::local(&name))
+}
+
+async fn converse(mut stream: UnixStream, hub: &Hub, who: &Who) -> Result<(), FrameError> {
+    loop {
+        let request = timeout(PATIENCE, frame::read::<Request, _>(&mut stream, MESSAGE_BYTES));
+        let Ok(request) = request.await else { return Ok(()) };
+        let answer = match request {
+            Ok(None) => return Ok(()),
+            Ok(Some(request)) => answer(hub, request, who)
+                .await
+                .unwrap_or_else(|error| Answer::Refused(with_causes(&error))),
+            Err(error @ FrameError::Unreadable(_)) => Answer::Refused(error.to_string()),
+            Err(error) => return Err(error),
+        };
+        frame::write(&mut stream, &answer, MESSAGE_BYTES).await?;
+    }
+}
+
+async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubError> {
+    let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+    Ok(match request {
+        Request::Status => Answer::Status(Box::new(status(hub).await?)),
+        Request::CreateEnrolToken { draft, good_for_seconds } => {
+            let token = hub.create_enrolment_token(draft, seconds(good_for_seconds), who).await?;
+            Answer::Secret(token.to_string())
+        }
+        Request::CreateSignIn { name, role, good_for_seconds } => {
+            let sign_in = hub.create_sign_in(&name, role, seconds(good_for_seconds), who).await?;
+            Answer::Secret(sign_in.token.text())
+        }
+        Request::ListMachines => {
+            let mut rows = hub.machines();
+            let total = rows.len();
+            rows.truncate(ROWS);
+            Answer::Machines { rows, total }
+        }
+        Request::ListIncidents { only_open } => {
+            let filter = if only_open { IncidentFilter::Open } else { IncidentFilter::Any };
+            // An incident may hold ids of a thousand findings: 20 fit the message whatever they hold.
+            let listed = hub.incidents(filter, &Page::first(20)).await?;
+            let rows = listed.items.into_iter().map(|mut row| {
+                row.incident.findings.clear();
+                row.incident.machines.truncate(100);
+                row
+            });
+            Answer::Incidents { rows: rows.collect(), total: listed.total }
+        }
+        Request::Preview { machine, isolation } => {
+            Answer::Preview(Box::new(hub.preview(named(hub, &machine)?, isolation)?))
+        }
+        Request::Isolate { machine, isolation, reason } => {
+            let machine = named(hub, &machine)?;
+            let ordered = hub.isolate(machine, isolation, &reason, None, who).await?;
+            Answer::Ordered { machine, order: ordered.order, is_linked: ordered.is_linked }
+        }
+        Request::Release { machine, reason } => {
+            let machine = named(hub, &machine)?;
+            let ordered = hub.release(machine, &reason, None, who).await?;
+            Answer::Ordered { machine, order: ordered.order, is_linked: ordered.is_linked }
+        }
+        Request::SetAssignment { machine, draft } => {
+            hub.assign(named(hub, &machine)?, draft, who).await?;
+            Answer::Done
+        }
+        Request::StrikeOff { machine, reason } => {
+            hub.strike_off(named(hub, &machine)?, &reason, who).await?;
+            Answer::Done
+        }
+        Request::SetMode(mode) => {
+            hub.set_mode(mode, who).await?;
+            Answer::Done
+        }
+    })
+}
+
+fn named(hub: &Hub, name: &str) -> Result<MachineId, HubError> {
+    hub.machine_called(name)
+        .ok_or(HubError::Missing { what: "machine (give its id or its one name)" })
+}
+
+async fn status(hub: &Hub) -> Result<Status, HubError> {
+    let status = hub.status().await?;
+    let counts = status.counts;
+    Ok(Status {
+        organisation: status.organisation.code,
+        name: status.organisation.name,
+        mode: status.mode,
+        machines: counts.machines,
+        linked: status.linked as u64,
+        heard: counts.machines_heard,
+        contained: counts.machines_contained,
+        incidents_open: counts.incidents_open,
+        incidents_unowned: counts.incidents_unowned,
+        questions: counts.approvals_open,
+        orders_waiting: counts.orders_waiting,
+        ledger: status.ledger,
+        signer_away: status.signer_away,
+        refused: status.refused,
+    })
+}
+
+/// An error with what caused it.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

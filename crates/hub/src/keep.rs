@@ -1,0 +1,386 @@
+//! From what the hub's mind wants kept to what the store keeps, and back at a restart.
+//!
+//! The one idea: each [`Change`](core::Change) of the mind becomes, in one transaction, what people ask
+//! for (incidents, measures, orders in tables) and, where that is not enough to go on from, a row of its
+//! own (`story`, `proposal`, `order`, `measure`). [`restore`] reads them back into the same mind.
+
+use std::collections::{BTreeMap, HashMap};
+
+use cordon_model::asset::Assignment;
+use cordon_model::ids::{MachineId, OdsCode};
+use cordon_model::incident::IncidentState;
+use cordon_model::order::Approver;
+use cordon_model::record::Record;
+use cordon_model::time::UtcNanos;
+use cordon_respond::approval::{Approval, ApprovalState};
+use cordon_respond::delivery::Inbox;
+use cordon_respond::grouping::Story;
+use cordon_respond::hub_core::{self as core, MachineRow};
+use cordon_respond::order::{Delivery, MeasureLife, OrderLife};
+use cordon_respond::signer_core::Proposal;
+use cordon_store::{
+    Change, Cursor, Key, OrderState, Page, Row, State, StoreError, StoredApproval, StoredMeasure,
+    StoredOrder, StoredPermit,
+};
+use ed25519_dalek::VerifyingKey;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::board::Card;
+use crate::view::AssignmentDraft;
+
+const STORY: &str = "story";
+const PROPOSAL: &str = "proposal";
+const ORDER: &str = "order";
+const MEASURE: &str = "measure";
+/// Records on their way to the ledger.
+const OUTBOX: &str = "outbox";
+/// What a machine is to be, as its enrolment token said, until the signer has signed it.
+const DRAFT: &str = "draft";
+/// Machines that may speak no more.
+const STRUCK_OFF: &str = "struck-off";
+
+/// CBOR of a document of our own. Encoding to memory fails for none of them; if it ever does, the caller
+/// stops the hub rather than forget.
+pub(crate) fn encode<T: Serialize>(document: &T) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = Vec::new();
+    ciborium::into_writer(document, &mut bytes).map_err(|error| unreadable(&error))?;
+    Ok(bytes)
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
+    ciborium::from_reader(bytes).map_err(|error| unreadable(&error))
+}
+
+fn unreadable(error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Unreadable { what: "row of the hub", reason: error.to_string() }
+}
+
+fn row<T: Serialize>(
+    kind: &'static str,
+    id: impl ToString,
+    document: Option<&T>,
+) -> Result<Change, StoreError> {
+    let document = document.map(encode).transpose()?;
+    Ok(Change::Row { kind, id: id.to_string(), document })
+}
+
+/// What the store has to change for `change`. A machine's row changes what differs from its `card`.
+pub(crate) fn changes_of(
+    change: &core::Change,
+    card: Option<&Card>,
+    now: UtcNanos,
+) -> Result<Vec<Change>, StoreError> {
+    Ok(match change {
+        core::Change::Story(story) => {
+            let is_open = story.incident.state != IncidentState::Closed;
+            vec![
+                Change::Incident(story.incident.clone()),
+                row(STORY, story.incident.id, is_open.then_some(story))?,
+            ]
+        }
+        core::Change::Finding(received, incident) => vec![Change::Group {
+            machine: received.machine,
+            finding: received.finding.id,
+            incident: *incident,
+        }],
+        core::Change::Machine(machine) => {
+            // Its inbox is kept with the reports themselves, its permit when it is signed.
+            let kept = card.and_then(|card| card.assignment.as_ref()).map_or(0, |a| a.revision);
+            if machine.assignment.revision > kept {
+                vec![Change::Assignment {
+                    machine: machine.assignment.machine,
+                    revision: machine.assignment.revision,
+                    envelope: machine.assignment_envelope.clone(),
+                }]
+            } else {
+                Vec::new()
+            }
+        }
+        core::Change::Approval(approval) => vec![Change::Approval(StoredApproval {
+            id: approval.id,
+            is_open: approval.state == ApprovalState::Open,
+            expires_at: approval.expires_at,
+            document: encode(approval)?,
+        })],
+        core::Change::Proposed(proposal) => vec![row(PROPOSAL, proposal.id, Some(proposal))?],
+        core::Change::Answered(order) => vec![row::<Proposal>(PROPOSAL, order, None)?],
+        core::Change::Order(life) => {
+            let state = order_state(life);
+            vec![
+                Change::Order(StoredOrder {
+                    id: life.order.id,
+                    machine: life.order.machine,
+                    sequence: life.order.sequence,
+                    incident: life.order.incident,
+                    state: state.clone(),
+                    envelope: life.envelope.clone(),
+                }),
+                Change::OrderState { order: life.order.id, state },
+                row(ORDER, life.order.id, Some(life))?,
+            ]
+        }
+        core::Change::Measure(life) => vec![
+            Change::Measure(stored_measure(life, now)),
+            row(MEASURE, life.measure, (!life.state.is_over()).then_some(life))?,
+        ],
+        core::Change::Policy(policy, envelope) => {
+            vec![Change::Policy { revision: policy.revision, envelope: envelope.clone() }]
+        }
+    })
+}
+
+fn order_state(life: &OrderLife) -> OrderState {
+    match &life.delivery {
+        Delivery::Waiting | Delivery::Sent => OrderState::Waiting,
+        Delivery::Taken => OrderState::Taken,
+        Delivery::Dead { why } => OrderState::Refused { why: why.clone() },
+    }
+}
+
+/// A measure for people.
+pub(crate) fn stored_measure(life: &MeasureLife, now: UtcNanos) -> StoredMeasure {
+    StoredMeasure {
+        id: life.measure,
+        machine: life.machine,
+        isolation: life.isolation,
+        state: life.state.clone(),
+        since: now,
+        receipt: life.receipt.clone(),
+    }
+}
+
+/// A signed permit.
+pub(crate) fn permit(
+    permit: &cordon_model::signed::Verified<cordon_model::order::Permit>,
+) -> Change {
+    Change::Permit(StoredPermit {
+        id: permit.id,
+        machine: permit.machine,
+        expires_at: permit.expires_at,
+        envelope: permit.envelope().clone(),
+    })
+}
+
+/// A record on its way to the ledger, in the same transaction as what it tells of.
+pub(crate) fn outbox(number: u64, record: Option<&Record>) -> Result<Change, StoreError> {
+    row(OUTBOX, format_args!("{number:020}"), record)
+}
+
+/// What a newly enrolled machine is to be, and who says so; `None` once it is signed.
+pub(crate) fn draft(machine: MachineId, draft: Option<&Draft>) -> Result<Change, StoreError> {
+    row(DRAFT, machine, draft)
+}
+
+/// A machine may speak no more.
+pub(crate) fn struck_off(machine: MachineId, reason: &str) -> Result<Change, StoreError> {
+    row(STRUCK_OFF, machine, Some(&reason))
+}
+
+/// What a person said of a machine when they made its enrolment token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Draft {
+    pub draft: AssignmentDraft,
+    pub by: Approver,
+}
+
+/// Everything that was kept.
+pub(crate) struct Kept {
+    /// For the hub's mind.
+    pub rows: Vec<core::Change>,
+    /// For reading.
+    pub cards: BTreeMap<MachineId, Card>,
+    /// Records that the ledger may not have yet, by number.
+    pub outbox: Vec<(u64, Record)>,
+    /// What enrolled machines are to be whom the signer does not know yet.
+    pub drafts: HashMap<MachineId, Draft>,
+}
+
+/// Reads everything back.
+pub(crate) async fn restore(
+    store: &dyn State,
+    organisation: &OdsCode,
+    command_key: &VerifyingKey,
+    now: UtcNanos,
+) -> Result<Kept, StoreError> {
+    let mut kept = Kept {
+        rows: Vec::new(),
+        cards: BTreeMap::new(),
+        outbox: Vec::new(),
+        drafts: HashMap::new(),
+    };
+    let mut struck_off = Vec::new();
+    for Row { kind, id, document } in store.rows(organisation).await? {
+        match kind.as_str() {
+            STORY => kept.rows.push(core::Change::Story(decode::<Story>(&document)?)),
+            PROPOSAL => kept.rows.push(core::Change::Proposed(decode(&document)?)),
+            ORDER => kept.rows.push(core::Change::Order(decode(&document)?)),
+            MEASURE => kept.rows.push(core::Change::Measure(decode(&document)?)),
+            OUTBOX => {
+                let number = id.parse().map_err(|error| unreadable(&error))?;
+                kept.outbox.push((number, decode(&document)?));
+            }
+            DRAFT => {
+                let machine = id.parse::<MachineId>().map_err(|error| unreadable(&error))?;
+                kept.drafts.insert(machine, decode(&document)?);
+            }
+            STRUCK_OFF => struck_off.push(id.parse::<MachineId>().map_err(|e| unreadable(&e))?),
+            // Of a newer version: it stays where it is.
+            _ => tracing::warn!(kind, "a row of an unknown kind is left alone"),
+        }
+    }
+    restore_machines(store, organisation, command_key, now, &mut kept).await?;
+    for machine in struck_off {
+        if let Some(card) = kept.cards.get_mut(&machine) {
+            card.is_struck_off = true;
+        }
+    }
+    restore_measures(store, organisation, &mut kept).await?;
+    restore_approvals(store, organisation, &mut kept).await?;
+    Ok(kept)
+}
+
+async fn restore_machines(
+    store: &dyn State,
+    organisation: &OdsCode,
+    command_key: &VerifyingKey,
+    now: UtcNanos,
+    kept: &mut Kept,
+) -> Result<(), StoreError> {
+    let mut page = Page::default();
+    loop {
+        let listed = store.machines(organisation, &page).await?;
+        for machine in listed.items {
+            let assignment = machine.assignment.as_ref().and_then(|envelope| {
+                envelope
+                    .open::<Assignment>(command_key)
+                    .map_err(|error| {
+                        tracing::error!(machine = %machine.id, %error, "its assignment is not used");
+                    })
+                    .ok()
+            });
+            if let Some(assignment) = &assignment {
+                let permits = store.permits(&Key::new(organisation, machine.id), now).await?;
+                kept.rows.push(core::Change::Machine(MachineRow {
+                    assignment: (**assignment).clone(),
+                    assignment_envelope: assignment.envelope().clone(),
+                    permit: permits.into_iter().next().map(|permit| permit.envelope),
+                    inbox: Inbox { highest: machine.reported },
+                }));
+            }
+            kept.cards.insert(
+                machine.id,
+                Card {
+                    host: machine.host,
+                    enrolled_at: machine.enrolled_at,
+                    receipt_key: VerifyingKey::from_bytes(&machine.receipt_key).ok(),
+                    assignment: assignment.map(|assignment| assignment.into_document().into()),
+                    seen: machine.seen,
+                    is_unsaved: false,
+                    link: None,
+                    address: None,
+                    is_struck_off: false,
+                    measures: BTreeMap::new(),
+                },
+            );
+        }
+        match listed.next {
+            Some(next) => page.after = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn restore_measures(
+    store: &dyn State,
+    organisation: &OdsCode,
+    kept: &mut Kept,
+) -> Result<(), StoreError> {
+    let mut page = Page::default();
+    loop {
+        let listed = store.measures_not_over(organisation, &page).await?;
+        for measure in listed.items {
+            if let Some(card) = kept.cards.get_mut(&measure.machine) {
+                card.measures.insert(measure.id, (measure.isolation, measure.state));
+            }
+        }
+        match listed.next {
+            Some(next) => page.after = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Questions that wait, and those that were answered in a story that still goes on.
+async fn restore_approvals(
+    store: &dyn State,
+    organisation: &OdsCode,
+    kept: &mut Kept,
+) -> Result<(), StoreError> {
+    let open: Vec<_> = kept
+        .rows
+        .iter()
+        .filter_map(|row| match row {
+            core::Change::Story(story) => Some(story.incident.id),
+            _ => None,
+        })
+        .collect();
+    let mut after: Option<Cursor> = None;
+    loop {
+        let page = Page { after, limit: 0 };
+        let listed = store.approvals(organisation, false, &page).await?;
+        for stored in listed.items {
+            let approval: Approval = decode(&stored.document)?;
+            let goes_on = approval.incident.is_some_and(|incident| open.contains(&incident));
+            if goes_on || approval.state == ApprovalState::Open {
+                kept.rows.push(core::Change::Approval(approval));
+            }
+        }
+        match listed.next {
+            Some(next) => after = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Leaves only the last of several writings of the same row, at the place of the first: what others refer
+/// to is still there before them.
+pub(crate) fn folded(changes: Vec<Change>) -> Vec<Change> {
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut folded: Vec<Change> = Vec::with_capacity(changes.len());
+    for change in changes {
+        let name = match &change {
+            Change::Incident(incident) => format!("incident {}", incident.id),
+            Change::Row { kind, id, .. } => format!("{kind} {id}"),
+            _ => {
+                folded.push(change);
+                continue;
+            }
+        };
+        match places.get(&name) {
+            Some(place) => folded[*place] = change,
+            None => {
+                places.insert(name, folded.len());
+                folded.push(change);
+            }
+        }
+    }
+    folded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_writings_of_a_row_the_last_is_kept_at_the_place_of_the_first() {
+        let row = |id: &str, byte: u8| Change::Row {
+            kind: STORY,
+            id: id.into(),
+            document: Some(vec![byte]),
+        };
+        let folded = folded(vec![row("a", 1), row("b", 2), row("a", 3)]);
+        assert_eq!(folded, vec![row("a", 3), row("b", 2)]);
+    }
+}

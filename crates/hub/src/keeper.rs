@@ -1,0 +1,103 @@
+//! The keeper: it writes steps down, in order, and only then has them carried out (law 7).
+//!
+//! The one idea: while one commit is on its way to the disk, steps gather, and the next commit takes all
+//! of them: under load a sync is shared, and an idle hub answers after one.
+
+use std::sync::Arc;
+
+use cordon_model::ids::OdsCode;
+use cordon_respond::hub_core::ForSigner;
+use cordon_store::State;
+use tokio::sync::{broadcast, mpsc};
+
+use crate::keep;
+use crate::ledger::{Appended, LedgerDesk};
+use crate::links::Links;
+use crate::run::HubFailure;
+use crate::signing::Signers;
+use crate::view::News;
+use crate::work::{After, Batch};
+
+/// Steps in one commit: 128, of usually 10 kB each.
+const STEPS_PER_COMMIT: usize = 128;
+
+/// The keeper's belongings.
+pub(crate) struct Keeper {
+    pub organisation: OdsCode,
+    pub store: Arc<dyn State>,
+    pub ledger: LedgerDesk,
+    pub links: Arc<Links>,
+    pub signers: Signers,
+    pub news: broadcast::Sender<News>,
+    /// Numbers that the ledger has and the outbox still holds.
+    pub drained: Vec<u64>,
+}
+
+impl Keeper {
+    /// Keeps until the steps end, or something can't be kept.
+    pub async fn run(
+        mut self,
+        mut steps: mpsc::Receiver<Batch>,
+        mut appended: Appended,
+    ) -> Result<(), HubFailure> {
+        loop {
+            tokio::select! {
+                biased;
+                done = appended.recv() => match done {
+                    Some(numbers) => self.drained.extend(numbers?),
+                    None => return Err(HubFailure::LedgerEnded),
+                },
+                step = steps.recv() => {
+                    let Some(step) = step else { break };
+                    let mut batches = vec![step];
+                    while batches.len() < STEPS_PER_COMMIT
+                        && let Ok(step) = steps.try_recv()
+                    {
+                        batches.push(step);
+                    }
+                    self.keep(batches).await?;
+                }
+            }
+        }
+        // What the ledger has done since leaves the outbox at the next start.
+        self.commit(Vec::new()).await
+    }
+
+    async fn keep(&mut self, batches: Vec<Batch>) -> Result<(), HubFailure> {
+        let (mut changes, mut records, mut after) = (Vec::new(), Vec::new(), Vec::new());
+        for batch in batches {
+            changes.extend(batch.changes);
+            records.extend(batch.records);
+            after.extend(batch.after);
+        }
+        if !changes.is_empty() {
+            self.commit(changes).await?;
+        }
+        if !records.is_empty() {
+            self.ledger.append(records).await;
+        }
+        for after in after {
+            self.carry_out(after);
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self, mut changes: Vec<cordon_store::Change>) -> Result<(), HubFailure> {
+        for number in self.drained.drain(..) {
+            changes.push(keep::outbox(number, None)?);
+        }
+        Ok(self.store.commit(&self.organisation, &keep::folded(changes)).await?)
+    }
+
+    fn carry_out(&self, after: After) {
+        match after {
+            After::Send(machine, link, message) => self.links.send(machine, link, message),
+            After::Signer(ForSigner::Propose(proposal)) => self.signers.propose(proposal),
+            After::Signer(message) => self.signers.tell(message),
+            After::Learn(machine, receipt) => self.signers.learn(machine, receipt),
+            // Nobody may be listening.
+            After::News(news) => drop(self.news.send(news)),
+            After::Call(answer) => answer(),
+        }
+    }
+}

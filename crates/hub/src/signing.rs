@@ -1,0 +1,185 @@
+//! What the hub asks of the signer, and goes on asking until it answers.
+//!
+//! The one idea: orders have a connection of their own, so that none waits behind a receipt or a
+//! checkpoint. The signer answers a repeated proposal alike, so every failure is followed by the same
+//! question, after a pause.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use cordon_model::ids::{MachineId, OdsCode, OrderId};
+use cordon_model::measure::Isolation;
+use cordon_model::signed::Envelope;
+use cordon_respond::hub_core::ForSigner;
+use cordon_respond::signer_core::{Proposal, Refusal};
+use cordon_store::{Key, State};
+use tokio::sync::{mpsc, watch};
+
+use crate::board::Board;
+use crate::run::stopped;
+use crate::signer::{Client, ClientError, Refused};
+use crate::work::Input;
+
+/// Connections for orders: while one waits for the signer's sync, the next is already at its door.
+pub(crate) const ORDER_CONNECTIONS: usize = 2;
+
+/// Notes that wait for the signer: 10,000, an hour of a hospital's receipts. What finds no room is told at
+/// the next start, when everything in force is told again.
+const NOTES: usize = 10_000;
+
+/// First and longest pause before the signer is asked again.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+enum Note {
+    Learn(MachineId, Envelope),
+    NeverBegun(MachineId, OrderId),
+    Heard(MachineId, Option<Isolation>),
+    /// A receipt of before the start: its envelope is in the store.
+    LearnAgain(Box<cordon_model::measure::Receipt>),
+}
+
+/// The ways to the signer.
+#[derive(Clone)]
+pub(crate) struct Signers {
+    orders: Arc<[Arc<Client>]>,
+    next: Arc<AtomicUsize>,
+    notes: mpsc::Sender<Note>,
+    work: mpsc::WeakSender<Input>,
+    board: Arc<Board>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Signers {
+    /// Begins; `notes_client` is the connection for everything but orders.
+    pub fn start(
+        orders: Vec<Arc<Client>>,
+        notes_client: Arc<Client>,
+        store: Arc<dyn State>,
+        organisation: OdsCode,
+        work: mpsc::WeakSender<Input>,
+        board: Arc<Board>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let (notes, from) = mpsc::channel(NOTES);
+        tokio::spawn(tell_for_ever(notes_client, from, store, organisation, stop.clone()));
+        Self { orders: orders.into(), next: Arc::default(), notes, work, board, stop }
+    }
+
+    /// Proposes, again and again until the signer answers; the answer comes as an input.
+    pub fn propose(&self, proposal: Proposal) {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let Some(client) = self.orders.get(turn % self.orders.len().max(1)).cloned() else {
+            return;
+        };
+        let (board, work, mut stop) = (self.board.clone(), self.work.clone(), self.stop.clone());
+        tokio::spawn(async move {
+            let id = proposal.id;
+            let mut pause = PAUSES.0;
+            let answer = loop {
+                match client.sign(proposal.clone()).await {
+                    Ok(order) => break Ok(Box::new(order)),
+                    Err(ClientError::Refused(Refused::Rule(refusal))) => break Err(refusal),
+                    Err(ClientError::Refused(refused)) if is_final(&refused) => {
+                        break Err(Refusal::Terms(refused.to_string()));
+                    }
+                    Err(error) => {
+                        tracing::warn!(order = %id, %error, "the signer did not answer; asking again");
+                        board.set_signer_away(Some(error.to_string()));
+                    }
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSES.1),
+                    () = stopped(&mut stop) => return,
+                }
+            };
+            board.set_signer_away(None);
+            if let Some(work) = work.upgrade() {
+                // A hub that ends asks again at its next start.
+                let _ = work.send(Input::Signed { proposal: id, answer }).await;
+            }
+        });
+    }
+
+    /// Tells the signer what it has to know.
+    pub fn tell(&self, message: ForSigner) {
+        match message {
+            ForSigner::Propose(proposal) => self.propose(proposal),
+            ForSigner::Learn(receipt) => self.note(Note::LearnAgain(Box::new(receipt))),
+            ForSigner::NeverBegun(machine, order) => self.note(Note::NeverBegun(machine, order)),
+            ForSigner::Heard(machine, isolation) => self.note(Note::Heard(machine, isolation)),
+        }
+    }
+
+    /// Passes a receipt on, as it was signed.
+    pub fn learn(&self, machine: MachineId, receipt: Envelope) {
+        self.note(Note::Learn(machine, receipt));
+    }
+
+    fn note(&self, note: Note) {
+        if self.notes.try_send(note).is_err() {
+            tracing::error!(
+                "{NOTES} notes wait for the signer; one is told only at the next start"
+            );
+        }
+    }
+}
+
+/// Whether asking again could not change the answer.
+fn is_final(refused: &Refused) -> bool {
+    match refused {
+        Refused::Rule(_)
+        | Refused::NeedsPerson(_)
+        | Refused::BadName
+        | Refused::Ceiling(_)
+        | Refused::NotGenuine(_)
+        | Refused::Malformed(_) => true,
+        Refused::Inconsistent { .. } | Refused::Disk(_) => false,
+    }
+}
+
+async fn tell_for_ever(
+    client: Arc<Client>,
+    mut notes: mpsc::Receiver<Note>,
+    store: Arc<dyn State>,
+    organisation: OdsCode,
+    mut stop: watch::Receiver<bool>,
+) {
+    while let Some(note) = notes.recv().await {
+        let mut pause = PAUSES.0;
+        loop {
+            let done = match &note {
+                Note::Learn(machine, receipt) => client.learn(*machine, receipt.clone()).await,
+                Note::NeverBegun(machine, order) => client.never_begun(*machine, *order).await,
+                Note::Heard(machine, isolation) => client.heard(*machine, *isolation).await,
+                Note::LearnAgain(receipt) => {
+                    let key = Key::new(&organisation, (receipt.machine, receipt.measure));
+                    match store.receipts(&key).await {
+                        Ok(envelopes) => match envelopes.into_iter().next_back() {
+                            Some(newest) => client.learn(receipt.machine, newest).await,
+                            None => break,
+                        },
+                        Err(error) => {
+                            tracing::error!(%error, "a receipt can't be told to the signer again");
+                            break;
+                        }
+                    }
+                }
+            };
+            match (done, &note) {
+                (Ok(()), _) => break,
+                (Err(ClientError::Refused(refused)), _) if is_final(&refused) => {
+                    tracing::warn!(%refused, "the signer does not believe a note");
+                    break;
+                }
+                // It is said every half minute anyway.
+                (Err(_), Note::Heard(..)) => break,
+                (Err(error), _) => tracing::warn!(%error, "the signer did not hear a note"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSES.1),
+                () = stopped(&mut stop) => return,
+            }
+        }
+    }
+}

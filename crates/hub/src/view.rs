@@ -1,0 +1,267 @@
+//! What people are shown: plain data, each count with its "of how many", each state with its age.
+//!
+//! The one idea (laws 4 and 12): of several things that could be said of a machine, the weakest truth is
+//! said, and what is not known is `None`, never "fine".
+
+use std::time::Duration;
+
+use cordon_model::asset::{Assignment, ClinicalTier, Lifeline, PortRange, Transport};
+use cordon_model::finding::ReceivedFinding;
+use cordon_model::ids::{ApprovalId, IncidentId, MachineId, OrderId};
+use cordon_model::incident::Incident;
+use cordon_model::measure::{Isolation, MeasureState, Receipt};
+use cordon_model::order::Order;
+use cordon_model::policy::Mode;
+use cordon_model::record::Record;
+use cordon_model::time::UtcNanos;
+use cordon_model::wire::{Coverage, Status};
+use cordon_respond::approval::Approval;
+use cordon_respond::decision::Needs;
+use cordon_store::{Counts, Organisation, StoredMeasure};
+use serde::{Deserialize, Serialize};
+
+/// Something changed: look again. For server-sent events; carries nothing that needs a permission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum News {
+    /// An incident, or its timeline.
+    Incident(IncidentId),
+    /// A machine, its link or its measures.
+    Machine(MachineId),
+    /// A question to people.
+    Approval(ApprovalId),
+    /// The policy.
+    Policy,
+    /// The list of things that people must see.
+    Attention,
+}
+
+/// Whether a machine is in contact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Contact {
+    /// Its link is up, and it said how it is at this time.
+    Linked {
+        /// When it was last heard.
+        heard: UtcNanos,
+    },
+    /// Nothing was heard since.
+    Silent {
+        /// When it was last heard.
+        heard: UtcNanos,
+    },
+    /// It was enrolled and never heard.
+    Never,
+}
+
+/// One machine in a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MachineRow {
+    /// Its id.
+    pub id: MachineId,
+    /// What people call it: the assignment's name, else what it calls itself.
+    pub name: String,
+    /// What it calls itself: shown, never trusted.
+    pub host: String,
+    /// Its tier as people said it; `None`: nobody has, and it is treated as clinical.
+    pub tier: Option<ClinicalTier>,
+    /// What it is, where others can stand in for it.
+    pub kind: Option<String>,
+    /// Ward or department.
+    pub group: Option<String>,
+    /// Whether it is in contact.
+    pub contact: Contact,
+    /// How far it is, or is meant to be, cut off: the strongest measure that is not over.
+    pub isolation: Option<Isolation>,
+    /// The weakest truth over its measures that are not over.
+    pub truth: Option<MeasureState>,
+    /// What its agent can't see or do, with the reason.
+    pub gaps: Vec<Coverage>,
+}
+
+/// One machine in full.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MachineView {
+    /// The row in the list.
+    pub row: MachineRow,
+    /// What the organisation said of it; `None`: not yet signed.
+    pub assignment: Option<Assignment>,
+    /// When it was enrolled.
+    pub enrolled_at: UtcNanos,
+    /// Build of its agent.
+    pub build: Option<String>,
+    /// What it can and can't see and do.
+    pub coverage: Vec<Coverage>,
+    /// How it last said it is.
+    pub status: Option<Status>,
+    /// Its measures, newest first.
+    pub measures: Vec<MeasureView>,
+    /// Its newest findings…
+    pub findings: Vec<ReceivedFinding>,
+    /// …of so many.
+    pub finding_count: u64,
+    /// Questions about it that wait for an answer.
+    pub questions: Vec<Approval>,
+}
+
+/// A measure with what began and what shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MeasureView {
+    /// The measure.
+    pub measure: StoredMeasure,
+    /// The order that began it, if one did and the hub has it.
+    pub order: Option<Order>,
+    /// What the machine signed about it, in order.
+    pub receipts: Vec<Receipt>,
+}
+
+/// One incident in a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IncidentRow {
+    /// The incident.
+    pub incident: Incident,
+    /// Names of its first machines, at most [`NAMES_IN_ROW`]; `incident.machines` has all.
+    pub machine_names: Vec<String>,
+    /// How many of its machines are cut off, proven or not.
+    pub isolated: usize,
+    /// Questions of it that wait for an answer.
+    pub questions: usize,
+}
+
+/// Names in an incident's row: what fits a line.
+pub const NAMES_IN_ROW: usize = 5;
+
+/// One incident in full.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IncidentView {
+    /// The incident.
+    pub incident: Incident,
+    /// Its machines, the first [`MACHINES_IN_VIEW`].
+    pub machines: Vec<MachineRow>,
+    /// What happened, oldest first.
+    pub timeline: Vec<TimelineEntry>,
+    /// How many entries there are; `timeline` has the first [`cordon_store::PAGE_ROWS`] after the cursor.
+    pub timeline_total: u64,
+    /// Where the timeline goes on.
+    pub timeline_next: Option<cordon_store::Cursor>,
+    /// Measures on its machines that belong to it, newest first.
+    pub measures: Vec<MeasureView>,
+    /// Its questions, answered ones too.
+    pub questions: Vec<Approval>,
+}
+
+/// Machines that one incident's page shows in full.
+pub const MACHINES_IN_VIEW: usize = 200;
+
+/// One thing that happened in an incident.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TimelineEntry {
+    /// What was written in the ledger about it.
+    pub record: Record,
+    /// The finding in full (raw event, matched fields), where the record is about one.
+    pub finding: Option<Box<ReceivedFinding>>,
+}
+
+/// What an isolation would do to a machine, before anybody decides.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Preview {
+    /// The machine.
+    pub machine: MachineRow,
+    /// How far.
+    pub isolation: Isolation,
+    /// What lives.
+    pub lifelines: Vec<Lifeline>,
+    /// Services that are cut; empty and [`Preview::cuts_everything_else`]: all but the lifelines.
+    pub cut: Vec<(Transport, PortRange)>,
+    /// Whether everything but lifelines, loopback, address configuration and the hub's link is cut.
+    pub cuts_everything_else: bool,
+    /// Who has to agree.
+    pub needs: Needs,
+    /// Others of its kind that are in contact and not cut off, of how many; `None`: no declared kind.
+    pub stand_ins: Option<(usize, usize)>,
+    /// What a careful person would want to know first.
+    pub cautions: Vec<String>,
+}
+
+/// What came of a person's wish to isolate or release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ordered {
+    /// The signed order, on its way to the machine.
+    pub order: OrderId,
+    /// Whether the machine's link is up now; if not, it gets the order at the next contact.
+    pub is_linked: bool,
+}
+
+/// What the organisation says of a machine: what a person fills in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AssignmentDraft {
+    /// Its name; `None`: as it calls itself.
+    pub name: Option<String>,
+    /// Its tier.
+    pub tier: Option<ClinicalTier>,
+    /// What it is, where others can stand in for it.
+    pub kind: Option<String>,
+    /// Ward or department.
+    pub group: Option<String>,
+    /// The flows that containment keeps.
+    pub lifelines: Vec<Lifeline>,
+}
+
+/// Something that people must see, and since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attention {
+    /// Since when.
+    pub at: UtcNanos,
+    /// What.
+    pub notice: cordon_respond::hub_core::Notice,
+}
+
+/// How the ledger is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerStatus {
+    /// Records on disk.
+    pub size: u64,
+    /// Records that the signer's newest checkpoint covers.
+    pub covered: u64,
+    /// When that checkpoint was kept by this process; `None`: not since the start.
+    pub checkpoint_at: Option<UtcNanos>,
+}
+
+impl LedgerStatus {
+    /// How old the newest checkpoint is.
+    #[must_use]
+    pub fn checkpoint_age(&self, now: UtcNanos) -> Option<Duration> {
+        self.checkpoint_at.map(|at| now.since(at))
+    }
+}
+
+/// How the hub is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubStatus {
+    /// Whose hub.
+    pub organisation: Organisation,
+    /// How much is done without asking.
+    pub mode: Mode,
+    /// How much there is of everything.
+    pub counts: Counts,
+    /// Machines whose link is up.
+    pub linked: usize,
+    /// The ledger.
+    pub ledger: LedgerStatus,
+    /// `None`: the signer answered last time; else what was seen.
+    pub signer_away: Option<String>,
+    /// What arrived and was refused since the start, by kind.
+    pub refused: Refused,
+}
+
+/// What arrived and was refused since the start (law 8).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Enrolments.
+    pub enrolments: u64,
+    /// Connections that TLS, the store or the version refused.
+    pub links: u64,
+    /// Messages and reports that could not be read or were not genuine.
+    pub messages: u64,
+}

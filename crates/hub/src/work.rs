@@ -1,0 +1,460 @@
+//! The hub's main task: it owns the [`HubCore`] and nobody else touches it.
+//!
+//! The one idea: every input is one [`Step`]: the mind says what follows, the step becomes a [`Batch`],
+//! and the [keeper](crate::keeper) commits batches in order (several at once when the disk is behind)
+//! before anything of them is carried out. Two things need not wait for that commit, because a crash
+//! before it makes them happen again in the same way:
+//!
+//! * asking the signer about what the **policy** proposes: its order's name follows from the finding,
+//!   the finding is not yet acknowledged, and so the same order comes out again;
+//! * sending an order that the signer has just signed: its proposal is on disk, or will be made again.
+//!
+//! So from finding to order there is one sync, the signer's own.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cordon_model::finding::Finding;
+use cordon_model::ids::{MachineId, OrderId};
+use cordon_model::measure::Receipt;
+use cordon_model::order::{Order, Permit};
+use cordon_model::record::Record;
+use cordon_model::signed::{Envelope, Verified};
+use cordon_model::wire::{FromHub, Hello, Status};
+use cordon_respond::clock::Moment;
+use cordon_respond::hub_core::{self as core, Arrived, ForSigner, HubCore, Output};
+use cordon_respond::signer_core::{Basis, Proposal, Refusal};
+use cordon_store::{Change, Seen, StoreError, TakenReport, TakenWhat};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::board::Board;
+use crate::clock::{Clock, fresh};
+use crate::keep;
+use crate::links::Links;
+use crate::run::stopped;
+use crate::signing::Signers;
+use crate::view::{Attention, News};
+
+/// Inputs that wait for the main task: 1,024. A link whose input finds no room waits, and so does its
+/// machine.
+pub(crate) const INPUTS: usize = 1_024;
+
+/// Batches that wait for the keeper; it commits all of them at once.
+pub(crate) const BATCHES: usize = 256;
+
+/// How often what machines say of themselves is written down: every 10 s, one commit for all. A killed
+/// hub shows at worst that a machine was last heard 10 s before it was.
+const SAVE_SEEN_EVERY: Duration = Duration::from_secs(10);
+
+/// One report, opened and checked by the link.
+#[derive(Debug)]
+pub(crate) struct Reported {
+    pub number: u64,
+    pub what: ReportedWhat,
+}
+
+#[derive(Debug)]
+pub(crate) enum ReportedWhat {
+    /// A finding, and the machines at the other side of its connection.
+    Finding(Box<Finding>, Vec<MachineId>),
+    /// A genuine receipt of this very machine.
+    Receipt(Box<Verified<Receipt>>),
+    /// An order was refused.
+    OrderRefused(OrderId, String),
+    /// Something was lost, or refused.
+    Gap(String),
+}
+
+/// What the main task is told.
+pub(crate) enum Input {
+    Linked { machine: MachineId, link: u64, hello: Box<Hello> },
+    Unlinked { machine: MachineId, link: u64 },
+    Reports { machine: MachineId, link: u64, reports: Vec<Reported> },
+    OrderTaken { machine: MachineId, link: u64, order: OrderId },
+    Status { machine: MachineId, link: u64, status: Box<Status> },
+    Signed { proposal: OrderId, answer: Result<Box<Verified<Order>>, Refusal> },
+    Permitted(Vec<Verified<Permit>>),
+    Deed(Deed),
+}
+
+/// Something that a person or the hub itself does: it may use the mind, and adds to the step.
+pub(crate) type Deed = Box<dyn FnOnce(&mut Step<'_>) + Send>;
+
+/// One step of the main task.
+pub(crate) struct Step<'a> {
+    pub core: &'a mut HubCore,
+    pub now: Moment,
+    /// What the mind said.
+    pub outputs: Vec<Output>,
+    /// What has to be in the store before what the mind said.
+    pub changes: Vec<Change>,
+    /// What is carried out once all is on disk.
+    pub after: Vec<After>,
+    /// Receipts of this step as they were signed.
+    receipts: Vec<Verified<Receipt>>,
+    may_hurry: bool,
+}
+
+impl Step<'_> {
+    /// Calls `answer` once the step is on disk.
+    pub fn afterwards(&mut self, answer: impl FnOnce() + Send + 'static) {
+        self.after.push(After::Call(Box::new(answer)));
+    }
+
+    /// Writes a record that the mind knows nothing of.
+    pub fn record(&mut self, record: Record) {
+        self.outputs.push(Output::Record(record));
+    }
+}
+
+/// What is carried out once a step is on disk.
+pub(crate) enum After {
+    Send(MachineId, u64, FromHub),
+    Signer(ForSigner),
+    Learn(MachineId, Envelope),
+    News(News),
+    Call(Box<dyn FnOnce() + Send>),
+}
+
+/// What a step leaves for the keeper.
+#[derive(Default)]
+pub(crate) struct Batch {
+    pub changes: Vec<Change>,
+    pub records: Vec<(u64, Record)>,
+    pub after: Vec<After>,
+}
+
+/// People (or tasks) who wait for the signer's answer to a proposal.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters(Mutex<HashMap<OrderId, oneshot::Sender<Result<(), Refusal>>>>);
+
+impl Waiters {
+    pub fn wait(&self, order: OrderId) -> oneshot::Receiver<Result<(), Refusal>> {
+        let (answer, answered) = oneshot::channel();
+        let mut waiters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiters.retain(|_, waiter| !waiter.is_closed());
+        waiters.insert(order, answer);
+        answered
+    }
+
+    fn take(&self, order: OrderId) -> Option<oneshot::Sender<Result<(), Refusal>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&order)
+    }
+}
+
+/// The main task's belongings.
+pub(crate) struct Work {
+    pub core: HubCore,
+    pub clock: Clock,
+    pub board: Arc<Board>,
+    pub links: Arc<Links>,
+    pub signers: Signers,
+    pub waiters: Arc<Waiters>,
+    pub keeper: mpsc::Sender<Batch>,
+    /// The next number in the outbox.
+    pub next_record: u64,
+    pub stop: watch::Receiver<bool>,
+}
+
+impl Work {
+    /// Works until the inputs end, or a step can't be written down.
+    pub async fn run(
+        mut self,
+        mut inputs: mpsc::Receiver<Input>,
+        at_start: Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let mut stop = self.stop.clone();
+        self.step(|step| step.outputs = at_start).await?;
+        let mut every_second = tokio::time::interval(Duration::from_secs(1));
+        every_second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut save_seen = tokio::time::interval(SAVE_SEEN_EVERY);
+        save_seen.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                input = inputs.recv() => match input {
+                    Some(input) => self.take(input).await?,
+                    None => break,
+                },
+                _ = every_second.tick() => {
+                    self.step(|step| step.outputs = step.core.tick(&step.now)).await?;
+                }
+                _ = save_seen.tick() => self.save_seen().await?,
+                // Handles that people still hold keep the inputs open.
+                () = stopped(&mut stop) => break,
+            }
+        }
+        self.save_seen().await
+    }
+
+    async fn take(&mut self, input: Input) -> Result<(), StoreError> {
+        match input {
+            Input::Linked { machine, link, hello } => {
+                self.linked(machine, link, &hello);
+                self.step(|step| {
+                    step.outputs = step.core.linked(machine, link, &hello, &step.now);
+                    step.after.push(After::News(News::Machine(machine)));
+                })
+                .await
+            }
+            Input::Unlinked { machine, link } => {
+                self.board.change(machine, |card| {
+                    if card.link == Some(link) {
+                        card.link = None;
+                        card.address = None;
+                    }
+                });
+                self.step(|step| {
+                    step.core.unlinked(machine, link);
+                    step.after.push(After::News(News::Machine(machine)));
+                })
+                .await
+            }
+            Input::Reports { machine, link, reports } => {
+                self.step(|step| take_reports(step, machine, link, reports)).await
+            }
+            Input::OrderTaken { machine, link, order } => {
+                self.step(|step| {
+                    step.outputs = step.core.order_taken(machine, link, order, &step.now);
+                })
+                .await
+            }
+            Input::Status { machine, link, status } => {
+                let is_news = self.heard(machine, link, &status);
+                self.step(|step| {
+                    step.outputs = step.core.status(machine, link, *status, &step.now);
+                    if is_news {
+                        step.after.push(After::News(News::Machine(machine)));
+                    }
+                })
+                .await
+            }
+            Input::Signed { proposal, answer } => {
+                let waiter = self.waiters.take(proposal);
+                let said = answer.as_ref().map(|_| ()).map_err(Clone::clone);
+                self.step(|step| {
+                    let answer = answer.map(|order| *order);
+                    step.outputs =
+                        step.core.signer_answered(proposal, answer, &step.now, &mut fresh);
+                    step.may_hurry = true;
+                    if let Some(waiter) = waiter {
+                        step.afterwards(move || drop(waiter.send(said)));
+                    }
+                })
+                .await
+            }
+            Input::Permitted(permits) => {
+                self.step(|step| {
+                    for permit in &permits {
+                        step.changes.push(keep::permit(permit));
+                        step.outputs.extend(step.core.permitted(permit));
+                    }
+                })
+                .await
+            }
+            Input::Deed(deed) => self.step(deed).await,
+        }
+    }
+
+    /// What the board shows of a machine whose link is up.
+    fn linked(&self, machine: MachineId, link: u64, hello: &Hello) {
+        let at = self.clock.now().utc;
+        self.board.change(machine, |card| {
+            card.link = Some(link);
+            card.is_unsaved = true;
+            card.seen = Some(Seen {
+                at,
+                boot: hello.boot.clone(),
+                build: hello.build.clone(),
+                coverage: hello.coverage.clone(),
+                status: None,
+            });
+        });
+    }
+
+    /// Whether it is of interest to who looks at the machine.
+    fn heard(&self, machine: MachineId, link: u64, status: &Status) -> bool {
+        let at = self.clock.now().utc;
+        let mut is_news = false;
+        self.board.change(machine, |card| {
+            if card.link == Some(link)
+                && let Some(seen) = &mut card.seen
+            {
+                let before = seen.status.as_ref().map(|status| status.isolation);
+                is_news = before != Some(status.isolation);
+                seen.at = at;
+                seen.status = Some(status.clone());
+                card.is_unsaved = true;
+            }
+        });
+        is_news
+    }
+
+    async fn save_seen(&mut self) -> Result<(), StoreError> {
+        let mut changes = Vec::new();
+        for (id, card) in self.board.machines_mut().iter_mut().filter(|(_, card)| card.is_unsaved) {
+            card.is_unsaved = false;
+            let seen = card.seen.clone().map(Box::new);
+            changes.extend(seen.map(|seen| Change::Seen { machine: *id, seen }));
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.step(|step| step.changes = changes).await
+    }
+
+    async fn step(&mut self, does: impl FnOnce(&mut Step<'_>)) -> Result<(), StoreError> {
+        let mut step = Step {
+            now: self.clock.now(),
+            core: &mut self.core,
+            outputs: Vec::new(),
+            changes: Vec::new(),
+            after: Vec::new(),
+            receipts: Vec::new(),
+            may_hurry: false,
+        };
+        does(&mut step);
+        let Step { now, outputs, changes, after, receipts, may_hurry, .. } = step;
+        let mut batch = Batch { changes, records: Vec::new(), after };
+        for output in outputs {
+            self.carry(output, &mut batch, &receipts, may_hurry, &now)?;
+        }
+        if batch.changes.is_empty() && batch.records.is_empty() && batch.after.is_empty() {
+            return Ok(());
+        }
+        // A keeper that is gone has ended the hub already.
+        let _ = self.keeper.send(batch).await;
+        Ok(())
+    }
+
+    fn carry(
+        &mut self,
+        output: Output,
+        batch: &mut Batch,
+        receipts: &[Verified<Receipt>],
+        may_hurry: bool,
+        now: &Moment,
+    ) -> Result<(), StoreError> {
+        match output {
+            Output::Keep(change) => {
+                let card = match &change {
+                    core::Change::Machine(row) => self.board.card(row.assignment.machine),
+                    _ => None,
+                };
+                batch.changes.extend(keep::changes_of(&change, card.as_ref(), now.utc)?);
+                batch.after.extend(self.mirror(&change, now).map(After::News));
+            }
+            Output::Record(record) => {
+                if let Some(incident) = record.incident {
+                    batch.changes.push(Change::Timeline { incident, record: record.clone() });
+                    batch.after.push(After::News(News::Incident(incident)));
+                }
+                batch.changes.push(keep::outbox(self.next_record, Some(&record))?);
+                batch.records.push((self.next_record, record));
+                self.next_record += 1;
+            }
+            Output::Send(machine, link, message) => {
+                let hurries = may_hurry && matches!(message, FromHub::Order(_));
+                if !(hurries && self.links.is_welcomed(machine, link)) {
+                    batch.after.push(After::Send(machine, link, message));
+                } else {
+                    self.links.send(machine, link, message);
+                }
+            }
+            Output::Signer(ForSigner::Propose(proposal)) if is_policys(&proposal) => {
+                self.signers.propose(proposal);
+            }
+            Output::Signer(ForSigner::Learn(receipt)) => {
+                match receipts.iter().find(|signed| ***signed == receipt) {
+                    Some(signed) => {
+                        batch.after.push(After::Learn(receipt.machine, signed.envelope().clone()))
+                    }
+                    None => batch.after.push(After::Signer(ForSigner::Learn(receipt))),
+                }
+            }
+            Output::Signer(message) => batch.after.push(After::Signer(message)),
+            Output::Tell(notice) => {
+                self.board.add_attention(Attention { at: now.utc, notice });
+                batch.after.push(After::News(News::Attention));
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows a change on the board; what it is news of.
+    fn mirror(&self, change: &core::Change, now: &Moment) -> Option<News> {
+        match change {
+            core::Change::Story(story) => Some(News::Incident(story.incident.id)),
+            core::Change::Approval(approval) => Some(News::Approval(approval.id)),
+            core::Change::Measure(life) => {
+                self.board.measure(&keep::stored_measure(life, now.utc));
+                Some(News::Machine(life.machine))
+            }
+            core::Change::Machine(row) => {
+                let assignment = &row.assignment;
+                let mut is_news = false;
+                self.board.change(assignment.machine, |card| {
+                    let known = card.assignment.as_ref().map_or(0, |known| known.revision);
+                    is_news = known < assignment.revision;
+                    if is_news {
+                        card.assignment = Some(Arc::new(assignment.clone()));
+                    }
+                });
+                is_news.then_some(News::Machine(assignment.machine))
+            }
+            core::Change::Policy(policy, _) => {
+                self.board.set_policy(policy.clone());
+                Some(News::Policy)
+            }
+            core::Change::Finding(..)
+            | core::Change::Proposed(_)
+            | core::Change::Answered(_)
+            | core::Change::Order(_) => None,
+        }
+    }
+}
+
+fn is_policys(proposal: &Proposal) -> bool {
+    matches!(proposal.basis, Basis::Policy { .. })
+}
+
+/// Reports go to the store as they came, and to the mind as it knows them; both number alike.
+fn take_reports(step: &mut Step<'_>, machine: MachineId, link: u64, reports: Vec<Reported>) {
+    let mut taken = Vec::with_capacity(reports.len());
+    let mut arrived = VecDeque::with_capacity(reports.len());
+    for Reported { number, what } in reports {
+        let (stored, known) = match what {
+            ReportedWhat::Finding(finding, touched) => {
+                (TakenWhat::Finding(finding.clone()), Arrived::Finding(finding, touched))
+            }
+            ReportedWhat::Receipt(receipt) => {
+                let known = Arrived::Receipt((**receipt).clone());
+                step.receipts.push((*receipt).clone());
+                // One that comes after the measure's end must not move what the store shows of it.
+                let is_over = step
+                    .core
+                    .measure(receipt.measure)
+                    .is_some_and(|life| life.state.is_over() || life.machine != machine);
+                let stored = if is_over { TakenWhat::Other } else { TakenWhat::Receipt(receipt) };
+                (stored, known)
+            }
+            ReportedWhat::OrderRefused(order, why) => {
+                (TakenWhat::Other, Arrived::OrderRefused(order, why))
+            }
+            ReportedWhat::Gap(what) => (TakenWhat::Other, Arrived::Gap(what)),
+        };
+        taken.push(TakenReport { number, what: stored });
+        arrived.push_back((number, known));
+    }
+    let outputs = step.core.arrived(machine, link, arrived.into(), &step.now, &mut fresh);
+    if outputs.is_empty() {
+        // Of a link that another has replaced: it will all be sent again.
+        return;
+    }
+    // An empty message only asks what is on disk.
+    if !taken.is_empty() {
+        step.changes.push(Change::Reports { machine, received: step.now.utc, reports: taken });
+    }
+    step.outputs = outputs;
+}
