@@ -1,10 +1,14 @@
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark stops at the first thing that is wrong")]
 //! Events a second through SigmaHQ's Windows rules, beside `rsigma-eval` on the same events, one thread.
 //!
 //! `cargo run --release -p cordon-detect --example throughput -- RULES_DIR [EVENTS.ndjson]` prints, as
 //! JSON lines, `name`, `value`, `unit`, `n`, `peer` and `ratio`. Without a file of flat JSON events it makes
 //! its own from a fixed seed: process starts of which one in a hundred has what some rule looks for.
 //! Both sides are given the log source, and both parse the JSON text inside the measured time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a benchmark stops at the first thing that is wrong"
+)]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -50,7 +54,13 @@ fn main() {
     engine.add_rules(&parsed);
     let peer_load = cpu_time() - before;
     eprintln!("{} rules, {} refused, {} events", rules.rules().len(), refusals.len(), events.len());
-    row("detect_load", load.as_secs_f64(), "cpu s", rules.rules().len(), Some(peer_load.as_secs_f64()));
+    row(
+        "detect_load",
+        load.as_secs_f64(),
+        "cpu s",
+        rules.rules().len(),
+        Some(peer_load.as_secs_f64()),
+    );
 
     // One round to warm up, then the best of five: the machine may be busy.
     let (mut ours, mut theirs) = (Duration::MAX, Duration::MAX);
@@ -72,7 +82,10 @@ fn main() {
 
 fn row(name: &str, value: f64, unit: &str, n: usize, peer: Option<f64>) {
     let ratio = peer.map(|peer| value / peer);
-    println!("{}", json!({"name": name, "value": value, "unit": unit, "n": n, "peer": peer, "ratio": ratio}));
+    println!(
+        "{}",
+        json!({"name": name, "value": value, "unit": unit, "n": n, "peer": peer, "ratio": ratio})
+    );
 }
 
 fn run_ours(rules: &RuleSet, events: &[String]) -> (Duration, usize) {
@@ -129,18 +142,15 @@ fn run_parse(events: &[String]) -> Duration {
     cpu_time() - before
 }
 
-/// CPU time of this process so far: wall time on a busy machine says little. Linux counts it in ticks of
-/// 10 ms, so only runs of a second and more are worth comparing.
+/// CPU time of this thread so far, as the scheduler counts it: wall time on a busy machine says little.
 fn cpu_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    // The command's name may have blanks; after it, utime and stime are the 12th and 13th fields.
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(stat.split_whitespace().next().unwrap().parse().unwrap())
 }
 
 fn read_rules(folder: &Path, texts: &mut Vec<(PathBuf, String)>) {
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut entries: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     entries.sort();
     for path in entries {
         if path.is_dir() {
@@ -156,13 +166,39 @@ fn made_events() -> Vec<String> {
     let mut state = 1u64;
     let mut below = |end: usize| {
         // A linear congruential generator (Knuth's MMIX constants): enough to vary events.
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % end
     };
-    let images = ["svchost", "chrome", "cmd", "powershell", "backup", "msiexec", "dicomviewer", "hl7engine", "rundll32"];
-    let folders = [r"C:\Windows\System32", r"C:\Program Files\Vendor\App", r"C:\Users\nurse\AppData\Local\App"];
-    let arguments = ["-k netsvcs -p -s Schedule", "--type=renderer --lang=en-GB", "/c dir", "/q /update", "-store 11112"];
-    let odd = ["vssadmin delete shadows /all /quiet", "powershell -enc SQBFAFgA", "net user /add x", "certutil -urlcache -f http://x"];
+    let images = [
+        "svchost",
+        "chrome",
+        "cmd",
+        "powershell",
+        "backup",
+        "msiexec",
+        "dicomviewer",
+        "hl7engine",
+        "rundll32",
+    ];
+    let folders = [
+        r"C:\Windows\System32",
+        r"C:\Program Files\Vendor\App",
+        r"C:\Users\nurse\AppData\Local\App",
+    ];
+    let arguments = [
+        "-k netsvcs -p -s Schedule",
+        "--type=renderer --lang=en-GB",
+        "/c dir",
+        "/q /update",
+        "-store 11112",
+    ];
+    let odd = [
+        "vssadmin delete shadows /all /quiet",
+        "powershell -enc SQBFAFgA",
+        "net user /add x",
+        "certutil -urlcache -f http://x",
+    ];
     (0..EVENTS)
         .map(|number| {
             let (image, parent) = (images[below(images.len())], images[below(images.len())]);

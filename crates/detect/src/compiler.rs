@@ -1,6 +1,6 @@
 //! Rule texts in, a [`RuleSet`] and the refusals out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use cordon_model::finding::Level;
@@ -9,6 +9,7 @@ use rsigma_parser::{SigmaCollection, SigmaRule, parse_sigma_yaml};
 use crate::condition::Condition;
 use crate::lower::{Fault, Predicates, condition_of};
 use crate::modifiers::Placeholders;
+use crate::predicate::Test;
 use crate::rule::{LogSource, Refusal, RuleInfo};
 use crate::ruleset::RuleSet;
 
@@ -40,6 +41,7 @@ pub struct Compiler {
     infos: Vec<RuleInfo>,
     conditions: Vec<Condition>,
     predicates: Predicates,
+    fields: HashSet<Box<str>>,
     ids: HashMap<String, Arc<str>>,
     refusals: Vec<Refusal>,
 }
@@ -195,6 +197,24 @@ impl Compiler {
             ));
         }
         let condition = condition_of(rule, &self.placeholders, &mut self.predicates)?;
+        condition.for_each(&mut |id| {
+            let Some(known) = self.predicates.all().get(id.0 as usize) else { return };
+            let other = match &known.test {
+                Test::SameAs(reference) => Some(&*reference.field),
+                _ => None,
+            };
+            for field in known.field.as_deref().into_iter().chain(other) {
+                if !self.fields.contains(field) {
+                    self.fields.insert(field.into());
+                }
+            }
+        });
+        if self.fields.len() > FIELDS {
+            return Err(fault(
+                format!("the rules read more than {FIELDS} different fields"),
+                "detection",
+            ));
+        }
         self.ids.insert(id.clone(), origin.clone());
         self.conditions.push(condition);
         self.infos.push(RuleInfo {

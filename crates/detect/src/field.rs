@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use crate::fold::fold;
 use crate::number::Number;
 use crate::pattern::Shape;
-use crate::predicate::{Comparison, Seen, Test, address};
+use crate::predicate::{Comparison, Place, Seen, Test, address};
 use crate::quick_hash::QuickMap;
 use crate::required::required_texts;
 use crate::timestamp::TimePart;
@@ -80,19 +80,36 @@ impl FieldMachineBuilder {
             Test::Exists => machine.exists.push(predicate),
             Test::Text(pattern) => {
                 let how = |how| if pattern.is_cased() { How::Ask } else { how };
-                match pattern.shape() {
-                    Shape::Anything => machine.anything.push(predicate),
-                    Shape::Equals(text) => {
-                        let answer = Answer { how: how(How::Anywhere), predicate };
-                        machine.whole.entry(fold(text).into()).or_default().push(answer);
+                if pattern.shape() == Shape::Anything {
+                    machine.anything.push(predicate);
+                } else if pattern.shape() == Shape::Equals("") {
+                    machine
+                        .whole
+                        .entry("".into())
+                        .or_default()
+                        .push(Answer { how: How::Anywhere, predicate });
+                } else if let Some((place, texts)) = pattern.plain_forms() {
+                    for text in texts {
+                        match place {
+                            Place::Whole => {
+                                let answer = Answer { how: how(How::Anywhere), predicate };
+                                self.machine
+                                    .whole
+                                    .entry(fold(&text).into())
+                                    .or_default()
+                                    .push(answer);
+                            }
+                            Place::Anywhere => self.literal(&text, how(How::Anywhere), predicate),
+                            Place::Start => self.literal(&text, how(How::AtStart), predicate),
+                            Place::End => self.literal(&text, how(How::AtEnd), predicate),
+                        }
                     }
-                    Shape::Contains(text) => self.literal(text, how(How::Anywhere), predicate),
-                    Shape::StartsWith(text) => self.literal(text, how(How::AtStart), predicate),
-                    Shape::EndsWith(text) => self.literal(text, how(How::AtEnd), predicate),
-                    Shape::Glob => match pattern.required_text() {
-                        Some(text) => self.literal(text, How::Ask, predicate),
-                        None => machine.untriggered.push(predicate),
-                    },
+                } else if let Some(texts) = pattern.required_texts() {
+                    for text in texts {
+                        self.literal(&text, How::Ask, predicate);
+                    }
+                } else {
+                    machine.untriggered.push(predicate);
                 }
             }
             Test::Regex(expression) => match required_texts(&expression.source) {

@@ -15,7 +15,7 @@ use crate::fold::fold;
 use crate::pattern::Shape;
 use crate::predicate::{Place, Predicate, Test};
 use crate::rule::{LogSource, RuleIndex};
-use crate::taxonomy::{Mapping, MappingIndex, Reach, Taxonomy};
+use crate::taxonomy::{Mapping, MappingIndex, Reach, Taxonomy, Translation};
 
 /// A field's number within its group.
 pub(crate) type Slot = u16;
@@ -60,8 +60,17 @@ pub(crate) struct Wiring {
 #[derive(Debug)]
 struct Words {
     slot: Slot,
-    /// The log's word, folded; Sigma's; Sigma's folded.
-    list: Box<[(Box<str>, Box<str>, Box<str>)]>,
+    list: Vec<Word>,
+}
+
+#[derive(Debug)]
+struct Word {
+    /// As the log says it, folded.
+    log: Box<str>,
+    /// As Sigma says it.
+    sigma: Box<str>,
+    /// That, folded.
+    folded: Box<str>,
 }
 
 impl Wiring {
@@ -76,8 +85,8 @@ impl Wiring {
     /// What `folded` in `slot` says in Sigma's words, and that folded.
     pub(crate) fn word(&self, slot: Slot, folded: &str) -> Option<(&str, &str)> {
         let words = self.words.iter().find(|words| words.slot == slot)?;
-        let (_, word, fold) = words.list.iter().find(|(log, ..)| **log == *folded)?;
-        Some((word, fold))
+        let word = words.list.iter().find(|word| *word.log == *folded)?;
+        Some((&word.sigma, &word.folded))
     }
 }
 
@@ -234,10 +243,12 @@ fn wiring(slots: &HashMap<&str, Slot>, mapping: Option<&Mapping>, table: &FieldT
     }
     let words =
         mapping.into_iter().flat_map(|mapping| &mapping.values).filter_map(|(name, words)| {
-            let list = words
-                .iter()
-                .map(|(log, word)| (log.clone(), word.clone(), fold(word).into()))
-                .collect();
+            let word = |word: &Translation| Word {
+                log: word.log.clone(),
+                sigma: word.sigma.clone(),
+                folded: fold(&word.sigma).into(),
+            };
+            let list = words.iter().map(word).collect();
             Some(Words { slot: *slots.get(&**name)?, list })
         });
     Wiring { first, more: more.into(), words: words.collect() }
@@ -386,7 +397,9 @@ impl Building<'_> {
                 Shape::Contains(text) | Shape::StartsWith(text) | Shape::EndsWith(text) => {
                     rarity(text.len())
                 }
-                Shape::Glob => pattern.required_text().map_or(10.0, |text| rarity(text.len())),
+                Shape::Glob => pattern
+                    .required_texts()
+                    .map_or(10.0, |texts| texts.iter().map(|text| rarity(text.len())).sum()),
             },
             Test::Regex(_) => 0.5,
             Test::Network(_) | Test::Compare(..) | Test::Time(..) => 1.0,

@@ -39,6 +39,12 @@ impl Predicates {
 
     /// The predicates by number.
     #[must_use]
+    pub fn all(&self) -> &[Predicate] {
+        &self.all
+    }
+
+    /// The predicates by number, for good.
+    #[must_use]
     pub fn into_all(self) -> Vec<Predicate> {
         self.all
     }

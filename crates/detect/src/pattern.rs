@@ -10,6 +10,7 @@ use std::fmt;
 use rsigma_parser::{SigmaString, SpecialChar, StringPart};
 
 use crate::fold::fold;
+use crate::predicate::Place;
 
 /// The characters that Windows programs take for one another before an option, as `windash` says
 /// (Sigma specification 2.1, modifiers): hyphen, slash, en dash, em dash, horizontal bar.
@@ -92,16 +93,27 @@ impl Pattern {
         }
     }
 
-    /// The longest text that every match has in it, if there is one.
+    /// Texts of which every match has one in it: the longest stretch without wildcards, in each form that
+    /// its dashes allow. None if there is no such stretch.
     #[must_use]
-    pub fn required_text(&self) -> Option<&str> {
+    pub fn required_texts(&self) -> Option<Vec<String>> {
         self.pieces
-            .iter()
-            .filter_map(|piece| match piece {
-                Piece::Text(text) => Some(text.as_str()),
-                Piece::One | Piece::Run | Piece::Dash => None,
-            })
-            .max_by_key(|text| text.len())
+            .split(|piece| matches!(piece, Piece::One | Piece::Run))
+            .filter_map(forms)
+            .max_by_key(|texts| texts.iter().map(|text| text.chars().count()).min())
+    }
+
+    /// The few texts that the pattern is short for, and where they must be, if its only wildcards are
+    /// dashes and a run at either end: `windash|contains` is just several texts to look for.
+    #[must_use]
+    pub fn plain_forms(&self) -> Option<(Place, Vec<String>)> {
+        let (place, stretch) = match self.pieces.as_slice() {
+            [Piece::Run, stretch @ .., Piece::Run] => (Place::Anywhere, stretch),
+            [Piece::Run, stretch @ ..] => (Place::End, stretch),
+            [stretch @ .., Piece::Run] => (Place::Start, stretch),
+            stretch => (Place::Whole, stretch),
+        };
+        Some((place, forms(stretch)?))
     }
 
     /// Whether the pattern matches the whole of `text`, which must be folded unless
@@ -117,6 +129,26 @@ impl Pattern {
             Shape::Glob => glob(&self.pieces, text),
         }
     }
+}
+
+/// The texts that a stretch of text and dashes stands for: none if it has a wildcard, is empty, or has so
+/// many dashes that the automaton would grow by more than 25 texts for it.
+fn forms(stretch: &[Piece]) -> Option<Vec<String>> {
+    const MOST: usize = 25;
+    let mut forms = vec![String::new()];
+    for piece in stretch {
+        match piece {
+            Piece::Text(text) => forms.iter_mut().for_each(|form| form.push_str(text)),
+            Piece::Dash if forms.len() * DASHES.len() <= MOST => {
+                forms = forms
+                    .iter()
+                    .flat_map(|form| DASHES.map(|dash| format!("{form}{dash}")))
+                    .collect();
+            }
+            Piece::Dash | Piece::One | Piece::Run => return None,
+        }
+    }
+    forms.iter().all(|form| !form.is_empty()).then_some(forms)
 }
 
 /// Matches from the left; when a piece fails, the latest run takes one character more. An earlier run
@@ -164,7 +196,7 @@ fn glob(pieces: &[Piece], text: &str) -> bool {
 fn without_first(text: &str, accepts: impl Fn(char) -> bool) -> Option<&str> {
     let mut characters = text.chars();
     let first = characters.next()?;
-    accepts(first).then(|| characters.as_str())
+    if accepts(first) { Some(characters.as_str()) } else { None }
 }
 
 /// The pieces of a Sigma string, with its wildcards and escapes as the parser read them.
@@ -244,6 +276,19 @@ mod tests {
 
     fn pattern(sigma: &str) -> Pattern {
         Pattern::new(pieces_of(&SigmaString::new(sigma)), false)
+    }
+
+    #[test]
+    fn dashes_are_few_texts_to_look_for() {
+        let pieces = with_any_dash(vec![Piece::Run, Piece::Text(" -c ".into()), Piece::Run]);
+        let (place, texts) = Pattern::new(pieces, false).plain_forms().unwrap();
+        assert_eq!(
+            (place, texts),
+            (Place::Anywhere, DASHES.map(|dash| format!(" {dash}c ")).to_vec())
+        );
+        assert_eq!(pattern("*a?bcd*").plain_forms(), None);
+        assert_eq!(pattern("*a?bcd*").required_texts(), Some(vec!["bcd".to_owned()]));
+        assert_eq!(pattern("??").required_texts(), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! value).
 //!
 //! The one idea: a predicate has a plain definition, [`Test::holds`], which says for one value whether
-//! it holds. The machines of [`field`](crate::field) answer thousands of predicates at once and must
+//! it holds. The machines of `field.rs` answer thousands of predicates at once and must
 //! agree with it; explanations and rare cases use it directly.
 
 use std::fmt;

@@ -10,7 +10,7 @@ use regex_syntax::hir::{Class, Hir, HirKind};
 use crate::fold::fold_char;
 
 /// A shorter text is found in too many values to be worth a place in the automaton.
-const SHORTEST: usize = 3;
+const SHORTEST: usize = 2;
 /// More alternatives than this cost more in the automaton than they save.
 const MOST: usize = 64;
 /// How many texts a run of classes and alternatives may multiply to.

@@ -63,8 +63,17 @@ struct Contains {
 pub struct Mapping {
     /// Sigma's field name and the log's names for it.
     pub fields: Vec<(Box<str>, Vec<Box<str>>)>,
-    /// Sigma's field name and what its values say in Sigma's words: (the log's, folded; Sigma's).
-    pub values: Vec<(Box<str>, Vec<(Box<str>, Box<str>)>)>,
+    /// Sigma's field name and what its values say in Sigma's words.
+    pub values: Vec<(Box<str>, Vec<Translation>)>,
+}
+
+/// A value in a log's words and in Sigma's.
+#[derive(Debug)]
+pub struct Translation {
+    /// The log's, folded.
+    pub log: Box<str>,
+    /// Sigma's.
+    pub sigma: Box<str>,
 }
 
 /// A mapping's number in the [`Taxonomy`].
@@ -75,11 +84,19 @@ pub struct MappingIndex(pub u16);
 #[derive(Debug)]
 pub struct Taxonomy {
     services_of_channel: HashMap<String, Vec<Box<str>>>,
-    categories_of: HashMap<(String, u32), Vec<(Box<str>, Option<MappingIndex>)>>,
+    /// By channel (folded) and event id.
+    categories_of: HashMap<(String, u32), Vec<Place>>,
     wider: HashMap<Box<str>, Vec<Box<str>>>,
     mapping_of_service: HashMap<Box<str>, MappingIndex>,
     /// By number: the category or service whose rules it is for.
     mappings: Vec<(Owner, Mapping)>,
+}
+
+/// A category that has a place in a log, and that log's names for it.
+#[derive(Debug)]
+struct Place {
+    category: Box<str>,
+    mapping: Option<MappingIndex>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -155,9 +172,9 @@ impl Taxonomy {
             }
         }
         let place = (origin.channel.clone()?, origin.event_id?);
-        let (_, mapping) =
-            self.categories_of.get(&place)?.iter().find(|(name, _)| **name == *asked)?;
-        Some(mapping.map_or(Reach::Direct, Reach::Mapped))
+        let found =
+            self.categories_of.get(&place)?.iter().find(|known| *known.category == *asked)?;
+        Some(found.mapping.map_or(Reach::Direct, Reach::Mapped))
     }
 
     /// The mappings that rules with this log source may be reached by.
@@ -181,7 +198,7 @@ impl Taxonomy {
     /// Whether the table knows a category by some channel and event id.
     #[must_use]
     pub fn knows_category(&self, category: &str) -> bool {
-        self.categories_of.values().flatten().any(|(known, _)| **known == *category)
+        self.categories_of.values().flatten().any(|known| *known.category == *category)
     }
 
     /// Whether the table knows a Windows service.
@@ -202,7 +219,9 @@ impl Taxonomy {
             .into_iter()
             .map(|(sigma, logs)| (sigma.into(), logs.into_iter().map(Into::into).collect()));
         let values = values.into_iter().map(|(sigma, words)| {
-            let words = words.into_iter().map(|(log, word)| (fold(&log).into(), word.into()));
+            let words = words
+                .into_iter()
+                .map(|(log, sigma)| Translation { log: fold(&log).into(), sigma: sigma.into() });
             (sigma.into(), words.collect())
         });
         // The table is the program's own and has far fewer.
@@ -238,7 +257,7 @@ impl From<Table> for Taxonomy {
             for channel in &category.channels {
                 for id in &category.event_ids {
                     let here = taxonomy.categories_of.entry((fold(channel), *id)).or_default();
-                    here.push((category.name.as_str().into(), mapping));
+                    here.push(Place { category: category.name.as_str().into(), mapping });
                 }
             }
         }

@@ -1,5 +1,11 @@
 //! What the Sigma specification 2.1 says, one feature a test: detections that must match and values that
 //! must not.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test code outside of test functions: it stops at the first thing that is wrong"
+)]
 
 mod support;
 

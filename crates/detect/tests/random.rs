@@ -2,9 +2,16 @@
 //!
 //! A failure prints the seed; `CORDON_SEED=… CORDON_ROUNDS=1 cargo test -p cordon-detect --test random`
 //! runs that round alone. `CORDON_ROUNDS` sets how many rounds there are (each is 10 rules × 12 events).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test code outside of test functions: it stops at the first thing that is wrong"
+)]
 
 #[path = "support/reference.rs"]
 mod reference;
+
 mod support;
 
 use cordon_detect::Compiler;

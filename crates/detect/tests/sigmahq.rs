@@ -1,7 +1,14 @@
 //! SigmaHQ's rules over real Windows logs, where they are beside the project.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test code outside of test functions: it stops at the first thing that is wrong"
+)]
 
 #[path = "support/evtx.rs"]
 mod evtx_records;
+
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -110,6 +117,22 @@ fn each_rule_of_sigmahqs_regression_set_fires_on_its_log() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// Where the other engine differs, and why ours is right.
+const DIFFERENCES: [(&str, &str); 3] = [
+    (
+        "4a0b2c7e-7cb2-495d-8b63-5f268e7bfd67",
+        "`windash` is about `/` too; there only `-` is replaced",
+    ),
+    (
+        "ab6bffca-beff-4baa-af11-6733f296d57a",
+        "`endswith` with a `?`: there it is tried on the whole value",
+    ),
+    (
+        "f6de9536-0441-4b3f-a646-f4e00f300ffd",
+        "`endswith` with a `?`: there it is tried on the whole value",
+    ),
+];
+
 /// On real events, every rule that is about them is put to `rsigma-eval` too.
 #[test]
 fn rsigma_agrees_on_real_events() {
@@ -129,7 +152,7 @@ fn rsigma_agrees_on_real_events() {
     let mut differences: BTreeMap<String, u32> = BTreeMap::new();
     let (mut events, mut hits) = (0, 0);
     // Unoptimised, each event takes milliseconds: then a part must do.
-    let step = if cfg!(debug_assertions) { 12 } else { 1 };
+    let step = if cfg!(debug_assertions) { 5 } else { 1 };
     let all_logs =
         [logs(&shared.join("evtx/attack")), logs(&shared.join("evtx/regression"))].concat();
     for path in all_logs.iter().step_by(step) {
@@ -157,6 +180,9 @@ fn rsigma_agrees_on_real_events() {
             events += 1;
             hits += ours.len();
             for id in ours.symmetric_difference(&theirs) {
+                if DIFFERENCES.iter().any(|(known, _)| known == id) && ours.contains(id) {
+                    continue;
+                }
                 let side = if ours.contains(id) { "only ours" } else { "only theirs" };
                 *differences
                     .entry(format!("{side}: {id} on {} {}", record.channel, record.event_id))
@@ -165,6 +191,6 @@ fn rsigma_agrees_on_real_events() {
         }
     }
     println!("{events} events, {hits} hits, differences: {differences:#?}");
-    assert!(hits > 100);
+    assert!(hits > 100, "too few hits to judge by: {hits}");
     assert!(differences.is_empty());
 }
