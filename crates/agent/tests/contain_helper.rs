@@ -355,6 +355,30 @@ fn segment_cuts_a_live_smb_session_and_leaves_the_rest() {
 }
 
 #[test]
+fn segment_cuts_a_service_that_is_published_under_another_port() {
+    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    bench.world.machine.nft(
+        "table ip nat {
+           chain pre { type nat hook prerouting priority -100; tcp dport 445 redirect to :8445; }
+         }",
+    );
+    let inside = SocketAddr::new(MACHINE.parse().unwrap(), 8445);
+    bench.world.machine.spawn(move || {
+        let listener = TcpListener::bind(inside).unwrap();
+        while listener.accept().is_ok() {}
+    });
+    let published = SocketAddr::new(MACHINE.parse().unwrap(), 445);
+    let reach = |bench: &Bench, to, patience| {
+        bench.world.peer.inside(move || TcpStream::connect_timeout(&to, patience).is_ok())
+    };
+    // The listener is there before anything is cut, however long it takes to come up.
+    while !reach(&bench, published, Duration::from_secs(5)) {}
+    bench.isolate(Isolation::Segment);
+    assert!(!reach(&bench, published, Duration::from_millis(500)));
+    assert!(reach(&bench, inside, Duration::from_secs(5)));
+}
+
+#[test]
 fn full_keeps_an_open_session_with_the_pacs_and_the_hub_and_cuts_everything_else() {
     let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
     for (address, port) in [

@@ -193,8 +193,10 @@ fn segment(intent: &Intent, mut flows: Flows) -> Table {
     let cut = |then: fn(bool) -> Rule| {
         let mut rules = Vec::new();
         for is_tcp in [true, false] {
-            for port in [Port::Destination, Port::Source] {
+            for port in [Port::Destination, Port::Source, Port::Original] {
                 let mut rule = if is_tcp { protocol(TCP) } else { Rule::new() };
+                // A service that is published by translation shows another port by now.
+                rule.extend(if port == Port::Original { is_translated() } else { Rule::new() });
                 rule.extend(in_set("lateral".into(), None, port));
                 rule.extend(then(is_tcp));
                 rules.push(rule);
@@ -307,12 +309,7 @@ fn kept_out(intent: &Intent, flows: &Flows) -> Vec<Rule> {
 /// this machine does not become a router to others' services.
 fn kept_through(flows: &Flows) -> Vec<Rule> {
     let accept = || Verdict::Accept;
-    let translated = [
-        Expression::Track { key: Track::Status, into: 1 },
-        mask(&TRANSLATED.to_ne_bytes()),
-        different(&0u32.to_ne_bytes()),
-    ];
-    let published = |way: u8| [translated.to_vec(), direction(way)].concat();
+    let published = |way: u8| [is_translated(), direction(way)].concat();
     [
         flows.rules("outbound", Side::Destination, Port::Destination, &[], accept()),
         flows.rules("outbound", Side::Source, Port::Source, &[], to_answers()),
@@ -444,6 +441,14 @@ fn protocol(number: u8) -> Rule {
 
 fn direction(way: u8) -> Rule {
     vec![Expression::Track { key: Track::Direction, into: 1 }, equal(&[way])]
+}
+
+fn is_translated() -> Rule {
+    vec![
+        Expression::Track { key: Track::Status, into: 1 },
+        mask(&TRANSLATED.to_ne_bytes()),
+        different(&0u32.to_ne_bytes()),
+    ]
 }
 
 fn is_marked() -> Rule {

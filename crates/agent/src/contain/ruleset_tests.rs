@@ -110,6 +110,7 @@ fn meant(intent: &Intent, packet: &Packet) -> Fate {
         Isolation::Watch => Fate::Passes,
         Isolation::Segment if is_lateral(packet.source_port) => Fate::Dies,
         Isolation::Segment if is_lateral(packet.destination_port) => Fate::Dies,
+        Isolation::Segment if packet.original_port.is_some_and(is_lateral) => Fate::Dies,
         Isolation::Segment => Fate::Passes,
         Isolation::Full if is_configuration(packet, is_outgoing) => Fate::Passes,
         Isolation::Full if hook != Hook::Output && is_path_error(packet) => Fate::Passes,
