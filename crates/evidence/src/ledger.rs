@@ -11,15 +11,17 @@
 //! the rest again; so it costs what was written since that checkpoint.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use cordon_model::record::Record;
 
-use crate::log::{Log, LogError, TornTail, sync_directory_of};
-use crate::merkle::{self, Hash, Nodes, Peaks};
+use crate::checkpoints::{open_checkpoints, read_checkpoints};
+use crate::derived::{Base, Derived};
+use crate::log::{Log, LogError, TornTail};
+use crate::merkle::{self, Hash, Peaks};
 use crate::note::{Checkpoint, NoteError, SignedCheckpoint, is_origin};
 
 /// First line of `records`.
@@ -33,9 +35,6 @@ pub const RECORDS_PER_READ: u64 = 1000;
 /// When there are more, every second one goes. Each vouches for all records below it, so nothing is less
 /// proven; only the place of an alteration is known less closely.
 pub const CHECKPOINTS_KEPT: usize = 4096;
-
-/// Derived bytes that are held back while a tree is made again: 64 KiB, a page-cache-friendly write.
-const DERIVED_WRITE_BYTES: usize = 64 << 10;
 
 /// Why the ledger can't do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -153,7 +152,7 @@ impl Ledger {
             if checkpoint.is_some_and(|checkpoint| checkpoint.size == peaks.size()) {
                 root_at_checkpoint = Some(peaks.root());
             }
-            derived.write_if_large()
+            Ok(derived.write_if_large()?)
         })?;
         if let Some(checkpoint) = checkpoint.filter(|checkpoint| checkpoint.size > 0)
             && root_at_checkpoint != Some(checkpoint.root)
@@ -379,202 +378,4 @@ impl Ledger {
         }
         Ok(self.log.read(self.derived.place(index)?)?)
     }
-}
-
-/// The two files that can be made again from the records.
-#[derive(Debug)]
-struct Derived {
-    nodes: File,
-    nodes_path: PathBuf,
-    places: File,
-    places_path: PathBuf,
-    /// Not yet written. Nodes that are still here are read from here.
-    new_nodes: Vec<u8>,
-    new_places: Vec<u8>,
-    /// Lengths of the files.
-    nodes_end: u64,
-    places_end: u64,
-}
-
-/// How far the derived files are borne out, and where the log goes on from there.
-#[derive(Debug, Default)]
-struct Base {
-    size: u64,
-    offset: u64,
-}
-
-impl Derived {
-    fn open(dir: &Path) -> Result<Self, LogError> {
-        let open = |path: &Path| {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(path)
-                .map_err(LogError::io("open", path))?;
-            let length = file.metadata().map_err(LogError::io("look at", path))?.len();
-            Ok::<_, LogError>((file, length))
-        };
-        let (nodes_path, places_path) = (dir.join("nodes"), dir.join("places"));
-        let (nodes, nodes_end) = open(&nodes_path)?;
-        let (places, places_end) = open(&places_path)?;
-        let (new_nodes, new_places) = (Vec::new(), Vec::new());
-        Ok(Self {
-            nodes,
-            nodes_path,
-            places,
-            places_path,
-            new_nodes,
-            new_places,
-            nodes_end,
-            places_end,
-        })
-    }
-
-    /// The checkpoint's size, if the files agree with the checkpoint and with the record before it;
-    /// else nothing of them is trusted.
-    fn base(&self, log: &Log, checkpoint: &Checkpoint) -> Base {
-        let size = checkpoint.size;
-        let Some(last) = size.checked_sub(1) else { return Base::default() };
-        let agrees = || -> Result<Option<u64>, LogError> {
-            if merkle::root(self, size)? != checkpoint.root {
-                return Ok(None);
-            }
-            let place = self.place(last)?;
-            let payload = log.read(place)?;
-            let is_it = merkle::leaf_hash(&payload) == self.node(0, last)?;
-            Ok(is_it.then_some(Log::behind(place, payload.len())))
-        };
-        match agrees() {
-            Ok(Some(offset)) => Base { size, offset },
-            Ok(None) | Err(_) => Base::default(),
-        }
-    }
-
-    fn cut_to(&mut self, size: u64) -> Result<(), LogError> {
-        self.nodes_end = merkle::stored_count(size).unwrap_or(0) * 32;
-        self.places_end = size * 8;
-        self.nodes.set_len(self.nodes_end).map_err(LogError::io("cut", &self.nodes_path))?;
-        self.places.set_len(self.places_end).map_err(LogError::io("cut", &self.places_path))
-    }
-
-    fn push(&mut self, offset: u64, leaf: Hash, peaks: &mut Peaks) {
-        peaks.push(leaf, |hash| self.new_nodes.extend_from_slice(&hash.0));
-        self.new_places.extend_from_slice(&offset.to_le_bytes());
-    }
-
-    fn write_if_large(&mut self) -> Result<(), LedgerError> {
-        if self.new_nodes.len() >= DERIVED_WRITE_BYTES {
-            self.write()?;
-        }
-        Ok(())
-    }
-
-    fn write(&mut self) -> Result<(), LogError> {
-        // At a position, not at the end: a write that failed half-way is simply done again.
-        self.nodes
-            .write_all_at(&self.new_nodes, self.nodes_end)
-            .map_err(LogError::io("write", &self.nodes_path))?;
-        self.nodes_end += self.new_nodes.len() as u64;
-        self.new_nodes.clear();
-        self.places
-            .write_all_at(&self.new_places, self.places_end)
-            .map_err(LogError::io("write", &self.places_path))?;
-        self.places_end += self.new_places.len() as u64;
-        self.new_places.clear();
-        Ok(())
-    }
-
-    fn sync(&mut self) -> Result<(), LogError> {
-        self.write()?;
-        self.nodes.sync_data().map_err(LogError::io("sync", &self.nodes_path))?;
-        self.places.sync_data().map_err(LogError::io("sync", &self.places_path))
-    }
-
-    fn place(&self, index: u64) -> Result<u64, LogError> {
-        let bytes = read_at(
-            (&self.places, &self.places_path),
-            (self.places_end, &self.new_places),
-            index.saturating_mul(8),
-        )?;
-        Ok(u64::from_le_bytes(bytes))
-    }
-}
-
-impl Nodes for Derived {
-    type Error = LogError;
-    fn node(&self, level: u32, index: u64) -> Result<Hash, LogError> {
-        let at = merkle::stored_index(level, index).and_then(|index| index.checked_mul(32));
-        read_at(
-            (&self.nodes, &self.nodes_path),
-            (self.nodes_end, &self.new_nodes),
-            at.unwrap_or(u64::MAX),
-        )
-        .map(Hash)
-    }
-}
-
-/// `N` bytes at `at` of a file of `end` bytes that `held_back` is yet to follow.
-fn read_at<const N: usize>(
-    (file, path): (&File, &Path),
-    (end, held_back): (u64, &[u8]),
-    at: u64,
-) -> Result<[u8; N], LogError> {
-    let mut bytes = [0; N];
-    let missing = || LogError::Damaged { path: path.to_owned(), offset: at, what: "it is cut" };
-    if at >= end {
-        let start = usize::try_from(at - end).map_err(|_| missing())?;
-        let found = start.checked_add(N).and_then(|stop| held_back.get(start..stop));
-        bytes.copy_from_slice(found.ok_or_else(missing)?);
-        return Ok(bytes);
-    }
-    match file.read_exact_at(&mut bytes, at) {
-        Ok(()) => Ok(bytes),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(missing()),
-        Err(error) => Err(LogError::io("read", path)(error)),
-    }
-}
-
-/// All whole checkpoints, and how many bytes of a last one a crash cut short.
-pub(crate) fn read_checkpoints(path: &Path) -> Result<(Vec<SignedCheckpoint>, u64), LedgerError> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
-        Err(error) => return Err(LogError::io("read", path)(error).into()),
-    };
-    let mut notes = Vec::new();
-    let mut at = 0;
-    while at < bytes.len() {
-        // A note is text, an empty line, signature lines; another empty line ends it.
-        let rest = &bytes[at..];
-        let Some(end) = nth_empty_line(rest, 2) else {
-            return Ok((notes, rest.len() as u64));
-        };
-        let note = std::str::from_utf8(&rest[..end])
-            .map_err(|_| NoteError::Malformed("a kept checkpoint is not text"))?;
-        notes.push(SignedCheckpoint::parse(note)?);
-        at += end + 1;
-    }
-    Ok((notes, 0))
-}
-
-/// How many bytes come before the newline that makes the `n`th empty line.
-fn nth_empty_line(bytes: &[u8], n: usize) -> Option<usize> {
-    bytes.windows(2).enumerate().filter(|(_, two)| *two == b"\n\n").nth(n - 1).map(|(at, _)| at + 1)
-}
-
-fn open_checkpoints(path: &Path, torn_bytes: u64) -> Result<File, LedgerError> {
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(LogError::io("open", path))?;
-    let length = file.metadata().map_err(LogError::io("look at", path))?.len();
-    file.set_len(length.saturating_sub(torn_bytes)).map_err(LogError::io("cut", path))?;
-    file.sync_all().map_err(LogError::io("sync", path))?;
-    sync_directory_of(path)?;
-    Ok(file)
 }

@@ -33,6 +33,8 @@
 
 #![forbid(unsafe_code)]
 
+mod checkpoints;
+mod derived;
 mod ledger;
 mod log;
 pub mod merkle;

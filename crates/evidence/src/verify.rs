@@ -12,7 +12,8 @@ use std::path::Path;
 use cordon_model::record::Record;
 use ed25519_dalek::VerifyingKey;
 
-use crate::ledger::{LEDGER_FORMAT, LedgerError, read_checkpoints};
+use crate::checkpoints::read_checkpoints;
+use crate::ledger::{LEDGER_FORMAT, LedgerError};
 use crate::log::{FRAME_BYTES, Log, LogError};
 use crate::merkle::{Hash, Peaks, empty_root, leaf_hash};
 use crate::note::SignedCheckpoint;

@@ -7,37 +7,32 @@
 //! forget.
 
 use std::path::Path;
-use std::time::Duration;
 
 use cordon_evidence::merkle::{Hash, proves_consistency};
 use cordon_evidence::{Checkpoint, FRAME_BYTES, Ledger, LedgerError, RECORDS_PER_READ};
 use cordon_model::asset::{Assignment, ClinicalTier};
-use cordon_model::ids::{IncidentId, MachineId, OdsCode};
+use cordon_model::ids::{MachineId, OdsCode};
 use cordon_model::limits::NAME_BYTES;
 use cordon_model::measure::{Origin, Receipt};
-use cordon_model::order::{Approver, Authority, Order};
+use cordon_model::order::Approver;
 use cordon_model::policy::Policy;
-use cordon_model::record::{Actor, Deed, Record};
+use cordon_model::record::{Deed, Record};
 use cordon_model::signed::{Document, Envelope, SignatureError, seal};
-use cordon_model::time::BootNanos;
 use cordon_respond::clock::Moment;
 use cordon_respond::signer_core::{Proposal, Refusal};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde_bytes::ByteArray;
 
+use super::account::{RefusalBrake, Subject, accounts, record};
 use super::journal::{Journal, JournalError};
 use super::keys::{KeyError, load_or_make};
 use super::limits::check_ceiling;
-use super::protocol::{Answer, Keys, PROOF_STEPS, Refused, Request};
+use super::protocol::{Answer, Keys, PROOF_STEPS, Refused, Request, hub_origin, signer_origin};
 use super::state::{Input, Outcome, SignerState};
 
 /// The largest input that is taken: it must fit in a frame of the journal beside a moment and what was
 /// drawn (2 KiB: 128 draws of 16 bytes).
 const INPUT_BYTES: usize = FRAME_BYTES - (2 << 10);
-
-/// Refusals that are written down in a minute; what goes beyond is counted, and the count written with
-/// the next. A stolen hub could fill the disk otherwise: 100 of 500 bytes a minute are 70 MB a day.
-const REFUSALS_A_MINUTE: u32 = 100;
 
 /// Records of the signer's ledger between two of its own checkpoints.
 const RECORDS_PER_CHECKPOINT: u64 = 256;
@@ -131,9 +126,9 @@ impl Desk {
         }
         desk.journal.begin_anew(&desk.state)?;
         if desk.ledger.size() == 0 {
-            desk.write(Deed::Began, None, None, String::new(), now)?;
+            desk.write(Deed::Began, String::new(), now)?;
         }
-        desk.write(Deed::Started, None, None, told, now)?;
+        desk.write(Deed::Started, told, now)?;
         desk.checkpoint()?;
         Ok(desk)
     }
@@ -148,7 +143,8 @@ impl Desk {
         Ok(match self.decide(request, now)? {
             Ok(answer) => answer,
             Err(refused) => {
-                self.note_refusal(&subject, &refused, now);
+                let line = subject.refused(&refused, &mut self.brake, &self.organisation, now);
+                self.unwritten.extend(line);
                 Answer::Refused(refused)
             }
         })
@@ -404,41 +400,10 @@ impl Desk {
         // Permits are asked for often and seldom due. What changed then is a reading of the clock,
         // which the next input brings anyway.
         if outcome != Outcome::Permits(Vec::new()) {
-            self.unwritten.extend(self.accounts(&input, &outcome, now));
+            self.unwritten.extend(accounts(&self.organisation, &input, &outcome, now));
             self.journal.note(input, now, drawn, may_wait)?;
         }
         Ok(Ok(outcome))
-    }
-
-    /// What the ledger says of an input and what came of it.
-    fn accounts(&self, input: &Input, outcome: &Outcome, now: &Moment) -> Vec<Record> {
-        match (input, outcome) {
-            (Input::Assign { by, .. }, Outcome::Assignment(assignment)) => {
-                let (machine, said) = (Some(assignment.machine), of_assignment(assignment, by));
-                vec![self.record(Deed::Assigned, machine, None, said, now)]
-            }
-            (Input::SetPolicy { by, .. }, Outcome::Policy(policy)) => {
-                vec![self.record(Deed::PolicySet, None, None, of_policy(policy, by), now)]
-            }
-            (_, Outcome::Order(order)) => {
-                let (machine, incident) = (Some(order.machine), order.incident);
-                vec![self.record(Deed::Ordered(order.id), machine, incident, of_order(order), now)]
-            }
-            (_, Outcome::Permits(permits)) => permits
-                .iter()
-                .map(|permit| {
-                    let seconds = permit.expires_at.since(permit.issued_at).as_secs();
-                    let said = format!("to segment itself, good for {seconds} s");
-                    self.record(Deed::Permitted(permit.id), Some(permit.machine), None, said, now)
-                })
-                .collect(),
-            (Input::NeverBegun { machine, order }, _) => {
-                let said = format!("the hub says that order {order} never began");
-                let deed = Deed::MeasureChanged((*order).into());
-                vec![self.record(deed, Some(*machine), None, said, now)]
-            }
-            _ => Vec::new(),
-        }
     }
 
     /// Writes the account of the last input, as far as a crash came before it was written.
@@ -448,7 +413,7 @@ impl Desk {
         outcome: &Outcome,
         then: &Moment,
     ) -> Result<&'static str, Broken> {
-        let mut records = self.accounts(input, outcome, then);
+        let mut records = accounts(&self.organisation, input, outcome, then);
         let size = self.ledger.size();
         let written = self.ledger.read(size.saturating_sub(RECORDS_PER_READ)..size)?;
         records.retain(|record| !written.iter().any(|entry| entry.record == *record));
@@ -468,55 +433,11 @@ impl Desk {
         Ok(self.ledger.keep(&signed)?)
     }
 
-    fn record(
-        &self,
-        deed: Deed,
-        machine: Option<MachineId>,
-        incident: Option<IncidentId>,
-        detail: String,
-        now: &Moment,
-    ) -> Record {
-        let organisation = self.organisation.clone();
-        let detail = cut(detail);
-        Record { at: now.utc, organisation, actor: Actor::Signer, deed, machine, incident, detail }
-    }
-
-    fn write(
-        &mut self,
-        deed: Deed,
-        machine: Option<MachineId>,
-        incident: Option<IncidentId>,
-        detail: String,
-        now: &Moment,
-    ) -> Result<(), Broken> {
-        let record = self.record(deed, machine, incident, detail, now);
+    fn write(&mut self, deed: Deed, said: String, now: &Moment) -> Result<(), Broken> {
+        let record = record(&self.organisation, deed, (None, None), said, now);
         self.ledger.append(&record)?;
         Ok(())
     }
-
-    fn note_refusal(&mut self, subject: &Subject, refused: &Refused, now: &Moment) {
-        if let Some(unwritten) = self.brake.may_write(now.at) {
-            let mut said = format!("{}: {refused}", subject.what);
-            if unwritten > 0 {
-                said += &format!(" (and {unwritten} more refusals that were not written down)");
-            }
-            let deed = Deed::OrderRefused;
-            let record = self.record(deed, subject.machine, subject.incident, said, now);
-            self.unwritten.push(record);
-        }
-    }
-}
-
-/// The origin of the hub's checkpoints.
-#[must_use]
-pub fn hub_origin(organisation: &OdsCode) -> String {
-    format!("cordon/{organisation}/hub")
-}
-
-/// The origin of the signer's own.
-#[must_use]
-pub fn signer_origin(organisation: &OdsCode) -> String {
-    format!("cordon/{organisation}/signer")
 }
 
 /// Why `draft` protects a machine less than `known` does: a person must answer for that.
@@ -543,106 +464,9 @@ fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
-fn of_assignment(assignment: &Assignment, by: &Option<Approver>) -> String {
-    format!(
-        "revision {}, {}, kind {}, group {}, {} lifelines; said by {}",
-        assignment.revision,
-        assignment.tier.map_or("tier unknown".to_owned(), |tier| tier.to_string()),
-        assignment.kind.as_deref().unwrap_or("unknown"),
-        assignment.group.as_deref().unwrap_or("none"),
-        assignment.lifelines.len(),
-        by.as_ref().map_or("nobody", |by| &by.name),
-    )
-}
-
-fn of_policy(policy: &Policy, by: &Approver) -> String {
-    format!(
-        "revision {}, mode {:?}, {} automatic isolations in {} s, {} % of a group, {} permits; set by {}",
-        policy.revision,
-        policy.mode,
-        policy.budget.count,
-        policy.budget.window_seconds,
-        policy.budget.group_percent,
-        policy.permits,
-        by.name,
-    )
-}
-
-fn of_order(order: &Order) -> String {
-    let by = match &order.authority {
-        Authority::Policy { revision, finding } => {
-            format!("policy revision {revision}, finding {finding}")
-        }
-        Authority::People { people, .. } => {
-            people.iter().map(|person| person.name.as_str()).collect::<Vec<_>>().join(", ")
-        }
-    };
-    format!("{}, sequence {}, by {by}: {}", order.instruction, order.sequence, order.reason)
-}
-
-/// At most [`NAME_BYTES`], cut between characters.
-fn cut(mut text: String) -> String {
-    if text.len() > NAME_BYTES {
-        text.truncate(text.floor_char_boundary(NAME_BYTES));
-    }
-    text
-}
-
 /// A state machine answered something else than it was asked: not possible, and not worth a panic.
 fn confused() -> Refused {
     Refused::Malformed("the signer's rules gave another kind of answer".into())
-}
-
-/// What a refusal is about.
-struct Subject {
-    what: &'static str,
-    machine: Option<MachineId>,
-    incident: Option<IncidentId>,
-}
-
-impl Subject {
-    fn of(request: &Request) -> Self {
-        let (what, machine, incident) = match request {
-            Request::Assign { draft, .. } => ("assignment", Some(draft.machine), None),
-            Request::SetPolicy { .. } => ("policy", None, None),
-            Request::Sign(proposal) => ("order", Some(proposal.machine), proposal.incident),
-            Request::Learn { machine, .. } => ("receipt", Some(*machine), None),
-            Request::Cosign { .. } => ("checkpoint", None, None),
-            Request::Assignment(machine) | Request::Situation(machine) => {
-                ("question", Some(*machine), None)
-            }
-            Request::NeverBegun { machine, .. } | Request::Heard { machine, .. } => {
-                ("note", Some(*machine), None)
-            }
-            Request::Keys | Request::Policy | Request::RenewPermits | Request::LastCosigned => {
-                ("question", None, None)
-            }
-        };
-        Self { what, machine, incident }
-    }
-}
-
-/// Lets so many refusals a minute be written down, and counts the others.
-#[derive(Debug, Default)]
-struct RefusalBrake {
-    began: BootNanos,
-    written: u32,
-    unwritten: u64,
-}
-
-impl RefusalBrake {
-    /// `Some(how many were not written since)` if this one may be.
-    fn may_write(&mut self, now: BootNanos) -> Option<u64> {
-        if now.since(self.began) >= Duration::from_secs(60) {
-            (self.began, self.written) = (now, 0);
-        }
-        if self.written >= REFUSALS_A_MINUTE {
-            self.unwritten += 1;
-            return None;
-        }
-        self.written += 1;
-        Some(std::mem::take(&mut self.unwritten))
-    }
 }
 
 /// Counts the bytes that are written to it.

@@ -16,6 +16,7 @@
 //! It also signs the checkpoints of the hub's ledger, each only if it can be shown to begin with the
 //! one before: a stolen hub can't rewrite what was done.
 
+mod account;
 mod client;
 mod desk;
 mod hardening;
@@ -29,9 +30,9 @@ pub mod state;
 mod tests;
 
 pub use client::{Client, ClientError};
-pub use desk::{Broken, Desk, hub_origin, signer_origin};
+pub use desk::{Broken, Desk};
 pub use hardening::{Unsafe, User};
 pub use journal::JournalError;
 pub use keys::KeyError;
-pub use protocol::{Answer, Keys, Refused, Request};
+pub use protocol::{Answer, Keys, Refused, Request, hub_origin, signer_origin};
 pub use server::{SignerConfig, SignerError, serve, serve_until};

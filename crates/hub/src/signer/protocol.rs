@@ -4,7 +4,7 @@
 //! fields, and the signer builds what it signs itself.
 
 use cordon_model::asset::Assignment;
-use cordon_model::ids::{MachineId, OrderId};
+use cordon_model::ids::{MachineId, OdsCode, OrderId};
 use cordon_model::measure::Isolation;
 use cordon_model::order::Approver;
 use cordon_model::policy::Policy;
@@ -120,7 +120,7 @@ pub enum Answer {
 #[serde(deny_unknown_fields)]
 pub struct Keys {
     /// Whose signer it is.
-    pub organisation: cordon_model::ids::OdsCode,
+    pub organisation: OdsCode,
     /// Ed25519: orders, permits, policies, assignments. Every machine pins it.
     pub command: ByteArray<32>,
     /// Ed25519: checkpoints of the ledgers.
@@ -129,6 +129,18 @@ pub struct Keys {
     pub hub_origin: String,
     /// The origin of the signer's own.
     pub signer_origin: String,
+}
+
+/// The origin of the hub's checkpoints.
+#[must_use]
+pub fn hub_origin(organisation: &OdsCode) -> String {
+    format!("cordon/{organisation}/hub")
+}
+
+/// The origin of the signer's own.
+#[must_use]
+pub fn signer_origin(organisation: &OdsCode) -> String {
+    format!("cordon/{organisation}/signer")
 }
 
 /// Why the signer does not do it.

@@ -1,0 +1,181 @@
+//! What the signer's ledger says: one line for each thing that it signed, noted or refused.
+
+use std::time::Duration;
+
+use cordon_model::asset::Assignment;
+use cordon_model::ids::{IncidentId, MachineId, OdsCode};
+use cordon_model::limits::NAME_BYTES;
+use cordon_model::order::{Approver, Authority, Order};
+use cordon_model::policy::Policy;
+use cordon_model::record::{Actor, Deed, Record};
+use cordon_model::time::BootNanos;
+use cordon_respond::clock::Moment;
+
+use super::protocol::{Refused, Request};
+use super::state::{Input, Outcome};
+
+/// Refusals that are written down in a minute; what goes beyond is counted, and the count written with
+/// the next. A stolen hub could fill the disk otherwise: 100 of 500 bytes a minute are 70 MB a day.
+const REFUSALS_A_MINUTE: u32 = 100;
+
+/// A line of the ledger of `organisation`'s signer.
+pub(super) fn record(
+    organisation: &OdsCode,
+    deed: Deed,
+    (machine, incident): (Option<MachineId>, Option<IncidentId>),
+    detail: String,
+    now: &Moment,
+) -> Record {
+    let (organisation, detail) = (organisation.clone(), cut(detail));
+    Record { at: now.utc, organisation, actor: Actor::Signer, deed, machine, incident, detail }
+}
+
+/// What the ledger says of an input and what came of it. The same input at the same moment gives the
+/// same lines, so that a start can tell which are missing.
+pub(super) fn accounts(
+    organisation: &OdsCode,
+    input: &Input,
+    outcome: &Outcome,
+    now: &Moment,
+) -> Vec<Record> {
+    let record = |deed, about, said| record(organisation, deed, about, said, now);
+    match (input, outcome) {
+        (Input::Assign { by, .. }, Outcome::Assignment(assignment)) => {
+            let about = (Some(assignment.machine), None);
+            vec![record(Deed::Assigned, about, of_assignment(assignment, by.as_ref()))]
+        }
+        (Input::SetPolicy { by, .. }, Outcome::Policy(policy)) => {
+            vec![record(Deed::PolicySet, (None, None), of_policy(policy, by))]
+        }
+        (_, Outcome::Order(order)) => {
+            let about = (Some(order.machine), order.incident);
+            vec![record(Deed::Ordered(order.id), about, of_order(order))]
+        }
+        (_, Outcome::Permits(permits)) => permits
+            .iter()
+            .map(|permit| {
+                let seconds = permit.expires_at.since(permit.issued_at).as_secs();
+                let said = format!("to segment itself, good for {seconds} s");
+                record(Deed::Permitted(permit.id), (Some(permit.machine), None), said)
+            })
+            .collect(),
+        (Input::NeverBegun { machine, order }, _) => {
+            let said = format!("the hub says that order {order} never began");
+            vec![record(Deed::MeasureChanged((*order).into()), (Some(*machine), None), said)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What a refusal is about.
+pub(super) struct Subject {
+    what: &'static str,
+    about: (Option<MachineId>, Option<IncidentId>),
+}
+
+impl Subject {
+    /// What `request` is about.
+    pub(super) fn of(request: &Request) -> Self {
+        let (what, machine, incident) = match request {
+            Request::Assign { draft, .. } => ("assignment", Some(draft.machine), None),
+            Request::SetPolicy { .. } => ("policy", None, None),
+            Request::Sign(proposal) => ("order", Some(proposal.machine), proposal.incident),
+            Request::Learn { machine, .. } => ("receipt", Some(*machine), None),
+            Request::Cosign { .. } => ("checkpoint", None, None),
+            Request::Assignment(machine) | Request::Situation(machine) => {
+                ("question", Some(*machine), None)
+            }
+            Request::NeverBegun { machine, .. } | Request::Heard { machine, .. } => {
+                ("note", Some(*machine), None)
+            }
+            Request::Keys | Request::Policy | Request::RenewPermits | Request::LastCosigned => {
+                ("question", None, None)
+            }
+        };
+        Self { what, about: (machine, incident) }
+    }
+
+    /// The line for its refusal, unless the brake holds it back.
+    pub(super) fn refused(
+        &self,
+        refused: &Refused,
+        brake: &mut RefusalBrake,
+        organisation: &OdsCode,
+        now: &Moment,
+    ) -> Option<Record> {
+        let unwritten = brake.may_write(now.at)?;
+        let mut said = format!("{}: {refused}", self.what);
+        if unwritten > 0 {
+            said += &format!(" (and {unwritten} more refusals that were not written down)");
+        }
+        Some(record(organisation, Deed::OrderRefused, self.about, said, now))
+    }
+}
+
+/// Lets so many refusals a minute be written down, and counts the others.
+#[derive(Debug, Default)]
+pub(super) struct RefusalBrake {
+    began: BootNanos,
+    written: u32,
+    unwritten: u64,
+}
+
+impl RefusalBrake {
+    /// `Some(how many were not written since)` if this one may be.
+    fn may_write(&mut self, now: BootNanos) -> Option<u64> {
+        if now.since(self.began) >= Duration::from_secs(60) {
+            (self.began, self.written) = (now, 0);
+        }
+        if self.written >= REFUSALS_A_MINUTE {
+            self.unwritten += 1;
+            return None;
+        }
+        self.written += 1;
+        Some(std::mem::take(&mut self.unwritten))
+    }
+}
+
+fn of_assignment(assignment: &Assignment, by: Option<&Approver>) -> String {
+    format!(
+        "revision {}, {}, kind {}, group {}, {} lifelines; said by {}",
+        assignment.revision,
+        assignment.tier.map_or("tier unknown".to_owned(), |tier| tier.to_string()),
+        assignment.kind.as_deref().unwrap_or("unknown"),
+        assignment.group.as_deref().unwrap_or("none"),
+        assignment.lifelines.len(),
+        by.map_or("nobody", |by| &by.name),
+    )
+}
+
+fn of_policy(policy: &Policy, by: &Approver) -> String {
+    format!(
+        "revision {}, mode {:?}, {} automatic isolations in {} s, {} % of a group, {} permits; set by {}",
+        policy.revision,
+        policy.mode,
+        policy.budget.count,
+        policy.budget.window_seconds,
+        policy.budget.group_percent,
+        policy.permits,
+        by.name,
+    )
+}
+
+fn of_order(order: &Order) -> String {
+    let by = match &order.authority {
+        Authority::Policy { revision, finding } => {
+            format!("policy revision {revision}, finding {finding}")
+        }
+        Authority::People { people, .. } => {
+            people.iter().map(|person| person.name.as_str()).collect::<Vec<_>>().join(", ")
+        }
+    };
+    format!("{}, sequence {}, by {by}: {}", order.instruction, order.sequence, order.reason)
+}
+
+/// At most [`NAME_BYTES`], cut between characters.
+fn cut(mut text: String) -> String {
+    if text.len() > NAME_BYTES {
+        text.truncate(text.floor_char_boundary(NAME_BYTES));
+    }
+    text
+}
