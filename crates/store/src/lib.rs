@@ -13,7 +13,7 @@
 //! | [`People`] | people, their sign-ins and sessions |
 //! | [`Rows`] | what a state machine keeps of itself, to go on from |
 //!
-//! Three rules hold for every backend, and one [conformance suite](../../tests/conformance) checks them:
+//! Three rules hold for every backend, and one conformance suite (`tests/conformance`) checks them:
 //! what a call acknowledged survives `kill -9` and power loss; a [`commit`](State::commit) of
 //! [`Change`]s is all or nothing; and the organisation is part of every [`Key`], so that no mistake in a
 //! caller can show one organisation's rows to another.

@@ -243,3 +243,110 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalE
     let path = path.to_owned();
     move |source| JournalError::Io { what, path, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cordon_model::asset::{Assignment, ClinicalTier};
+    use cordon_model::ids::{MachineId, OrderId};
+    use cordon_model::order::{Approver, Instruction};
+    use cordon_model::policy::{Mode, Policy};
+    use cordon_model::time::{BootId, BootNanos, UtcNanos};
+    use cordon_respond::signer_core::{Basis, Proposal};
+    use proptest::prelude::*;
+
+    fn moment(second: u64) -> Moment {
+        Moment {
+            boot: BootId("boot".into()),
+            at: BootNanos(second * 1_000_000_000),
+            utc: UtcNanos::from_unix_nanos(1_700_000_000_000_000_000),
+            trusted_utc: None,
+        }
+    }
+
+    fn first() -> SignerState {
+        SignerState::new(Policy::default_for("RJ1".parse().unwrap()), &moment(0))
+    }
+
+    fn input(kind: u8, machine: u8, id: u8) -> Input {
+        let organisation: cordon_model::ids::OdsCode = "RJ1".parse().unwrap();
+        let by = Approver { name: "ada".into(), is_clinical: true };
+        let machine = MachineId::new(UtcNanos::from_unix_nanos(0), [machine; 10]);
+        match kind {
+            0 => Input::Assign {
+                draft: Box::new(Assignment {
+                    organisation,
+                    machine,
+                    revision: 0,
+                    name: "pc".into(),
+                    tier: ClinicalTier::from_number(id % 3),
+                    kind: None,
+                    group: None,
+                    lifelines: vec![],
+                    hub: vec![],
+                }),
+                receipt_key: Some(ByteArray::new([id; 32])),
+                by: Some(by),
+            },
+            1 => Input::SetPolicy {
+                draft: Box::new(Policy { mode: Mode::Act, ..Policy::default_for(organisation) }),
+                by,
+            },
+            2 => Input::RenewPermits,
+            3 => Input::Heard { machine, isolation: None },
+            4 => Input::Cosigned { size: u64::from(id), root: ByteArray::new([id; 32]) },
+            _ => Input::Sign(Box::new(Proposal {
+                id: OrderId::new(UtcNanos::from_unix_nanos(0), [id; 10]),
+                machine,
+                instruction: Instruction::Release,
+                basis: Basis::People { approval: None, people: vec![by] },
+                incident: None,
+                reason: "test".into(),
+            })),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        /// Whatever was applied, and wherever the process was killed or the journal begun anew: what is
+        /// read again is what was in memory.
+        #[test]
+        fn the_memory_that_is_read_again_is_the_one_that_was_lost(
+            steps in proptest::collection::vec((0u8..8, 0u8..4, any::<u8>(), 0u8..8), 1..40),
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let (mut journal, recovered) = Journal::open(directory.path(), first).unwrap();
+            let mut state = recovered.state;
+            let mut seed = 0u8;
+            for (second, (kind, machine, id, then)) in steps.into_iter().enumerate() {
+                let now = moment(second as u64);
+                let mut drawn = Vec::new();
+                let mut randomness = || {
+                    seed = seed.wrapping_add(1);
+                    drawn.push([seed; 16]);
+                    [seed; 16]
+                };
+                let input = input(kind, machine, id);
+                let before = state.clone();
+                match state.apply(&input, &now, &mut randomness) {
+                    Ok(_) => journal.note(input, &now, drawn, false).unwrap(),
+                    Err(_) => prop_assert_eq!(&state, &before, "a refusal changes nothing"),
+                }
+                match then {
+                    0 => {
+                        drop(journal);
+                        let (again, recovered) = Journal::open(directory.path(), first).unwrap();
+                        prop_assert_eq!(&recovered.state, &state);
+                        prop_assert_eq!(recovered.refused, 0);
+                        journal = again;
+                    }
+                    1 => journal.begin_anew(&state).unwrap(),
+                    _ => {}
+                }
+            }
+            drop(journal);
+            let (_, recovered) = Journal::open(directory.path(), first).unwrap();
+            prop_assert_eq!(&recovered.state, &state);
+        }
+    }
+}

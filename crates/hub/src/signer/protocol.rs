@@ -175,3 +175,49 @@ pub enum Refused {
     #[error("the signer's disk fails: {0}")]
     Disk(String),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cordon_link::frame::{decode, encode};
+    use proptest::prelude::*;
+
+    fn honest() -> Vec<u8> {
+        let request = Request::Cosign {
+            size: 7,
+            root: ByteArray::new([1; 32]),
+            proof: vec![ByteArray::new([2; 32]); 3],
+        };
+        encode(&request, MESSAGE_BYTES).unwrap()[4..].to_vec()
+    }
+
+    #[test]
+    fn a_request_with_a_field_that_is_not_known_is_refused() {
+        #[derive(Serialize)]
+        #[serde(rename_all = "kebab-case")]
+        enum Newer {
+            Heard { machine: MachineId, isolation: Option<Isolation>, sign_this_too: Vec<u8> },
+        }
+        let machine = MachineId::new(cordon_model::time::UtcNanos::from_unix_nanos(0), [1; 10]);
+        let newer = Newer::Heard { machine, isolation: None, sign_this_too: vec![1] };
+        let bytes = encode(&newer, MESSAGE_BYTES).unwrap();
+        assert!(decode::<Request>(&bytes[4..]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = decode::<Request>(&bytes);
+        }
+
+        #[test]
+        fn an_honest_request_with_any_byte_changed_is_read_or_refused(
+            at in any::<prop::sample::Index>(), by in 1u8..,
+        ) {
+            let mut bytes = honest();
+            let at = at.index(bytes.len());
+            bytes[at] ^= by;
+            let _ = decode::<Request>(&bytes);
+        }
+    }
+}
