@@ -210,7 +210,13 @@ fn a_connection_can_be_opened_exactly_if_an_open_one_would_be_kept() {
                     {
                         let out = connection(at(machine, 40_000), at(far, port));
                         let should = intent.keeps(&out, &BTreeSet::new());
-                        prop_assert_eq!(opens(at(far, port), should), should, "to {} {}", far, port);
+                        prop_assert_eq!(
+                            opens(at(far, port), should),
+                            should,
+                            "to {} {}",
+                            far,
+                            port
+                        );
                     }
                     // The peer dials from its first address.
                     let port = LISTENING[usize::from(is_full) + intent.lifelines.len() % 4];

@@ -26,6 +26,7 @@
 //! | [`moment`], [`urgency`] | its clocks, and its place on the processor |
 
 pub mod client;
+mod codec;
 pub mod cover;
 pub mod disk;
 pub mod enforce;
@@ -35,6 +36,7 @@ pub mod keeper;
 pub mod moment;
 mod netlink;
 pub mod nft;
+mod phrase;
 pub mod probe;
 pub mod protocol;
 pub mod ruleset;

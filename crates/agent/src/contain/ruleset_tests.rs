@@ -1,11 +1,12 @@
 //! The rules against an independent statement of what they should do, packet by packet.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use cordon_model::asset::{Lifeline, PortRange};
 use cordon_model::time::UtcNanos;
 use proptest::prelude::*;
 
+use super::super::phrase::TRANSLATED;
 use super::*;
 
 /// Flags of a TCP segment that opens a connection.

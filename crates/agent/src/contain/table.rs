@@ -9,13 +9,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::socket::{MsgFlags, SockProtocol};
 
+use super::codec::{LIST_ELEMENT, read_rule, write_expression};
 use super::netlink::{
     ACK, APPEND, CREATE, Channel, NetlinkError, REQUEST, attribute, attributes, find, find_number,
     find_text, message, nest, number, text,
 };
-use super::nft::{
-    Base, Chain, Element, Expression, Field, Header, Meta, Rule, Set, Table, Track, Verdict,
-};
+use super::nft::{Base, Chain, Element, Field, Set, Table};
 use super::ruleset::TABLE;
 
 /// Elements in one message: an attribute is at most 64 KiB, an element at most 64 bytes twice.
@@ -47,8 +46,6 @@ mod kind {
     pub(super) const GET_FLOW_TABLE: u16 = 23;
 }
 
-/// `NFTA_LIST_ELEM`.
-const LIST_ELEMENT: u16 = 1;
 /// `NFT_SET_INTERVAL | NFT_SET_CONCAT`.
 const SET_FLAGS: u32 = 0x84;
 
@@ -439,190 +436,4 @@ fn write_chain(to: &mut Vec<u8>, chain: &Chain) {
         number(to, 5, u32::from(!base.drops));
         text(to, 7, "filter");
     }
-}
-
-fn meta_key(key: Meta) -> u32 {
-    match key {
-        Meta::InputInterface => 4,
-        Meta::OutputInterface => 5,
-        Meta::SocketUser => 10,
-        Meta::Family => 15,
-        Meta::Protocol => 16,
-    }
-}
-
-/// Key and, where it matters, direction.
-fn track_key(key: Track) -> (u32, Option<u8>) {
-    match key {
-        Track::State => (0, None),
-        Track::Direction => (1, None),
-        Track::Status => (2, None),
-        Track::Mark => (3, None),
-        Track::OriginalPort => (12, Some(0)),
-    }
-}
-
-fn header_number(header: Header) -> u32 {
-    match header {
-        Header::Network => 1,
-        Header::Transport => 2,
-    }
-}
-
-const ACCEPT: u32 = 1;
-const DROP: u32 = 0;
-/// `NFT_JUMP` is −3.
-const JUMP: u32 = (-3i32).cast_unsigned();
-
-fn write_expression(to: &mut Vec<u8>, expression: &Expression) {
-    let mut step = |name: &str, data: &dyn Fn(&mut Vec<u8>)| {
-        nest(to, LIST_ELEMENT, |to| {
-            text(to, 1, name);
-            nest(to, 2, |to| data(to));
-        });
-    };
-    let value = |to: &mut Vec<u8>, kind, value: &[u8]| nest(to, kind, |to| attribute(to, 1, value));
-    match expression {
-        Expression::Meta { key, into } => step("meta", &|to| {
-            number(to, 1, *into);
-            number(to, 2, meta_key(*key));
-        }),
-        Expression::Payload { header, offset, bytes, into } => step("payload", &|to| {
-            number(to, 1, *into);
-            number(to, 2, header_number(*header));
-            number(to, 3, *offset);
-            number(to, 4, *bytes);
-        }),
-        Expression::Track { key, into } => step("ct", &|to| {
-            let (key, direction) = track_key(*key);
-            number(to, 1, *into);
-            number(to, 2, key);
-            if let Some(direction) = direction {
-                attribute(to, 3, &[direction]);
-            }
-        }),
-        Expression::SetMark { from } => step("ct", &|to| {
-            number(to, 2, track_key(Track::Mark).0);
-            number(to, 4, *from);
-        }),
-        Expression::Bits { register, mask, flip } => step("bitwise", &|to| {
-            number(to, 1, *register);
-            number(to, 2, *register);
-            number(to, 3, u32::try_from(mask.len()).unwrap_or(0));
-            value(to, 4, mask);
-            value(to, 5, flip);
-        }),
-        Expression::Compare { register, is_equal, value: with } => step("cmp", &|to| {
-            number(to, 1, *register);
-            number(to, 2, u32::from(!is_equal));
-            value(to, 3, with);
-        }),
-        Expression::Lookup { set, register } => step("lookup", &|to| {
-            text(to, 1, set);
-            number(to, 2, *register);
-        }),
-        Expression::Verdict(verdict) => step("immediate", &|to| {
-            number(to, 1, 0);
-            nest(to, 2, |to| {
-                nest(to, 2, |to| match verdict {
-                    Verdict::Accept => number(to, 1, ACCEPT),
-                    Verdict::Drop => number(to, 1, DROP),
-                    Verdict::Jump(chain) => {
-                        number(to, 1, JUMP);
-                        text(to, 2, chain);
-                    }
-                });
-            });
-        }),
-        Expression::Reset => step("reject", &|to| {
-            number(to, 1, 1);
-            attribute(to, 2, &[0]);
-        }),
-        // Never meant; the kernel refuses a name that it does not know.
-        Expression::Foreign(name) => step(name, &|_| {}),
-    }
-}
-
-fn read_rule(listed: &[u8]) -> Rule {
-    attributes(listed)
-        .map(|(_, step)| {
-            let name = find_text(step, 1).unwrap_or_default();
-            let data = find(step, 2).unwrap_or_default();
-            read_expression(&name, data).unwrap_or(Expression::Foreign(name))
-        })
-        .collect()
-}
-
-fn read_expression(name: &str, data: &[u8]) -> Option<Expression> {
-    let value = |kind| find(data, kind).and_then(|data| find(data, 1)).map(<[u8]>::to_vec);
-    Some(match name {
-        "meta" => {
-            let number = find_number(data, 2)?;
-            let key = [
-                Meta::InputInterface,
-                Meta::OutputInterface,
-                Meta::SocketUser,
-                Meta::Family,
-                Meta::Protocol,
-            ]
-            .into_iter()
-            .find(|key| meta_key(*key) == number)?;
-            Expression::Meta { key, into: find_number(data, 1)? }
-        }
-        "payload" => {
-            let number = find_number(data, 2)?;
-            Expression::Payload {
-                header: [Header::Network, Header::Transport]
-                    .into_iter()
-                    .find(|header| header_number(*header) == number)?,
-                offset: find_number(data, 3)?,
-                bytes: find_number(data, 4)?,
-                into: find_number(data, 1)?,
-            }
-        }
-        "ct" => {
-            let number = find_number(data, 2)?;
-            if let Some(from) = find_number(data, 4) {
-                return (number == track_key(Track::Mark).0)
-                    .then_some(Expression::SetMark { from });
-            }
-            let direction = find(data, 3).and_then(|way| way.first().copied());
-            let key =
-                [Track::State, Track::Direction, Track::Status, Track::Mark, Track::OriginalPort]
-                    .into_iter()
-                    .find(|key| track_key(*key) == (number, direction))?;
-            Expression::Track { key, into: find_number(data, 1)? }
-        }
-        "bitwise" => {
-            let register = find_number(data, 1)?;
-            // Operation 0 is (value & mask) ^ flip; older kernels don't say it.
-            let is_plain =
-                find_number(data, 2)? == register && find_number(data, 6).unwrap_or(0) == 0;
-            is_plain.then_some(Expression::Bits { register, mask: value(4)?, flip: value(5)? })?
-        }
-        "cmp" => {
-            let operation = find_number(data, 2).filter(|operation| *operation < 2)?;
-            Expression::Compare {
-                register: find_number(data, 1)?,
-                is_equal: operation == 0,
-                value: value(3)?,
-            }
-        }
-        "lookup" => {
-            let is_plain = find_number(data, 5).unwrap_or(0) == 0 && find(data, 3).is_none();
-            let register = find_number(data, 2).filter(|_| is_plain)?;
-            Expression::Lookup { set: find_text(data, 1)?, register }
-        }
-        "immediate" => {
-            let verdict = find(find(data, 2)?, 2)?;
-            Expression::Verdict(match find_number(verdict, 1)? {
-                ACCEPT => Verdict::Accept,
-                DROP => Verdict::Drop,
-                JUMP => Verdict::Jump(find_text(verdict, 2)?),
-                _ => return None,
-            })
-        }
-        "reject" => (find_number(data, 1)? == 1).then_some(Expression::Reset)?,
-        _ => return None,
-    })
 }

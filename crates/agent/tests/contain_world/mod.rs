@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part of the world")]
 
+pub mod bench;
+
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};

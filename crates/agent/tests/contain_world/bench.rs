@@ -1,0 +1,316 @@
+//! A machine with its helper, what it is sent, and who dials whom.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use cordon_agent::contain::helper::{HelperConfig, serve};
+use cordon_agent::contain::protocol::{
+    Answer, Ask, Event, FromHelper, MESSAGE_BYTES, Pin, Refusal, Request, Status,
+};
+use cordon_link::frame::blocking as frame;
+use cordon_model::asset::{Assignment, ClinicalTier, Direction, Lifeline, PortRange, Transport};
+use cordon_model::ids::{MachineId, OrderId};
+use cordon_model::measure::{Isolation, Receipt};
+use cordon_model::order::{Approver, Authority, Instruction, Lease, Order};
+use cordon_model::signed::{Envelope, seal};
+use cordon_model::time::{BootId, UtcNanos};
+use ed25519_dalek::SigningKey;
+
+use super::{AGENT_USER, HUB, HUB6, PACS, World};
+
+pub const PACS_PORT: u16 = 11112;
+pub const HUB_PORT: u16 = 7443;
+pub const LEASE: Lease = Lease { seconds: 3600, step_down_seconds: 1800, warn_seconds: 60 };
+
+/// Not a test: the helper itself, when a test starts this program again with these settings.
+#[test]
+fn the_helper_itself() {
+    let Ok(folder) = std::env::var("CORDON_TEST_HELPER") else { return };
+    let folder = PathBuf::from(folder);
+    let config = HelperConfig {
+        socket: folder.join("helper.sock"),
+        state: folder.join("state"),
+        agent_user: AGENT_USER,
+        boot: std::env::var("CORDON_TEST_BOOT").ok().map(BootId),
+    };
+    let Err(error) = serve(&config);
+    panic!("{error}");
+}
+
+pub struct Bench {
+    pub world: World,
+    pub folder: tempfile::TempDir,
+    pub helper: Option<Child>,
+    pub boot: Option<&'static str>,
+    pub machine: MachineId,
+    pub key: SigningKey,
+    pub sequence: u64,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Bench {
+    /// A machine that is enrolled and assigned: the PACS is its lifeline, the hub is at its port.
+    pub fn new(tier: ClinicalTier) -> Option<Self> {
+        let bench = Self::bare()?;
+        bench.pin();
+        bench.assign(1, Some(tier));
+        Some(bench)
+    }
+
+    pub fn bare() -> Option<Self> {
+        let mut bench = Self {
+            world: World::new()?,
+            folder: tempfile::tempdir().unwrap(),
+            helper: None,
+            boot: None,
+            machine: MachineId::new(UtcNanos::now(), [1; 10]),
+            key: SigningKey::from_bytes(&[7; 32]),
+            sequence: 0,
+        };
+        bench.start();
+        Some(bench)
+    }
+
+    pub fn start(&mut self) {
+        let mut command =
+            self.world.machine.command(std::env::current_exe().unwrap().to_str().unwrap());
+        command
+            .args(["--exact", "contain_world::bench::the_helper_itself", "--nocapture"])
+            .env("CORDON_TEST_HELPER", self.folder.path())
+            .stdout(Stdio::null());
+        if let Some(boot) = self.boot {
+            command.env("CORDON_TEST_BOOT", boot);
+        }
+        self.helper = Some(command.spawn().unwrap());
+        let _ = self.connect();
+    }
+
+    /// As `kill -9` does.
+    pub fn kill(&mut self) {
+        if let Some(mut helper) = self.helper.take() {
+            helper.kill().unwrap();
+            helper.wait().unwrap();
+        }
+        let _ = std::fs::remove_file(self.folder.path().join("helper.sock"));
+    }
+
+    pub fn connect(&self) -> Connection {
+        // However busy the machine is, the helper comes up; a helper that dies shows by its message.
+        loop {
+            if let Ok(stream) = UnixStream::connect(self.folder.path().join("helper.sock")) {
+                return Connection { stream, id: 0, events: Vec::new() };
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn ask(&self, ask: Ask) -> Answer {
+        self.connect().ask(ask)
+    }
+
+    pub fn pin(&self) {
+        assert!(matches!(self.ask(Ask::Pin(self.its_pin())), Answer::Obeyed(_)));
+    }
+
+    pub fn its_pin(&self) -> Pin {
+        Pin {
+            command_key: self.key.verifying_key().to_bytes(),
+            organisation: "RJ1".parse().unwrap(),
+            machine: self.machine,
+        }
+    }
+
+    pub fn assignment(&self, revision: u64, tier: Option<ClinicalTier>) -> Assignment {
+        Assignment {
+            organisation: "RJ1".parse().unwrap(),
+            machine: self.machine,
+            revision,
+            name: "ward 7".into(),
+            tier,
+            kind: None,
+            group: None,
+            lifelines: vec![Lifeline {
+                name: "DICOM to the PACS".into(),
+                peer: format!("{PACS}/32").parse().unwrap(),
+                transport: Transport::Tcp,
+                ports: PortRange::one(PACS_PORT),
+                direction: Direction::Outbound,
+                signed_off_by: None,
+            }],
+            hub: vec![
+                SocketAddr::new(HUB.parse().unwrap(), HUB_PORT),
+                SocketAddr::new(HUB6.parse().unwrap(), HUB_PORT),
+            ],
+        }
+    }
+
+    pub fn assign(&self, revision: u64, tier: Option<ClinicalTier>) {
+        let envelope = seal(&self.assignment(revision, tier), &self.key).unwrap();
+        let answer = self.ask(Ask::Assignment(envelope));
+        assert!(matches!(answer, Answer::Obeyed(_)), "{answer:?}");
+    }
+
+    pub fn order(&mut self, instruction: Instruction) -> Order {
+        self.sequence += 1;
+        let now = UtcNanos::now();
+        let mut randomness = [0; 10];
+        randomness[..8].copy_from_slice(&self.sequence.to_be_bytes());
+        Order {
+            id: OrderId::new(now, randomness),
+            organisation: "RJ1".parse().unwrap(),
+            machine: self.machine,
+            sequence: self.sequence,
+            nonce: [0; 16],
+            issued_at: now,
+            deliver_until: Some(now.plus(Duration::from_secs(600))),
+            instruction,
+            authority: Authority::People {
+                approval: None,
+                people: vec![Approver { name: "a.nurse".into(), is_clinical: true }],
+            },
+            incident: None,
+            reason: "test".into(),
+        }
+    }
+
+    pub fn give(&self, order: &Order) -> Answer {
+        self.ask(Ask::Order(self.sealed(order)))
+    }
+
+    pub fn sealed(&self, order: &Order) -> Envelope {
+        seal(order, &self.key).unwrap()
+    }
+
+    /// Isolates, and gives the receipt of it.
+    pub fn isolate(&mut self, isolation: Isolation) -> Receipt {
+        let order = self.order(Instruction::Isolate { isolation, lease: LEASE });
+        match self.give(&order) {
+            Answer::Obeyed(receipts) => receipts
+                .receipts
+                .into_iter()
+                .find(|receipt| receipt.measure == order.id.into())
+                .unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn release(&mut self) -> Receipt {
+        let order = self.order(Instruction::Release);
+        last(self.give(&order))
+    }
+
+    pub fn status(&self) -> Status {
+        match self.ask(Ask::Status) {
+            Answer::Status(status) => *status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn is_cut_off(&self) -> bool {
+        self.world.machine.ruleset().contains("table inet cordon")
+    }
+}
+
+pub struct Connection {
+    pub stream: UnixStream,
+    pub id: u64,
+    pub events: Vec<Event>,
+}
+
+impl Connection {
+    pub fn ask(&mut self, ask: Ask) -> Answer {
+        self.id += 1;
+        frame::write(&mut self.stream, &Request { id: self.id, ask }, MESSAGE_BYTES).unwrap();
+        loop {
+            match frame::read(&mut self.stream, MESSAGE_BYTES).unwrap().unwrap() {
+                FromHelper::Answer { to, answer } if to == self.id => return answer,
+                FromHelper::Answer { .. } => {}
+                FromHelper::Event(event) => self.events.push(event),
+            }
+        }
+    }
+
+    pub fn event(&mut self, is_it: impl Fn(&Event) -> bool) -> Event {
+        loop {
+            if let Some(at) = self.events.iter().position(&is_it) {
+                return self.events.remove(at);
+            }
+            if let FromHelper::Event(event) =
+                frame::read(&mut self.stream, MESSAGE_BYTES).unwrap().unwrap()
+            {
+                self.events.push(event);
+            }
+        }
+    }
+}
+
+pub fn last(answer: Answer) -> Receipt {
+    match answer {
+        Answer::Obeyed(receipts) => receipts.receipts.last().cloned().unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+pub fn assert_refused(answer: &Answer, as_what: Refusal, because: &str) {
+    match answer {
+        Answer::Refused { kind, why } => {
+            assert_eq!(*kind, as_what, "{why}");
+            assert!(why.contains(because), "{why}");
+        }
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// A peer's service that says back what it hears, on `address`.
+pub fn echo(world: &World, address: &str, port: u16) {
+    let address = SocketAddr::new(address.parse().unwrap(), port);
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    world.peer.spawn(move || {
+        let listener = TcpListener::bind(address).unwrap();
+        ready.send(()).unwrap();
+        for stream in listener.incoming() {
+            std::thread::spawn(move || {
+                let mut stream = stream.unwrap();
+                let mut byte = [0];
+                while let Ok(1) = stream.read(&mut byte) {
+                    if stream.write_all(&byte).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    is_ready.recv().unwrap();
+}
+
+pub fn dial(world: &World, address: &str, port: u16) -> std::io::Result<TcpStream> {
+    let address = SocketAddr::new(address.parse().unwrap(), port);
+    world.machine.inside(move || TcpStream::connect_timeout(&address, Duration::from_secs(2)))
+}
+
+/// As the agent's user, or whichever.
+pub fn dial_as(world: &World, user: u32, address: &str, port: u16) -> std::io::Result<TcpStream> {
+    let address = SocketAddr::new(address.parse().unwrap(), port);
+    world.machine.inside(move || {
+        nix::unistd::setfsuid(nix::unistd::Uid::from_raw(user));
+        TcpStream::connect_timeout(&address, Duration::from_secs(2))
+    })
+}
+
+/// Whether a byte comes back.
+pub fn lives(stream: &mut TcpStream) -> bool {
+    stream.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+    stream.set_write_timeout(Some(Duration::from_millis(700))).unwrap();
+    let mut byte = [0];
+    stream.write_all(&[42]).is_ok() && stream.read_exact(&mut byte).is_ok() && byte == [42]
+}
