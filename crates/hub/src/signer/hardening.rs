@@ -24,7 +24,7 @@ pub struct User {
     pub gid: u32,
 }
 
-/// Leaves the network, becomes `user` (if root), and forbids itself core dumps, being traced by the same
+/// Leaves the network (only root can: start the signer as root and name its user), becomes `user` (if root), and forbids itself core dumps, being traced by the same
 /// user, and ever gaining a privilege. Returns what could not be given up, in words.
 ///
 /// Call it on the process's only thread: leaving the network concerns the calling thread and those that
@@ -42,9 +42,12 @@ pub fn give_up(user: Option<User>) -> Result<Vec<String>, Unsafe> {
     match user {
         Some(User { uid, gid }) if geteuid().is_root() => {
             let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            // The kernel forgets it when the user changes: what the supervisor asked for stays.
+            let at_parents_end = prctl::get_pdeathsig().map_err(cant("ask for its signal"))?;
             setgroups(&[gid]).map_err(cant("leave its groups"))?;
             setresgid(gid, gid, gid).map_err(cant("change its group"))?;
             setresuid(uid, uid, uid).map_err(cant("change its user"))?;
+            prctl::set_pdeathsig(at_parents_end).map_err(cant("keep its signal"))?;
         }
         _ if geteuid().is_root() => left.push("it runs as root".to_owned()),
         _ => {}
