@@ -69,11 +69,6 @@ impl<R: Clone> Spool<R> {
         above.take(limits::FINDINGS_PER_MESSAGE).cloned().collect()
     }
 
-    /// Leaves `count` numbers unused: some may have been given and lost with the power.
-    pub fn skip(&mut self, count: u64) {
-        self.next = self.next.saturating_add(count);
-    }
-
     /// Those that wait.
     #[must_use]
     pub fn waiting(&self) -> &VecDeque<(u64, R)> {

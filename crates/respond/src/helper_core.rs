@@ -724,3 +724,6 @@ fn state_shown(proof: Option<&Proof>) -> MeasureState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

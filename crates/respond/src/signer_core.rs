@@ -574,3 +574,6 @@ fn check_people(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ use cordon_model::time::UtcNanos;
 use cordon_model::wire::{FromHub, Hello, Status};
 use cordon_respond::agent_core::{Act, AgentCore};
 use cordon_respond::clock::Moment;
+use cordon_respond::delivery::Spool;
 use cordon_respond::helper_core::{Effect, HelperCore, NotObeyed, Outcome};
 use cordon_respond::hub_core::Arrived;
 use ed25519_dalek::SigningKey;
@@ -33,10 +34,7 @@ impl World<'_> {
     /// Writes the helper's state down, with certainty.
     fn keep_helper(&mut self, index: usize) {
         let machine = &mut self.machines[index];
-        if let Some(helper) = &machine.helper {
-            machine.helper_disk.write(helper.clone());
-            machine.helper_disk.sync();
-        }
+        machine.helper_disk.clone_from(&machine.helper);
     }
 
     /// Carries out what the helper said, once its state is on disk.
@@ -147,15 +145,12 @@ impl World<'_> {
         if receipts.is_empty() {
             return;
         }
-        let mut spool = machine.spool.read();
         for receipt in &receipts {
-            spool.push(Arrived::Receipt(receipt.clone()));
+            machine.spool.push(Arrived::Receipt(receipt.clone()));
         }
-        machine.spool.write(spool);
-        machine.spool.sync();
+        machine.spool_synced = machine.spool.next_number();
         helper.reported(receipts.len());
-        machine.helper_disk.write(helper.clone());
-        machine.helper_disk.sync();
+        machine.helper_disk = Some(helper.clone());
         self.send_reports(index);
     }
 
@@ -212,7 +207,7 @@ impl World<'_> {
         let forgets = self.sabotaged(Sabotage::ForgetsMeasures);
         let machine = &mut self.machines[index];
         machine.helper_life += 1;
-        let mut helper = machine.helper_disk.read();
+        let Some(mut helper) = machine.helper_disk.clone() else { return Ok(()) };
         if forgets {
             helper.current = None;
             helper.next = None;
@@ -346,12 +341,8 @@ impl World<'_> {
         let is_alone = self.machines[index].link.is_none() || !self.machines[index].is_welcome;
         let is_called_for = is_alone && self.is_ready_to_defend(index, level);
         let machine = &mut self.machines[index];
-        let mut spool = machine.spool.read();
-        let Some(number) = spool.push(Arrived::Finding(Box::new(finding.clone()), Vec::new()))
-        else {
-            return Ok(());
-        };
-        machine.spool.write(spool);
+        let report = Arrived::Finding(Box::new(finding.clone()), Vec::new());
+        let Some(number) = machine.spool.push(report) else { return Ok(()) };
         let life = machine.life;
         self.after(Duration::from_millis(50), Event::SyncSpool { machine: index, life });
         let now = self.moment(index);
@@ -479,7 +470,7 @@ impl World<'_> {
     fn send_reports(&mut self, index: usize) {
         let machine = &self.machines[index];
         if machine.link.is_some() && machine.is_welcome {
-            let batch = machine.spool.read().batch_after(0);
+            let batch = machine.spool.batch_after(0);
             if !batch.is_empty() {
                 self.send_up(index, Up::Reports(batch));
             }
@@ -495,9 +486,10 @@ impl World<'_> {
             Fate::Arrives(when) => {
                 if self.mishap(15) {
                     let again = when + self.random.millis(1, 3_000);
-                    let message = message.clone();
+                    let message = Box::new(message.clone());
                     self.at(again, Event::ToHub { machine: index, link, message });
                 }
+                let message = Box::new(message);
                 self.at(when, Event::ToHub { machine: index, link, message });
             }
             Fate::Tears(when) | Fate::Vanishes(when) => {
@@ -545,11 +537,10 @@ impl World<'_> {
                 self.send_reports(index);
             }
             FromHub::Acknowledged(number) if is_present => {
-                let mut spool = machine.spool.read();
-                let before = spool.waiting().len();
-                spool.acknowledged(number);
-                let (after, is_fewer) = (spool.waiting().len(), spool.waiting().len() < before);
-                machine.spool.write(spool);
+                let before = machine.spool.waiting().len();
+                machine.spool.acknowledged(number);
+                let after = machine.spool.waiting().len();
+                let is_fewer = after < before;
                 if let Some(agent) = &mut machine.agent {
                     agent.acknowledged(number);
                 }
@@ -559,7 +550,13 @@ impl World<'_> {
             }
             FromHub::Order(envelope) => return self.agent_ordered(index, &envelope),
             FromHub::Permit(envelope) => {
-                if let Ok(permit) = envelope.open::<Permit>(&self.pinned) {
+                let held = machine.documents.permit.as_ref();
+                if held.is_some_and(|permit| *permit.envelope() == envelope) {
+                    return Ok(());
+                }
+                let known = self.permits.get(&envelope.signature).cloned();
+                let known = known.filter(|permit| *permit.envelope() == envelope);
+                if let Ok(permit) = known.map_or_else(|| envelope.open(&self.pinned), Ok) {
                     let machine = &mut self.machines[index];
                     let agent = machine.agent.as_mut();
                     if agent.is_some_and(|agent| agent.permit(permit.clone(), &now)) {
@@ -592,7 +589,8 @@ impl World<'_> {
     }
 
     fn agent_ordered(&mut self, index: usize, envelope: &Envelope) -> Result<(), Violation> {
-        let mut opened = envelope.open::<Order>(&self.pinned);
+        let known = self.orders.get(&envelope.signature).filter(|o| o.envelope() == envelope);
+        let mut opened = known.cloned().map_or_else(|| envelope.open::<Order>(&self.pinned), Ok);
         if opened.is_err() && self.sabotaged(Sabotage::AnyKey) {
             let thief = SigningKey::from_bytes(&[66; 32]);
             opened = envelope.open::<Order>(&thief.verifying_key());
@@ -608,10 +606,8 @@ impl World<'_> {
                 self.tally.count("orders refused by their machine");
                 self.trace(|| format!("m{index} refuses order {}: {why}", order.sequence));
                 let machine = &mut self.machines[index];
-                let mut spool = machine.spool.read();
-                spool.push(Arrived::OrderRefused(order.id, why.to_string()));
-                machine.spool.write(spool);
-                machine.spool.sync();
+                machine.spool.push(Arrived::OrderRefused(order.id, why.to_string()));
+                machine.spool_synced = machine.spool.next_number();
                 self.send_reports(index);
             }
         }
@@ -668,12 +664,12 @@ impl World<'_> {
         machine.link = None;
         machine.is_welcome = false;
         machine.life += 1;
-        machine.helper_disk.power_cut();
-        machine.spool.power_cut();
-        let mut spool = machine.spool.read();
-        spool.skip(1_000);
-        machine.spool.write(spool);
-        machine.spool.sync();
+        // What was not synced is gone; its numbers are never given again.
+        let synced = machine.spool_synced;
+        let kept = machine.spool.waiting().iter().filter(|(number, _)| *number < synced);
+        let next = machine.spool.next_number() + 1_000;
+        machine.spool = Spool::resume(kept.cloned().collect(), next);
+        machine.spool_synced = machine.spool.next_number();
         self.observer.power(index, false, self.now);
         self.tally.count("power cuts");
         self.trace(|| format!("m{index} loses power"));
@@ -731,10 +727,7 @@ impl World<'_> {
         self.tally.count("lies told to the hub");
         let machine = &mut self.machines[liar];
         if machine.agent.is_some() {
-            let mut spool = machine.spool.read();
-            spool.push(Arrived::Receipt(receipt));
-            machine.spool.write(spool);
-            machine.spool.sync();
+            machine.spool.push(Arrived::Receipt(receipt));
             self.send_reports(liar);
         }
         Ok(())

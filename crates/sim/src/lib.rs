@@ -27,6 +27,8 @@ mod shells;
 mod world;
 
 use std::fmt;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cordon_model::laws::Violation;
@@ -104,22 +106,71 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Runs the seeds, one after another, until one fails.
+/// Runs the seeds, on as many threads as there are processors; each seed is a run of its own.
 ///
 /// # Errors
-/// The first [`Failure`], run a second time with its trace.
+/// The failure of the lowest seed that fails, run a second time with its trace.
 pub fn simulate(options: &Options) -> Result<Summary, Box<Failure>> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get) as u64;
+    let threads = threads.min(options.seeds).max(1);
+    // The lowest seed that failed so far: nobody goes on above it.
+    let failed = AtomicU64::new(u64::MAX);
+    let parts: Vec<Result<Summary, Box<Failure>>> = std::thread::scope(|scope| {
+        let parts: Vec<_> = (0..threads)
+            .map(|part| {
+                let failed = &failed;
+                scope.spawn(move || simulate_part(options, part, threads, failed))
+            })
+            .collect();
+        parts.into_iter().filter_map(|part| part.join().ok()).collect()
+    });
     let mut summary = Summary::default();
-    for seed in options.seed..options.seed.saturating_add(options.seeds) {
-        let (tally, simulated) = match world::run(options, seed, options.trace) {
-            Ok(run) => run,
-            Err(failure) if options.trace => return Err(failure),
-            // The same seed is the same run: once more, with every step written down.
-            Err(failure) => return Err(world::run(options, seed, true).err().unwrap_or(failure)),
-        };
-        summary.seeds += 1;
-        summary.simulated += simulated;
-        summary.tally.add(&tally);
+    let mut first: Option<Box<Failure>> = None;
+    for part in parts {
+        match part {
+            Ok(part) => summary.add(&part),
+            Err(failure) if first.as_ref().is_none_or(|first| failure.seed < first.seed) => {
+                first = Some(failure);
+            }
+            Err(_) => {}
+        }
+    }
+    match first {
+        None => Ok(summary),
+        Some(failure) if options.trace => Err(failure),
+        // The same seed is the same run: once more, with every step written down.
+        Some(failure) => Err(world::run(options, failure.seed, true).err().unwrap_or(failure)),
+    }
+}
+
+/// Every `of`-th seed from the `part`-th on.
+fn simulate_part(
+    options: &Options,
+    part: u64,
+    of: u64,
+    failed: &AtomicU64,
+) -> Result<Summary, Box<Failure>> {
+    let mut summary = Summary::default();
+    let mut offset = part;
+    while offset < options.seeds {
+        let seed = options.seed.saturating_add(offset);
+        if seed > failed.load(Ordering::Relaxed) {
+            break;
+        }
+        let (tally, simulated) =
+            world::run(options, seed, options.trace).inspect_err(|failure| {
+                failed.fetch_min(failure.seed, Ordering::Relaxed);
+            })?;
+        summary.add(&Summary { seeds: 1, tally, simulated });
+        offset += of;
     }
     Ok(summary)
+}
+
+impl Summary {
+    fn add(&mut self, other: &Self) {
+        self.seeds += other.seeds;
+        self.simulated += other.simulated;
+        self.tally.add(&other.tally);
+    }
 }

@@ -18,35 +18,6 @@ use cordon_respond::hub_core::Arrived;
 /// When every simulation begins, in UTC: a fixed day, so that runs replay.
 pub(crate) const BEGINNING: i64 = 1_800_000_000_000_000_000;
 
-/// A disk: what was written survives a crash of its process, what was synced survives a power cut.
-#[derive(Debug, Clone)]
-pub(crate) struct Disk<T> {
-    written: T,
-    synced: T,
-}
-
-impl<T: Clone> Disk<T> {
-    pub(crate) fn new(content: T) -> Self {
-        Self { written: content.clone(), synced: content }
-    }
-
-    pub(crate) fn write(&mut self, content: T) {
-        self.written = content;
-    }
-
-    pub(crate) fn sync(&mut self) {
-        self.synced = self.written.clone();
-    }
-
-    pub(crate) fn power_cut(&mut self) {
-        self.written = self.synced.clone();
-    }
-
-    pub(crate) fn read(&self) -> T {
-        self.written.clone()
-    }
-}
-
 /// What the kernel cuts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct InKernel {
@@ -112,10 +83,14 @@ pub(crate) struct Machine {
     pub(crate) is_on: bool,
     pub(crate) kernel: Option<InKernel>,
     pub(crate) helper: Option<HelperCore>,
-    pub(crate) helper_disk: Disk<HelperCore>,
+    /// What the helper has written and synced: always before it acts.
+    pub(crate) helper_disk: Option<HelperCore>,
     pub(crate) agent: Option<AgentCore>,
     pub(crate) documents: Documents,
-    pub(crate) spool: Disk<Spool<Arrived>>,
+    /// What the agent has written; a crash of the agent loses none of it.
+    pub(crate) spool: Spool<Arrived>,
+    /// From this number on it is not synced yet: a power cut loses it.
+    pub(crate) spool_synced: u64,
     /// Counts up at each start, so that wake-ups meant for an earlier life are dropped.
     pub(crate) life: u64,
     /// The same for its helper alone.

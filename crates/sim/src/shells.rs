@@ -94,11 +94,12 @@ impl Hub {
     }
 }
 
-/// The signer's process.
+/// The signer's process. It writes its state down at every change before it answers, so its disk is looked
+/// at only when it dies.
 #[derive(Debug)]
 pub(crate) struct Signer {
     core: Option<SignerCore>,
-    disk: SignerCore,
+    disk: Option<String>,
     life: u64,
 }
 
@@ -113,8 +114,7 @@ impl Signer {
             Some(Sabotage::PermitsForAll) => policy.permits = u32::MAX,
             _ => {}
         }
-        let core = SignerCore::new(policy, now);
-        Self { disk: core.clone(), core: Some(core), life: 0 }
+        Self { disk: None, core: Some(SignerCore::new(policy, now)), life: 0 }
     }
 }
 
@@ -136,7 +136,6 @@ impl World<'_> {
         }
         let Some(signer) = &mut self.signer.core else { return Ok(()) };
         let Ok(assignment) = signer.assign(draft) else { return Ok(()) };
-        self.signer.disk = signer.clone();
         let Some(sealed) = seal(&assignment, &self.key).ok() else { return Ok(()) };
         let Ok(sealed) = sealed.open(&self.pinned) else { return Ok(()) };
         self.hub_step(|core, _, _| core.assigned(&sealed))
@@ -151,22 +150,21 @@ impl World<'_> {
             ForSigner::NeverBegun(machine, order) => signer.never_begun(machine, order),
             ForSigner::Heard(machine, isolation) => signer.heard(machine, isolation, &now),
         }
-        self.signer.disk = signer.clone();
         Ok(())
     }
 
     fn sign(&mut self, proposal: &Proposal, now: &Moment) -> Result<(), Violation> {
+        if self.signer.core.is_some() && self.mishap(60) {
+            // It dies after it made up its mind and before it wrote that down: as if it never had.
+            self.tally.count("signer crashes before it wrote");
+            self.signer_dies();
+            return Ok(());
+        }
         let dice = &mut self.random;
         let Some(signer) = &mut self.signer.core else { return Ok(()) };
         let answer = signer.sign(proposal, now, &mut || dice.bytes());
         if self.mishap(60) {
-            self.signer_dies();
-            return Ok(());
-        }
-        if let Some(signer) = &self.signer.core {
-            self.signer.disk = signer.clone();
-        }
-        if self.mishap(60) {
+            self.tally.count("signer crashes after it wrote, before it answered");
             self.signer_dies();
             return Ok(());
         }
@@ -180,6 +178,7 @@ impl World<'_> {
                 });
                 let opened = seal(&order, &self.key).and_then(|e| e.open::<Order>(&self.pinned));
                 let Ok(order) = opened else { return Ok(()) };
+                self.orders.insert(order.envelope().signature, order.clone());
                 if !self.observer.is_signed(order.id) {
                     self.tally.count(match proposal.basis {
                         Basis::Policy { .. } => "orders signed by policy",
@@ -203,7 +202,7 @@ impl World<'_> {
             }
         };
         let when = self.random.millis(1, 5);
-        self.after(when, Event::FromSigner { proposal: proposal.id, answer });
+        self.after(when, Event::FromSigner { proposal: proposal.id, answer: Box::new(answer) });
         Ok(())
     }
 
@@ -216,10 +215,10 @@ impl World<'_> {
         let dice = &mut self.random;
         let Some(signer) = &mut self.signer.core else { return Ok(()) };
         let permits = signer.renew_permits(&now, &mut || dice.bytes());
-        self.signer.disk = signer.clone();
         for permit in permits {
             let opened = seal(&permit, &self.key).and_then(|e| e.open::<Permit>(&self.pinned));
             let Ok(permit) = opened else { continue };
+            self.permits.insert(permit.envelope().signature, permit.clone());
             self.tally.count("permits signed");
             self.observer.permitted(&permit);
             self.hub_step(|core, _, _| core.permitted(&permit))?;
@@ -228,9 +227,9 @@ impl World<'_> {
     }
 
     pub(crate) fn signer_dies(&mut self) {
-        if self.signer.core.take().is_none() {
-            return;
-        }
+        let Some(core) = self.signer.core.take() else { return };
+        // Through text and back, so that a field which is not kept would be missed.
+        self.signer.disk = serde_json::to_string(&core).ok();
         self.tally.count("signer crashes");
         self.trace(|| "the signer dies".into());
         self.signer.life += 1;
@@ -242,13 +241,14 @@ impl World<'_> {
         if self.signer.core.is_some() {
             return;
         }
-        self.signer.core = Some(self.signer.disk.clone());
+        let disk = self.signer.disk.take();
+        self.signer.core = disk.and_then(|text| serde_json::from_str(&text).ok());
         let life = self.signer.life;
         self.after(Duration::from_millis(100), Event::SignerRound { life });
         // Its socket came back: the hub tells it again what it may have missed.
         let told_again = self.hub.core.as_ref().map(HubCore::for_a_new_signer).unwrap_or_default();
         for message in told_again {
-            self.after(Duration::from_millis(2), Event::ToSigner(message));
+            self.after(Duration::from_millis(2), Event::ToSigner(Box::new(message)));
         }
     }
 
@@ -365,7 +365,7 @@ impl World<'_> {
             Output::Keep(_) | Output::Record(_) => Ok(()),
             Output::Signer(message) => {
                 let when = self.random.millis(1, 5);
-                self.after(when, Event::ToSigner(message));
+                self.after(when, Event::ToSigner(Box::new(message)));
                 Ok(())
             }
             Output::Tell(notice) => {
@@ -433,11 +433,13 @@ impl World<'_> {
             self.tally.count("orders repeated by the network");
             let again = self.random.millis(1, 60_000);
             let message = message.clone();
-            self.after(again, Event::ToAgent { machine, link: 0, message });
+            self.after(again, Event::ToAgent { machine, link: 0, message: Box::new(message) });
         }
         let (now, random) = (self.now, &mut self.random);
         match self.network.fate(link, Way::ToAgent, now, is_cut_off, lost, random) {
-            Fate::Arrives(when) => self.at(when, Event::ToAgent { machine, link, message }),
+            Fate::Arrives(when) => {
+                self.at(when, Event::ToAgent { machine, link, message: Box::new(message) })
+            }
             Fate::Tears(when) | Fate::Vanishes(when) => {
                 self.tally.count("messages lost");
                 self.at(when, Event::LinkLostAtHub { machine, link });

@@ -9,7 +9,7 @@ use cordon_model::finding::{Finding, Level, ProcessRef, RuleRef};
 use cordon_model::ids::{ApprovalId, FindingId, MachineId, OrderId};
 use cordon_model::laws::{Law, Violation};
 use cordon_model::measure::Isolation;
-use cordon_model::order::{Approver, Instruction, Lease, Order};
+use cordon_model::order::{Approver, Instruction, Lease, Order, Permit};
 use cordon_model::signed::{Verified, seal};
 use cordon_model::time::BootNanos;
 use cordon_model::wire::{FromHub, Hello, Status};
@@ -21,7 +21,7 @@ use cordon_respond::hub_core::{Arrived, ForSigner, Wish};
 use cordon_respond::signer_core::Refusal;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 
-use crate::machine::{Clock, Disk, Documents, Machine};
+use crate::machine::{Clock, Documents, Machine};
 use crate::network::Network;
 use crate::observer::Observer;
 use crate::random::Random;
@@ -79,16 +79,16 @@ pub(crate) enum Event {
     AgentTick { machine: usize, life: u64 },
     PowerOn { machine: usize },
     SyncSpool { machine: usize, life: u64 },
-    ToHub { machine: usize, link: u64, message: Up },
-    ToAgent { machine: usize, link: u64, message: FromHub },
+    ToHub { machine: usize, link: u64, message: Box<Up> },
+    ToAgent { machine: usize, link: u64, message: Box<FromHub> },
     LinkLostAtAgent { machine: usize, link: u64 },
     LinkLostAtHub { machine: usize, link: u64 },
     HubStart,
     HubTick { life: u64 },
     SignerStart,
     SignerRound { life: u64 },
-    ToSigner(ForSigner),
-    FromSigner { proposal: OrderId, answer: Result<Verified<Order>, Refusal> },
+    ToSigner(Box<ForSigner>),
+    FromSigner { proposal: OrderId, answer: Box<Result<Verified<Order>, Refusal>> },
     Answer { approval: ApprovalId, person: usize },
     Trouble,
 }
@@ -101,6 +101,10 @@ pub(crate) struct World<'o> {
     queued: u64,
     pub(crate) key: SigningKey,
     pub(crate) pinned: VerifyingKey,
+    /// Documents by their signatures, checked once: the same bytes under the same key give the same
+    /// answer, and checking is most of what a run costs.
+    pub(crate) orders: BTreeMap<[u8; 64], Verified<Order>>,
+    pub(crate) permits: BTreeMap<[u8; 64], Verified<Permit>>,
     pub(crate) machines: Vec<Machine>,
     pub(crate) index: BTreeMap<MachineId, usize>,
     pub(crate) hub: Hub,
@@ -204,12 +208,13 @@ impl World<'_> {
             Event::PowerOn { machine } => self.power_on(machine),
             Event::SyncSpool { machine, life } => {
                 if self.machines[machine].life == life {
-                    self.machines[machine].spool.sync();
+                    let machine = &mut self.machines[machine];
+                    machine.spool_synced = machine.spool.next_number();
                 }
                 Ok(())
             }
-            Event::ToHub { machine, link, message } => self.hub_hears(machine, link, message),
-            Event::ToAgent { machine, link, message } => self.agent_hears(machine, link, message),
+            Event::ToHub { machine, link, message } => self.hub_hears(machine, link, *message),
+            Event::ToAgent { machine, link, message } => self.agent_hears(machine, link, *message),
             Event::LinkLostAtAgent { machine, link } => self.link_lost_at_agent(machine, link),
             Event::LinkLostAtHub { machine, link } => {
                 let id = self.machines[machine].id;
@@ -225,8 +230,8 @@ impl World<'_> {
                 Ok(())
             }
             Event::SignerRound { life } => self.signer_round(life),
-            Event::ToSigner(message) => self.signer_hears(message),
-            Event::FromSigner { proposal, answer } => self.hub_hears_signer(proposal, answer),
+            Event::ToSigner(message) => self.signer_hears(*message),
+            Event::FromSigner { proposal, answer } => self.hub_hears_signer(proposal, *answer),
             Event::Answer { approval, person } => self.person_answers(approval, person),
             Event::Trouble => self.trouble(),
         }
@@ -257,10 +262,11 @@ impl<'o> World<'o> {
                 is_on: true,
                 kernel: None,
                 helper: Some(helper.clone()),
-                helper_disk: Disk::new(helper),
+                helper_disk: Some(helper),
                 agent: Some(AgentCore::default()),
                 documents: Documents::default(),
-                spool: Disk::new(Spool::default()),
+                spool: Spool::default(),
+                spool_synced: 0,
                 life: 0,
                 helper_life: 0,
                 agent_life: 0,
@@ -281,6 +287,8 @@ impl<'o> World<'o> {
             queued: 0,
             key,
             pinned,
+            orders: BTreeMap::new(),
+            permits: BTreeMap::new(),
             index: machines.iter().enumerate().map(|(index, m)| (m.id, index)).collect(),
             machines,
             hub: Hub::new(hub_clock, policy),
@@ -503,14 +511,14 @@ impl<'o> World<'o> {
             if machine.lies {
                 continue;
             }
-            let spool = machine.spool.read();
             let now = machine.clock.read(self.now).at;
             let waits = |report: &Arrived| match report {
                 // One that was written a moment ago is on its way.
                 Arrived::Receipt(receipt) => now.since(receipt.at_boot) > Duration::from_secs(5),
                 Arrived::Finding(..) | Arrived::OrderRefused(..) | Arrived::Gap(_) => true,
             };
-            let waiting = spool.waiting().iter().filter(|(_, report)| waits(report)).count();
+            let waiting =
+                machine.spool.waiting().iter().filter(|(_, report)| waits(report)).count();
             if waiting > 0 {
                 let how = format!(
                     "m{index} still has {waiting} reports that the hub has not taken (link {:?}, \

@@ -1,5 +1,7 @@
 //! The laws hold over many seeds; and where a control is off, the simulator sees the law broken.
 
+#![expect(clippy::panic, reason = "a test's own words of failure")]
+
 use cordon_model::laws::Law;
 use cordon_sim::{Options, Sabotage, Scenario, simulate};
 
@@ -132,10 +134,10 @@ fn a_wrong_rule_on_a_thousand_machines_spends_the_budget_and_no_more() {
     println!("{summary}");
     assert_eq!(summary.tally.of("findings"), 1_000);
     assert_eq!(summary.tally.of("orders signed by policy"), 5, "5 in 10 minutes");
-    assert!(summary.tally.of("permits used with no hub in reach") <= 20);
-    // Whoever was not isolated is asked about: nobody is forgotten.
-    let asked = summary.tally.of("questions to people");
-    assert_eq!(asked + summary.tally.of("isolations put in force"), 1_000);
+    let by_permit = summary.tally.of("permits used with no hub in reach");
+    assert!(by_permit <= 20, "{by_permit}");
+    // Whoever the policy did not isolate is asked about: nobody is forgotten.
+    assert_eq!(summary.tally.of("questions to people"), 995);
 }
 
 #[test]

@@ -1,0 +1,225 @@
+use cordon_model::order::Approver;
+use cordon_model::signed::{Document, seal};
+use ed25519_dalek::SigningKey;
+
+use super::*;
+use crate::clock::tests::moment;
+
+fn verified<D: Document>(document: &D) -> Verified<D> {
+    let key = SigningKey::from_bytes(&[1; 32]);
+    seal(document, &key).unwrap().open(&key.verifying_key()).unwrap()
+}
+
+fn machine() -> MachineId {
+    MachineId::new(UtcNanos::from_unix_nanos(0), [1; 10])
+}
+
+const TERMS: Lease = Lease { seconds: 100, step_down_seconds: 50, warn_seconds: 20 };
+
+fn helper(tier: ClinicalTier) -> HelperCore {
+    let mut helper = HelperCore::new("RJ1".parse().unwrap(), machine(), &moment("a", 0));
+    let assignment = Assignment {
+        organisation: "RJ1".parse().unwrap(),
+        machine: machine(),
+        revision: 1,
+        name: "m".into(),
+        tier: Some(tier),
+        kind: None,
+        group: None,
+        lifelines: vec![],
+        hub: vec![],
+    };
+    assert_eq!(helper.assign(&verified(&assignment)), Ok(vec![]));
+    helper
+}
+
+fn order(sequence: u64, instruction: Instruction) -> Order {
+    Order {
+        id: OrderId::new(UtcNanos::from_unix_nanos(0), [sequence as u8; 10]),
+        organisation: "RJ1".parse().unwrap(),
+        machine: machine(),
+        sequence,
+        nonce: [0; 16],
+        issued_at: UtcNanos::from_unix_nanos(0),
+        deliver_until: None,
+        instruction,
+        authority: Authority::People {
+            approval: None,
+            people: vec![Approver { name: "ann".into(), is_clinical: false }],
+        },
+        incident: None,
+        reason: "test".into(),
+    }
+}
+
+fn isolate(isolation: Isolation) -> Instruction {
+    Instruction::Isolate { isolation, lease: TERMS }
+}
+
+fn proof() -> Proof {
+    Proof {
+        table_handle: Some(1),
+        is_read_back: true,
+        probes: vec![],
+        unproven: vec![],
+        at: BootNanos(0),
+    }
+}
+
+/// Takes an order and lets the kernel do as told.
+fn obey(helper: &mut HelperCore, order: &Order, seconds: u64) {
+    let now = moment("a", seconds);
+    let effects = helper.order(&verified(order), &now).unwrap();
+    carry_out(helper, &effects, &now);
+}
+
+fn carry_out(helper: &mut HelperCore, effects: &[Effect], now: &Moment) {
+    for effect in effects {
+        if let Effect::Enforce { measure, .. } | Effect::Restore { measure } = effect {
+            let done = Outcome::Done { proof: Some(proof()), sockets_cut: 0 };
+            helper.enforced(*measure, done, now);
+        }
+    }
+}
+
+fn states(helper: &mut HelperCore) -> Vec<(Isolation, MeasureState)> {
+    helper.unreported.drain(..).map(|receipt| (receipt.isolation, receipt.state)).collect()
+}
+
+#[test]
+fn an_order_is_obeyed_once_and_only_in_its_turn() {
+    let mut helper = helper(ClinicalTier::None);
+    let second = order(2, isolate(Isolation::Full));
+    obey(&mut helper, &second, 1);
+    assert_eq!(helper.order(&verified(&second), &moment("a", 2)), Ok(vec![]), "the same again");
+    let older = order(1, isolate(Isolation::Segment));
+    let refused = helper.order(&verified(&older), &moment("a", 3));
+    assert_eq!(refused, Err(NotObeyed::Stale { sequence: 1, last: 2 }));
+    assert_eq!(helper.isolation(), Some(Isolation::Full));
+    assert_eq!(states(&mut helper), [(Isolation::Full, MeasureState::Verified)]);
+}
+
+#[test]
+fn what_is_for_another_or_too_late_is_refused() {
+    let mut helper = helper(ClinicalTier::None);
+    let mut foreign = order(1, isolate(Isolation::Full));
+    foreign.machine = MachineId::new(UtcNanos::from_unix_nanos(0), [9; 10]);
+    let now = moment("a", 1);
+    assert_eq!(helper.order(&verified(&foreign), &now), Err(NotObeyed::WrongTarget));
+    let mut late = order(1, isolate(Isolation::Full));
+    late.deliver_until = Some(UtcNanos::from_unix_nanos(0));
+    assert_eq!(helper.order(&verified(&late), &now), Err(NotObeyed::Expired));
+    assert_eq!((helper.last_sequence, helper.isolation()), (0, None));
+}
+
+#[test]
+fn tiers_are_checked_here_too() {
+    let mut clinical = helper(ClinicalTier::Clinical);
+    let mut automatic = order(1, isolate(Isolation::Segment));
+    automatic.authority =
+        Authority::Policy { revision: 1, finding: FindingId::of("r", "h", &[0; 32]) };
+    let refused = clinical.order(&verified(&automatic), &moment("a", 1));
+    assert_eq!(refused, Err(NotObeyed::NeedsPeople(ClinicalTier::Clinical)));
+    let mut theatre = helper(ClinicalTier::LifeSustaining);
+    let one = theatre.order(&verified(&order(1, isolate(Isolation::Segment))), &moment("a", 1));
+    assert_eq!(one, Err(NotObeyed::NotEnoughPeople(Needs::TwoPeopleOneClinical)));
+    let mut unknown = HelperCore::new("RJ1".parse().unwrap(), machine(), &moment("a", 0));
+    let nothing = unknown.order(&verified(&order(1, isolate(Isolation::Full))), &moment("a", 1));
+    assert_eq!(nothing, Err(NotObeyed::NoAssignment));
+}
+
+#[test]
+fn the_end_of_a_lease_steps_down_again_and_again_until_released() {
+    let mut helper = helper(ClinicalTier::None);
+    obey(&mut helper, &order(1, isolate(Isolation::Full)), 0);
+    let mut dice = 0;
+    let mut tick = |helper: &mut HelperCore, seconds| {
+        dice += 1;
+        let now = moment("a", seconds);
+        let effects = helper.tick(&now, &mut || [dice; 16]);
+        carry_out(helper, &effects, &now);
+    };
+    states(&mut helper);
+    tick(&mut helper, 100);
+    assert_eq!(
+        states(&mut helper),
+        [
+            (Isolation::Segment, MeasureState::Verified),
+            (Isolation::Full, MeasureState::SteppedDown)
+        ],
+        "what is in force now is said first"
+    );
+    tick(&mut helper, 150);
+    assert_eq!(helper.isolation(), Some(Isolation::Segment), "again");
+    obey(&mut helper, &order(2, Instruction::Release), 151);
+    assert_eq!((helper.isolation(), helper.current.as_ref()), (None, None));
+}
+
+#[test]
+fn a_crash_at_any_point_ends_in_what_was_meant() {
+    let mut before = helper(ClinicalTier::None);
+    before.order(&verified(&order(1, isolate(Isolation::Full))), &moment("a", 1)).unwrap();
+    // It died here: the kernel may or may not have it. The disk has what was meant.
+    let kept = serde_json::to_string(&before).unwrap();
+    let mut after: HelperCore = serde_json::from_str(&kept).unwrap();
+    let now = moment("b", 1);
+    let effects = after.restart(&now);
+    assert!(matches!(effects[..], [Effect::Enforce { isolation: Isolation::Full, .. }]));
+    carry_out(&mut after, &effects, &now);
+    assert_eq!(states(&mut after), [(Isolation::Full, MeasureState::Verified)]);
+}
+
+#[test]
+fn what_a_kernel_refuses_is_said_and_tried_again_and_can_be_released() {
+    let mut helper = helper(ClinicalTier::None);
+    let now = moment("a", 1);
+    let order_1 = order(1, isolate(Isolation::Full));
+    helper.order(&verified(&order_1), &now).unwrap();
+    helper.enforced(order_1.id.into(), Outcome::Failed { why: "no".into() }, &now);
+    let unproven = MeasureState::Unproven { why: "no".into() };
+    assert_eq!(states(&mut helper), [(Isolation::Full, unproven)]);
+    let again = helper.tick(&moment("a", 2), &mut || [0; 16]);
+    assert!(matches!(again[..], [Effect::Enforce { isolation: Isolation::Full, .. }]));
+    // It may be in the kernel all the same (a crash before): a release takes it back for certain.
+    obey(&mut helper, &order(2, Instruction::Release), 3);
+    assert_eq!(states(&mut helper), [(Isolation::Full, MeasureState::Released)]);
+}
+
+#[test]
+fn a_permit_is_used_once_and_for_serious_findings_only() {
+    let mut helper = helper(ClinicalTier::None);
+    let permit = verified(&Permit {
+        id: PermitId::new(UtcNanos::from_unix_nanos(0), [3; 10]),
+        organisation: "RJ1".parse().unwrap(),
+        machine: machine(),
+        level_at_least: Level::High,
+        lease: TERMS,
+        issued_at: UtcNanos::from_unix_nanos(0),
+        expires_at: UtcNanos::from_unix_nanos(i64::MAX),
+    });
+    let finding = FindingId::of("r", "h", &[0; 32]);
+    let now = moment("a", 1);
+    let mild = helper.use_permit(&permit, finding, Level::Medium, &now);
+    assert!(matches!(mild, Err(NotObeyed::TooMild { .. })));
+    let effects = helper.use_permit(&permit, finding, Level::High, &now).unwrap();
+    carry_out(&mut helper, &effects, &now);
+    assert_eq!(helper.isolation(), Some(Isolation::Segment));
+    obey(&mut helper, &order(1, Instruction::Release), 2);
+    let again = helper.use_permit(&permit, finding, Level::High, &moment("a", 3));
+    assert_eq!(again, Err(NotObeyed::Used));
+}
+
+#[test]
+fn a_wiped_table_is_unproven_until_it_is_back() {
+    let mut helper = helper(ClinicalTier::None);
+    let order_1 = order(1, isolate(Isolation::Full));
+    obey(&mut helper, &order_1, 1);
+    states(&mut helper);
+    let now = moment("a", 2);
+    let wiped = Proof { table_handle: None, is_read_back: false, ..proof() };
+    helper.looked(order_1.id.into(), wiped, &now);
+    assert!(matches!(states(&mut helper)[..], [(Isolation::Full, MeasureState::Unproven { .. })]));
+    let effects = helper.tick(&moment("a", 3), &mut || [0; 16]);
+    carry_out(&mut helper, &effects, &moment("a", 3));
+    assert_eq!(states(&mut helper), [(Isolation::Full, MeasureState::Verified)]);
+}
