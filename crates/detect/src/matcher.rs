@@ -44,19 +44,19 @@ impl Matcher {
 
     /// What has to be read of events of this source: an intake asks before it reads the fields.
     pub fn interest(&mut self, rules: &RuleSet, source: &Source<'_>) -> Interest {
-        self.plans.of(rules, source, source.event_id).interest()
+        self.plans.of(rules, source, source.event_id).interest
     }
 
     /// The rules that match `event`, in order of their numbers.
     pub fn matches(&mut self, rules: &RuleSet, event: &Event<'_>) -> &[RuleIndex] {
         self.matched.clear();
         let event_id = event_id_of(rules, event);
-        let plan = self.plans.of(rules, &event.source, event_id);
-        if plan.parts.is_empty() {
+        let plan = &self.plans.of(rules, &event.source, event_id).plan;
+        if plan.is_empty() {
             return &self.matched;
         }
         self.texts.begin(event.fields.len());
-        for (number, reach) in &plan.parts {
+        for (number, reach) in plan {
             let Some(group) = rules.groups.get(*number as usize) else { continue };
             self.truth.begin(group);
             let mut ask = Ask {
@@ -102,8 +102,8 @@ impl Matcher {
         event: &Event<'_>,
         rule: RuleIndex,
     ) -> Option<(u32, Reach)> {
-        let plan = self.plans.of(rules, &event.source, event_id_of(rules, event));
-        plan.parts.iter().copied().find(|(number, _)| {
+        let plan = &self.plans.of(rules, &event.source, event_id_of(rules, event)).plan;
+        plan.iter().copied().find(|(number, _)| {
             let group = rules.groups.get(*number as usize);
             group.is_some_and(|group| group.rules.iter().any(|(index, _)| *index == rule))
         })
@@ -131,10 +131,11 @@ struct Known {
     source: Source<'static>,
     event_id: Option<u32>,
     plan: Plan,
+    interest: Interest,
 }
 
 impl Plans {
-    fn of(&mut self, rules: &RuleSet, source: &Source<'_>, event_id: Option<u32>) -> &Plan {
+    fn of(&mut self, rules: &RuleSet, source: &Source<'_>, event_id: Option<u32>) -> &Known {
         if self.serial != rules.serial || self.count >= PLANS {
             self.serial = rules.serial;
             self.known.clear();
@@ -148,12 +149,13 @@ impl Plans {
             bucket.iter().position(|known| known.event_id == event_id && known.source == *source);
         let at = at.unwrap_or_else(|| {
             self.count += 1;
-            let plan = rules.plan(&origin_of(source, event_id));
-            bucket.push(Known { source: owned(source), event_id, plan });
+            let origin = origin_of(source, event_id);
+            let (plan, interest) = (rules.plan(&origin), rules.interest_in(&origin));
+            bucket.push(Known { source: owned(source), event_id, plan, interest });
             bucket.len() - 1
         });
         #[expect(clippy::indexing_slicing, reason = "`at` was found or pushed just above")]
-        &bucket[at].plan
+        &bucket[at]
     }
 }
 

@@ -51,21 +51,7 @@ struct Selector {
 }
 
 /// What events of one origin are asked: groups, and how their fields reach them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Plan {
-    pub(crate) parts: Vec<(u32, Reach)>,
-    pub(crate) wants_all_values: bool,
-}
-
-impl Plan {
-    pub(crate) fn interest(&self) -> Interest {
-        match (self.parts.is_empty(), self.wants_all_values) {
-            (true, _) => Interest::Nothing,
-            (false, false) => Interest::Fields,
-            (false, true) => Interest::AllValues,
-        }
-    }
-}
+pub(crate) type Plan = Vec<(u32, Reach)>;
 
 impl RuleSet {
     /// The field names that rules read, each with its number: what an intake resolves names with.
@@ -86,11 +72,37 @@ impl RuleSet {
         self.infos.get(index.0 as usize)
     }
 
-    /// What has to be read of events of this source. [`Matcher::interest`](crate::Matcher::interest)
-    /// remembers the answer.
+    /// What has to be read of events of this source, whatever their id if the source doesn't give it
+    /// (it may come as a field). [`Matcher::interest`](crate::Matcher::interest) remembers the answer.
     #[must_use]
     pub fn interest(&self, source: &Source<'_>) -> Interest {
-        self.plan(&origin_of(source, source.event_id)).interest()
+        self.interest_in(&origin_of(source, source.event_id))
+    }
+
+    pub(crate) fn interest_in(&self, origin: &Origin) -> Interest {
+        let of_group = |number: &u32| match self.groups.get(*number as usize) {
+            Some(Group { keywords: Some(_), .. }) => Interest::AllValues,
+            Some(_) => Interest::Fields,
+            None => Interest::Nothing,
+        };
+        let plan = self.plan(origin);
+        let planned = plan.iter().map(|(number, _)| number);
+        if origin.event_id.is_some() {
+            return planned.map(of_group).max().unwrap_or(Interest::Nothing);
+        }
+        // Any id may come, and with it any category of the channel.
+        let may_reach = |selector: &&Selector| {
+            let service_alone = LogSource { category: None, ..selector.log_source.clone() };
+            let taxonomy = Taxonomy::windows();
+            taxonomy.reach(&selector.log_source, origin).is_some()
+                || (origin.channel.is_some() && taxonomy.reach(&service_alone, origin).is_some())
+        };
+        let possible = self.selectors.iter().filter(may_reach);
+        possible
+            .flat_map(|selector| selector.by_event_id.values().chain(&selector.for_any))
+            .map(of_group)
+            .max()
+            .unwrap_or(Interest::Nothing)
     }
 
     /// Whether events of this source must bring values that no rule reads by name.
@@ -119,11 +131,7 @@ impl RuleSet {
                 continue;
             };
             let by_id = origin.event_id.and_then(|id| selector.by_event_id.get(&id));
-            for group in by_id.into_iter().chain(&selector.for_any) {
-                plan.parts.push((*group, reach));
-                plan.wants_all_values |=
-                    self.groups.get(*group as usize).is_some_and(|group| group.keywords.is_some());
-            }
+            plan.extend(by_id.into_iter().chain(&selector.for_any).map(|group| (*group, reach)));
         }
         plan
     }

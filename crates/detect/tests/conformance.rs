@@ -323,6 +323,26 @@ fn an_intake_is_told_when_keywords_want_every_value() {
 }
 
 #[test]
+fn an_intake_that_does_not_know_the_id_yet_is_told_the_most_that_may_be_wanted() {
+    let rules = compiled(
+        "title: t\nlogsource: {product: windows, category: process_creation}\ndetection:\n  k: [x]\n  condition: k\n---\n\
+         title: u\nlogsource: {product: windows, service: system}\ndetection:\n  k: [x]\n  s: {EventID: 7045}\n  condition: k and s\n",
+    );
+    let mut matcher = rules.matcher();
+    let mut of = |channel: &'static str, event_id: Option<u32>| {
+        let source = Source { channel: Some(channel.into()), event_id, ..Source::default() };
+        assert_eq!(matcher.interest(&rules, &source), rules.interest(&source));
+        rules.interest(&source)
+    };
+    assert_eq!(of("Security", None), Interest::AllValues);
+    assert_eq!(of("Security", Some(4688)), Interest::AllValues);
+    assert_eq!(of("Security", Some(4624)), Interest::Nothing);
+    assert_eq!(of("System", None), Interest::AllValues);
+    assert_eq!(of("System", Some(7045)), Interest::AllValues);
+    assert_eq!(of("System", Some(7036)), Interest::Nothing);
+}
+
+#[test]
 fn conditions_of_every_form() {
     let parts = "  a: {F: 1}\n  b_1: {G: 1}\n  b_2: {H: 1}\n  _hidden: {I: 1}\n";
     let holds = |condition: &str, event: Json| {
