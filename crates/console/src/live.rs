@@ -1,0 +1,121 @@
+//! The stream of news (server-sent events): that something changed, never what.
+//!
+//! The one idea: a page that hears of a change fetches itself again, so there is one way to make a page,
+//! and the stream carries nothing that would need a permission of its own.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Response};
+use cordon_hub::view::News;
+use futures_util::stream;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+use crate::Desk;
+use crate::problem::Problem;
+use crate::session::SignedIn;
+
+/// Streams of one session: a browser opens at most six connections to a host, and needs some for pages.
+const STREAMS_PER_SESSION: usize = 4;
+
+/// Streams in all: 256 of a few KB each, fifty people with five windows.
+const STREAMS: usize = 256;
+
+/// How often a stream says that it is alive; the page calls itself not live after two and a half times
+/// nothing.
+const ALIVE_EVERY: Duration = Duration::from_secs(10);
+
+/// How long news are gathered before they are told: four times a second is as often as people see.
+const GATHER: Duration = Duration::from_millis(250);
+
+/// Who listens, by session.
+#[derive(Debug, Default)]
+pub struct Streams(Mutex<HashMap<String, usize>>);
+
+/// A place among the streams; free again when dropped.
+struct Place {
+    desk: Arc<Desk>,
+    session: String,
+}
+
+impl Place {
+    fn take(desk: &Arc<Desk>, session: &str) -> Option<Self> {
+        let mut streams = desk.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = streams.values().sum();
+        let own = streams.get(session).copied().unwrap_or(0);
+        if all >= STREAMS || own >= STREAMS_PER_SESSION {
+            return None;
+        }
+        streams.insert(session.to_owned(), own + 1);
+        Some(Self { desk: desk.clone(), session: session.to_owned() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut streams = self.desk.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = streams.get_mut(&self.session) {
+            *own -= 1;
+            if *own == 0 {
+                streams.remove(&self.session);
+            }
+        }
+    }
+}
+
+struct Listening {
+    place: Place,
+    secret: String,
+    news: Receiver<News>,
+    alive: Interval,
+}
+
+/// The stream.
+pub async fn live(State(desk): State<Arc<Desk>>, by: SignedIn) -> Response {
+    let Some(place) = Place::take(&desk, &by.csrf()) else {
+        return Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many live pages",
+            "close some of this console’s windows; pages can still be loaded again",
+        )
+        .into_response();
+    };
+    let mut alive = tokio::time::interval_at(Instant::now(), ALIVE_EVERY);
+    alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let listening = Listening { place, secret: by.secret, news: desk.hub.subscribe(), alive };
+    let events = stream::unfold(listening, |mut listening| async move {
+        let event = next(&mut listening).await?;
+        Some((Ok::<_, Infallible>(event), listening))
+    });
+    Sse::new(events).into_response()
+}
+
+/// The next event; `None` ends the stream: the console stops, or the session is over.
+async fn next(listening: &mut Listening) -> Option<Event> {
+    let Listening { place, secret, news, alive } = listening;
+    let mut stop = place.desk.stop.clone();
+    tokio::select! {
+        // The guard that `wait_for` gives must not live into the other branches.
+        () = async { drop(stop.wait_for(|stop| *stop).await) } => None,
+        _ = alive.tick() => {
+            // A session that ended elsewhere hears nothing more.
+            let is_good = matches!(place.desk.hub.session(secret).await, Ok(Some(_)));
+            is_good.then(|| Event::default().event("alive").data(""))
+        }
+        heard = news.recv() => match heard {
+            Ok(_) | Err(RecvError::Lagged(_)) => {
+                tokio::time::sleep(GATHER).await;
+                while let Ok(_) | Err(tokio::sync::broadcast::error::TryRecvError::Lagged(_)) = news.try_recv() {}
+                Some(Event::default().event("news").data(""))
+            }
+            Err(RecvError::Closed) => None,
+        },
+    }
+}

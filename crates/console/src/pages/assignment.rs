@@ -1,0 +1,259 @@
+//! Saying what a machine is: its name, tier, kind, group and lifelines.
+//!
+//! The one idea: lifelines are lines of text, one flow a line, so that they can be read aloud, copied from
+//! machine to machine and typed without JavaScript. [`lifeline_lines`] and [`lifelines_from`] are exact
+//! opposites; what is wrong is said with its line.
+
+use std::fmt::Write as _;
+
+use cordon_hub::view::{AssignmentDraft, MachineView};
+use cordon_model::asset::{ClinicalTier, Direction, Lifeline, PortRange, Transport};
+use cordon_model::limits;
+use ipnet::IpNet;
+use maud::{Markup, html};
+
+use crate::page::{Frame, Place, text_field};
+use crate::text::Shown;
+
+/// What a person typed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Typed {
+    /// Name.
+    pub name: String,
+    /// `0` to `3`, or empty.
+    pub tier: String,
+    /// Kind.
+    pub kind: String,
+    /// Group.
+    pub group: String,
+    /// One flow a line.
+    pub lifelines: String,
+}
+
+impl Typed {
+    /// What is said now.
+    pub fn of(view: &MachineView) -> Self {
+        let Some(assignment) = &view.assignment else {
+            return Self { name: view.row.name.clone(), ..Self::default() };
+        };
+        Self {
+            name: assignment.name.clone(),
+            tier: assignment.tier.map(|tier| tier.number().to_string()).unwrap_or_default(),
+            kind: assignment.kind.clone().unwrap_or_default(),
+            group: assignment.group.clone().unwrap_or_default(),
+            lifelines: lifeline_lines(&assignment.lifelines),
+        }
+    }
+
+    /// The draft that it makes, or what is wrong with it.
+    ///
+    /// # Errors
+    /// A sentence for the person who typed.
+    pub fn draft(&self) -> Result<AssignmentDraft, String> {
+        let said = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+        let tier = match said(&self.tier) {
+            None => None,
+            Some(text) => Some(
+                text.parse()
+                    .ok()
+                    .and_then(ClinicalTier::from_number)
+                    .ok_or("the tier is a number from 0 to 3, or not said")?,
+            ),
+        };
+        Ok(AssignmentDraft {
+            name: said(&self.name),
+            tier,
+            kind: said(&self.kind),
+            group: said(&self.group),
+            lifelines: lifelines_from(&self.lifelines)?,
+        })
+    }
+}
+
+/// The form; `problem` says what was wrong with what was typed.
+pub fn page(frame: &Frame, view: &MachineView, typed: &Typed, problem: Option<&str>) -> Markup {
+    let title = format!("What {} is", view.row.name);
+    let tiers = [
+        ("", "Not said: treated as clinical"),
+        ("0", "Tier 0: no care depends on it"),
+        ("1", "Tier 1: supports care, which goes on without it"),
+        ("2", "Tier 2: clinical"),
+        ("3", "Tier 3: life-sustaining; never isolated without two people, one of them clinical"),
+    ];
+    let main = html! {
+        p { a.back href={ "/machines/" (view.row.id) } { "Back to the machine" } }
+        h1 { "What " (Shown(&view.row.name)) " is" }
+        @if let Some(problem) = problem {
+            div.notice.notice--bad role="alert" { h2 { "This can’t be taken" } p { (Shown(problem)) } }
+        }
+        p { "The signer signs it, with your name, and the agent keeps it before any incident." }
+        (frame.form(&format!("/machines/{}/assignment", view.row.id), &html! {
+            (text_field("name", "Name", "As your organisation calls it.", &typed.name, 1))
+            fieldset.nhsuk-fieldset.nhsuk-form-group {
+                legend.nhsuk-fieldset__legend { "How care depends on it" }
+                @for (value, meaning) in tiers {
+                    @let id = format!("tier-{value}");
+                    div.radio {
+                        input type="radio" name="tier" id=(id) value=(value) checked[typed.tier == value];
+                        label for=(id) { (meaning) }
+                    }
+                }
+            }
+            (text_field("kind", "Kind", "Where others of the same kind can stand in for it: CT workstation. Else leave it empty.", &typed.kind, 1))
+            (text_field("group", "Group", "Ward or department.", &typed.group, 1))
+            (text_field("lifelines", "Lifelines: flows that must live, one a line",
+                "name | to or from | address or network | tcp or udp | port or ports | who signed it off. \
+                 For example: DICOM to the PACS | to | 10.0.4.9 | tcp | 11112. The last is needed only for \
+                 services that isolation cuts, and then the address is one machine’s.",
+                &typed.lifelines, 6))
+            div.nhsuk-button-group {
+                button.nhsuk-button type="submit" { "Sign and save" }
+                a href={ "/machines/" (view.row.id) } { "Change nothing" }
+            }
+        }))
+    };
+    frame.still(&title, Place::Machines, &main)
+}
+
+/// Lifelines as lines of text.
+pub fn lifeline_lines(lifelines: &[Lifeline]) -> String {
+    let mut lines = String::new();
+    for lifeline in lifelines {
+        let direction = match lifeline.direction {
+            Direction::Inbound => "from",
+            Direction::Outbound => "to",
+        };
+        let transport = match lifeline.transport {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        };
+        let PortRange { first, last } = lifeline.ports;
+        // Writing to a string can't fail.
+        let _ = write!(
+            lines,
+            "{} | {direction} | {} | {transport} | {first}",
+            lifeline.name, lifeline.peer
+        );
+        if last != first {
+            let _ = write!(lines, "-{last}");
+        }
+        if let Some(person) = &lifeline.signed_off_by {
+            let _ = write!(lines, " | {person}");
+        }
+        lines.push('\n');
+    }
+    lines
+}
+
+/// Lifelines from lines of text.
+///
+/// # Errors
+/// A sentence with the line that is wrong.
+pub fn lifelines_from(lines: &str) -> Result<Vec<Lifeline>, String> {
+    let mut lifelines = Vec::new();
+    for (index, line) in lines.lines().enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
+        if lifelines.len() == limits::LIFELINES_PER_MACHINE {
+            return Err(format!(
+                "one machine may have {} lifelines",
+                limits::LIFELINES_PER_MACHINE
+            ));
+        }
+        let lifeline = lifeline_from(line).and_then(|lifeline| {
+            lifeline.check().map_err(|error| error.to_string()).map(|()| lifeline)
+        });
+        lifelines.push(lifeline.map_err(|why| format!("lifeline on line {}: {why}", index + 1))?);
+    }
+    Ok(lifelines)
+}
+
+fn lifeline_from(line: &str) -> Result<Lifeline, String> {
+    let parts: Vec<&str> = line.split('|').map(str::trim).collect();
+    let (name, direction, peer, transport, ports, person) = match parts[..] {
+        [name, direction, peer, transport, ports] => (name, direction, peer, transport, ports, ""),
+        [name, direction, peer, transport, ports, person] => {
+            (name, direction, peer, transport, ports, person)
+        }
+        _ => return Err("it needs five parts, or six, with | between them".into()),
+    };
+    let direction = match direction.to_ascii_lowercase().as_str() {
+        "to" => Direction::Outbound,
+        "from" => Direction::Inbound,
+        _ => return Err("the second part is “to” or “from”".into()),
+    };
+    let transport = match transport.to_ascii_lowercase().as_str() {
+        "tcp" => Transport::Tcp,
+        "udp" => Transport::Udp,
+        _ => return Err("the fourth part is “tcp” or “udp”".into()),
+    };
+    let peer = peer
+        .parse::<IpNet>()
+        .or_else(|_| peer.parse::<std::net::IpAddr>().map(IpNet::from))
+        .map_err(
+            |_| "the third part is an address or a network, such as 10.0.4.9 or 10.0.4.0/24",
+        )?;
+    let port = |text: &str| {
+        text.trim().parse::<u16>().map_err(|_| "ports are numbers: 11112 or 5000-5010")
+    };
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    Ok(Lifeline {
+        name: name.to_owned(),
+        peer,
+        transport,
+        ports: PortRange { first: port(first)?, last: port(last)? },
+        direction,
+        signed_off_by: Some(person.to_owned()).filter(|person| !person.is_empty()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn lifelines_survive_being_lines_of_text(
+            name in "[A-Za-z0-9&<>\"' ]{0,20}[A-Za-z]", address in any::<u32>(), prefix in 0u8..=32,
+            first in 1u16.., more in 0u16..50, is_tcp: bool, is_inbound: bool,
+        ) {
+            let lifeline = Lifeline {
+                name: name.trim().to_owned(),
+                peer: ipnet::Ipv4Net::new(address.into(), prefix).unwrap().into(),
+                transport: if is_tcp { Transport::Tcp } else { Transport::Udp },
+                ports: PortRange { first, last: first.saturating_add(more) },
+                direction: if is_inbound { Direction::Inbound } else { Direction::Outbound },
+                signed_off_by: None,
+            };
+            prop_assume!(lifeline.check().is_ok());
+            let lines = lifeline_lines(std::slice::from_ref(&lifeline));
+            prop_assert_eq!(lifelines_from(&lines), Ok(vec![lifeline]));
+        }
+
+        #[test]
+        fn no_text_of_lifelines_panics(lines in ".{0,200}") {
+            let _ = lifelines_from(&lines);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_line() {
+        let wrong = lifelines_from(
+            "PACS | to | 10.0.4.9 | tcp | 11112\n\nSMB | to | 10.0.0.0/8 | tcp | 445",
+        );
+        let why = wrong.unwrap_err();
+        assert!(why.starts_with("lifeline on line 3:") && why.contains("pin its peer"), "{why}");
+        assert!(lifelines_from("SMB | to | 10.0.0.1 | tcp | 445 | Dr A").is_ok());
+        assert!(lifelines_from("only a name").unwrap_err().contains("five parts"));
+    }
+
+    #[test]
+    fn a_tier_is_one_of_four_or_not_said() {
+        let typed = |tier: &str| Typed { tier: tier.into(), ..Typed::default() }.draft();
+        assert_eq!(typed("").unwrap().tier, None);
+        assert_eq!(typed("3").unwrap().tier, Some(ClinicalTier::LifeSustaining));
+        assert!(typed("4").is_err() && typed("-1").is_err() && typed("x").is_err());
+    }
+}

@@ -1,0 +1,156 @@
+//! Before anybody isolates or releases: what will stop, what lives, who has to agree.
+//!
+//! The one idea: the page that confirms is the page that shows. Nothing is proposed before a person has
+//! seen it and said why.
+
+use cordon_hub::view::{MachineRow, Preview};
+use cordon_model::ids::IncidentId;
+use cordon_model::measure::Isolation;
+use cordon_respond::decision::Needs;
+use maud::{Markup, html};
+
+use crate::page::{Frame, Place, facts, reason_field};
+use crate::text::{Shown, count};
+use crate::words;
+
+/// What an isolation would do, and the form to confirm it.
+pub fn isolate(frame: &Frame, preview: &Preview, incident: Option<IncidentId>) -> Markup {
+    let machine = &preview.machine;
+    let title = format!("Isolate {}", machine.name);
+    let address = |how: Isolation| {
+        let incident = incident.map_or_else(String::new, |id| format!("&incident={id}"));
+        format!("/machines/{}/isolate?how={how}{incident}", machine.id)
+    };
+    let choice = |how: Isolation, meaning: &str| {
+        html! {
+            li {
+                a href=(address(how)) aria-current=[(preview.isolation == how).then_some("true")] {
+                    (words::isolation_word(how))
+                    @if preview.isolation == how { " (shown below)" }
+                }
+                ": " (meaning)
+            }
+        }
+    };
+    let main = html! {
+        p { a.back href={ "/machines/" (machine.id) } { "Back to the machine" } }
+        h1 { "Isolate " (Shown(&machine.name)) "?" }
+        p { "Nothing is done before you confirm at the end of this page." }
+        section aria-labelledby="how" {
+            h2 #how { "How far" }
+            ul.choices {
+                (choice(Isolation::Segment, "cut the services that worms and intruders move by; the rest lives"))
+                (choice(Isolation::Full, "cut everything but the lifelines and the hub"))
+            }
+        }
+        (consequences(preview, frame))
+        section aria-labelledby="confirm" {
+            h2 #confirm { "Confirm" }
+            @if preview.needs == Needs::TwoPeopleOneClinical {
+                p { "Your confirmation makes a question: it needs " (preview.needs) "." }
+            }
+            (frame.form(&format!("/machines/{}/isolate", machine.id), &html! {
+                input type="hidden" name="how" value=(preview.isolation.as_str());
+                @if let Some(incident) = incident {
+                    input type="hidden" name="incident" value=(incident);
+                }
+                (reason_field("Why"))
+                div.nhsuk-button-group {
+                    button.nhsuk-button.nhsuk-button--warning type="submit" {
+                        "Isolate now: " (words::isolation_word(preview.isolation))
+                    }
+                    a href={ "/machines/" (machine.id) } { "Do nothing" }
+                }
+            }))
+        }
+    };
+    frame.still(&title, Place::Machines, &main)
+}
+
+/// What an isolation would do.
+pub fn consequences(preview: &Preview, frame: &Frame) -> Markup {
+    let machine = &preview.machine;
+    html! {
+        @if !preview.cautions.is_empty() {
+            div.notice.notice--warn {
+                h2 { "Know first" }
+                ul.plain { @for caution in &preview.cautions { li { (Shown(caution)) } } }
+            }
+        }
+        div.beside {
+            section.card aria-labelledby="stops" {
+                h2 #stops { "What will stop" }
+                @if preview.cuts_everything_else {
+                    p { strong { "Everything else:" } " every connection in and out, open ones too, that is not listed under what lives." }
+                } @else if preview.cut.is_empty() {
+                    p { "Nothing: the machine is only watched more closely." }
+                } @else {
+                    p { "These services, in and out, open connections too:" }
+                    ul { @for (transport, ports) in &preview.cut { li { (words::service(*transport, *ports)) } } }
+                }
+            }
+            section.card aria-labelledby="lives" {
+                h2 #lives { "What lives" }
+                ul {
+                    @for lifeline in &preview.lifelines { li { (words::lifeline(lifeline)) } }
+                    @if !preview.cuts_everything_else {
+                        li { "All other services" }
+                    }
+                    li { "The machine’s own loopback and address (DHCP, neighbour discovery)" }
+                    li { "The agent’s link to this hub" }
+                }
+                @if preview.lifelines.is_empty() {
+                    p { strong { "No lifeline is declared for this machine." } " A clinical flow that nobody declared is not kept by name." }
+                }
+            }
+        }
+        (facts(&[
+            ("Tier", html! { (words::tier(machine.tier)) }),
+            ("Who has to agree", html! { (preview.needs) }),
+            ("Stand-ins", html! {
+                @match preview.stand_ins {
+                    Some((standing, of)) => { (standing) " of " (count(of, "other")) " of its kind in contact and not isolated" }
+                    None => "Not known: nobody has said of what kind it is"
+                }
+            }),
+            ("Now", words::isolation(machine.isolation, machine.truth.as_ref())),
+            ("Contact", words::contact(machine.contact, frame.now)),
+        ]))
+    }
+}
+
+/// What a release would do, and the form to confirm it.
+pub fn release(frame: &Frame, machine: &MachineRow, incident: Option<IncidentId>) -> Markup {
+    let title = format!("Release {}", machine.name);
+    let main = html! {
+        p { a.back href={ "/machines/" (machine.id) } { "Back to the machine" } }
+        h1 { "Release " (Shown(&machine.name)) "?" }
+        p { "Nothing is done before you confirm at the end of this page." }
+        (facts(&[
+            ("Now", words::isolation(machine.isolation, machine.truth.as_ref())),
+            ("Tier", html! { (words::tier(machine.tier)) }),
+            ("Contact", words::contact(machine.contact, frame.now)),
+        ]))
+        div.notice.notice--warn {
+            h2 { "Know first" }
+            ul.plain {
+                li { "Every isolation of this machine is taken back exactly: everything that was cut is open again, both ways, at once." }
+                li { "Whatever was on it when it was isolated can reach others again. Release it when it was shown clean, or when care needs it more." }
+            }
+        }
+        section aria-labelledby="confirm" {
+            h2 #confirm { "Confirm" }
+            (frame.form(&format!("/machines/{}/release", machine.id), &html! {
+                @if let Some(incident) = incident {
+                    input type="hidden" name="incident" value=(incident);
+                }
+                (reason_field("Why it may be open again"))
+                div.nhsuk-button-group {
+                    button.nhsuk-button.nhsuk-button--warning type="submit" { "Release now" }
+                    a href={ "/machines/" (machine.id) } { "Do nothing" }
+                }
+            }))
+        }
+    };
+    frame.still(&title, Place::Machines, &main)
+}

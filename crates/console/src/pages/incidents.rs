@@ -1,0 +1,189 @@
+//! Incidents, those that nobody has first; and what else people must see.
+
+use cordon_hub::view::{Attention, HubStatus, IncidentRow};
+use cordon_model::asset::ClinicalTier;
+use cordon_model::incident::IncidentState;
+use cordon_model::time::UtcNanos;
+use cordon_respond::hub_core::Notice;
+use cordon_store::Listed;
+use maud::{Markup, html};
+
+use crate::page::{Frame, Place, Table, more};
+use crate::text::{Shown, age_only, count, span};
+use crate::words;
+
+/// Which incidents a page lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Open ones: nobody's first.
+    Open,
+    /// Closed ones.
+    Closed,
+}
+
+/// An incident with the highest tier of its machines; `None`: of one of them nobody has said.
+pub type Rated = (IncidentRow, Option<ClinicalTier>);
+
+/// What the page shows.
+pub struct Incidents<'a> {
+    /// Which.
+    pub which: Which,
+    /// Open ones that nobody has; empty on later pages.
+    pub unowned: &'a Listed<Rated>,
+    /// The others.
+    pub others: &'a Listed<Rated>,
+    /// Where the first list goes on, as an address.
+    pub unowned_next: Option<String>,
+    /// Where the second does.
+    pub others_next: Option<String>,
+    /// What people must see.
+    pub attention: &'a [Attention],
+}
+
+/// The list.
+pub fn page(frame: &Frame, view: &Incidents<'_>) -> Markup {
+    let title = match view.which {
+        Which::Open => "Incidents",
+        Which::Closed => "Closed incidents",
+    };
+    let main = html! {
+        h1 { (title) }
+        (summary(&frame.status, frame.now))
+        @if view.which == Which::Open {
+            (attention(view.attention, frame.now))
+            (list("Nobody has these", "unowned", view.unowned, view.unowned_next.as_deref(), frame.now))
+            (list("Somebody has these", "owned", view.others, view.others_next.as_deref(), frame.now))
+            p { a href="/incidents/closed" { "Closed incidents" } }
+        } @else {
+            (list("Closed", "closed", view.others, view.others_next.as_deref(), frame.now))
+            p { a href="/" { "Open incidents" } }
+        }
+    };
+    frame.live(title, Place::Incidents, &main)
+}
+
+/// How much there is, of how many, and how much of it was heard of (law 12).
+pub fn summary(status: &HubStatus, now: UtcNanos) -> Markup {
+    let counts = &status.counts;
+    let silent = counts.machines.saturating_sub(status.linked as u64);
+    html! {
+        ul.sums {
+            li { strong { (counts.incidents_unowned) } " of " (count(counts.incidents_open, "open incident")) " that nobody has" }
+            li { strong { (counts.machines_contained) } " of " (count(counts.machines, "machine")) " with an isolation that acts, proven or not" }
+            li { strong { (status.linked) } " of " (count(counts.machines, "machine")) " in contact" }
+            @if counts.machines_never_heard > 0 {
+                li { strong { (counts.machines_never_heard) } " of " (count(counts.machines, "machine")) " never heard" }
+            }
+        }
+        @if counts.machines == 0 {
+            p.evidence { "No machine is enrolled: nothing is watched, so nothing can be said." }
+        } @else {
+            p.evidence {
+                "This is what " (status.linked) " of " (count(counts.machines, "machine"))
+                " report now"
+                @if silent > 0 {
+                    "; of the other " (silent) " nothing is known since they were last heard "
+                    "(" a href="/machines" { "see when" } ")"
+                }
+                ". " (counts.findings) " findings in all"
+                @if counts.findings_ungrouped > 0 { ", " (counts.findings_ungrouped) " of them not sorted into incidents yet" }
+                ". Asked "
+                (age_only(now, now)) "."
+            }
+        }
+    }
+}
+
+fn attention(attention: &[Attention], now: UtcNanos) -> Markup {
+    html! {
+        @if !attention.is_empty() {
+            section.notice.notice--warn aria-labelledby="attention" {
+                h2 #attention { "To be seen: " (attention.len()) }
+                ul.plain {
+                    @for item in attention.iter().take(ATTENTION_SHOWN) {
+                        li { (notice(&item.notice)) " (" (age_only(item.at, now)) ")" }
+                    }
+                }
+                @if attention.len() > ATTENTION_SHOWN {
+                    p { "And " (attention.len() - ATTENTION_SHOWN) " older." }
+                }
+            }
+        }
+    }
+}
+
+/// Notices above the list: five lines leave the list on the first screen.
+const ATTENTION_SHOWN: usize = 5;
+
+fn notice(notice: &Notice) -> Markup {
+    html! {
+        @match notice {
+            Notice::Asked(question) => { a href={ "/questions/" (question) } { "A question waits for an answer" } }
+            Notice::Unanswered(question) => { a href={ "/questions/" (question) } { "Nobody answered a question in time" } }
+            Notice::NotBlocked { incident, machine, why } => {
+                a href={ "/incidents/" (incident) } { "Seen and not blocked" }
+                " on " a href={ "/machines/" (machine) } { "a machine" } ": " (Shown(why))
+            }
+            Notice::NotInForce { machine, why, .. } => {
+                a href={ "/machines/" (machine) } { "An isolation is not shown to be in force" } ": " (Shown(why))
+            }
+            Notice::NobodyHasIt(incident) => { a href={ "/incidents/" (incident) } { "Serious, and nobody has it" } }
+            Notice::LeaseEnds { machine, within } => {
+                a href={ "/machines/" (machine) } { "An isolation’s lease ends" } " within " (span(*within))
+                "; then it steps down, unless somebody renews or releases it"
+            }
+        }
+    }
+}
+
+fn list(
+    title: &str,
+    id: &str,
+    listed: &Listed<Rated>,
+    next: Option<&str>,
+    now: UtcNanos,
+) -> Markup {
+    html! {
+        section aria-labelledby=(id) {
+            h2 id=(id) { (title) ": " (listed.total) }
+            @if listed.items.is_empty() {
+                p { "None." }
+            } @else {
+                (Table {
+                    caption: html! { (title) ", the most serious first" },
+                    columns: &["Incident", "Level", "Tier", "Machines", "Isolation", "Owner", "Last event"],
+                    rows: listed.items.iter().map(|rated| cells(rated, now)).collect(),
+                })
+                (more(listed.items.len(), listed.total, "incident", next))
+            }
+        }
+    }
+}
+
+fn cells((row, tier): &Rated, now: UtcNanos) -> Vec<Markup> {
+    let incident = &row.incident;
+    let machines = incident.machines.len();
+    vec![
+        html! {
+            a href={ "/incidents/" (incident.id) } { (Shown(&incident.title)) }
+            @if row.questions > 0 { " " (words::mark("yellow", &count(row.questions, "question"))) }
+        },
+        words::level(incident.level),
+        html! { (words::tier(*tier)) },
+        html! {
+            @for (index, name) in row.machine_names.iter().enumerate() {
+                @if index > 0 { ", " } (Shown(name))
+            }
+            @if machines > row.machine_names.len() { " and " (machines - row.machine_names.len()) " more" }
+        },
+        html! { (row.isolated) " of " (machines) " isolated" },
+        html! {
+            @match (&incident.owner, incident.state) {
+                (Some(owner), _) => (Shown(owner)),
+                (None, IncidentState::Closed) => "Closed",
+                (None, _) => strong { "Nobody" }
+            }
+        },
+        age_only(incident.last, now),
+    ]
+}

@@ -1,0 +1,135 @@
+//! One machine: how it is, what it is for, what is done to it, and what it reported.
+
+use cordon_hub::view::{Contact, MachineView};
+use cordon_model::time::UtcNanos;
+use cordon_model::wire::Status;
+use cordon_respond::approval::ApprovalState;
+use maud::{Markup, html};
+
+use crate::page::{Frame, Place, Table, facts, more};
+use crate::pages::{finding, measure, question};
+use crate::text::{Shown, when};
+use crate::words;
+
+/// The page.
+pub fn page(frame: &Frame, view: &MachineView) -> Markup {
+    let row = &view.row;
+    let now = frame.now;
+    let main = html! {
+        p { a.back href="/machines" { "All machines" } }
+        h1 { (Shown(&row.name)) }
+        p { (words::isolation(row.isolation, row.truth.as_ref())) }
+        (measure::actions(row.id, &row.name, row.isolation, None))
+        (facts(&[
+            ("Contact", words::contact(row.contact, now)),
+            ("Calls itself", html! { (Shown(&row.host)) }),
+            ("Enrolled", when(view.enrolled_at, now)),
+            ("Agent", html! {
+                @match &view.build { Some(build) => (Shown(build)), None => "Not heard yet" }
+            }),
+            ("Reports", status_line(view.status.as_ref(), row.contact, now)),
+        ]))
+        @for question in view.questions.iter().filter(|q| q.state == ApprovalState::Open) {
+            (question::card(question, &row.name, now))
+        }
+        (assignment(view))
+        section aria-labelledby="measures" {
+            h2 #measures { "Measures, newest first: " (view.measures.len()) }
+            @if view.measures.is_empty() { p { "Nothing was ever done to it." } }
+            @for measure in &view.measures {
+                (measure::card(measure, &row.name, view.status.as_ref(), now))
+            }
+        }
+        (coverage(view))
+        section aria-labelledby="findings" {
+            h2 #findings { "Findings, newest first: " (view.finding_count) }
+            @if view.findings.is_empty() { p { "None was received from it." } }
+            ol.timeline {
+                @for received in &view.findings {
+                    li.timeline__entry {
+                        p.timeline__time { (when(received.finding.time, now)) }
+                        h3.timeline__deed { (finding::headline(&received.finding)) }
+                        (finding::evidence(received, now))
+                    }
+                }
+            }
+            @if (view.findings.len() as u64) < view.finding_count {
+                (more(view.findings.len(), view.finding_count, "finding", None))
+            }
+        }
+    };
+    frame.live(&row.name, Place::Machines, &main)
+}
+
+fn status_line(status: Option<&Status>, contact: Contact, now: UtcNanos) -> Markup {
+    html! {
+        @match (status, contact) {
+            (Some(status), Contact::Linked { heard } | Contact::Silent { heard }) => {
+                (status.rules) " rules loaded, " (status.events) " events seen, "
+                @if status.lost > 0 { strong { (status.lost) " events lost" } } @else { "none lost" }
+                " since its agent started; said " (when(heard, now))
+            }
+            _ => "Not heard yet"
+        }
+    }
+}
+
+fn assignment(view: &MachineView) -> Markup {
+    let edit = format!("/machines/{}/assignment", view.row.id);
+    html! {
+        section aria-labelledby="assignment" {
+            h2 #assignment { "What it is, as your organisation says" }
+            @match &view.assignment {
+                None => p {
+                    "Nobody has said yet. Until then it is treated as clinical (tier 2), and no flow of it "
+                    "is known as one that must live."
+                }
+                Some(assignment) => {
+                    (facts(&[
+                        ("Tier", html! { (words::tier(assignment.tier)) }),
+                        ("Group", html! {
+                            @match &assignment.group { Some(group) => (Shown(group)), None => "Not said" }
+                        }),
+                        ("Kind", html! {
+                            @match &assignment.kind {
+                                Some(kind) => (Shown(kind)),
+                                None => "Not said: no other machine counts as its stand-in"
+                            }
+                        }),
+                        ("Lifelines", html! {
+                            @if assignment.lifelines.is_empty() { "None said" }
+                            ul.plain { @for line in &assignment.lifelines { li { (words::lifeline(line)) } } }
+                        }),
+                        ("Revision", html! { (assignment.revision) }),
+                    ]))
+                }
+            }
+            p.actions { a.act href=(edit) { "Say what it is…" } }
+        }
+    }
+}
+
+fn coverage(view: &MachineView) -> Markup {
+    html! {
+        section aria-labelledby="coverage" {
+            h2 #coverage { "What it can and can’t see and do" }
+            @if view.coverage.is_empty() {
+                p { "Unassessed: its agent has not said." }
+            } @else {
+                (Table {
+                    caption: html! { "As its agent says" },
+                    columns: &["What", "By", "What is missing"],
+                    rows: view.coverage.iter().map(|coverage| vec![
+                        html! { (Shown(&coverage.what)) },
+                        html! {
+                            @match &coverage.by { Some(by) => (Shown(by)), None => strong { "Not at all" } }
+                        },
+                        html! {
+                            @match &coverage.gap { Some(gap) => (Shown(gap)), None => "No gap reported" }
+                        },
+                    ]).collect(),
+                })
+            }
+        }
+    }
+}

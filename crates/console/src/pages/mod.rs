@@ -1,0 +1,15 @@
+//! The pages, each a pure function of what the hub shows: no page asks for anything itself.
+
+pub mod assignment;
+pub mod containment;
+pub mod finding;
+pub mod incident;
+pub mod incidents;
+pub mod ledger;
+pub mod machine;
+pub mod machines;
+pub mod measure;
+pub mod policy;
+pub mod problem;
+pub mod question;
+pub mod sign_in;

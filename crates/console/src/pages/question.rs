@@ -1,0 +1,104 @@
+//! A question to people, and the form to answer it.
+
+use cordon_model::time::UtcNanos;
+use cordon_respond::approval::{Approval, ApprovalState};
+use cordon_respond::decision::Needs;
+use maud::{Markup, html};
+
+use crate::page::{Frame, Place, facts, reason_field};
+use crate::text::{Shown, when};
+use crate::words;
+
+/// A question on a page of its own, with what an answer would do.
+pub fn page(frame: &Frame, question: &Approval, machine: &str, preview: Option<&Markup>) -> Markup {
+    let title = title(question, machine);
+    let main = html! {
+        h1 { (Shown(&title)) }
+        @if let Some(incident) = question.incident {
+            p { a href={ "/incidents/" (incident) } { "The incident that it belongs to" } }
+        }
+        (about(question, machine, frame.now))
+        @if question.state == ApprovalState::Open {
+            @if let Some(preview) = preview { (preview) }
+            (answer(frame, question))
+        }
+    };
+    frame.still(&title, Place::Incidents, &main)
+}
+
+fn title(question: &Approval, machine: &str) -> String {
+    format!("{} on {machine}?", words::instruction(&question.instruction))
+}
+
+/// The question in short, with a link to answer it.
+pub fn card(question: &Approval, machine: &str, now: UtcNanos) -> Markup {
+    html! {
+        article.card.card--question[question.state == ApprovalState::Open] {
+            h3 { (Shown(&title(question, machine))) " " (state(question.state)) }
+            (about(question, machine, now))
+            @if question.state == ApprovalState::Open {
+                p.actions {
+                    a.act href={ "/questions/" (question.id) } {
+                        "Look and answer…" span.heard { " " (Shown(machine)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn about(question: &Approval, machine: &str, now: UtcNanos) -> Markup {
+    let answers = html! {
+        @if question.answers.is_empty() { "Nobody yet" }
+        @for (index, answer) in question.answers.iter().enumerate() {
+            @if index > 0 { ", " }
+            (Shown(&answer.person.name)) " said " (if answer.is_approved { "yes" } else { "no" })
+        }
+    };
+    html! {
+        (facts(&[
+            ("Machine", html! { a href={ "/machines/" (question.machine) } { (Shown(machine)) } }),
+            ("Why you are asked", html! { (Shown(&question.why)) }),
+            ("Asked by", html! {
+                @match &question.asked_by { Some(person) => (Shown(person)), None => "The policy" }
+            }),
+            ("Asked", when(question.asked_at, now)),
+            ("Open until", when(question.expires_at, now)),
+            ("Who has to agree", html! { (question.needs) }),
+            ("Answers", answers),
+        ]))
+    }
+}
+
+fn state(state: ApprovalState) -> Markup {
+    match state {
+        ApprovalState::Open => words::mark("yellow", "Waits for an answer"),
+        ApprovalState::Approved => words::mark("green", "Approved"),
+        ApprovalState::Declined => words::mark("grey", "Declined"),
+        ApprovalState::Expired => words::mark("orange", "Nobody answered in time"),
+    }
+}
+
+fn answer(frame: &Frame, question: &Approval) -> Markup {
+    let needs_more = question.needs == Needs::TwoPeopleOneClinical;
+    html! {
+        section aria-labelledby="answer" {
+            h2 #answer { "Your answer" }
+            @if needs_more {
+                p {
+                    "This needs two people, one of them clinical, each with a key of their own. This version "
+                    "can’t check such keys, so it takes a “no” only."
+                }
+            }
+            (frame.form(&format!("/questions/{}", question.id), &html! {
+                (reason_field("Why"))
+                div.nhsuk-button-group {
+                    button.nhsuk-button type="submit" name="answer" value="approve" { "Approve" }
+                    button.nhsuk-button.nhsuk-button--secondary type="submit" name="answer" value="decline" {
+                        "Decline"
+                    }
+                }
+            }))
+        }
+    }
+}
