@@ -16,21 +16,26 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use cordon_model::asset::{Assignment, ClinicalTier};
+use cordon_model::asset::Assignment;
 use cordon_model::finding::Level;
 use cordon_model::ids::{FindingId, MachineId, MeasureId, OdsCode, OrderId, PermitId};
 use cordon_model::measure::{Isolation, MeasureState, Origin, Proof, Receipt};
-use cordon_model::order::{Authority, Instruction, Lease, Order, Permit};
+use cordon_model::order::{Authority, Instruction, Order, Permit};
 use cordon_model::policy::Budget;
 use cordon_model::signed::Verified;
-use cordon_model::time::{BootNanos, UtcNanos};
+use cordon_model::time::UtcNanos;
 use serde::{Deserialize, Serialize};
 
 use crate::approval;
-use crate::budget::{Exhausted, Spending};
-use crate::clock::{Moment, Randomness, RunningClock, id_bytes};
+use crate::budget::Spending;
+use crate::clock::{Moment, Randomness, RunningClock};
 use crate::decision::Needs;
-use crate::lease::{self, BadTerms, LeaseClock, LeaseEvent};
+use crate::lease::{self, LeaseEvent};
+
+mod keeping;
+mod words;
+use keeping::next_at_end_of;
+pub use words::{Effect, Held, Next, NotObeyed, Outcome};
 
 /// Orders whose ids are remembered, so that one delivered twice is answered and not refused. The hub
 /// delivers one at a time; 8 covers what a slow network may still hold.
@@ -52,140 +57,6 @@ pub const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The shortest sleep between two ticks, so that a kernel that refuses costs no whole processor.
 pub const LEAST_SLEEP: Duration = Duration::from_millis(20);
-
-/// Why a document was not obeyed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotObeyed {
-    /// For another machine or organisation.
-    #[error("it is for another machine or organisation")]
-    WrongTarget,
-    /// A newer order was taken already.
-    #[error("its sequence {sequence} is not above {last}, the last that was taken")]
-    Stale {
-        /// Its sequence.
-        sequence: u64,
-        /// The last that was taken.
-        last: u64,
-    },
-    /// Too late.
-    #[error("it was to be delivered before now, or its time is over")]
-    Expired,
-    /// The lease's terms.
-    #[error(transparent)]
-    Terms(#[from] BadTerms),
-    /// Without an assignment nobody has said which flows must live.
-    #[error(
-        "this machine has no assignment, so its lifelines are unknown; nothing can be cut safely"
-    )]
-    NoAssignment,
-    /// Nothing is done to a clinical machine without people.
-    #[error("the machine is {0}: this needs people")]
-    NeedsPeople(ClinicalTier),
-    /// Tier 3.
-    #[error("the machine is life-sustaining: this needs {0}")]
-    NotEnoughPeople(Needs),
-    /// A permit is used once.
-    #[error("the permit was used already")]
-    Used,
-    /// The finding is milder than the permit allows for.
-    #[error("the permit is for findings of level {least} and above, this is {level}")]
-    TooMild {
-        /// The permit's.
-        least: Level,
-        /// The finding's.
-        level: Level,
-    },
-    /// Isolated as far already, or further.
-    #[error("the machine is isolated as far already")]
-    AlreadyContained,
-    /// A measure that is not in force.
-    #[error("no such measure is in force here")]
-    UnknownMeasure,
-    /// The helper's own brake.
-    #[error("this machine's own brake: {0}")]
-    Braked(Exhausted),
-    /// Not newer than what it has.
-    #[error("its revision {revision} is not above {held}, the one held")]
-    OldRevision {
-        /// Its revision.
-        revision: u64,
-        /// The one held.
-        held: u64,
-    },
-}
-
-/// What the shell has to do, in this order, once the state is on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Put this isolation into the kernel in one step, in place of what is there, keeping the
-    /// assignment's lifelines; then report [`HelperCore::enforced`].
-    Enforce {
-        /// For this measure.
-        measure: MeasureId,
-        /// This far.
-        isolation: Isolation,
-    },
-    /// Take everything back exactly; then report [`HelperCore::enforced`].
-    Restore {
-        /// The measure that ends.
-        measure: MeasureId,
-    },
-    /// The lease of this measure ends soon: tell people.
-    Warn {
-        /// Which.
-        measure: MeasureId,
-        /// When, in this boot's time.
-        ends: BootNanos,
-    },
-}
-
-/// How carrying out an [`Effect::Enforce`] or [`Effect::Restore`] went.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// The kernel took it. The proof says what was read back and probed; none yet: applied, unproven.
-    Done {
-        /// What shows it.
-        proof: Option<Proof>,
-        /// Sockets cut.
-        sockets_cut: u32,
-    },
-    /// The kernel is as it was before.
-    Failed {
-        /// Why.
-        why: String,
-    },
-}
-
-/// A measure that is, or is to be, in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Held {
-    /// Its id.
-    pub measure: MeasureId,
-    /// What began it.
-    pub origin: Origin,
-    /// Whether people allowed it; what follows its lease's end inherits this.
-    pub is_by_people: bool,
-    /// How far.
-    pub isolation: Isolation,
-    /// Its lease.
-    pub lease: LeaseClock,
-    /// Where it is.
-    pub state: MeasureState,
-    /// The last proof.
-    pub proof: Option<Proof>,
-}
-
-/// What is to replace the current measure.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-#[expect(clippy::large_enum_variant, reason = "there is one per helper, and it is short-lived")]
-pub enum Next {
-    /// Another measure.
-    Hold(Held),
-    /// None.
-    Free,
-}
 
 /// The helper's durable state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -506,222 +377,6 @@ impl HelperCore {
             return Err(NotObeyed::NeedsPeople(assignment.effective_tier()));
         }
         self.spending.check(&OWN_BUDGET, now).map_err(NotObeyed::Braked)
-    }
-
-    fn hold(
-        &mut self,
-        measure: MeasureId,
-        origin: Origin,
-        is_by_people: bool,
-        isolation: Isolation,
-        terms: Lease,
-        now: &Moment,
-    ) -> Vec<Effect> {
-        let next = Held {
-            measure,
-            origin,
-            is_by_people,
-            isolation,
-            lease: LeaseClock::begin(terms, now),
-            state: MeasureState::Delivered,
-            proof: None,
-        };
-        // One that was still on its way into the kernel gives way; it may have got there.
-        if let Some(Next::Hold(mut before)) = self.next.take() {
-            before.state = MeasureState::Superseded;
-            self.report(&before, 0, now);
-        }
-        self.start(next)
-    }
-
-    fn start(&mut self, next: Held) -> Vec<Effect> {
-        let effect = Effect::Enforce { measure: next.measure, isolation: next.isolation };
-        self.next = Some(Next::Hold(next));
-        vec![effect]
-    }
-
-    fn free(&mut self, now: &Moment) -> Vec<Effect> {
-        let next = match self.next.take() {
-            Some(Next::Hold(next)) => Some(next),
-            Some(Next::Free) | None => None,
-        };
-        self.free_from(next, now)
-    }
-
-    /// Takes everything back, with one measure that was on its way and may be in the kernel: a crash
-    /// between acting and writing it down leaves that open.
-    fn free_from(&mut self, next: Option<Held>, now: &Moment) -> Vec<Effect> {
-        match (next, &self.current) {
-            (Some(mut next), Some(_)) => {
-                next.state = MeasureState::Failed { why: "released before it was in force".into() };
-                self.report(&next, 0, now);
-            }
-            (Some(next), None) => self.current = Some(next),
-            (None, _) => {}
-        }
-        let Some(current) = &self.current else { return Vec::new() };
-        self.next = Some(Next::Free);
-        vec![Effect::Restore { measure: current.measure }]
-    }
-
-    fn renew(
-        &mut self,
-        measure: MeasureId,
-        terms: Lease,
-        is_by_people: bool,
-        now: &Moment,
-    ) -> Result<(), NotObeyed> {
-        let held = match (&mut self.next, &mut self.current) {
-            (Some(Next::Hold(next)), _) if next.measure == measure => next,
-            (None, Some(current)) if current.measure == measure => current,
-            _ => return Err(NotObeyed::UnknownMeasure),
-        };
-        held.lease.renew(terms, now);
-        held.is_by_people |= is_by_people;
-        let renewed = held.clone();
-        self.report(&renewed, 0, now);
-        Ok(())
-    }
-
-    fn end_of_enforcing(&mut self, mut next: Held, outcome: Outcome, now: &Moment) {
-        match outcome {
-            Outcome::Done { proof, sockets_cut } => {
-                next.state = state_shown(proof.as_ref());
-                next.proof = proof;
-                // First what is in force now, then what it replaced: whoever reads in order never
-                // believes the machine open in between.
-                self.report(&next, sockets_cut, now);
-                if let Some(mut before) = self.current.take() {
-                    before.state = match next.origin {
-                        Origin::LeaseEnd(of) if of == before.measure => MeasureState::SteppedDown,
-                        Origin::LeaseEnd(_) | Origin::Order(_) | Origin::Permit { .. } => {
-                            MeasureState::Superseded
-                        }
-                    };
-                    self.report(&before, 0, now);
-                }
-                self.current = Some(next);
-            }
-            // Still meant, and tried again at every tick. It is not given up: a crash may have left it in
-            // the kernel, and then nobody would count its lease.
-            Outcome::Failed { why } => {
-                let state = MeasureState::Unproven { why };
-                let is_news = next.state != state;
-                next.state = state;
-                if is_news {
-                    self.report(&next, 0, now);
-                }
-                self.next = Some(Next::Hold(next));
-            }
-        }
-    }
-
-    fn end_of_restoring(&mut self, outcome: Outcome, now: &Moment) {
-        let Some(mut current) = self.current.take() else { return };
-        match outcome {
-            Outcome::Done { proof, .. } => {
-                current.state = MeasureState::Released;
-                current.proof = proof;
-                self.report(&current, 0, now);
-            }
-            Outcome::Failed { why } => {
-                current.state =
-                    MeasureState::Unproven { why: format!("the release failed: {why}") };
-                self.report(&current, 0, now);
-                self.current = Some(current);
-                // Still meant: tried again at every tick.
-                self.next = Some(Next::Free);
-            }
-        }
-    }
-
-    fn shown(&mut self, measure: MeasureId, outcome: &Outcome, now: &Moment) {
-        let Some(mut current) = self.current.take_if(|held| held.measure == measure) else {
-            return;
-        };
-        let (state, proof, sockets_cut) = match outcome {
-            Outcome::Done { proof, sockets_cut } => {
-                (state_shown(proof.as_ref()), proof.clone(), *sockets_cut)
-            }
-            Outcome::Failed { why } => (MeasureState::Unproven { why: why.clone() }, None, 0),
-        };
-        let is_news = current.state != state;
-        current.state = state;
-        current.proof = proof;
-        if is_news {
-            self.report(&current, sockets_cut, now);
-        }
-        self.current = Some(current);
-    }
-
-    /// What has to be in the kernel, from the start.
-    fn effects_again(&self) -> Vec<Effect> {
-        let enforce =
-            |held: &Held| Effect::Enforce { measure: held.measure, isolation: held.isolation };
-        match (&self.next, &self.current) {
-            // The old one first: if the new one can't be put in place, the machine is not open.
-            (Some(Next::Hold(next)), Some(current)) => vec![enforce(current), enforce(next)],
-            (Some(Next::Hold(next)), None) => vec![enforce(next)],
-            (Some(Next::Free), Some(current)) => vec![Effect::Restore { measure: current.measure }],
-            (None, Some(current)) => vec![enforce(current)],
-            (Some(Next::Free) | None, None) => Vec::new(),
-        }
-    }
-
-    fn report(&mut self, held: &Held, sockets_cut: u32, now: &Moment) {
-        if self.unreported.len() >= MOST_UNREPORTED {
-            self.unreported.pop_front();
-            self.receipts_lost = self.receipts_lost.saturating_add(1);
-        }
-        self.unreported.push_back(Receipt {
-            machine: self.machine,
-            measure: held.measure,
-            origin: held.origin,
-            isolation: held.isolation,
-            state: held.state.clone(),
-            proof: held.proof.clone(),
-            lease_ends: (!held.state.is_over()).then(|| held.lease.ends_at(now)),
-            boot: now.boot.clone(),
-            at_boot: now.at,
-            at: now.best_utc(self.time_floor),
-            sockets_cut,
-        });
-    }
-}
-
-/// What follows a measure whose lease has ended: never silently open (law 2).
-fn next_at_end_of(held: &Held, now: &Moment, randomness: Randomness<'_>) -> Option<Held> {
-    let isolation = lease::step_down(held.isolation)?;
-    Some(Held {
-        measure: MeasureId::new(now.utc, id_bytes(randomness)),
-        origin: Origin::LeaseEnd(held.measure),
-        is_by_people: held.is_by_people,
-        isolation,
-        lease: held.lease.begin_step_down(now),
-        state: MeasureState::Delivered,
-        proof: None,
-    })
-}
-
-/// The weakest truth that a proof allows (law 4).
-fn state_shown(proof: Option<&Proof>) -> MeasureState {
-    match proof {
-        None => MeasureState::Applied,
-        Some(proof) if proof.holds() => MeasureState::Verified,
-        Some(proof) if !proof.is_read_back => MeasureState::Unproven {
-            why: "the kernel's ruleset is not the one that was meant".into(),
-        },
-        Some(proof) => {
-            let wrong = proof
-                .probes
-                .iter()
-                .find(|probe| probe.did_pass.is_some_and(|did| did != probe.should_pass));
-            let why = wrong.map_or_else(String::new, |probe| {
-                let passed = if probe.should_pass { "did not get through" } else { "got through" };
-                format!("{} {passed}", probe.tried)
-            });
-            MeasureState::Unproven { why }
-        }
     }
 }
 

@@ -12,22 +12,23 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use cordon_model::asset::{Assignment, LifelineError};
+use cordon_model::asset::Assignment;
 use cordon_model::finding::Level;
-use cordon_model::ids::{
-    ApprovalId, FindingId, IncidentId, MachineId, MeasureId, OrderId, PermitId,
-};
+use cordon_model::ids::{MachineId, MeasureId, OrderId, PermitId};
 use cordon_model::measure::{Isolation, Origin, Receipt};
 use cordon_model::order::{Approver, Authority, Instruction, Order, Permit};
 use cordon_model::policy::Policy;
 use serde::{Deserialize, Serialize};
 
 use crate::approval;
-use crate::budget::{Exhausted, GroupShare, Spending};
+use crate::budget::{GroupShare, Spending};
 use crate::clock::{Moment, Randomness, RunningClock, id_bytes};
-use crate::decision::{self, AskReason, Decision, Needs, Situation, WatchReason};
-use crate::lease::{self, BadTerms};
+use crate::decision::{self, Decision, Needs, Situation};
+use crate::lease::{self};
 use crate::permits;
+
+mod proposal;
+pub use proposal::{Basis, Proposal, Refusal};
 
 /// Machines of one organisation: 100,000, some three times the largest trust. A registry entry is about
 /// 1 KB (without lifelines), so 100 MB at the very most.
@@ -39,118 +40,6 @@ pub const REMEMBERED_ORDERS: usize = 8;
 
 /// People named in one proposal: two are needed at most, 16 leaves room for a committee.
 pub const MOST_PEOPLE: usize = 16;
-
-/// What the hub wants signed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Proposal {
-    /// The order's id, chosen by the hub: the same id gets the same answer.
-    pub id: OrderId,
-    /// Which machine.
-    pub machine: MachineId,
-    /// What to do.
-    pub instruction: Instruction,
-    /// Who allows it.
-    pub basis: Basis,
-    /// The story.
-    pub incident: Option<IncidentId>,
-    /// Why, for people.
-    pub reason: String,
-}
-
-/// Who allows a proposal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Basis {
-    /// The signed policy, for a finding.
-    Policy {
-        /// The finding.
-        finding: FindingId,
-        /// Its level.
-        level: Level,
-    },
-    /// People.
-    People {
-        /// The question that they answered, if there was one.
-        approval: Option<ApprovalId>,
-        /// Who.
-        people: Vec<Approver>,
-    },
-}
-
-/// Why the signer does not sign.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Refusal {
-    /// Not in the registry.
-    #[error("no such machine: assign it first")]
-    UnknownMachine,
-    /// Too many machines.
-    #[error("the registry holds {MOST_MACHINES} machines, its limit: retire some")]
-    TooManyMachines,
-    /// Of another organisation.
-    #[error("that belongs to another organisation")]
-    WrongOrganisation,
-    /// A lifeline can't be accepted.
-    #[error("the assignment is refused: {0}")]
-    Assignment(String),
-    /// The lease's terms.
-    #[error("{0}")]
-    Terms(String),
-    /// The policy alone does not allow it: people have to be asked.
-    #[error("ask {needs}: {why}")]
-    Ask {
-        /// Who has to agree.
-        needs: Needs,
-        /// Why.
-        why: AskReason,
-    },
-    /// The policy sees nothing to do.
-    #[error("nothing to do: {0}")]
-    NothingToDo(WatchReason),
-    /// The policy would do something else.
-    #[error("the policy would isolate ({would}), with its own lease, and nothing else")]
-    NotThePolicys {
-        /// How far it would.
-        would: Isolation,
-    },
-    /// The policy isolates; renewing and releasing is for people.
-    #[error("the policy may isolate and nothing else: a renewal or release needs people")]
-    NeedsPeople,
-    /// Not who is needed.
-    #[error("this needs {needs}")]
-    NotEnoughPeople {
-        /// Who is.
-        needs: Needs,
-    },
-    /// A session is not enough.
-    #[error(
-        "this needs {needs}, each proven by a key of their own, which this version can't check yet"
-    )]
-    NeedsStrongIdentity {
-        /// Who has to agree.
-        needs: Needs,
-    },
-    /// Too many orders by people in too short a time: who holds the web tier must not be able to isolate
-    /// or release a hospital in a second.
-    #[error("too many orders by people at once: {0}; wait, or have the policy act")]
-    PeoplesBudget(Exhausted),
-    /// Nothing to renew.
-    #[error("no such measure on that machine, as far as the signer knows")]
-    UnknownMeasure,
-}
-
-impl From<LifelineError> for Refusal {
-    fn from(error: LifelineError) -> Self {
-        Self::Assignment(error.to_string())
-    }
-}
-
-impl From<BadTerms> for Refusal {
-    fn from(error: BadTerms) -> Self {
-        Self::Terms(error.to_string())
-    }
-}
 
 /// What the signer knows of one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

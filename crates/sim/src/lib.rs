@@ -18,12 +18,15 @@
 #![forbid(unsafe_code)]
 
 mod agent_shell;
+mod helper_shell;
+mod hub_shell;
 mod machine;
 mod network;
 mod observer;
 mod random;
 mod scenario;
-mod shells;
+mod signer_shell;
+mod trouble;
 mod world;
 
 use std::fmt;

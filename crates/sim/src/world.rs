@@ -8,25 +8,24 @@ use cordon_model::event::RawEvent;
 use cordon_model::finding::{Finding, Level, ProcessRef, RuleRef};
 use cordon_model::ids::{ApprovalId, FindingId, MachineId, OrderId};
 use cordon_model::laws::{Law, Violation};
-use cordon_model::measure::Isolation;
-use cordon_model::order::{Approver, Instruction, Lease, Order, Permit};
-use cordon_model::signed::{Verified, seal};
+use cordon_model::order::{Order, Permit};
+use cordon_model::signed::Verified;
 use cordon_model::time::BootNanos;
 use cordon_model::wire::{FromHub, Hello, Status};
 use cordon_respond::agent_core::AgentCore;
-use cordon_respond::approval::Identity;
 use cordon_respond::delivery::Spool;
 use cordon_respond::helper_core::HelperCore;
-use cordon_respond::hub_core::{Arrived, ForSigner, Wish};
+use cordon_respond::hub_core::{Arrived, ForSigner};
 use cordon_respond::signer_core::Refusal;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 
+use crate::hub_shell::Hub;
 use crate::machine::{Clock, Documents, Machine};
 use crate::network::Network;
 use crate::observer::Observer;
 use crate::random::Random;
 use crate::scenario::{self, Sabotage, Scenario};
-use crate::shells::{Hub, Signer};
+use crate::signer_shell::Signer;
 use crate::{Failure, Options};
 
 /// What happened, in numbers.
@@ -350,156 +349,6 @@ impl<'o> World<'o> {
             raw: RawEvent { json: "{}".into(), is_cut: false },
             raw_sha256,
         }
-    }
-
-    /// One thing after another goes wrong; findings and people's wishes among them.
-    fn trouble(&mut self) -> Result<(), Violation> {
-        if self.is_calm {
-            return Ok(());
-        }
-        let next = self.random.millis(100, 2_500);
-        self.after(next, Event::Trouble);
-        let count = self.machines.len() as u64;
-        let machine = usize::try_from(self.random.below(count)).unwrap_or(0);
-        match self.random.below(30) {
-            0..8 => {
-                let level = match self.random.below(4) {
-                    0 => Level::Medium,
-                    1 | 2 => Level::High,
-                    _ => Level::Critical,
-                };
-                let rule = self.random.below(4);
-                self.find(machine, level, rule)
-            }
-            8 => {
-                // A rule that is wrong, or a worm: the same everywhere.
-                self.tally.count("storms of findings");
-                for machine in 0..self.machines.len() {
-                    let when = self.random.millis(0, 1_500);
-                    self.after(when, Event::Finding { machine, level: Level::High, rule: 9 });
-                }
-                Ok(())
-            }
-            9 => {
-                self.tally.count("partitions");
-                let until = self.now + self.random.millis(500, 40_000);
-                self.trace(|| format!("m{machine} is cut off from the hub"));
-                self.machines[machine].cut_off_until = until;
-                Ok(())
-            }
-            10 => {
-                self.tally.count("partitions of everything");
-                let until = self.now + self.random.millis(500, 20_000);
-                self.trace(|| "every machine is cut off from the hub".into());
-                self.machines.iter_mut().for_each(|machine| machine.cut_off_until = until);
-                Ok(())
-            }
-            11 => {
-                self.power_cut(machine);
-                Ok(())
-            }
-            12 => {
-                self.helper_dies(machine);
-                Ok(())
-            }
-            13 => {
-                self.agent_dies(machine);
-                Ok(())
-            }
-            14 => {
-                self.hub_dies();
-                Ok(())
-            }
-            15 => {
-                self.signer_dies();
-                Ok(())
-            }
-            16 => {
-                self.tally.count("clocks set wrong");
-                let by = i64::try_from(self.random.below(200_000)).unwrap_or(0) - 100_000;
-                self.machines[machine].clock.wrong_by = by * 1_000_000_000;
-                Ok(())
-            }
-            17 => {
-                self.tally.count("hub clocks set wrong");
-                let by = i64::try_from(self.random.below(60)).unwrap_or(0) - 30;
-                self.hub.clock.wrong_by = by * 1_000_000_000;
-                Ok(())
-            }
-            18 => self.forge_an_order(machine),
-            19 => self.tell_a_lie(machine),
-            20 => self.wipe_the_kernel(machine),
-            21 => self.assign(machine, 1 + self.random.clone().below(2)),
-            22 => self.rogue_proposal(machine),
-            _ => self.person_wishes(machine),
-        }
-    }
-
-    fn person_wishes(&mut self, machine: usize) -> Result<(), Violation> {
-        let lease = Lease { seconds: 30, step_down_seconds: 20, warn_seconds: 5 };
-        let id = self.machines[machine].id;
-        let in_force = self.hub.core.as_ref().and_then(|core| {
-            let of = core.measures().filter(|life| life.machine == id && life.state.is_acting());
-            of.map(|life| life.measure).last()
-        });
-        let instruction = match (self.random.below(6), in_force) {
-            (0 | 1 | 5, _) => Instruction::Release,
-            (2, Some(measure)) => Instruction::Renew { measure, lease },
-            (3, _) => Instruction::Isolate { isolation: Isolation::Full, lease },
-            (4, _) => Instruction::Isolate { isolation: Isolation::Watch, lease },
-            _ => Instruction::Isolate { isolation: Isolation::Segment, lease },
-        };
-        let (name, is_clinical) = *self.random.one_of(PEOPLE).unwrap_or(&("ann", false));
-        self.tally.count("wishes of people");
-        self.trace(|| format!("{name} wishes for m{machine}: {instruction}"));
-        self.hub_step(|core, now, dice| {
-            let person = Approver { name: name.into(), is_clinical };
-            let wish =
-                Wish { machine: id, instruction, person, incident: None, reason: "because".into() };
-            core.people_propose(wish, now, dice)
-        })
-    }
-
-    fn person_answers(&mut self, approval: ApprovalId, person: usize) -> Result<(), Violation> {
-        let (name, is_clinical) = PEOPLE[person % PEOPLE.len()];
-        let is_approved = !self.random.once_in(4);
-        self.tally.count("answers of people");
-        self.trace(|| format!("{name} answers {approval}: {is_approved}"));
-        self.hub_step(|core, now, dice| {
-            let person = Approver { name: name.into(), is_clinical };
-            core.answer(approval, &person, Identity::Session, is_approved, now, dice)
-                .unwrap_or_default()
-        })
-    }
-
-    /// Somebody without the command key sends an order.
-    fn forge_an_order(&mut self, machine: usize) -> Result<(), Violation> {
-        self.tally.count("forged orders");
-        let target = &self.machines[machine];
-        let moment = target.clock.read(self.now);
-        let order = Order {
-            id: OrderId::new(moment.utc, [self.random.bytes()[0]; 10]),
-            organisation: self.hub.policy.organisation.clone(),
-            machine: target.id,
-            sequence: 1_000_000,
-            nonce: self.random.bytes(),
-            issued_at: moment.utc,
-            deliver_until: None,
-            instruction: Instruction::Isolate {
-                isolation: Isolation::Full,
-                lease: Lease { seconds: 600, step_down_seconds: 600, warn_seconds: 1 },
-            },
-            authority: cordon_model::order::Authority::People {
-                approval: None,
-                people: vec![Approver { name: "mallory".into(), is_clinical: true }],
-            },
-            incident: None,
-            reason: "forged".into(),
-        };
-        let thief = SigningKey::from_bytes(&[66; 32]);
-        let Ok(envelope) = seal(&order, &thief) else { return Ok(()) };
-        let link = target.link.unwrap_or(0);
-        self.agent_hears(machine, link, FromHub::Order(envelope))
     }
 
     fn judge_the_end(&mut self) -> Result<(), Violation> {

@@ -1,5 +1,7 @@
-use cordon_model::order::Approver;
+use cordon_model::asset::ClinicalTier;
+use cordon_model::order::{Approver, Lease};
 use cordon_model::signed::{Document, seal};
+use cordon_model::time::BootNanos;
 use ed25519_dalek::SigningKey;
 
 use super::*;

@@ -1,4 +1,5 @@
 use cordon_model::asset::ClinicalTier;
+use cordon_model::ids::FindingId;
 use cordon_model::measure::MeasureState;
 use cordon_model::order::Lease;
 use cordon_model::policy::{Budget, Mode};
@@ -6,6 +7,7 @@ use cordon_model::time::{BootNanos, UtcNanos};
 
 use super::*;
 use crate::clock::tests::moment;
+use crate::decision::AskReason;
 
 fn machine(number: u8) -> MachineId {
     MachineId::new(UtcNanos::from_unix_nanos(0), [number; 10])

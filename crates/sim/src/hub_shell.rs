@@ -1,13 +1,11 @@
-//! What production's hub and signer do around their minds: transactions, then messages.
+//! What production's hub does around its mind: one transaction, then messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cordon_model::finding::Level;
 use cordon_model::ids::{ApprovalId, FindingId, IncidentId, MachineId, MeasureId, OrderId};
 use cordon_model::laws::{self, Violation};
-use cordon_model::measure::Isolation;
-use cordon_model::order::{Instruction, Order, Permit};
+use cordon_model::order::Order;
 use cordon_model::policy::Policy;
 use cordon_model::record::Deed;
 use cordon_model::signed::{Verified, seal};
@@ -15,9 +13,9 @@ use cordon_model::wire::FromHub;
 use cordon_respond::approval::Approval;
 use cordon_respond::clock::{Moment, Randomness};
 use cordon_respond::grouping::Story;
-use cordon_respond::hub_core::{Arrived, Change, ForSigner, HubCore, MachineRow, Notice, Output};
+use cordon_respond::hub_core::{Arrived, Change, HubCore, MachineRow, Notice, Output};
 use cordon_respond::order::{MeasureLife, OrderLife};
-use cordon_respond::signer_core::{Basis, Proposal, Refusal, SignerCore};
+use cordon_respond::signer_core::{Proposal, Refusal};
 
 use crate::machine::Clock;
 use crate::network::{Fate, Way};
@@ -94,187 +92,10 @@ impl Hub {
     }
 }
 
-/// The signer's process. It writes its state down at every change before it answers, so its disk is looked
-/// at only when it dies.
-#[derive(Debug)]
-pub(crate) struct Signer {
-    core: Option<SignerCore>,
-    disk: Option<String>,
-    life: u64,
-}
-
-impl Signer {
-    pub(crate) fn new(policy: &Policy, now: &Moment, sabotage: Option<Sabotage>) -> Self {
-        let mut policy = policy.clone();
-        match sabotage {
-            Some(Sabotage::NoBudget) => {
-                policy.budget.count = u32::MAX;
-                policy.budget.group_percent = 100;
-            }
-            Some(Sabotage::PermitsForAll) => policy.permits = u32::MAX,
-            _ => {}
-        }
-        Self { disk: None, core: Some(SignerCore::new(policy, now)), life: 0 }
-    }
-}
-
 impl World<'_> {
-    fn hub_moment(&self) -> Moment {
+    pub(crate) fn hub_moment(&self) -> Moment {
         self.hub.clock.read(self.now)
     }
-
-    // ── The signer ──────────────────────────────────────────────────────────────────────────────
-
-    /// The organisation says what a machine is.
-    pub(crate) fn assign(&mut self, index: usize, revision: u64) -> Result<(), Violation> {
-        let mut draft = scenario::assignment(index, self.hub.policy.organisation.clone(), revision);
-        if self.sabotaged(Sabotage::WrongTier) {
-            draft.tier = Some(cordon_model::asset::ClinicalTier::None);
-        }
-        if self.sabotaged(Sabotage::NoKinds) {
-            draft.kind = None;
-        }
-        let Some(signer) = &mut self.signer.core else { return Ok(()) };
-        let Ok(assignment) = signer.assign(draft) else { return Ok(()) };
-        let Some(sealed) = seal(&assignment, &self.key).ok() else { return Ok(()) };
-        let Ok(sealed) = sealed.open(&self.pinned) else { return Ok(()) };
-        self.hub_step(|core, _, _| core.assigned(&sealed))
-    }
-
-    pub(crate) fn signer_hears(&mut self, message: ForSigner) -> Result<(), Violation> {
-        let now = self.hub_moment();
-        let Some(signer) = &mut self.signer.core else { return Ok(()) };
-        match message {
-            ForSigner::Propose(proposal) => return self.sign(&proposal, &now),
-            ForSigner::Learn(receipt) => signer.learn(&receipt),
-            ForSigner::NeverBegun(machine, order) => signer.never_begun(machine, order),
-            ForSigner::Heard(machine, isolation) => signer.heard(machine, isolation, &now),
-        }
-        Ok(())
-    }
-
-    fn sign(&mut self, proposal: &Proposal, now: &Moment) -> Result<(), Violation> {
-        if self.signer.core.is_some() && self.mishap(60) {
-            // It dies after it made up its mind and before it wrote that down: as if it never had.
-            self.tally.count("signer crashes before it wrote");
-            self.signer_dies();
-            return Ok(());
-        }
-        let dice = &mut self.random;
-        let Some(signer) = &mut self.signer.core else { return Ok(()) };
-        let answer = signer.sign(proposal, now, &mut || dice.bytes());
-        if self.mishap(60) {
-            self.tally.count("signer crashes after it wrote, before it answered");
-            self.signer_dies();
-            return Ok(());
-        }
-        let answer = match answer {
-            Ok(order) => {
-                self.trace(|| {
-                    format!(
-                        "signed {} for {}: {}",
-                        order.sequence, order.machine, order.instruction
-                    )
-                });
-                let opened = seal(&order, &self.key).and_then(|e| e.open::<Order>(&self.pinned));
-                let Ok(order) = opened else { return Ok(()) };
-                self.orders.insert(order.envelope().signature, order.clone());
-                if !self.observer.is_signed(order.id) {
-                    self.tally.count(match proposal.basis {
-                        Basis::Policy { .. } => "orders signed by policy",
-                        Basis::People { .. } => "orders signed for people",
-                    });
-                }
-                self.observer.signed(&order, self.now)?;
-                Ok(order)
-            }
-            Err(refusal) => {
-                self.trace(|| format!("not signed for {}: {refusal}", proposal.machine));
-                self.tally.count(match refusal {
-                    Refusal::Ask {
-                        why: cordon_respond::decision::AskReason::BudgetSpent(_),
-                        ..
-                    } => "proposals stopped by the budget",
-                    Refusal::Ask { .. } => "proposals that people must be asked for",
-                    _ => "other proposals refused",
-                });
-                Err(refusal)
-            }
-        };
-        let when = self.random.millis(1, 5);
-        self.after(when, Event::FromSigner { proposal: proposal.id, answer: Box::new(answer) });
-        Ok(())
-    }
-
-    pub(crate) fn signer_round(&mut self, life: u64) -> Result<(), Violation> {
-        if self.signer.life != life {
-            return Ok(());
-        }
-        self.after(Duration::from_secs(5), Event::SignerRound { life });
-        let now = self.hub_moment();
-        let dice = &mut self.random;
-        let Some(signer) = &mut self.signer.core else { return Ok(()) };
-        let permits = signer.renew_permits(&now, &mut || dice.bytes());
-        for permit in permits {
-            let opened = seal(&permit, &self.key).and_then(|e| e.open::<Permit>(&self.pinned));
-            let Ok(permit) = opened else { continue };
-            self.permits.insert(permit.envelope().signature, permit.clone());
-            self.tally.count("permits signed");
-            self.observer.permitted(&permit);
-            self.hub_step(|core, _, _| core.permitted(&permit))?;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn signer_dies(&mut self) {
-        let Some(core) = self.signer.core.take() else { return };
-        // Through text and back, so that a field which is not kept would be missed.
-        self.signer.disk = serde_json::to_string(&core).ok();
-        self.tally.count("signer crashes");
-        self.trace(|| "the signer dies".into());
-        self.signer.life += 1;
-        let back = self.random.millis(50, 3_000);
-        self.after(back, Event::SignerStart);
-    }
-
-    pub(crate) fn signer_starts(&mut self) {
-        if self.signer.core.is_some() {
-            return;
-        }
-        let disk = self.signer.disk.take();
-        self.signer.core = disk.and_then(|text| serde_json::from_str(&text).ok());
-        let life = self.signer.life;
-        self.after(Duration::from_millis(100), Event::SignerRound { life });
-        // Its socket came back: the hub tells it again what it may have missed.
-        let told_again = self.hub.core.as_ref().map(HubCore::for_a_new_signer).unwrap_or_default();
-        for message in told_again {
-            self.after(Duration::from_millis(2), Event::ToSigner(Box::new(message)));
-        }
-    }
-
-    /// Whoever stole the hub's web tier proposes what it likes in the policy's name.
-    pub(crate) fn rogue_proposal(&mut self, index: usize) -> Result<(), Violation> {
-        self.tally.count("proposals by a thief");
-        let now = self.hub_moment();
-        let lease = self.hub.policy.lease;
-        let isolation = if self.random.once_in(2) { Isolation::Full } else { Isolation::Segment };
-        let bytes = self.random.bytes();
-        let mut id = [0; 10];
-        id.copy_from_slice(&bytes[..10]);
-        let machine = self.machines[index].id;
-        let level = if isolation == Isolation::Full { Level::Critical } else { Level::High };
-        let proposal = Proposal {
-            id: OrderId::new(now.utc, id),
-            machine,
-            instruction: Instruction::Isolate { isolation, lease },
-            basis: Basis::Policy { finding: FindingId::of("none", "none", &[0; 32]), level },
-            incident: None,
-            reason: "theft".into(),
-        };
-        self.signer_hears(ForSigner::Propose(proposal))
-    }
-
-    // ── The hub ─────────────────────────────────────────────────────────────────────────────────
 
     /// One call of the hub's mind and all that follows.
     pub(crate) fn hub_step(

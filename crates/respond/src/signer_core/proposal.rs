@@ -1,0 +1,125 @@
+//! What the hub may ask of the signer, and why the signer may say no.
+
+use cordon_model::asset::LifelineError;
+use cordon_model::finding::Level;
+use cordon_model::ids::{ApprovalId, FindingId, IncidentId, MachineId, OrderId};
+use cordon_model::measure::Isolation;
+use cordon_model::order::{Approver, Instruction};
+use serde::{Deserialize, Serialize};
+
+use super::MOST_MACHINES;
+use crate::budget::Exhausted;
+use crate::decision::{AskReason, Needs, WatchReason};
+use crate::lease::BadTerms;
+
+/// What the hub wants signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proposal {
+    /// The order's id, chosen by the hub: the same id gets the same answer.
+    pub id: OrderId,
+    /// Which machine.
+    pub machine: MachineId,
+    /// What to do.
+    pub instruction: Instruction,
+    /// Who allows it.
+    pub basis: Basis,
+    /// The story.
+    pub incident: Option<IncidentId>,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// Who allows a proposal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Basis {
+    /// The signed policy, for a finding.
+    Policy {
+        /// The finding.
+        finding: FindingId,
+        /// Its level.
+        level: Level,
+    },
+    /// People.
+    People {
+        /// The question that they answered, if there was one.
+        approval: Option<ApprovalId>,
+        /// Who.
+        people: Vec<Approver>,
+    },
+}
+
+/// Why the signer does not sign.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Refusal {
+    /// Not in the registry.
+    #[error("no such machine: assign it first")]
+    UnknownMachine,
+    /// Too many machines.
+    #[error("the registry holds {MOST_MACHINES} machines, its limit: retire some")]
+    TooManyMachines,
+    /// Of another organisation.
+    #[error("that belongs to another organisation")]
+    WrongOrganisation,
+    /// A lifeline can't be accepted.
+    #[error("the assignment is refused: {0}")]
+    Assignment(String),
+    /// The lease's terms.
+    #[error("{0}")]
+    Terms(String),
+    /// The policy alone does not allow it: people have to be asked.
+    #[error("ask {needs}: {why}")]
+    Ask {
+        /// Who has to agree.
+        needs: Needs,
+        /// Why.
+        why: AskReason,
+    },
+    /// The policy sees nothing to do.
+    #[error("nothing to do: {0}")]
+    NothingToDo(WatchReason),
+    /// The policy would do something else.
+    #[error("the policy would isolate ({would}), with its own lease, and nothing else")]
+    NotThePolicys {
+        /// How far it would.
+        would: Isolation,
+    },
+    /// The policy isolates; renewing and releasing is for people.
+    #[error("the policy may isolate and nothing else: a renewal or release needs people")]
+    NeedsPeople,
+    /// Not who is needed.
+    #[error("this needs {needs}")]
+    NotEnoughPeople {
+        /// Who is.
+        needs: Needs,
+    },
+    /// A session is not enough.
+    #[error(
+        "this needs {needs}, each proven by a key of their own, which this version can't check yet"
+    )]
+    NeedsStrongIdentity {
+        /// Who has to agree.
+        needs: Needs,
+    },
+    /// Too many orders by people in too short a time: who holds the web tier must not be able to isolate
+    /// or release a hospital in a second.
+    #[error("too many orders by people at once: {0}; wait, or have the policy act")]
+    PeoplesBudget(Exhausted),
+    /// Nothing to renew.
+    #[error("no such measure on that machine, as far as the signer knows")]
+    UnknownMeasure,
+}
+
+impl From<LifelineError> for Refusal {
+    fn from(error: LifelineError) -> Self {
+        Self::Assignment(error.to_string())
+    }
+}
+
+impl From<BadTerms> for Refusal {
+    fn from(error: BadTerms) -> Self {
+        Self::Terms(error.to_string())
+    }
+}

@@ -1,0 +1,335 @@
+//! What production's helper does around its mind, on a simulated disk and kernel.
+
+use std::time::Duration;
+
+use cordon_model::asset::Assignment;
+use cordon_model::finding::Level;
+use cordon_model::ids::FindingId;
+use cordon_model::laws::Violation;
+use cordon_model::measure::{Origin, Proof, Receipt};
+use cordon_model::order::{Order, Permit};
+use cordon_model::signed::Verified;
+use cordon_respond::clock::Moment;
+use cordon_respond::helper_core::{Effect, HelperCore, NotObeyed, Outcome};
+use cordon_respond::hub_core::Arrived;
+
+use crate::machine::InKernel;
+use crate::scenario::Sabotage;
+use crate::world::{Event, World};
+
+impl World<'_> {
+    pub(crate) fn moment(&self, machine: usize) -> Moment {
+        self.machines[machine].clock.read(self.now)
+    }
+
+    /// Writes the helper's state down, with certainty.
+    fn keep_helper(&mut self, index: usize) {
+        let machine = &mut self.machines[index];
+        machine.helper_disk.clone_from(&machine.helper);
+    }
+
+    /// Carries out what the helper said, once its state is on disk.
+    pub(crate) fn carry_out(
+        &mut self,
+        index: usize,
+        effects: Vec<Effect>,
+    ) -> Result<(), Violation> {
+        self.keep_helper(index);
+        if !effects.is_empty() && self.mishap(40) {
+            self.tally.count("helper crashes before acting");
+            self.helper_dies(index);
+            return Ok(());
+        }
+        for effect in effects {
+            self.carry_out_one(index, &effect)?;
+            if self.machines[index].helper.is_none() {
+                return Ok(());
+            }
+        }
+        self.pass_receipts_on(index);
+        Ok(())
+    }
+
+    fn carry_out_one(&mut self, index: usize, effect: &Effect) -> Result<(), Violation> {
+        let measure = match effect {
+            Effect::Enforce { measure, .. } | Effect::Restore { measure } => *measure,
+            Effect::Warn { .. } => {
+                self.tally.count("warnings before a lease ends");
+                return Ok(());
+            }
+        };
+        self.trace(|| format!("m{index}: {effect:?}"));
+        let outcome = if self.mishap(30) {
+            self.tally.count("refusals by a kernel");
+            self.observer.allow(index, Duration::from_secs(2));
+            Outcome::Failed { why: "the kernel said no".into() }
+        } else {
+            self.change_the_kernel(index, effect)?;
+            Outcome::Done { proof: Some(self.look(index, effect)), sockets_cut: 0 }
+        };
+        if self.mishap(40) {
+            self.tally.count("helper crashes after acting");
+            self.helper_dies(index);
+            return Ok(());
+        }
+        let now = self.moment(index);
+        let machine = &mut self.machines[index];
+        let Some(helper) = &mut machine.helper else { return Ok(()) };
+        let known = helper.unreported.len();
+        helper.enforced(measure, outcome, &now);
+        let claims: Vec<Receipt> = helper.unreported.iter().skip(known).cloned().collect();
+        for receipt in &claims {
+            self.observer.claimed(&self.machines[index], receipt)?;
+        }
+        self.keep_helper(index);
+        Ok(())
+    }
+
+    fn change_the_kernel(&mut self, index: usize, effect: &Effect) -> Result<(), Violation> {
+        let drops_lifelines = self.sabotaged(Sabotage::CutsLifelines);
+        let does_nothing = self.sabotaged(Sabotage::FalseProof);
+        let machine = &mut self.machines[index];
+        let Some(helper) = &machine.helper else { return Ok(()) };
+        if does_nothing {
+            return Ok(());
+        }
+        match effect {
+            Effect::Enforce { measure, isolation } => {
+                let lifelines = helper.assignment.iter().flat_map(|a| &a.lifelines);
+                let kept = lifelines.filter(|_| !drops_lifelines).map(|flow| flow.name.clone());
+                let kept = kept.collect();
+                machine.kernel = Some(InKernel { measure: *measure, isolation: *isolation, kept });
+                let origin = origin_of(helper, *measure);
+                self.tally.count("isolations put in force");
+                self.observer.cut(index, &self.machines, origin, self.now)
+            }
+            Effect::Restore { .. } => {
+                machine.kernel = None;
+                self.tally.count("releases");
+                self.observer.opened(index, &self.machines[index])
+            }
+            Effect::Warn { .. } => Ok(()),
+        }
+    }
+
+    /// Reads back what the kernel has.
+    fn look(&self, index: usize, effect: &Effect) -> Proof {
+        let kernel = self.machines[index].kernel.as_ref();
+        let is_read_back = match effect {
+            Effect::Enforce { measure, isolation } => kernel.is_some_and(|in_kernel| {
+                in_kernel.measure == *measure && in_kernel.isolation == *isolation
+            }),
+            Effect::Restore { .. } => kernel.is_none(),
+            Effect::Warn { .. } => true,
+        };
+        Proof {
+            table_handle: kernel.map(|_| 1),
+            is_read_back: is_read_back || self.sabotaged(Sabotage::FalseProof),
+            probes: Vec::new(),
+            unproven: Vec::new(),
+            at: self.moment(index).at,
+        }
+    }
+
+    /// Gives the helper's receipts to the agent, which has them on its disk before they are let go.
+    pub(crate) fn pass_receipts_on(&mut self, index: usize) {
+        let machine = &mut self.machines[index];
+        let (Some(helper), Some(agent)) = (&mut machine.helper, &mut machine.agent) else { return };
+        agent.isolated(helper.isolation());
+        let receipts: Vec<Receipt> = helper.unreported.iter().cloned().collect();
+        if receipts.is_empty() {
+            return;
+        }
+        for receipt in &receipts {
+            machine.spool.push(Arrived::Receipt(receipt.clone()));
+        }
+        machine.spool_synced = machine.spool.next_number();
+        helper.reported(receipts.len());
+        machine.helper_disk = Some(helper.clone());
+        self.send_reports(index);
+    }
+
+    pub(crate) fn helper_wakes(&mut self, index: usize, life: u64) -> Result<(), Violation> {
+        if self.machines[index].helper_life != life || self.machines[index].helper.is_none() {
+            return Ok(());
+        }
+        let now = self.moment(index);
+        let mut effects = Vec::new();
+        if !self.sabotaged(Sabotage::NoLeaseTimer) {
+            let dice = &mut self.random;
+            if let Some(helper) = &mut self.machines[index].helper {
+                effects = helper.tick(&now, &mut || dice.bytes());
+            }
+        }
+        self.carry_out(index, effects)?;
+        self.settle(index)?;
+        if let Some(helper) = &self.machines[index].helper {
+            let wake = helper.next_wake(&now);
+            self.after(wake, Event::HelperWake { machine: index, life });
+        }
+        Ok(())
+    }
+
+    /// Judges what is in force, once nothing is under way.
+    pub(crate) fn settle(&mut self, index: usize) -> Result<(), Violation> {
+        let machine = &self.machines[index];
+        let Some(helper) = &machine.helper else { return Ok(()) };
+        let is_unsettled = helper.next.is_some()
+            || helper.current.as_ref().is_some_and(|held| held.state.is_unproven());
+        if is_unsettled || !machine.is_on {
+            return Ok(());
+        }
+        self.observer.settled(index, machine, self.now)
+    }
+
+    pub(crate) fn helper_dies(&mut self, index: usize) {
+        if self.machines[index].helper.take().is_none() {
+            return;
+        }
+        self.tally.count("helper crashes");
+        self.trace(|| format!("m{index}: the helper dies"));
+        let back = self.random.millis(50, 3_000);
+        self.observer.allow(index, back);
+        let life = self.machines[index].life;
+        self.after(back, Event::HelperStart { machine: index, life });
+    }
+
+    pub(crate) fn helper_starts(&mut self, index: usize, life: u64) -> Result<(), Violation> {
+        if self.machines[index].life != life || self.machines[index].helper.is_some() {
+            return Ok(());
+        }
+        let now = self.moment(index);
+        let forgets = self.sabotaged(Sabotage::ForgetsMeasures);
+        let machine = &mut self.machines[index];
+        machine.helper_life += 1;
+        let Some(mut helper) = machine.helper_disk.clone() else { return Ok(()) };
+        if forgets {
+            helper.current = None;
+            helper.next = None;
+        }
+        let effects = helper.restart(&now);
+        machine.helper = Some(helper);
+        // Its agent tells it of a newer assignment, should it have died before that was on disk.
+        let assignment = machine.documents.assignment.clone();
+        self.trace(|| format!("m{index}: the helper is back"));
+        self.carry_out(index, effects)?;
+        if let Some(assignment) = assignment {
+            self.helper_assigned(index, &assignment)?;
+        }
+        self.settle(index)?;
+        let life = self.machines[index].helper_life;
+        self.after(Duration::from_millis(20), Event::HelperWake { machine: index, life });
+        Ok(())
+    }
+
+    /// The kernel told the helper that its table was touched.
+    fn helper_looks(&mut self, index: usize) -> Result<(), Violation> {
+        let now = self.moment(index);
+        let kernel = self.machines[index].kernel.clone();
+        let Some(helper) = &mut self.machines[index].helper else { return Ok(()) };
+        let Some(current) = helper.current.clone() else { return Ok(()) };
+        let is_there = kernel.is_some_and(|in_kernel| in_kernel.measure == current.measure);
+        if is_there {
+            return Ok(());
+        }
+        let proof = Proof {
+            table_handle: None,
+            is_read_back: false,
+            probes: Vec::new(),
+            unproven: Vec::new(),
+            at: now.at,
+        };
+        helper.looked(current.measure, proof, &now);
+        let effects = helper.restart(&now);
+        self.carry_out(index, effects)
+    }
+
+    pub(crate) fn wipe_the_kernel(&mut self, index: usize) -> Result<(), Violation> {
+        let machine = &mut self.machines[index];
+        if !machine.is_on || machine.kernel.take().is_none() {
+            return Ok(());
+        }
+        self.tally.count("rulesets wiped by somebody");
+        // As the kernel's notification would: at once, before anything else is judged.
+        self.helper_looks(index)
+    }
+
+    pub(crate) fn helper_assigned(
+        &mut self,
+        index: usize,
+        assignment: &Verified<Assignment>,
+    ) -> Result<(), Violation> {
+        let Some(helper) = &mut self.machines[index].helper else { return Ok(()) };
+        let Ok(effects) = helper.assign(assignment) else { return Ok(()) };
+        let names = assignment.lifelines.iter().map(|flow| flow.name.clone()).collect();
+        self.observer.assigned(index, names);
+        self.carry_out(index, effects)
+    }
+
+    /// The agent hands an order to the helper. `None`: the helper is away, so nobody has it.
+    pub(crate) fn helper_ordered(
+        &mut self,
+        index: usize,
+        order: &Verified<Order>,
+    ) -> Result<Option<Result<(), NotObeyed>>, Violation> {
+        if self.sabotaged(Sabotage::NoSequence) {
+            self.forget_sequence(index);
+        }
+        let now = self.moment(index);
+        let Some(helper) = &mut self.machines[index].helper else { return Ok(None) };
+        let (sequence, floor) = (helper.last_sequence, helper.time_floor());
+        let effects = match helper.order(order, &now) {
+            Ok(effects) => effects,
+            Err(error) => return Ok(Some(Err(error))),
+        };
+        let is_news = !effects.is_empty() || helper.last_sequence != sequence;
+        if is_news {
+            self.tally.count("orders taken");
+            let at = now.best_utc(floor);
+            self.observer.took_order(index, &self.machines[index], order, at, self.now)?;
+        }
+        self.carry_out(index, effects)?;
+        Ok(Some(Ok(())))
+    }
+
+    fn forget_sequence(&mut self, index: usize) {
+        let Some(helper) = &mut self.machines[index].helper else { return };
+        let Ok(mut state) = serde_json::to_value(&*helper) else { return };
+        state["last_sequence"] = 0.into();
+        state["taken"] = serde_json::json!([]);
+        if let Ok(forgetful) = serde_json::from_value::<HelperCore>(state) {
+            *helper = forgetful;
+        }
+    }
+
+    pub(crate) fn use_permit(
+        &mut self,
+        index: usize,
+        permit: &Verified<Permit>,
+        finding: FindingId,
+        level: Level,
+    ) -> Result<bool, Violation> {
+        let now = self.moment(index);
+        let Some(helper) = &mut self.machines[index].helper else { return Ok(false) };
+        let floor = helper.time_floor();
+        let Ok(effects) = helper.use_permit(permit, finding, level, &now) else {
+            return Ok(false);
+        };
+        self.tally.count("permits used with no hub in reach");
+        self.trace(|| format!("m{index} uses its permit"));
+        let at = now.best_utc(floor);
+        self.observer.took_permit(index, &self.machines[index], permit, level, at, self.now)?;
+        self.carry_out(index, effects)?;
+        Ok(true)
+    }
+}
+
+fn origin_of(helper: &HelperCore, measure: cordon_model::ids::MeasureId) -> Origin {
+    use cordon_respond::helper_core::Next;
+    let next = match &helper.next {
+        Some(Next::Hold(next)) => Some(next),
+        Some(Next::Free) | None => None,
+    };
+    let held = next.into_iter().chain(helper.current.as_ref()).find(|held| held.measure == measure);
+    held.map_or(Origin::LeaseEnd(measure), |held| held.origin)
+}
