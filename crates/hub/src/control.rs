@@ -14,7 +14,7 @@ use cordon_link::frame::{self, FrameError};
 use cordon_model::ids::MachineId;
 use cordon_model::limits::MESSAGE_BYTES;
 use cordon_model::measure::Isolation;
-use cordon_model::policy::Mode;
+use cordon_model::policy::{Mode, Policy};
 use cordon_store::{IncidentFilter, Page, Role};
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
@@ -88,6 +88,13 @@ pub enum Request {
         /// Why.
         reason: String,
     },
+    /// Extend the lease of a machine's measure in force.
+    Renew {
+        /// Its id or name.
+        machine: String,
+        /// Why.
+        reason: String,
+    },
     /// Say what a machine is.
     SetAssignment {
         /// Its id or name.
@@ -104,6 +111,10 @@ pub enum Request {
     },
     /// Set how much is done without asking.
     SetMode(Mode),
+    /// The policy in force.
+    Policy,
+    /// Put a policy in force; its organisation and revision are the hub's to give.
+    SetPolicy(Box<Policy>),
 }
 
 /// What the hub answers.
@@ -130,6 +141,8 @@ pub enum Answer {
     },
     /// To [`Request::Preview`].
     Preview(Box<Preview>),
+    /// To [`Request::Policy`].
+    Policy(Box<Policy>),
     /// An order was signed.
     Ordered {
         /// For which machine.
@@ -307,6 +320,11 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
             let ordered = hub.release(machine, &reason, None, who).await?;
             Answer::Ordered { machine, order: ordered.order, is_linked: ordered.is_linked }
         }
+        Request::Renew { machine, reason } => {
+            let machine = named(hub, &machine)?;
+            let ordered = hub.renew(machine, &reason, who).await?;
+            Answer::Ordered { machine, order: ordered.order, is_linked: ordered.is_linked }
+        }
         Request::SetAssignment { machine, draft } => {
             hub.assign(named(hub, &machine)?, draft, who).await?;
             Answer::Done
@@ -317,6 +335,11 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
         }
         Request::SetMode(mode) => {
             hub.set_mode(mode, who).await?;
+            Answer::Done
+        }
+        Request::Policy => Answer::Policy(Box::new(Policy::clone(&hub.policy()))),
+        Request::SetPolicy(policy) => {
+            hub.set_policy(*policy, who).await?;
             Answer::Done
         }
     })

@@ -30,7 +30,7 @@ use crate::board::Card;
 use crate::clock::fresh_id;
 use crate::keep::{self, Draft, decode};
 use crate::people::Secret;
-use crate::quota::{Allowance, Bucket, Buckets, ENROLMENTS, ENROLMENTS_OF_ADDRESS};
+use crate::quota::{Bucket, Buckets, ENROLMENTS, ENROLMENTS_OF_ADDRESS, RECORDED_REFUSALS};
 use crate::run::{Shared, stopped};
 
 /// Enrolments under way at one time: 64, each a handshake and two syncs.
@@ -41,9 +41,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Addresses whose rates are remembered: 10,000 × about 100 bytes.
 const ADDRESSES: usize = 10_000;
-
-/// Refusals that are written to the ledger: 100 at once, then one a second; all are counted.
-const RECORDED_REFUSALS: Allowance = Allowance { burst: 100.0, per_second: 1.0 };
 
 /// What a stranger is told, whatever is wrong with the token.
 const NO_GOOD: &str = "the token is not good, or no longer: have a new one made at the hub, it works once and for a time";
@@ -138,7 +135,12 @@ async fn decide(
     rates: &Mutex<Rates>,
 ) -> EnrolAnswer {
     match enrol(&request, shared).await {
-        Ok(enrolled) => EnrolAnswer::Enrolled(Box::new(enrolled)),
+        Ok(enrolled) => {
+            let mut rates = rates.lock().unwrap_or_else(PoisonError::into_inner);
+            rates.addresses.put_back(&from.ip());
+            rates.all.put_back();
+            EnrolAnswer::Enrolled(Box::new(enrolled))
+        }
         Err(No { told, because }) => {
             refused(shared, rates, from, &because).await;
             EnrolAnswer::Refused { why: told.to_owned() }

@@ -4,10 +4,11 @@
 //! for (incidents, measures, orders in tables) and, where that is not enough to go on from, a row of its
 //! own (`story`, `proposal`, `order`, `measure`). [`restore`] reads them back into the same mind.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use cordon_model::asset::Assignment;
-use cordon_model::ids::{MachineId, OdsCode};
+use cordon_model::ids::{MachineId, MeasureId, OdsCode};
 use cordon_model::incident::IncidentState;
 use cordon_model::order::Approver;
 use cordon_model::record::Record;
@@ -39,6 +40,9 @@ const OUTBOX: &str = "outbox";
 const DRAFT: &str = "draft";
 /// Machines that may speak no more.
 const STRUCK_OFF: &str = "struck-off";
+
+/// How long an order that died is told to the signer again at each start.
+const DEAD_ORDERS: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// CBOR of a document of our own. Encoding to memory fails for none of them; if it ever does, the caller
 /// stops the hub rather than forget.
@@ -193,6 +197,8 @@ pub(crate) struct Kept {
     pub cards: BTreeMap<MachineId, Card>,
     /// Records that the ledger may not have yet, by number.
     pub outbox: Vec<(u64, Record)>,
+    /// What is of no use any more: removed at the start.
+    pub prune: Vec<Change>,
     /// What enrolled machines are to be whom the signer does not know yet.
     pub drafts: HashMap<MachineId, Draft>,
 }
@@ -209,6 +215,7 @@ pub(crate) async fn restore(
         cards: BTreeMap::new(),
         outbox: Vec::new(),
         drafts: HashMap::new(),
+        prune: Vec::new(),
     };
     let mut struck_off = Vec::new();
     for Row { kind, id, document } in store.rows(organisation).await? {
@@ -230,6 +237,7 @@ pub(crate) async fn restore(
             _ => tracing::warn!(kind, "a row of an unknown kind is left alone"),
         }
     }
+    prune_orders(&mut kept, now)?;
     restore_machines(store, organisation, command_key, now, &mut kept).await?;
     for machine in struck_off {
         if let Some(card) = kept.cards.get_mut(&machine) {
@@ -239,6 +247,37 @@ pub(crate) async fn restore(
     restore_measures(store, organisation, &mut kept).await?;
     restore_approvals(store, organisation, &mut kept).await?;
     Ok(kept)
+}
+
+/// An order that was taken, and whose measure is over, is history: the tables have it. One that died is
+/// kept for a week, so that a signer that was away learns of it.
+fn prune_orders(kept: &mut Kept, now: UtcNanos) -> Result<(), StoreError> {
+    let measures: BTreeSet<MeasureId> = kept
+        .rows
+        .iter()
+        .filter_map(|row| match row {
+            core::Change::Measure(life) => Some(life.measure),
+            _ => None,
+        })
+        .collect();
+    for row in std::mem::take(&mut kept.rows) {
+        let is_history = match &row {
+            core::Change::Order(life) => match life.delivery {
+                Delivery::Waiting | Delivery::Sent => None,
+                Delivery::Taken if measures.contains(&life.order.id.into()) => None,
+                Delivery::Taken => Some(life.order.id),
+                Delivery::Dead { .. } => {
+                    (now.since(life.order.issued_at) > DEAD_ORDERS).then_some(life.order.id)
+                }
+            },
+            _ => None,
+        };
+        match is_history {
+            Some(order) => kept.prune.push(self::row::<OrderLife>(ORDER, order, None)?),
+            None => kept.rows.push(row),
+        }
+    }
+    Ok(())
 }
 
 async fn restore_machines(

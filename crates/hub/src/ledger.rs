@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cordon_evidence::{Entry, Ledger, LedgerError, SignedCheckpoint};
+use cordon_evidence::{Entry, Ledger, LedgerError, LogError, SignedCheckpoint};
 use cordon_model::record::Record;
 use cordon_model::time::UtcNanos;
 use tokio::sync::{mpsc, oneshot};
@@ -24,6 +24,9 @@ const COSIGN_EVERY: Duration = Duration::from_secs(2);
 
 /// Batches that wait for the ledger's thread: 256; beyond that the hub's keeper waits with it.
 const WAITING: usize = 256;
+
+/// How long a hub that ends may hold the ledger: 5 s, then two hubs were started on one directory.
+const LET_GO_WITHIN: Duration = Duration::from_secs(5);
 
 type CosignAnswer = Result<Option<Request>, LedgerError>;
 
@@ -65,7 +68,7 @@ impl LedgerDesk {
         outbox: Vec<(u64, Record)>,
         board: Arc<Board>,
     ) -> Result<(Self, Appended, Vec<u64>), LedgerFailure> {
-        let (mut ledger, recovery) = Ledger::open(&directory, origin)?;
+        let (mut ledger, recovery) = open(&directory, origin)?;
         if let Some(torn) = &recovery.torn {
             tracing::warn!(?torn, "an append that was never acknowledged was set aside");
         }
@@ -137,6 +140,22 @@ impl LedgerDesk {
             return Ok(());
         }
         answered.await.unwrap_or(Ok(())).map_err(ClientError::from)
+    }
+}
+
+/// A hub that was just killed may still be letting go of its files.
+fn open(
+    directory: &std::path::Path,
+    origin: &str,
+) -> Result<(Ledger, cordon_evidence::Recovery), LedgerError> {
+    let until = std::time::Instant::now() + LET_GO_WITHIN;
+    loop {
+        match Ledger::open(directory, origin) {
+            Err(LedgerError::Log(LogError::Busy { .. })) if std::time::Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            opened => return opened,
+        }
     }
 }
 

@@ -20,6 +20,8 @@
 
 #![forbid(unsafe_code)]
 
+mod act;
+mod assigning;
 pub mod authority;
 mod board;
 mod clock;
@@ -32,9 +34,11 @@ mod keeper;
 mod ledger;
 mod link_server;
 mod links;
+mod look;
 pub mod people;
 mod quota;
 mod run;
+mod sign_in;
 pub mod signer;
 mod signing;
 pub mod view;

@@ -4,6 +4,8 @@
 //! console, API and command line can't differ. Secrets (sign-in links, sessions) are 256 random bits,
 //! kept as hashes, and shown once.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cordon_model::order::Approver;
@@ -12,6 +14,9 @@ use cordon_model::time::UtcNanos;
 use cordon_store::{Role, Session};
 
 use crate::error::HubError;
+
+/// The longest that a sign-in link or an enrolment token may be good: 30 days.
+pub(crate) const LONGEST_TOKEN: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Somebody who asks the hub for something.
 #[derive(Debug, Clone, PartialEq, Eq)]

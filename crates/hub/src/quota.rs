@@ -30,12 +30,17 @@ pub(crate) const BYTES: Allowance =
 /// seconds, and one for each batch of findings.
 pub(crate) const MESSAGES: Allowance = Allowance { burst: 2_000.0, per_second: 20.0 };
 
-/// Enrolments from one address: 30 at once (a ward behind one translator), then one in two seconds.
+/// Enrolments from one address that did not succeed (one that does is put back, so that a ward behind
+/// one translator enrols as fast as it can): 30 at once, then one in two seconds.
 pub(crate) const ENROLMENTS_OF_ADDRESS: Allowance = Allowance { burst: 30.0, per_second: 0.5 };
 
-/// Enrolments in all: 200 at once, 20 a second; a trust of 5,000 machines enrols in five minutes, and a
-/// certificate costs a fifth of a millisecond.
+/// The same from all addresses: 200 at once, 20 a second; a handshake costs half a millisecond, so
+/// strangers cost the hub a hundredth of a core.
 pub(crate) const ENROLMENTS: Allowance = Allowance { burst: 200.0, per_second: 20.0 };
+
+/// Refusals of strangers that are written to the ledger: 100 at once, then one a second. All are refused
+/// alike; a flood of them must not fill the disk.
+pub(crate) const RECORDED_REFUSALS: Allowance = Allowance { burst: 100.0, per_second: 1.0 };
 
 /// A bucket.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +74,11 @@ impl Bucket {
             self.level -= 1.0;
         }
         has_one
+    }
+
+    /// Puts one back.
+    pub fn put_back(&mut self) {
+        self.level = (self.level + 1.0).min(self.allowance.burst);
     }
 
     fn fill(&mut self, now: Instant) {
@@ -108,6 +118,10 @@ impl<K: Eq + Hash> Buckets<K> {
         }
         let allowance = self.allowance;
         self.known.entry(who).or_insert_with(|| Bucket::full(allowance, now)).try_take(now)
+    }
+
+    pub fn put_back(&mut self, who: &K) {
+        self.known.get_mut(who).unwrap_or(&mut self.rest).put_back();
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cordon_model::ids::{MachineId, OdsCode};
 use cordon_model::policy::Policy;
@@ -28,6 +28,7 @@ use crate::keep::{self, Draft};
 use crate::keeper::Keeper;
 use crate::ledger::{LedgerDesk, LedgerFailure};
 use crate::links::Links;
+use crate::quota::{Bucket, RECORDED_REFUSALS};
 use crate::signer::{Client, ClientError};
 use crate::signing::{ORDER_CONNECTIONS, Signers};
 use crate::view::News;
@@ -139,6 +140,7 @@ pub(crate) struct Shared {
     pub work: mpsc::Sender<Input>,
     pub stop: watch::Receiver<bool>,
     pub drafts: Mutex<HashMap<MachineId, Draft>>,
+    pub refused_sign_ins: Mutex<Bucket>,
     pub link_addresses: Vec<SocketAddr>,
     pub enrol_addresses: Vec<SocketAddr>,
 }
@@ -195,6 +197,23 @@ impl Running {
         self.ended().await
     }
 
+    /// Runs until `shutdown`, or until the hub ends by itself, which is a failure.
+    ///
+    /// # Errors
+    /// What ended it.
+    pub async fn until(self, shutdown: impl Future<Output = ()>) -> Result<(), HubFailure> {
+        let Self { stop, mut ended, hub, .. } = self;
+        drop(hub);
+        let joined = tokio::select! {
+            () = shutdown => {
+                let _ = stop.send(true);
+                ended.await
+            }
+            joined = &mut ended => joined,
+        };
+        joined.map_err(|error| HubFailure::Ended(error.to_string()))?
+    }
+
     /// Waits until the hub ends by itself, which is a failure.
     ///
     /// # Errors
@@ -213,15 +232,7 @@ impl Running {
 /// # Errors
 /// See [`HubFailure`].
 pub async fn run(config: HubConfig, shutdown: impl Future<Output = ()>) -> Result<(), HubFailure> {
-    let Running { stop, mut ended, .. } = start(config).await?;
-    let joined = tokio::select! {
-        () = shutdown => {
-            let _ = stop.send(true);
-            ended.await
-        }
-        joined = &mut ended => joined,
-    };
-    joined.map_err(|error| HubFailure::Ended(error.to_string()))?
+    start(config).await?.until(shutdown).await
 }
 
 /// Starts a hub; it runs until it is [stopped](Running::stop).
@@ -248,6 +259,7 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
     let kept =
         keep::restore(store.as_ref(), &config.organisation, signer.command_key(), UtcNanos::now())
             .await?;
+    store.commit(&config.organisation, &kept.prune).await?;
     let board = Arc::new(Board::new((*policy).clone(), kept.cards));
     let next_record = kept.outbox.last().map_or(0, |(number, _)| number + 1);
     let (ledger, appended, drained) = LedgerDesk::open(
@@ -296,6 +308,7 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
         work,
         stop: stopped.clone(),
         drafts: Mutex::new(kept.drafts),
+        refused_sign_ins: Mutex::new(Bucket::full(RECORDED_REFUSALS, Instant::now())),
         link_addresses: seen_as(&config.link_seen_as, link_at),
         enrol_addresses: seen_as(&config.enrol_seen_as, enrol_at),
     });
@@ -367,6 +380,8 @@ async fn supervise(
 ) -> Result<(), HubFailure> {
     let panicked = |error: tokio::task::JoinError| HubFailure::Ended(error.to_string());
     let early = tokio::select! {
+        // First: at a stop the main task ends too, and that is no failure.
+        biased;
         () = crate::run::stopped(&mut stopped) => None,
         worked = &mut working => Some(worked.map_err(panicked).and_then(|done| Ok(done?))),
         kept = &mut keeping => Some(kept.map_err(panicked).and_then(|done| done)),

@@ -1,0 +1,346 @@
+//! Acting: what people order, answer, take, say and set.
+
+use std::time::Duration;
+
+use cordon_link::token::EnrolToken;
+use cordon_model::ids::{ApprovalId, IncidentId, MachineId, OrderId};
+use cordon_model::measure::Isolation;
+use cordon_model::order::Instruction;
+use cordon_model::policy::{Mode, Policy};
+use cordon_model::record::{Deed, Record};
+use cordon_model::time::UtcNanos;
+use cordon_respond::approval::{AnswerRefused, ApprovalState, Identity};
+use cordon_respond::hub_core::{Change as CoreChange, Output, Wish};
+use cordon_respond::signer_core::Refusal;
+use cordon_store::{Change, EnrolmentToken, Key, Role};
+use tokio::sync::oneshot;
+
+use crate::assigning::{check_draft, from_signer, text};
+use crate::clock::fresh;
+use crate::error::HubError;
+use crate::handle::Hub;
+use crate::keep::{self, Draft, encode};
+use crate::people::{LONGEST_TOKEN, Secret, Who};
+use crate::view::{AssignmentDraft, Ordered};
+use crate::work::Step;
+
+/// How long a person waits for the signer before being told that it is away.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Acting.
+impl Hub {
+    /// Orders a machine to be cut off.
+    ///
+    /// # Errors
+    /// [`HubError::Refused`] with the signer's reason; [`HubError::SignerAway`]: the proposal is kept.
+    pub async fn isolate(
+        &self,
+        machine: MachineId,
+        isolation: Isolation,
+        reason: &str,
+        incident: Option<IncidentId>,
+        who: &Who,
+    ) -> Result<Ordered, HubError> {
+        let lease = self.policy().lease;
+        self.order(machine, Instruction::Isolate { isolation, lease }, reason, incident, who).await
+    }
+
+    /// Orders every isolation of a machine to be taken back.
+    ///
+    /// # Errors
+    /// As [`Hub::isolate`].
+    pub async fn release(
+        &self,
+        machine: MachineId,
+        reason: &str,
+        incident: Option<IncidentId>,
+        who: &Who,
+    ) -> Result<Ordered, HubError> {
+        self.order(machine, Instruction::Release, reason, incident, who).await
+    }
+
+    /// Orders the lease of a machine's strongest measure in force to be extended by the policy's length.
+    ///
+    /// # Errors
+    /// As [`Hub::isolate`]; [`HubError::Missing`] if none is in force.
+    pub async fn renew(
+        &self,
+        machine: MachineId,
+        reason: &str,
+        who: &Who,
+    ) -> Result<Ordered, HubError> {
+        let card = self.card(machine)?;
+        let acting = card.measures.iter().filter(|(_, (_, state))| state.is_acting());
+        let (measure, _) = acting
+            .max_by_key(|(_, (isolation, _))| *isolation)
+            .ok_or(HubError::Missing { what: "measure in force on this machine" })?;
+        let instruction = Instruction::Renew { measure: *measure, lease: self.policy().lease };
+        self.order(machine, instruction, reason, None, who).await
+    }
+
+    async fn order(
+        &self,
+        machine: MachineId,
+        instruction: Instruction,
+        reason: &str,
+        incident: Option<IncidentId>,
+        who: &Who,
+    ) -> Result<Ordered, HubError> {
+        who.must(Role::Responder)?;
+        let reason = text("reason", reason)?;
+        self.card(machine)?;
+        self.shared.ensure_assigned(machine).await?;
+        if let Some(incident) = incident {
+            let key = Key::new(&self.shared.organisation.code, incident);
+            let known = self.shared.store.incident(&key).await?;
+            known.ok_or(HubError::Missing { what: "incident" })?;
+        }
+        let wish = Wish { machine, instruction, person: who.approver(), incident, reason };
+        let waiters = self.shared.waiters.clone();
+        let (proposed, answered) = self
+            .deed(move |step| {
+                step.outputs = step.core.people_propose(wish, &step.now, &mut fresh);
+                let proposed = proposed_in(&step.outputs);
+                (proposed, proposed.map(|order| waiters.wait(order)))
+            })
+            .await?;
+        let order = proposed.ok_or(HubError::Missing { what: "machine" })?;
+        self.signers_answer(answered).await?;
+        Ok(Ordered { order, is_linked: self.is_linked(machine) })
+    }
+
+    async fn signers_answer(
+        &self,
+        answered: Option<oneshot::Receiver<Result<(), Refusal>>>,
+    ) -> Result<(), HubError> {
+        let Some(answered) = answered else { return Ok(()) };
+        match tokio::time::timeout(PATIENCE, answered).await {
+            Ok(Ok(answer)) => Ok(answer?),
+            Ok(Err(_)) => Err(HubError::Closing),
+            Err(_) => {
+                let why = self.shared.board.signer_away();
+                Err(HubError::SignerAway { why: why.unwrap_or_else(|| "no answer".into()) })
+            }
+        }
+    }
+
+    fn is_linked(&self, machine: MachineId) -> bool {
+        self.shared.board.card(machine).is_some_and(|card| card.link.is_some())
+    }
+
+    /// Answers a question. When that was the last answer needed, the signer's answer is waited for.
+    ///
+    /// # Errors
+    /// [`HubError::Answer`]; [`HubError::Refused`].
+    pub async fn answer(
+        &self,
+        approval: ApprovalId,
+        is_approved: bool,
+        who: &Who,
+    ) -> Result<ApprovalState, HubError> {
+        who.must(Role::Responder)?;
+        let (person, waiters) = (who.approver(), self.shared.waiters.clone());
+        let answer = self
+            .deed(move |step| {
+                step.outputs = step.core.answer(
+                    approval,
+                    &person,
+                    Identity::Session,
+                    is_approved,
+                    &step.now,
+                    &mut fresh,
+                )?;
+                let state = step.outputs.iter().find_map(|output| match output {
+                    Output::Keep(CoreChange::Approval(approval)) => Some(approval.state),
+                    _ => None,
+                });
+                let proposed = proposed_in(&step.outputs).map(|order| waiters.wait(order));
+                Ok::<_, AnswerRefused>((state.unwrap_or(ApprovalState::Open), proposed))
+            })
+            .await?;
+        let (state, answered) = answer?;
+        self.signers_answer(answered).await?;
+        Ok(state)
+    }
+
+    /// Takes an incident.
+    ///
+    /// # Errors
+    /// [`HubError::Missing`] if none such is open.
+    pub async fn take_incident(&self, incident: IncidentId, who: &Who) -> Result<(), HubError> {
+        who.must(Role::Responder)?;
+        let name = who.name().to_owned();
+        self.changed(move |step| step.core.own(incident, &name, &step.now)).await
+    }
+
+    /// Closes an incident.
+    ///
+    /// # Errors
+    /// [`HubError::Missing`] if none such is open.
+    pub async fn close_incident(
+        &self,
+        incident: IncidentId,
+        reason: &str,
+        who: &Who,
+    ) -> Result<(), HubError> {
+        who.must(Role::Responder)?;
+        let (name, reason) = (who.name().to_owned(), text("reason", reason)?);
+        self.changed(move |step| step.core.close(incident, &name, reason, &step.now)).await
+    }
+
+    async fn changed(
+        &self,
+        change: impl FnOnce(&mut Step<'_>) -> Vec<Output> + Send + 'static,
+    ) -> Result<(), HubError> {
+        let is_found = self
+            .deed(move |step| {
+                step.outputs = change(step);
+                !step.outputs.is_empty()
+            })
+            .await?;
+        if is_found { Ok(()) } else { Err(HubError::Missing { what: "open incident" }) }
+    }
+
+    /// Writes a comment into an incident's timeline, also of a closed one. No patient data: it goes into
+    /// the ledger.
+    ///
+    /// # Errors
+    /// [`HubError::Missing`].
+    pub async fn comment_incident(
+        &self,
+        incident: IncidentId,
+        comment: &str,
+        who: &Who,
+    ) -> Result<(), HubError> {
+        who.must(Role::Responder)?;
+        let comment = text("comment", comment)?;
+        let key = Key::new(&self.shared.organisation.code, incident);
+        let known = self.shared.store.incident(&key).await?;
+        known.ok_or(HubError::Missing { what: "incident" })?;
+        let record = Record {
+            incident: Some(incident),
+            ..self.shared.record(who.actor(), Deed::IncidentChanged, format!("comment: {comment}"))
+        };
+        self.deed(move |step| step.record(record)).await
+    }
+
+    /// Says what a machine is.
+    ///
+    /// # Errors
+    /// [`HubError::Invalid`] for a lifeline that can't be; [`HubError::Refused`].
+    pub async fn assign(
+        &self,
+        machine: MachineId,
+        draft: AssignmentDraft,
+        who: &Who,
+    ) -> Result<(), HubError> {
+        who.must(Role::Administrator)?;
+        self.card(machine)?;
+        let draft = Draft { draft, by: who.approver() };
+        self.shared.assign(machine, Some(draft), who.actor()).await?;
+        self.shared.renew_permits().await;
+        Ok(())
+    }
+
+    /// Sets how much is done without asking.
+    ///
+    /// # Errors
+    /// As [`Hub::set_policy`].
+    pub async fn set_mode(&self, mode: Mode, who: &Who) -> Result<u64, HubError> {
+        self.set_policy(Policy { mode, ..(*self.policy()).clone() }, who).await
+    }
+
+    /// Sets the policy, and says its revision.
+    ///
+    /// # Errors
+    /// [`HubError::Refused`] or [`HubError::Invalid`] with the signer's reason.
+    pub async fn set_policy(&self, draft: Policy, who: &Who) -> Result<u64, HubError> {
+        who.must(Role::Administrator)?;
+        let detail = format!("mode {:?}", draft.mode).to_lowercase();
+        let signed = self.shared.documents.set_policy(draft, who.approver()).await;
+        let signed = signed.map_err(from_signer)?;
+        let revision = signed.revision;
+        let detail = format!("revision {revision}: {detail}");
+        let record = self.shared.record(who.actor(), Deed::PolicySet, detail);
+        self.deed(move |step| {
+            step.outputs = step.core.policy_set(&signed);
+            step.record(record);
+        })
+        .await?;
+        self.shared.renew_permits().await;
+        Ok(revision)
+    }
+
+    /// Strikes a machine off: its link ends at once, and its certificate opens nothing any more.
+    ///
+    /// # Errors
+    /// [`HubError::Missing`].
+    pub async fn strike_off(
+        &self,
+        machine: MachineId,
+        reason: &str,
+        who: &Who,
+    ) -> Result<(), HubError> {
+        who.must(Role::Administrator)?;
+        let reason = text("reason", reason)?;
+        self.card(machine)?;
+        let change = keep::struck_off(machine, &reason)?;
+        let record = Record {
+            machine: Some(machine),
+            ..self.shared.record(who.actor(), Deed::StruckOff, reason)
+        };
+        self.shared.board.change(machine, |card| card.is_struck_off = true);
+        self.deed(move |step| {
+            step.changes.push(change);
+            step.record(record);
+        })
+        .await?;
+        self.shared.links.end(machine, "this machine was struck off");
+        Ok(())
+    }
+
+    /// Makes a token that enrols one machine, once.
+    ///
+    /// # Errors
+    /// [`HubError::Invalid`] for a lifeline that can't be.
+    pub async fn create_enrolment_token(
+        &self,
+        draft: AssignmentDraft,
+        good_for: Duration,
+        who: &Who,
+    ) -> Result<EnrolToken, HubError> {
+        who.must(Role::Administrator)?;
+        check_draft(&draft)?;
+        let secret = Secret::new()?;
+        let now = UtcNanos::now();
+        let expires_at = now.plus(good_for.min(LONGEST_TOKEN));
+        let note = encode(&Draft { draft: draft.clone(), by: who.approver() })?;
+        let token = EnrolmentToken {
+            hash: secret.hash(),
+            made_by: who.name().to_owned(),
+            made_at: now,
+            expires_at,
+            note,
+        };
+        let name = draft.name.as_deref().unwrap_or("a machine");
+        let detail = format!("{name}, within {} s", expires_at.since(now).as_secs());
+        let record = self.shared.record(who.actor(), Deed::EnrolmentAllowed, detail);
+        self.deed(move |step| {
+            step.changes.push(Change::EnrolmentToken(token));
+            step.record(record);
+        })
+        .await?;
+        Ok(EnrolToken {
+            authority_sha256: self.shared.authority.sha256(),
+            secret: secret.bytes(),
+            addresses: self.shared.enrol_addresses.clone(),
+        })
+    }
+}
+
+fn proposed_in(outputs: &[Output]) -> Option<OrderId> {
+    outputs.iter().find_map(|output| match output {
+        Output::Keep(CoreChange::Proposed(proposal)) => Some(proposal.id),
+        _ => None,
+    })
+}

@@ -1,0 +1,138 @@
+//! Having it signed what a machine is, and the permits that follow from it.
+
+use std::sync::PoisonError;
+
+use cordon_model::asset::Assignment;
+use cordon_model::ids::MachineId;
+use cordon_model::limits;
+use cordon_model::record::{Actor, Deed, Record};
+use tokio::sync::oneshot;
+
+use crate::error::HubError;
+use crate::keep::{self, Draft};
+use crate::run::Shared;
+use crate::signer::{ClientError, Refused};
+use crate::view::AssignmentDraft;
+use crate::work::{Input, Step};
+
+impl Shared {
+    /// Does something as a step of the main task; on disk when this returns.
+    pub async fn deed<T: Send + 'static>(
+        &self,
+        does: impl FnOnce(&mut Step<'_>) -> T + Send + 'static,
+    ) -> Result<T, HubError> {
+        let (answer, answered) = oneshot::channel();
+        self.tell(Input::Deed(Box::new(move |step| {
+            let result = does(step);
+            step.afterwards(move || drop(answer.send(result)));
+        })))
+        .await;
+        answered.await.map_err(|_| HubError::Closing)
+    }
+
+    /// Has it signed what a machine is: by `draft`, or, for one that the signer does not know yet, as
+    /// little as is known.
+    pub async fn assign(
+        &self,
+        machine: MachineId,
+        draft: Option<Draft>,
+        actor: Actor,
+    ) -> Result<(), HubError> {
+        let card = self.board.card(machine).ok_or(HubError::Missing { what: "machine" })?;
+        let (draft, by) = match draft {
+            Some(Draft { draft, by }) => (draft, Some(by)),
+            None => (AssignmentDraft::default(), None),
+        };
+        check_draft(&draft)?;
+        let assignment = Assignment {
+            organisation: self.organisation.code.clone(),
+            machine,
+            revision: 0,
+            name: draft.name.unwrap_or_else(|| card.host.clone()),
+            tier: draft.tier,
+            kind: draft.kind,
+            group: draft.group,
+            lifelines: draft.lifelines,
+            hub: self.link_addresses.clone(),
+        };
+        let is_new = card.assignment.is_none();
+        let receipt_key = card.receipt_key.filter(|_| is_new).map(|key| key.to_bytes());
+        let signed = self.documents.assign(assignment, receipt_key, by).await;
+        let signed = signed.map_err(from_signer)?;
+        let detail = format!("{}, {}", signed.name, signed.effective_tier());
+        let record =
+            Record { machine: Some(machine), ..self.record(actor, Deed::Assigned, detail) };
+        let no_draft = keep::draft(machine, None)?;
+        self.drafts.lock().unwrap_or_else(PoisonError::into_inner).remove(&machine);
+        self.deed(move |step| {
+            step.changes.push(no_draft);
+            step.outputs = step.core.assigned(&signed);
+            step.record(record);
+        })
+        .await
+    }
+
+    /// Makes sure that the signer and the main task know a machine: at its enrolment, and at its first
+    /// link if the signer was away then.
+    pub async fn ensure_assigned(&self, machine: MachineId) -> Result<(), HubError> {
+        match self.board.card(machine) {
+            Some(card) if card.assignment.is_some() => Ok(()),
+            Some(_) => {
+                let draft = self.draft_of(machine);
+                self.assign(machine, draft, Actor::Hub).await?;
+                self.renew_permits().await;
+                Ok(())
+            }
+            None => Err(HubError::Missing { what: "machine" }),
+        }
+    }
+
+    /// Has the permits signed that are due.
+    pub async fn renew_permits(&self) {
+        match self.documents.renew_permits().await {
+            Ok(permits) if permits.is_empty() => {}
+            Ok(permits) => self.tell(Input::Permitted(permits)).await,
+            Err(error) => {
+                self.board.set_signer_away(Some(error.to_string()));
+                tracing::warn!(%error, "permits are not renewed; asking again in a minute");
+            }
+        }
+    }
+}
+
+pub(crate) fn from_signer(error: ClientError) -> HubError {
+    match error {
+        ClientError::Refused(Refused::Rule(refusal)) => HubError::Refused(refusal),
+        ClientError::Refused(refused) => {
+            HubError::Invalid { what: "request", why: refused.to_string() }
+        }
+        error => HubError::SignerAway { why: error.to_string() },
+    }
+}
+
+/// A text of a person: not empty, not long, one line.
+pub(crate) fn text(what: &'static str, given: &str) -> Result<String, HubError> {
+    let given = given.trim();
+    let why = if given.is_empty() {
+        "it is empty"
+    } else if given.len() > limits::NAME_BYTES {
+        "it is too long"
+    } else if given.chars().any(char::is_control) {
+        "it has control characters"
+    } else {
+        return Ok(given.to_owned());
+    };
+    Err(HubError::Invalid { what, why: why.to_owned() })
+}
+
+pub(crate) fn check_draft(draft: &AssignmentDraft) -> Result<(), HubError> {
+    for (what, given) in [("name", &draft.name), ("kind", &draft.kind), ("group", &draft.group)] {
+        given.as_deref().map(|given| text(what, given)).transpose()?;
+    }
+    let invalid = |why: String| HubError::Invalid { what: "lifeline", why };
+    if draft.lifelines.len() > limits::LIFELINES_PER_MACHINE {
+        return Err(invalid(format!("at most {} are taken", limits::LIFELINES_PER_MACHINE)));
+    }
+    let checked = draft.lifelines.iter().try_for_each(cordon_model::asset::Lifeline::check);
+    checked.map_err(|error| invalid(error.to_string()))
+}

@@ -1,0 +1,17 @@
+//! The hub as a whole: a real signer, a real store and ledger, real TLS on loopback; only the machine at
+//! the other end is written here, so that it can also lie.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may state expectations too"
+)]
+
+mod control;
+mod crash;
+mod enrolment;
+mod incidents;
+mod lies;
+mod links;
+mod support;
