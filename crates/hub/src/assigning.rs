@@ -90,8 +90,12 @@ impl Shared {
     /// Has the permits signed that are due.
     pub async fn renew_permits(&self) {
         match self.documents.renew_permits().await {
-            Ok(permits) if permits.is_empty() => {}
-            Ok(permits) => self.tell(Input::Permitted(permits)).await,
+            Ok(permits) => {
+                self.board.set_signer_away(None);
+                if !permits.is_empty() {
+                    self.tell(Input::Permitted(permits)).await;
+                }
+            }
             Err(error) => {
                 self.board.set_signer_away(Some(error.to_string()));
                 tracing::warn!(%error, "permits are not renewed; asking again in a minute");

@@ -117,6 +117,7 @@ pub(crate) struct Board {
     policy: RwLock<Arc<Policy>>,
     attention: Mutex<VecDeque<Attention>>,
     signer_away: Mutex<Option<String>>,
+    ledger_alarm: Mutex<Option<String>>,
     ledger: Mutex<LedgerStatus>,
     pub refused_enrolments: AtomicU64,
     pub refused_links: AtomicU64,
@@ -130,6 +131,7 @@ impl Board {
             policy: RwLock::new(Arc::new(policy)),
             attention: Mutex::default(),
             signer_away: Mutex::default(),
+            ledger_alarm: Mutex::default(),
             ledger: Mutex::default(),
             refused_enrolments: AtomicU64::new(0),
             refused_links: AtomicU64::new(0),
@@ -192,6 +194,14 @@ impl Board {
 
     pub fn signer_away(&self) -> Option<String> {
         lock(&self.signer_away).clone()
+    }
+
+    pub fn set_ledger_alarm(&self, why: Option<String>) {
+        *lock(&self.ledger_alarm) = why;
+    }
+
+    pub fn ledger_alarm(&self) -> Option<String> {
+        lock(&self.ledger_alarm).clone()
     }
 
     pub fn set_ledger(&self, status: LedgerStatus) {

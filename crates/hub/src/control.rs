@@ -186,6 +186,8 @@ pub struct Status {
     pub orders_waiting: u64,
     /// The ledger.
     pub ledger: LedgerStatus,
+    /// Why the signer does not sign the ledger any more: an alarm.
+    pub ledger_alarm: Option<String>,
     /// `None`: the signer answered last time.
     pub signer_away: Option<String>,
     /// What was refused since the start.
@@ -366,6 +368,7 @@ async fn status(hub: &Hub) -> Result<Status, HubError> {
         questions: counts.approvals_open,
         orders_waiting: counts.orders_waiting,
         ledger: status.ledger,
+        ledger_alarm: status.ledger_alarm,
         signer_away: status.signer_away,
         refused: status.refused,
     })

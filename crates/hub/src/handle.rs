@@ -75,6 +75,7 @@ impl Hub {
             counts,
             linked: self.shared.links.count(),
             ledger: board.ledger(),
+            ledger_alarm: board.ledger_alarm(),
             signer_away: board.signer_away(),
             refused: board.refused(),
         })

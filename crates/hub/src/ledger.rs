@@ -111,17 +111,27 @@ impl LedgerDesk {
         loop {
             every.tick().await;
             let status = board.ledger();
-            if status.size == status.covered && status.checkpoint_at.is_some() {
+            let is_covered = status.size == status.covered && status.checkpoint_at.is_some();
+            if is_covered && board.signer_away().is_none() {
                 continue;
             }
             match self.cosign(&signer).await {
-                Ok(()) => {}
+                Ok(()) => {
+                    board.set_signer_away(None);
+                    board.set_ledger_alarm(None);
+                }
                 Err(error @ ClientError::Unreachable { .. }) => {
                     board.set_signer_away(Some(error.to_string()));
                 }
-                // The signer says that the ledger is not what it was: people must know, and nothing that
-                // the hub does can mend it.
-                Err(error) => tracing::error!(%error, "the ledger is not cosigned"),
+                // The ledger is not what it was when it was last signed: people must know, and nothing
+                // that the hub does can mend it.
+                Err(error) => {
+                    tracing::error!(%error, "the ledger is not cosigned");
+                    let why = std::error::Error::source(&error);
+                    let why =
+                        why.map_or_else(|| error.to_string(), |why| format!("{error}: {why}"));
+                    board.set_ledger_alarm(Some(why));
+                }
             }
         }
     }

@@ -23,12 +23,12 @@ use rustls::ServerConfig;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::links::LinkSide;
-use crate::quota::{BYTES, Bucket, MESSAGES, REPORTS};
+use crate::quota::{ATTEMPTS_OF_ADDRESS, BYTES, Bucket, Buckets, MESSAGES, REPORTS};
 use crate::run::{Shared, stopped};
 use crate::work::{Input, Reported, ReportedWhat};
 
@@ -38,6 +38,13 @@ const CONNECTIONS: usize = 20_000;
 
 /// Handshakes at one time: 256; each costs about half a millisecond of one core.
 const HANDSHAKES: usize = 256;
+
+/// Connections that have not shown yet who they are: 2,000, so that strangers who only connect do not
+/// take the seats of machines.
+const STRANGERS: usize = 2_000;
+
+/// Addresses whose rates are remembered: 10,000 × about 100 bytes.
+const ADDRESSES: usize = 10_000;
 
 /// How long TLS and hello may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -101,6 +108,9 @@ pub(crate) async fn serve(listener: TcpListener, config: ServerConfig, shared: A
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     let quotas = Arc::new(Quotas::default());
+    let strangers = Arc::new(Semaphore::new(STRANGERS));
+    let attempts = Buckets::new(ATTEMPTS_OF_ADDRESS, ADDRESSES, Instant::now());
+    let attempts = Arc::new(Mutex::new(attempts));
     let mut stop = shared.stop.clone();
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -117,14 +127,20 @@ pub(crate) async fn serve(listener: TcpListener, config: ServerConfig, shared: A
                 }
             },
         };
-        let Ok(seat) = room.clone().try_acquire_owned() else {
+        let is_within_rate = attempts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .try_take(from.ip(), Instant::now());
+        let seats = (room.clone().try_acquire_owned(), strangers.clone().try_acquire_owned());
+        let (true, (Ok(seat), Ok(stranger))) = (is_within_rate, seats) else {
             shared.board.refused_links.fetch_add(1, Ordering::Relaxed);
             continue;
         };
+        let door = Door { attempts: attempts.clone(), from, stranger };
         let (acceptor, handshakes) = (acceptor.clone(), handshakes.clone());
         let (shared, quotas) = (shared.clone(), quotas.clone());
         connections.spawn(async move {
-            let end = Box::pin(connection(stream, from, &acceptor, &handshakes, &shared, &quotas));
+            let end = Box::pin(connection(stream, door, &acceptor, &handshakes, &shared, &quotas));
             if let Err(end) = end.await {
                 tracing::info!(%from, %end, "a link ended");
             }
@@ -134,9 +150,25 @@ pub(crate) async fn serve(listener: TcpListener, config: ServerConfig, shared: A
     connections.shutdown().await;
 }
 
+/// What a connection holds until it has shown who it is.
+struct Door {
+    attempts: Arc<Mutex<Buckets<IpAddr>>>,
+    from: SocketAddr,
+    stranger: OwnedSemaphorePermit,
+}
+
+impl Door {
+    /// It is a machine: it gives up its stranger's seat, and its attempt counts for nothing.
+    fn passed(self) {
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        attempts.put_back(&self.from.ip());
+        drop(self.stranger);
+    }
+}
+
 async fn connection(
     stream: TcpStream,
-    from: SocketAddr,
+    door: Door,
     acceptor: &TlsAcceptor,
     handshakes: &Semaphore,
     shared: &Arc<Shared>,
@@ -177,7 +209,8 @@ async fn connection(
         goodbye(writer, &LinkEnd::Ended("the signer is away; try again".into())).await;
         return Err(refused(LinkEnd::Unknown));
     }
-    shared.board.change(machine, |card| card.address = Some(from.ip()));
+    shared.board.change(machine, |card| card.address = Some(door.from.ip()));
+    door.passed();
     let side = shared.links.open(machine);
     let number = side.number;
     let mut conversation = Conversation { machine, number, receipt_key, shared, quotas };

@@ -1,6 +1,7 @@
 //! Looking closely: one machine, one incident, and what an isolation would do.
 
 use cordon_model::asset::{Assignment, LATERAL_MOVEMENT};
+use cordon_model::finding::ReceivedFinding;
 use cordon_model::ids::{IncidentId, MachineId, OrderId};
 use cordon_model::measure::{Isolation, Receipt};
 use cordon_model::order::Order;
@@ -104,28 +105,43 @@ impl Hub {
             cards.filter_map(|id| Some(machines.get(id)?.row(*id, now))).collect()
         };
         let measures = self.measures_in(&incident.machines, id).await?;
-        let finding_of = |record: &Record| match (&record.deed, &record.actor) {
-            (Deed::Found(finding), Actor::Agent(machine)) => findings
-                .items
-                .iter()
-                .find(|received| received.finding.id == *finding && received.machine == *machine)
-                .cloned()
-                .map(Box::new),
-            _ => None,
-        };
-        let entries = timeline.items.into_iter().map(|record| {
-            let finding = finding_of(&record);
-            TimelineEntry { record, finding }
-        });
+        let mut entries = Vec::with_capacity(timeline.items.len());
+        for record in timeline.items {
+            let finding = self.finding_of(&record, &findings.items).await?;
+            entries.push(TimelineEntry { record, finding });
+        }
         Ok(IncidentView {
             machines: rows,
-            timeline: entries.collect(),
+            timeline: entries,
             timeline_total: timeline.total,
             timeline_next: timeline.next,
             measures,
             questions: self.questions_of(id).await?,
             incident,
         })
+    }
+
+    /// The finding that a record is about: of those at hand, or from the store.
+    async fn finding_of(
+        &self,
+        record: &Record,
+        at_hand: &[ReceivedFinding],
+    ) -> Result<Option<Box<ReceivedFinding>>, HubError> {
+        let (Deed::Found(finding), Actor::Agent(machine)) = (&record.deed, &record.actor) else {
+            return Ok(None);
+        };
+        let is_it = |r: &&ReceivedFinding| r.finding.id == *finding && r.machine == *machine;
+        if let Some(received) = at_hand.iter().find(is_it) {
+            return Ok(Some(Box::new(received.clone())));
+        }
+        let filter = FindingFilter {
+            machine: Some(*machine),
+            id: Some(*finding),
+            ..FindingFilter::default()
+        };
+        let organisation = &self.shared.organisation.code;
+        let listed = self.shared.store.findings(organisation, &filter, &Page::first(1)).await?;
+        Ok(listed.items.into_iter().next().map(Box::new))
     }
 
     /// Questions, oldest first, at most [`PAGE_ROWS`]: those that wait for an answer, or all.

@@ -249,6 +249,9 @@ pub struct HubStatus {
     pub linked: usize,
     /// The ledger.
     pub ledger: LedgerStatus,
+    /// Why the signer does not sign the ledger any more: it was altered, or restored from a backup. An
+    /// alarm, until somebody has found out.
+    pub ledger_alarm: Option<String>,
     /// `None`: the signer answered last time; else what was seen.
     pub signer_away: Option<String>,
     /// What arrived and was refused since the start, by kind.

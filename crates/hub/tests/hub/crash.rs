@@ -175,3 +175,52 @@ async fn a_hub_that_is_stopped_and_started_again_knows_its_questions() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_forgot_a_finding_decides_the_same_and_says_that_its_ledger_was_set_back() {
+    let mut site = Site::start().await;
+    site.hub().set_mode(Mode::Act, &admin()).await.unwrap();
+    let mut machine = site.machine("office-1").await;
+    let hub = site.directory.path().join("hub");
+    let backup = tempfile::tempdir().unwrap();
+    site.stop().await;
+    copy(&hub, backup.path());
+    site.start_again().await;
+    machine.connect().await.unwrap();
+    let finding = found("office-1", Level::High, 1);
+    machine.send(finding.clone()).await;
+    let order = machine.order().await;
+    until("the ledger is cosigned", || async {
+        let ledger = site.hub().ledger();
+        ledger.covered == ledger.size
+    })
+    .await;
+
+    // As if the hub's disk had lost the last second: the signer has not.
+    site.stop().await;
+    std::fs::remove_dir_all(&hub).unwrap();
+    copy(backup.path(), &hub);
+    site.start_again().await;
+    machine.connect().await.unwrap();
+    machine.next = 1;
+    machine.send(finding).await;
+    let again = machine.order().await;
+    assert_eq!(again.envelope(), order.envelope(), "the same order to the last byte");
+    until("people see that the ledger was set back", || async {
+        site.hub().status().await.unwrap().ledger_alarm.is_some()
+    })
+    .await;
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}

@@ -97,6 +97,7 @@ pub struct Site {
     pub organisation: OdsCode,
     pub signer: Option<Signer>,
     running: Option<Running>,
+    at: Option<(SocketAddr, SocketAddr)>,
 }
 
 impl Site {
@@ -110,7 +111,7 @@ impl Site {
         let signer = Signer::start(directory.path(), organisation.clone());
         let config = hub_config(directory.path(), organisation.clone());
         let running = cordon_hub::start(config).await.unwrap();
-        Self { directory, organisation, signer: Some(signer), running: Some(running) }
+        Self { directory, organisation, signer: Some(signer), running: Some(running), at: None }
     }
 
     pub fn running(&self) -> &Running {
@@ -127,9 +128,18 @@ impl Site {
 
     /// Stops the hub and starts it again at the same addresses.
     pub async fn restart(&mut self) {
+        self.stop().await;
+        self.start_again().await;
+    }
+
+    pub async fn stop(&mut self) {
         let running = self.running.take().unwrap();
-        let (link, enrol) = (running.link, running.enrol);
+        self.at = Some((running.link, running.enrol));
         running.stop().await.unwrap();
+    }
+
+    pub async fn start_again(&mut self) {
+        let (link, enrol) = self.at.unwrap();
         let config = hub_config(self.directory.path(), self.organisation.clone());
         self.running = Some(cordon_hub::start(HubConfig { link, enrol, ..config }).await.unwrap());
     }
