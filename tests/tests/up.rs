@@ -152,7 +152,7 @@ fn an_attack_is_seen_asked_about_isolated_proven_survives_a_crash_and_is_release
     assert_eq!(up.nft(), before, "nothing is done without asking");
 
     // A person isolates it, and it is proven.
-    up.cordon(&["isolate", &name, "--mode", "segment", "--reason", "test", "--by", "A Person"]).unwrap();
+    up.cordon(&["isolate", &name, "--mode", "segment", "--reason", "test"]).unwrap();
     eventually("the isolation is verified", || {
         let machine = up.json(&["machines"])[0].clone();
         (machine["isolation"] == "segment" && machine["truth"] == "verified").then_some(())
@@ -176,7 +176,7 @@ fn an_attack_is_seen_asked_about_isolated_proven_survives_a_crash_and_is_release
     assert_eq!(up.json(&["incidents"]).as_array().unwrap().len(), 1);
 
     // Released exactly.
-    up.cordon(&["release", &name, "--reason", "test over", "--by", "A Person"]).unwrap();
+    up.cordon(&["release", &name, "--reason", "test over"]).unwrap();
     eventually("the machine is released", || up.json(&["machines"])[0]["isolation"].is_null().then_some(()));
     assert_eq!(up.nft(), before, "as it was, to the byte");
 

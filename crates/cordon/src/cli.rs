@@ -80,6 +80,8 @@ enum Command {
     DrillWorm(cordon_drill::worm::WormArgs),
     #[command(hide = true)]
     DrillProbe(tools::DrillProbeArgs),
+    #[command(hide = true)]
+    DrillSpawn(tools::DrillSpawnArgs),
 }
 
 /// Runs the command.
@@ -102,6 +104,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::DrillHost(args) => cordon_drill::worm::run_host(args).map(done),
         Command::DrillWorm(args) => cordon_drill::worm::run_worm(&args).map(done),
         Command::DrillProbe(args) => Ok(tools::drill_probe(&args)),
+        Command::DrillSpawn(args) => Ok(tools::drill_spawn(&args)),
     }
 }
 

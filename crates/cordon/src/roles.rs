@@ -11,6 +11,8 @@ use clap::Subcommand;
 use cordon_agent::contain::helper::{self, HelperConfig};
 use cordon_agent::run::AgentConfig;
 use cordon_agent::sensor::{Sensor, SensorOptions};
+use cordon_hub::HubConfig;
+use cordon_hub::signer::{SignerConfig, User};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -73,6 +75,9 @@ pub struct SignerArgs {
     /// The only user, besides root, that it speaks to.
     #[arg(long)]
     pub hub_uid: u32,
+    /// The user to become, once it has left the network (when started as root).
+    #[arg(long)]
+    pub user: Option<String>,
 }
 
 /// The agent's arguments.
@@ -122,6 +127,41 @@ pub fn run(role: Role) -> Result<()> {
     }
 }
 
+fn hub(args: HubArgs) -> Result<()> {
+    block_on(2, async move |mut stop| {
+        let running = cordon_hub::start(HubConfig {
+            directory: args.directory,
+            organisation: args.organisation,
+            name: args.name,
+            link: args.link,
+            enrol: args.enrol,
+            link_seen_as: Vec::new(),
+            enrol_seen_as: Vec::new(),
+            signer: args.signer,
+            control: Some(args.control),
+        })
+        .await
+        .context("starting the hub")?;
+        let asked_to_stop = async { while !*stop.borrow() && stop.changed().await.is_ok() {} };
+        running.until(asked_to_stop).await.context("the hub")
+    })
+}
+
+fn signer(args: &SignerArgs) -> Result<()> {
+    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM);
+    let is_root = nix::unistd::geteuid().is_root();
+    let account = args.user.as_deref().filter(|_| is_root).map(Account::for_role).transpose()?;
+    let user = account.map(|account| User { uid: account.uid.as_raw(), gid: account.gid.as_raw() });
+    let config = SignerConfig {
+        directory: args.directory.clone(),
+        socket: args.socket.clone(),
+        organisation: args.organisation.clone(),
+        hub_uid: args.hub_uid,
+        user,
+    };
+    cordon_hub::signer::serve(&config).context("the signer")
+}
+
 fn run_helper(args: &HelperArgs) -> Result<()> {
     let config = HelperConfig {
         socket: args.socket.clone(),
@@ -129,7 +169,8 @@ fn run_helper(args: &HelperArgs) -> Result<()> {
         agent_user: args.agent_uid,
         boot: None,
     };
-    helper::serve(&config).context("the helper")
+    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM);
+    match helper::serve(&config).context("the helper")? {}
 }
 
 fn agent(args: AgentArgs) -> Result<()> {

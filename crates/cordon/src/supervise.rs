@@ -76,11 +76,6 @@ impl Kept {
             tracing::error!(role = self.name, "its keeper failed");
         }
     }
-
-    /// Whether the role's keeper still runs.
-    pub fn is_kept(&self) -> bool {
-        !self.task.is_finished()
-    }
 }
 
 async fn run(role: Role, mut child: Child, mut stopped: watch::Receiver<bool>) {

@@ -28,6 +28,9 @@ const AGENT_USER: &str = "cordon-agent";
 /// How long the hub may take to answer. The first start makes keys and tables.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
+/// The local agent enrols within seconds; its token is good for this long.
+const TOKEN_GOOD_FOR: u32 = 600;
+
 /// What to run.
 #[derive(Debug, Clone, clap::Args)]
 pub struct UpArgs {
@@ -94,7 +97,10 @@ async fn up(args: UpArgs, mut stop: watch::Receiver<bool>) -> Result<()> {
             start_agent(&args, &layout, is_root, &mut kept).await?;
         }
         if !args.only_agent && !*stop.borrow() {
-            let link = Control::at(&layout).sign_in("the person at this machine").await?;
+            let control = Control::at(&layout);
+            let secret =
+                control.sign_in("administrator", cordon_store::Role::Administrator).await?;
+            let link = crate::control::sign_in_link(args.console, &secret);
             println!("\nOpen this once, within 15 minutes, to sign in:\n\n    {link}\n");
             println!(
                 "Another link: cordon sign-in. Stop: Ctrl-C (what is isolated stays isolated)."
@@ -128,8 +134,10 @@ fn start_hub(args: &UpArgs, layout: &Layout, kept: &mut Vec<Kept>) -> Result<()>
             ("--socket", Some(text(&layout.signer_socket()))),
             ("--organisation", Some(args.organisation.to_string())),
             ("--hub-uid", Some(hub.uid.to_string())),
+            ("--user", Some(signer.name.clone())),
         ]),
-        user: as_user(&signer),
+        // Started as root: it leaves the network, then becomes its own user.
+        user: None,
     })?);
     kept.push(keep(Role {
         name: "hub",
@@ -155,7 +163,7 @@ async fn say_hub(args: &UpArgs, layout: &Layout, stop: &mut watch::Receiver<bool
     let deadline = Instant::now() + READY_WITHIN;
     loop {
         match Control::at(layout).status().await {
-            Ok(()) => break,
+            Ok(_) => break,
             Err(_) if *stop.borrow() => return Ok(()),
             Err(error) if Instant::now() > deadline => {
                 return Err(error).context("the hub did not get ready; its log is above");
@@ -190,7 +198,10 @@ async fn start_agent(
             None if args.only_agent => {
                 bail!("this machine is not enrolled: give --enrol-with FILE")
             }
-            None => Control::at(layout).enrol_token(None).await?,
+            None => {
+                let draft = cordon_hub::view::AssignmentDraft::default();
+                Control::at(layout).enrol_token(draft, TOKEN_GOOD_FOR).await?
+            }
         };
         write_secret(&token_file, token.trim())?;
         agent.give(&token_file)?;

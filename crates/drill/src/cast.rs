@@ -156,7 +156,7 @@ impl Cast {
         let file = self.directory.join("policy.toml");
         std::fs::write(&file, policy)?;
         let file = file.to_string_lossy().into_owned();
-        self.ask(&["policy", "apply", &file, "--by", "drill"])?;
+        self.ask(&["policy", "apply", &file])?;
         for machine in hospital {
             self.start_agent(machine)?;
         }
@@ -164,32 +164,25 @@ impl Cast {
             Ok(cast.hub_machines()?.iter().filter(|m| m["is_linked"] == true).count()
                 == cast.machines.len())
         })?;
-        let pacs = self.network.host("pacs")?.address;
-        for machine in hospital {
-            let mut words = vec![
-                "assign".to_owned(),
-                machine.name.clone(),
-                "--tier".into(),
-                machine.tier.number().to_string(),
-                "--group".into(),
-                machine.ward.into(),
-                "--kind".into(),
-                machine.kind.into(),
-                "--by".into(),
-                "drill".into(),
-            ];
-            for lifeline in machine.lifelines(pacs) {
-                words.extend(["--lifeline".to_owned(), lifeline_words(&lifeline)]);
-            }
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            self.ask(&words)?;
-        }
         self.wait_for_permits()
     }
 
     fn start_agent(&mut self, machine: &Machine) -> Result<()> {
         let host = self.network.host(&machine.name)?.clone();
-        let token = self.ask(&["enrol-token"])?;
+        let mut words = vec![
+            "enrol-token".to_owned(),
+            "--tier".into(),
+            machine.tier.number().to_string(),
+            "--group".into(),
+            machine.ward.into(),
+            "--kind".into(),
+            machine.kind.into(),
+        ];
+        for lifeline in machine.lifelines(self.network.host("pacs")?.address) {
+            words.extend(["--lifeline".to_owned(), lifeline_words(&lifeline)]);
+        }
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let token = self.ask(&words)?;
         let state = self.state_of(&machine.name);
         std::fs::create_dir_all(&state)?;
         let token_file = state.join("token");
@@ -212,24 +205,35 @@ impl Cast {
         Ok(())
     }
 
-    /// Waits until every machine holds what it needs to defend itself: assignment, policy, permit.
+    /// Waits until every machine knows policy and assignment, and those hold a permit that may: tiers 0
+    /// and 1, all but one of each kind, so that no kind can be gone altogether.
     ///
     /// # Errors
     /// If one does not in time.
     pub fn wait_for_permits(&mut self) -> Result<()> {
-        self.until("every machine to hold policy, assignment and permit", READY_WITHIN, |cast| {
-            let ready = cast.machines.iter().filter(|machine| {
-                let documents = cast.state_of(&machine.name).join("agent/documents");
-                let holds = |name: &str| documents.join(name).exists();
-                // Permits are for tiers 0 and 1 only.
-                holds("assignment")
-                    && holds("policy")
-                    && (machine.tier.is_clinical() || holds("permit"))
-            });
-            let assigned = cast.hub_machines()?;
-            let is_assigned = assigned.iter().all(|m| m["assignment_held"] == m["assignment"]);
-            Ok(ready.count() == cast.machines.len() && is_assigned)
+        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+        for machine in self.machines.iter().filter(|machine| !machine.tier.is_clinical()) {
+            *kinds.entry(machine.kind).or_default() += 1;
+        }
+        let permits: usize = kinds.values().map(|count| count - 1).sum();
+        self.until("policy, assignments and permits to be everywhere", READY_WITHIN, |cast| {
+            let holds = |machine: &&Machine, what| cast.holds(&machine.name, what);
+            let is_told =
+                |machine: &&Machine| holds(machine, "assignment") && holds(machine, "policy");
+            Ok(cast.machines.iter().filter(is_told).count() == cast.machines.len()
+                && cast.permit_holders().len() >= permits)
         })
+    }
+
+    /// The machines that may segment themselves with no hub in reach.
+    #[must_use]
+    pub fn permit_holders(&self) -> Vec<String> {
+        let names = self.machines.iter().map(|machine| machine.name.clone());
+        names.filter(|name| self.holds(name, "permit")).collect()
+    }
+
+    fn holds(&self, name: &str, document: &str) -> bool {
+        self.state_of(name).join("agent/documents").join(document).exists()
     }
 
     /// Makes `name` patient zero, and says when, just before.
@@ -407,14 +411,7 @@ impl Cast {
             for machine in machines.iter().filter(|machine| is_isolated(machine)) {
                 let name = machine["name"].as_str().context("a machine without a name")?.to_owned();
                 if asked.insert(name.clone()) {
-                    cast.ask(&[
-                        "release",
-                        &name,
-                        "--reason",
-                        "the drill's worm was ended",
-                        "--by",
-                        "drill",
-                    ])?;
+                    cast.ask(&["release", &name, "--reason", "the drill's worm was ended"])?;
                 }
             }
             let in_kernel = cast.machines.iter().any(|machine| cast.has_table(&machine.name));

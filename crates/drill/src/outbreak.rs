@@ -11,7 +11,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use cordon_model::asset::ClinicalTier;
 use cordon_model::time::BootNanos;
 
 use crate::cast::Cast;
@@ -77,7 +76,8 @@ pub fn run(args: &OutbreakArgs) -> Result<Report> {
     say("the same outbreak with Cordon");
     let mut with = Vec::new();
     for seed in &seeds {
-        with.push(defend(&mut cast, &hospital, *seed, args.every)?);
+        let zero = patient_zero(&contained_by_itself(&hospital), *seed)?;
+        with.push(defend(&mut cast, &hospital, &zero, *seed, args.every)?);
     }
 
     let mut cut_off = Vec::new();
@@ -85,8 +85,10 @@ pub fn run(args: &OutbreakArgs) -> Result<Report> {
         say("the same with the hub cut off");
         for seed in seeds.iter().cycle().take(args.cut_off_runs as usize) {
             cast.wait_for_permits()?;
+            // With no hub in reach only a machine with a permit defends itself.
+            let zero = patient_zero(&cast.permit_holders(), *seed)?;
             cast.cut_hub_off()?;
-            let outbreak = defend(&mut cast, &hospital, *seed, args.every);
+            let outbreak = defend(&mut cast, &hospital, &zero, *seed, args.every);
             cast.bring_hub_back()?;
             cut_off.push(outbreak?);
             cast.release_all()?;
@@ -100,20 +102,21 @@ pub fn run(args: &OutbreakArgs) -> Result<Report> {
     Ok(report)
 }
 
-/// The first victim: any machine that Cordon may isolate by itself. On tiers 2 and 3 it asks people, and
-/// a drill has none.
-fn patient_zero(hospital: &[Machine], seed: u64) -> Result<&Machine> {
-    let candidates: Vec<_> =
-        hospital.iter().filter(|machine| machine.tier <= ClinicalTier::Supports).collect();
+/// The machines that Cordon may isolate by itself: on tiers 2 and 3 it asks people, and a drill has none.
+fn contained_by_itself(hospital: &[Machine]) -> Vec<String> {
+    let machines = hospital.iter().filter(|machine| !machine.tier.is_clinical());
+    machines.map(|machine| machine.name.clone()).collect()
+}
+
+/// The first victim of an outbreak, by its seed.
+fn patient_zero(candidates: &[String], seed: u64) -> Result<String> {
     let pick = SplitMix(seed).draw() % candidates.len().max(1) as u64;
-    candidates
-        .get(usize::try_from(pick).unwrap_or(0))
-        .copied()
-        .context("the drill's hospital has no machine below tier 2")
+    let zero = candidates.get(usize::try_from(pick).unwrap_or(0));
+    zero.cloned().context("no machine of the drill's hospital may be isolated without people")
 }
 
 fn let_spread(cast: &mut Cast, hospital: &[Machine], seed: u64, every: u64) -> Result<Outbreak> {
-    let zero = patient_zero(hospital, seed)?.name.clone();
+    let zero = patient_zero(&contained_by_itself(hospital), seed)?;
     let began = cast.infect(&zero, seed, every)?;
     let deadline = Instant::now() + LONGEST_OUTBREAK;
     loop {
@@ -131,9 +134,14 @@ fn let_spread(cast: &mut Cast, hospital: &[Machine], seed: u64, every: u64) -> R
     }
 }
 
-fn defend(cast: &mut Cast, hospital: &[Machine], seed: u64, every: u64) -> Result<Outbreak> {
-    let zero = patient_zero(hospital, seed)?.name.clone();
-    let began = cast.infect(&zero, seed, every)?;
+fn defend(
+    cast: &mut Cast,
+    hospital: &[Machine],
+    zero: &str,
+    seed: u64,
+    every: u64,
+) -> Result<Outbreak> {
+    let began = cast.infect(zero, seed, every)?;
     // Every infected machine that may be isolated by itself is waited for.
     let deadline = Instant::now() + PATIENCE;
     let (infected, isolated) = loop {
@@ -141,7 +149,7 @@ fn defend(cast: &mut Cast, hospital: &[Machine], seed: u64, every: u64) -> Resul
         let isolated = cast.isolations_since(began)?;
         let waits = infected.keys().any(|name| {
             !isolated.contains_key(name)
-                && hospital.iter().any(|m| m.name == *name && m.tier <= ClinicalTier::Supports)
+                && hospital.iter().any(|m| m.name == *name && !m.tier.is_clinical())
         });
         let quiet = Duration::from_millis(every) * BEATS_AFTER;
         let last = infected.values().chain(isolated.values()).max().copied().unwrap_or(began);

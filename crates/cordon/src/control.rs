@@ -1,0 +1,622 @@
+//! The command line's half of the hub's control socket: words to requests, answers to words.
+//!
+//! Whoever may open the socket (root, or the hub's own user) administers the hub; what is done is written
+//! in the ledger under the name of the system's user.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use cordon_hub::control::{Answer, Request, Status, ask};
+use cordon_hub::view::{AssignmentDraft, Contact, IncidentRow, MachineRow, Preview};
+use cordon_model::asset::{ClinicalTier, Direction, Lifeline, PortRange, Transport};
+use cordon_model::measure::{Isolation, MeasureState};
+use cordon_model::policy::Policy;
+use cordon_model::time::UtcNanos;
+use cordon_store::Role;
+use serde_json::json;
+
+use crate::cli::StateArg;
+use crate::layout::Layout;
+
+/// A sign-in link is good for this long.
+const SIGN_IN_GOOD_FOR: u32 = 15 * 60;
+/// An enrolment token is good for this long unless said otherwise.
+const TOKEN_GOOD_FOR: u32 = 24 * 3600;
+
+/// The way to a hub on this machine.
+pub struct Control {
+    socket: PathBuf,
+}
+
+impl Control {
+    /// The hub whose state is at `layout`.
+    pub fn at(layout: &Layout) -> Self {
+        Self { socket: layout.control_socket() }
+    }
+
+    async fn ask(&self, request: Request) -> Result<Answer> {
+        let answer = ask(&self.socket, &request).await.with_context(|| {
+            format!(
+                "no hub answers at {}: is `cordon up` running, and are you root or the hub's user?",
+                self.socket.display()
+            )
+        })?;
+        match answer {
+            Answer::Refused(why) => bail!("the hub refuses: {why}"),
+            answer => Ok(answer),
+        }
+    }
+
+    /// How the hub is.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn status(&self) -> Result<Status> {
+        match self.ask(Request::Status).await? {
+            Answer::Status(status) => Ok(*status),
+            other => unexpected(&other),
+        }
+    }
+
+    /// A secret that signs `name` in to the console, once.
+    ///
+    /// # Errors
+    /// If the hub does not make one.
+    pub async fn sign_in(&self, name: &str, role: Role) -> Result<String> {
+        let good_for_seconds = SIGN_IN_GOOD_FOR;
+        let request = Request::CreateSignIn { name: name.to_owned(), role, good_for_seconds };
+        secret(self.ask(request).await?)
+    }
+
+    /// A token that enrols one machine, once.
+    ///
+    /// # Errors
+    /// If the hub does not make one.
+    pub async fn enrol_token(
+        &self,
+        draft: AssignmentDraft,
+        good_for_seconds: u32,
+    ) -> Result<String> {
+        secret(self.ask(Request::CreateEnrolToken { draft, good_for_seconds }).await?)
+    }
+}
+
+fn secret(answer: Answer) -> Result<String> {
+    match answer {
+        Answer::Secret(secret) => Ok(secret),
+        other => unexpected(&other),
+    }
+}
+
+fn unexpected<T>(answer: &Answer) -> Result<T> {
+    bail!("the hub is of another version: it answered {answer:?}")
+}
+
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(work)
+}
+
+fn ask_at(state: &StateArg, request: Request) -> Result<Answer> {
+    block_on(Control::at(&state.layout()).ask(request))
+}
+
+/// `cordon machines`
+#[derive(Debug, Clone, clap::Args)]
+pub struct MachinesArgs {
+    #[command(flatten)]
+    state: StateArg,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Lists machines.
+pub fn machines(args: &MachinesArgs) -> Result<()> {
+    let (rows, total) = match ask_at(&args.state, Request::ListMachines)? {
+        Answer::Machines { rows, total } => (rows, total),
+        other => return unexpected(&other),
+    };
+    if args.json {
+        let rows: Vec<_> = rows.iter().map(machine_json).collect();
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+        return Ok(());
+    }
+    println!(
+        "{:<24} {:<5} {:<18} {:<20} {:<22} contact",
+        "machine", "tier", "group", "kind", "isolation"
+    );
+    for row in &rows {
+        println!(
+            "{:<24} {:<5} {:<18} {:<20} {:<22} {}",
+            plain(&row.name),
+            row.tier.map_or_else(|| "?".to_owned(), |tier| tier.number().to_string()),
+            plain(row.group.as_deref().unwrap_or("-")),
+            plain(row.kind.as_deref().unwrap_or("-")),
+            isolation_words(row),
+            contact_words(row.contact),
+        );
+        for gap in &row.gaps {
+            println!(
+                "    not seen or done: {}: {}",
+                plain(&gap.what),
+                plain(gap.gap.as_deref().unwrap_or(""))
+            );
+        }
+    }
+    println!("{} of {total} machines", rows.len());
+    Ok(())
+}
+
+fn machine_json(row: &MachineRow) -> serde_json::Value {
+    let (is_linked, heard) = match row.contact {
+        Contact::Linked { heard } => (true, Some(heard)),
+        Contact::Silent { heard } => (false, Some(heard)),
+        Contact::Never => (false, None),
+    };
+    json!({
+        "id": row.id,
+        "name": row.name,
+        "host": row.host,
+        "tier": row.tier.map(ClinicalTier::number),
+        "kind": row.kind,
+        "group": row.group,
+        "is_linked": is_linked,
+        "heard_unix_ns": heard.map(UtcNanos::unix_nanos),
+        "isolation": row.isolation,
+        "truth": row.truth.as_ref().map(truth_word),
+        "gaps": row.gaps,
+    })
+}
+
+fn truth_word(state: &MeasureState) -> &'static str {
+    match state {
+        MeasureState::Requested => "requested",
+        MeasureState::Delivered => "delivered",
+        MeasureState::Applied => "applied",
+        MeasureState::Verified => "verified",
+        MeasureState::Unproven { .. } => "unproven",
+        MeasureState::SteppedDown => "stepped-down",
+        MeasureState::Superseded => "superseded",
+        MeasureState::Released => "released",
+        MeasureState::Failed { .. } => "failed",
+    }
+}
+
+fn isolation_words(row: &MachineRow) -> String {
+    match (row.isolation, &row.truth) {
+        (Some(isolation), Some(truth)) => format!("{isolation}, {}", truth_word(truth)),
+        (Some(isolation), None) => isolation.to_string(),
+        (None, _) => "-".to_owned(),
+    }
+}
+
+fn contact_words(contact: Contact) -> String {
+    let ago = |heard: UtcNanos| format!("{} s ago", UtcNanos::now().since(heard).as_secs());
+    match contact {
+        Contact::Linked { heard } => format!("linked, heard {}", ago(heard)),
+        Contact::Silent { heard } => format!("SILENT, heard {}", ago(heard)),
+        Contact::Never => "never heard".to_owned(),
+    }
+}
+
+/// Names come from machines: nothing in them may drive a terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// `cordon incidents`
+#[derive(Debug, Clone, clap::Args)]
+pub struct IncidentsArgs {
+    #[command(flatten)]
+    state: StateArg,
+    /// Closed ones too.
+    #[arg(long)]
+    all: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Lists incidents.
+pub fn incidents(args: &IncidentsArgs) -> Result<()> {
+    let request = Request::ListIncidents { only_open: !args.all };
+    let (rows, total) = match ask_at(&args.state, request)? {
+        Answer::Incidents { rows, total } => (rows, total),
+        other => return unexpected(&other),
+    };
+    if args.json {
+        let rows: Vec<_> = rows.iter().map(incident_json).collect();
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+        return Ok(());
+    }
+    for row in &rows {
+        let incident = &row.incident;
+        println!(
+            "{:<13} {} ({} findings, {} isolated, {} questions; {})",
+            incident.level,
+            plain(&incident.title),
+            incident.finding_count,
+            row.isolated,
+            row.questions,
+            incident.owner.as_deref().map_or_else(|| "NOBODY HAS IT".to_owned(), plain),
+        );
+        println!("              on {}   {}", plain(&row.machine_names.join(", ")), incident.id);
+    }
+    println!("{} of {total} incidents", rows.len());
+    Ok(())
+}
+
+fn incident_json(row: &IncidentRow) -> serde_json::Value {
+    json!({
+        "id": row.incident.id,
+        "title": row.incident.title,
+        "level": row.incident.level,
+        "state": row.incident.state,
+        "owner": row.incident.owner,
+        "findings": row.incident.finding_count,
+        "machines": row.machine_names,
+        "isolated": row.isolated,
+        "questions": row.questions,
+    })
+}
+
+/// `cordon isolate`
+#[derive(Debug, Clone, clap::Args)]
+pub struct IsolateArgs {
+    #[command(flatten)]
+    state: StateArg,
+    /// The machine's name or id.
+    machine: String,
+    /// How far: watch, segment (lateral movement is cut) or full (all but lifelines).
+    #[arg(long, default_value = "segment", value_parser = isolation)]
+    mode: Isolation,
+    /// Why, for whoever reads the record.
+    #[arg(long)]
+    reason: String,
+    /// Only show what would stop and what would live.
+    #[arg(long)]
+    preview: bool,
+}
+
+fn isolation(text: &str) -> Result<Isolation, String> {
+    [Isolation::Watch, Isolation::Segment, Isolation::Full]
+        .into_iter()
+        .find(|isolation| isolation.as_str() == text)
+        .ok_or_else(|| format!("{text:?} is no mode: use watch, segment or full"))
+}
+
+/// Cuts a machine off, or shows what that would do.
+pub fn isolate(args: &IsolateArgs) -> Result<()> {
+    let (machine, isolation) = (args.machine.clone(), args.mode);
+    let preview = Request::Preview { machine: machine.clone(), isolation };
+    match ask_at(&args.state, preview)? {
+        Answer::Preview(preview) => say_preview(&preview),
+        other => return unexpected(&other),
+    }
+    if args.preview {
+        return Ok(());
+    }
+    let request = Request::Isolate { machine, isolation, reason: args.reason.clone() };
+    say_ordered(&ask_at(&args.state, request)?)
+}
+
+fn say_preview(preview: &Preview) {
+    println!("{} of {}:", preview.isolation, plain(&preview.machine.name));
+    if preview.cuts_everything_else {
+        println!("  stops  everything but what lives below");
+    }
+    for (transport, ports) in &preview.cut {
+        println!("  stops  {}", service_words(*transport, *ports));
+    }
+    for lifeline in &preview.lifelines {
+        println!("  lives  {}", plain(&lifeline_words(lifeline)));
+    }
+    println!("  lives  loopback, address configuration, the link to the hub");
+    for caution in &preview.cautions {
+        println!("  NOTE   {}", plain(caution));
+    }
+}
+
+fn service_words(transport: Transport, ports: PortRange) -> String {
+    let transport = transport_word(transport);
+    if ports.first == ports.last {
+        format!("{transport} {}", ports.first)
+    } else {
+        format!("{transport} {}-{}", ports.first, ports.last)
+    }
+}
+
+fn transport_word(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp",
+    }
+}
+
+fn lifeline_words(lifeline: &Lifeline) -> String {
+    let way = match lifeline.direction {
+        Direction::Inbound => "inbound from",
+        Direction::Outbound => "outbound to",
+    };
+    let service = service_words(lifeline.transport, lifeline.ports);
+    format!("{} ({service} {way} {})", lifeline.name, lifeline.peer)
+}
+
+fn say_ordered(answer: &Answer) -> Result<()> {
+    match answer {
+        Answer::Ordered { order, is_linked, .. } => {
+            let way =
+                if *is_linked { "on its way" } else { "it waits: the machine is not in contact" };
+            println!("order {order} is signed; {way}");
+            Ok(())
+        }
+        other => unexpected(other),
+    }
+}
+
+/// `cordon release`
+#[derive(Debug, Clone, clap::Args)]
+pub struct ReleaseArgs {
+    #[command(flatten)]
+    state: StateArg,
+    /// The machine's name or id.
+    machine: String,
+    /// Why it is safe again.
+    #[arg(long)]
+    reason: String,
+}
+
+/// Takes an isolation back.
+pub fn release(args: &ReleaseArgs) -> Result<()> {
+    let request = Request::Release { machine: args.machine.clone(), reason: args.reason.clone() };
+    say_ordered(&ask_at(&args.state, request)?)
+}
+
+/// What a machine is.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct DraftArgs {
+    /// What people call it; as it calls itself if not given.
+    #[arg(long)]
+    called: Option<String>,
+    /// Clinical tier: 0 none, 1 supports care, 2 clinical, 3 life-sustaining. Unknown counts as 2.
+    #[arg(long, value_parser = tier)]
+    tier: Option<ClinicalTier>,
+    /// Ward or department.
+    #[arg(long)]
+    group: Option<String>,
+    /// What it is, where others of the same kind can stand in for it.
+    #[arg(long)]
+    kind: Option<String>,
+    /// A flow that containment keeps: `NAME=outbound tcp 10.0.0.1/32 11112`, or `inbound`, `udp`, a range
+    /// of ports `2000-2010`; `signed-off-by NAME` at the end for a lateral-movement port. May be repeated.
+    #[arg(long, value_parser = lifeline)]
+    lifeline: Vec<Lifeline>,
+}
+
+impl DraftArgs {
+    fn draft(&self) -> AssignmentDraft {
+        AssignmentDraft {
+            name: self.called.clone(),
+            tier: self.tier,
+            kind: self.kind.clone(),
+            group: self.group.clone(),
+            lifelines: self.lifeline.clone(),
+        }
+    }
+}
+
+fn tier(text: &str) -> Result<ClinicalTier, String> {
+    let number = text.parse().ok().and_then(ClinicalTier::from_number);
+    number.ok_or_else(|| format!("{text:?} is no tier: use 0, 1, 2 or 3"))
+}
+
+fn lifeline(text: &str) -> Result<Lifeline, String> {
+    const FORM: &str = "a lifeline is NAME=outbound tcp 10.0.0.1/32 11112";
+    let (name, rest) = text.split_once('=').ok_or(FORM)?;
+    let (flow, signed_off_by) = match rest.split_once(" signed-off-by ") {
+        Some((flow, by)) => (flow, Some(by.to_owned())),
+        None => (rest, None),
+    };
+    let words: Vec<&str> = flow.split_whitespace().collect();
+    let [direction, transport, peer, ports] = words[..] else { return Err(FORM.into()) };
+    let direction = match direction {
+        "inbound" => Direction::Inbound,
+        "outbound" => Direction::Outbound,
+        other => return Err(format!("{other:?} is neither inbound nor outbound")),
+    };
+    let transport = match transport {
+        "tcp" => Transport::Tcp,
+        "udp" => Transport::Udp,
+        other => return Err(format!("{other:?} is neither tcp nor udp")),
+    };
+    let peer = match peer.parse() {
+        Ok(network) => network,
+        Err(_) => peer
+            .parse::<std::net::IpAddr>()
+            .map(ipnet::IpNet::from)
+            .map_err(|_| format!("{peer:?} is neither an address nor a network"))?,
+    };
+    let port = |text: &str| text.parse::<u16>().map_err(|_| format!("{text:?} is no port"));
+    let ports = match ports.split_once('-') {
+        Some((first, last)) => PortRange { first: port(first)?, last: port(last)? },
+        None => PortRange::one(port(ports)?),
+    };
+    let lifeline =
+        Lifeline { name: name.trim().to_owned(), peer, transport, ports, direction, signed_off_by };
+    lifeline.check().map_err(|error| error.to_string())?;
+    Ok(lifeline)
+}
+
+/// `cordon assign`
+#[derive(Debug, Clone, clap::Args)]
+pub struct AssignArgs {
+    #[command(flatten)]
+    state: StateArg,
+    /// The machine's name or id.
+    machine: String,
+    #[command(flatten)]
+    draft: DraftArgs,
+}
+
+/// Says what a machine is.
+pub fn assign(args: &AssignArgs) -> Result<()> {
+    let request =
+        Request::SetAssignment { machine: args.machine.clone(), draft: args.draft.draft() };
+    match ask_at(&args.state, request)? {
+        Answer::Done => Ok(()),
+        other => unexpected(&other),
+    }
+}
+
+/// `cordon enrol-token`
+#[derive(Debug, Clone, clap::Args)]
+pub struct EnrolTokenArgs {
+    #[command(flatten)]
+    state: StateArg,
+    #[command(flatten)]
+    draft: DraftArgs,
+    /// Hours that the token is good for.
+    #[arg(long, value_name = "HOURS", default_value_t = TOKEN_GOOD_FOR / 3600)]
+    good_for: u32,
+}
+
+/// Makes an enrolment token.
+pub fn enrol_token(args: &EnrolTokenArgs) -> Result<()> {
+    let control = Control::at(&args.state.layout());
+    let seconds = args.good_for.saturating_mul(3600);
+    println!("{}", block_on(control.enrol_token(args.draft.draft(), seconds))?);
+    Ok(())
+}
+
+/// `cordon sign-in`
+#[derive(Debug, Clone, clap::Args)]
+pub struct SignInArgs {
+    #[command(flatten)]
+    state: StateArg,
+    /// Who signs in; made known if new.
+    #[arg(long, default_value = "administrator")]
+    name: String,
+    /// What a new person may do: viewer, responder or administrator.
+    #[arg(long, default_value = "administrator", value_parser = role)]
+    role: Role,
+    /// Where the console is.
+    #[arg(long, default_value = "127.0.0.1:8440")]
+    console: std::net::SocketAddr,
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    match text {
+        "viewer" => Ok(Role::Viewer),
+        "responder" => Ok(Role::Responder),
+        "administrator" => Ok(Role::Administrator),
+        other => Err(format!("{other:?} is no role: use viewer, responder or administrator")),
+    }
+}
+
+/// Makes a sign-in link.
+pub fn sign_in(args: &SignInArgs) -> Result<()> {
+    let control = Control::at(&args.state.layout());
+    let secret = block_on(control.sign_in(&args.name, args.role))?;
+    println!("{}", sign_in_link(args.console, &secret));
+    Ok(())
+}
+
+/// The link that signs in with `secret` at a console. The secret is behind `#`: browsers send that to
+/// nobody and keep it out of the referrer.
+pub fn sign_in_link(console: std::net::SocketAddr, secret: &str) -> String {
+    format!("http://{console}/sign-in#{secret}")
+}
+
+/// `cordon policy`
+#[derive(Debug, Clone, clap::Args)]
+pub struct PolicyArgs {
+    #[command(subcommand)]
+    what: PolicyCommand,
+}
+
+#[derive(Debug, Clone, clap::Subcommand)]
+enum PolicyCommand {
+    /// Print the policy in force, as TOML
+    Show {
+        #[command(flatten)]
+        state: StateArg,
+    },
+    /// Put a policy in force, from a TOML file as `show` prints it (`-`: standard input)
+    Apply {
+        #[command(flatten)]
+        state: StateArg,
+        /// The file. Organisation and revision in it are ignored.
+        file: PathBuf,
+    },
+    /// Set how much is done without asking: observe, ask or act
+    Mode {
+        #[command(flatten)]
+        state: StateArg,
+        /// The mode.
+        mode: String,
+    },
+}
+
+/// Shows or sets the policy.
+pub fn policy(args: &PolicyArgs) -> Result<()> {
+    match &args.what {
+        PolicyCommand::Show { state } => {
+            print!("{}", toml::to_string_pretty(&current_policy(state)?)?);
+            Ok(())
+        }
+        PolicyCommand::Apply { state, file } => {
+            let mut text = String::new();
+            if file.as_os_str() == "-" {
+                std::io::stdin().read_to_string(&mut text).context("reading standard input")?;
+            } else {
+                text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+            }
+            let policy: Policy =
+                toml::from_str(&text).with_context(|| file.display().to_string())?;
+            set_policy(state, policy)
+        }
+        PolicyCommand::Mode { state, mode } => {
+            let mode = match mode.as_str() {
+                "observe" => cordon_model::policy::Mode::Observe,
+                "ask" => cordon_model::policy::Mode::Ask,
+                "act" => cordon_model::policy::Mode::Act,
+                other => bail!("{other:?} is no mode: use observe, ask or act"),
+            };
+            match ask_at(state, Request::SetMode(mode))? {
+                Answer::Done => Ok(()),
+                other => unexpected(&other),
+            }
+        }
+    }
+}
+
+fn current_policy(state: &StateArg) -> Result<Policy> {
+    match ask_at(state, Request::Policy)? {
+        Answer::Policy(policy) => Ok(*policy),
+        other => unexpected(&other),
+    }
+}
+
+fn set_policy(state: &StateArg, policy: Policy) -> Result<()> {
+    match ask_at(state, Request::SetPolicy(Box::new(policy)))? {
+        Answer::Done => Ok(()),
+        other => unexpected(&other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lifeline_is_written_in_words() {
+        let dicom = lifeline("DICOM to the PACS=outbound tcp 10.0.0.1 11112").unwrap();
+        assert_eq!(dicom.peer, "10.0.0.1/32".parse().unwrap());
+        assert_eq!(lifeline_words(&dicom), "DICOM to the PACS (tcp 11112 outbound to 10.0.0.1/32)");
+        assert!(lifeline("files=outbound tcp 10.0.0.0/8 445").is_err());
+        assert!(lifeline("files=outbound tcp 10.0.0.1 445 signed-off-by Dr A").is_ok());
+        assert!(lifeline("nonsense").is_err());
+    }
+}
