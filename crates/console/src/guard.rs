@@ -63,10 +63,13 @@ pub async fn guard(State(desk): State<Arc<Desk>>, request: Request, next: Next) 
 }
 
 fn check(desk: &Desk, request: &Request) -> Result<(), Problem> {
+    // An absolute address in the request line must not say otherwise than the header.
+    let authority = request.uri().authority().map(|authority| authority.as_str());
     let named = request
         .headers()
         .get(header::HOST)
         .and_then(|host| host.to_str().ok())
+        .filter(|host| authority.is_none_or(|authority| authority.eq_ignore_ascii_case(host)))
         .map(str::to_ascii_lowercase);
     let Some(host) = named.filter(|host| desk.hosts.contains(host)) else {
         return Err(Problem::new(
@@ -75,11 +78,6 @@ fn check(desk: &Desk, request: &Request) -> Result<(), Problem> {
             "the address in your browser is none that this console goes by",
         ));
     };
-    // An absolute address in the request line must not say otherwise.
-    let authority = request.uri().authority().map(|authority| authority.as_str());
-    if authority.is_some_and(|authority| !authority.eq_ignore_ascii_case(&host)) {
-        return Err(Problem::no_page());
-    }
     if *request.method() == Method::POST && !is_own_origin(desk, &host, request.headers()) {
         return Err(Problem::new(
             StatusCode::FORBIDDEN,

@@ -107,13 +107,13 @@ async fn next(listening: &mut Listening) -> Option<Event> {
         _ = alive.tick() => {
             // A session that ended elsewhere hears nothing more.
             let is_good = matches!(place.desk.hub.session(secret).await, Ok(Some(_)));
-            is_good.then(|| Event::default().event("alive").data(""))
+            is_good.then(|| Event::default().event("alive").data("alive"))
         }
         heard = news.recv() => match heard {
             Ok(_) | Err(RecvError::Lagged(_)) => {
                 tokio::time::sleep(GATHER).await;
                 while let Ok(_) | Err(tokio::sync::broadcast::error::TryRecvError::Lagged(_)) = news.try_recv() {}
-                Some(Event::default().event("news").data(""))
+                Some(Event::default().event("news").data("look"))
             }
             Err(RecvError::Closed) => None,
         },

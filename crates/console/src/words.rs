@@ -117,18 +117,17 @@ pub fn measure_meaning(state: &MeasureState) -> Markup {
     }
 }
 
-/// An instruction as a request.
-pub fn instruction(instruction: &Instruction) -> String {
+/// An instruction for a machine, as a request.
+pub fn instruction(instruction: &Instruction, machine: &str) -> String {
+    let length = |seconds: u32| span(std::time::Duration::from_secs(seconds.into()));
     match instruction {
         Instruction::Isolate { isolation, lease } => {
-            let length = span(std::time::Duration::from_secs(lease.seconds.into()));
-            format!("{} for {length}", isolation_word(*isolation))
+            format!("Isolate {machine} ({isolation}) for {}", length(lease.seconds))
         }
         Instruction::Renew { lease, .. } => {
-            let length = span(std::time::Duration::from_secs(lease.seconds.into()));
-            format!("Extend the isolation for {length}")
+            format!("Extend the isolation of {machine} for {}", length(lease.seconds))
         }
-        Instruction::Release => "Release every isolation".into(),
+        Instruction::Release => format!("Release {machine}"),
     }
 }
 

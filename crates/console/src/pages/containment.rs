@@ -57,7 +57,7 @@ pub fn isolate(frame: &Frame, preview: &Preview, incident: Option<IncidentId>) -
                 (reason_field("Why"))
                 div.nhsuk-button-group {
                     button.nhsuk-button.nhsuk-button--warning type="submit" {
-                        "Isolate now: " (words::isolation_word(preview.isolation))
+                        "Isolate now (" (preview.isolation.as_str()) ")"
                     }
                     a href={ "/machines/" (machine.id) } { "Do nothing" }
                 }

@@ -168,7 +168,8 @@ fn timeline_entry<'a>(
                     ", on " a href={ "/machines/" (machine) } { (Shown(name(machine))) }
                 }
             }
-            @if !record.detail.is_empty() { p.detail { (Shown(&record.detail)) } }
+            @let is_said = entry.finding.as_ref().is_some_and(|f| f.finding.rule.title == record.detail);
+            @if !record.detail.is_empty() && !is_said { p.detail { (Shown(&record.detail)) } }
             @if let Some(received) = &entry.finding { (finding::evidence(received, now)) }
         }
     }

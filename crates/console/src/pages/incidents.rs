@@ -1,5 +1,6 @@
 //! Incidents, those that nobody has first; and what else people must see.
 
+use cordon_hub::SILENT_AFTER;
 use cordon_hub::view::{Attention, HubStatus, IncidentRow};
 use cordon_model::asset::ClinicalTier;
 use cordon_model::incident::IncidentState;
@@ -48,7 +49,7 @@ pub fn page(frame: &Frame, view: &Incidents<'_>) -> Markup {
     };
     let main = html! {
         h1 { (title) }
-        (summary(&frame.status, frame.now))
+        (summary(&frame.status))
         @if view.which == Which::Open {
             (attention(view.attention, frame.now))
             (list("Nobody has these", "unowned", view.unowned, view.unowned_next.as_deref(), frame.now))
@@ -63,14 +64,14 @@ pub fn page(frame: &Frame, view: &Incidents<'_>) -> Markup {
 }
 
 /// How much there is, of how many, and how much of it was heard of (law 12).
-pub fn summary(status: &HubStatus, now: UtcNanos) -> Markup {
+pub fn summary(status: &HubStatus) -> Markup {
     let counts = &status.counts;
-    let silent = counts.machines.saturating_sub(status.linked as u64);
+    let silent = counts.machines.saturating_sub(counts.machines_heard);
     html! {
         ul.sums {
             li { strong { (counts.incidents_unowned) } " of " (count(counts.incidents_open, "open incident")) " that nobody has" }
             li { strong { (counts.machines_contained) } " of " (count(counts.machines, "machine")) " with an isolation that acts, proven or not" }
-            li { strong { (status.linked) } " of " (count(counts.machines, "machine")) " in contact" }
+            li { strong { (counts.machines_heard) } " of " (count(counts.machines, "machine")) " heard in the last " (span(SILENT_AFTER)) }
             @if counts.machines_never_heard > 0 {
                 li { strong { (counts.machines_never_heard) } " of " (count(counts.machines, "machine")) " never heard" }
             }
@@ -79,16 +80,15 @@ pub fn summary(status: &HubStatus, now: UtcNanos) -> Markup {
             p.evidence { "No machine is enrolled: nothing is watched, so nothing can be said." }
         } @else {
             p.evidence {
-                "This is what " (status.linked) " of " (count(counts.machines, "machine"))
+                "This is what " (counts.machines_heard) " of " (count(counts.machines, "machine"))
                 " report now"
                 @if silent > 0 {
-                    "; of the other " (silent) " nothing is known since they were last heard "
-                    "(" a href="/machines" { "see when" } ")"
+                    "; of the other " (silent) " nothing is known since the hub last heard them ("
+                    a href="/machines" { "see when" } ")"
                 }
                 ". " (counts.findings) " findings in all"
                 @if counts.findings_ungrouped > 0 { ", " (counts.findings_ungrouped) " of them not sorted into incidents yet" }
-                ". Asked "
-                (age_only(now, now)) "."
+                "."
             }
         }
     }
@@ -150,7 +150,7 @@ fn list(
                 p { "None." }
             } @else {
                 (Table {
-                    caption: html! { (title) ", the most serious first" },
+                    caption: html! { "The most serious of these first" },
                     columns: &["Incident", "Level", "Tier", "Machines", "Isolation", "Owner", "Last event"],
                     rows: listed.items.iter().map(|rated| cells(rated, now)).collect(),
                 })

@@ -49,7 +49,7 @@ pub fn page(frame: &Frame, newest: &[Record]) -> Markup {
             }),
         ]))
         h2 { "Of how many" }
-        (summary(status, frame.now))
+        (summary(status))
     };
     frame.live("Ledger", Place::Ledger, &main)
 }

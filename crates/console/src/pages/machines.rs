@@ -14,7 +14,7 @@ use crate::words;
 pub fn page(frame: &Frame, listed: &Listed<MachineRow>, next: Option<&str>) -> Markup {
     let main = html! {
         h1 { "Machines" }
-        (summary(&frame.status, frame.now))
+        (summary(&frame.status))
         @if listed.items.is_empty() {
             p { "None on this page. A machine appears when it is enrolled: " code { "cordon enrol-token" } " makes a token for it." }
         } @else {

@@ -108,6 +108,8 @@ fn lease(view: &MeasureView, status: Option<&Status>) -> Markup {
                 Some(as_of) => { (span(ends.since(as_of))) " left when the machine last said so, by its boot clock; then it steps down, never silently open" }
                 None => "Runs"
             }
+        } @else if view.measure.state.is_acting() {
+            "Not said by the machine"
         } @else {
             "Begins when it is applied"
         }

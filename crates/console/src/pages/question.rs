@@ -27,7 +27,7 @@ pub fn page(frame: &Frame, question: &Approval, machine: &str, preview: Option<&
 }
 
 fn title(question: &Approval, machine: &str) -> String {
-    format!("{} on {machine}?", words::instruction(&question.instruction))
+    format!("{}?", words::instruction(&question.instruction, machine))
 }
 
 /// The question in short, with a link to answer it.

@@ -25,7 +25,7 @@ pub fn page(token: Option<&str>, problem: Option<&str>) -> Markup {
                     div.nhsuk-form-group {
                         label.nhsuk-label for="token" { "One-time token" }
                         div.nhsuk-hint #token-hint {
-                            "The part of the sign-in link after “token=”. On the hub’s machine, "
+                            "The end of the sign-in link, after # or “token=”. On the hub’s machine, "
                             code { "cordon sign-in" } " makes a new link."
                         }
                         input.nhsuk-input #token name="token" type="password" required maxlength="200"

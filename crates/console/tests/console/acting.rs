@@ -1,0 +1,196 @@
+//! What people do, and that it is shown before and proven after.
+
+use cordon_model::asset::ClinicalTier;
+use cordon_model::finding::Level;
+use cordon_model::measure::{Isolation, MeasureState};
+use cordon_model::order::Instruction;
+use cordon_store::Role;
+
+use super::browser::{Browser, Served};
+use super::support::{Machine, found, until};
+
+async fn attacked(served: &Served, host: &str, tier: Option<ClinicalTier>) -> (Machine, String) {
+    let mut machine = served.site.machine_of(host, tier).await;
+    machine.report(found(host, Level::High, 1)).await;
+    let ann = served.person("looker", Role::Viewer).await;
+    let list = ann.get("/").await;
+    let path = list.body.split('"').find(|part| part.starts_with("/incidents/0")).unwrap();
+    (machine, path.to_owned())
+}
+
+async fn says(browser: &Browser, path: &str, what: &str) {
+    until(what, || async { browser.get(path).await.text().contains(what) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_isolation_is_shown_before_it_is_confirmed_and_is_as_true_as_its_proof() {
+    let served = Served::start().await;
+    let (mut machine, incident) = attacked(&served, "office-1", Some(ClinicalTier::None)).await;
+    let ann = served.person("ann", Role::Responder).await;
+    let here = format!("/machines/{}", machine.id());
+    let id = incident.rsplit('/').next().unwrap();
+
+    // Looking changes nothing.
+    let confirm = format!("{here}/isolate?how=segment&incident={id}");
+    let text = ann.get(&confirm).await.text();
+    assert!(
+        text.contains("What will stop") && text.contains("TCP 445 (SMB, file sharing)"),
+        "{text}"
+    );
+    assert!(text.contains("What lives") && text.contains("All other services"), "{text}");
+    assert!(text.contains("No lifeline is declared"), "{text}");
+    let text = ann.get(&format!("{here}/isolate?how=full")).await.text();
+    assert!(text.contains("Everything else:"), "{text}");
+    assert_eq!(served.site.hub().machines()[0].isolation, None);
+
+    // A reason is needed.
+    let act = format!("{here}/isolate");
+    let none = [("how", "segment"), ("incident", id), ("reason", "  ")];
+    assert_eq!(ann.act(&confirm, &act, &none).await.status, 422);
+
+    let fields = [("how", "segment"), ("incident", id), ("reason", "worm seen\nby me")];
+    let page = ann.act(&confirm, &act, &fields).await;
+    assert_eq!(page.status, 303, "{}", page.text());
+    assert_eq!(page.header("location"), Some(format!("{incident}#measures").as_str()));
+    let order = machine.order().await;
+    assert_eq!(order.reason, "worm seen by me");
+    assert!(matches!(
+        order.instruction,
+        Instruction::Isolate { isolation: Isolation::Segment, .. }
+    ));
+    says(&ann, &incident, "Requested, not with the machine yet").await;
+    assert!(!ann.get(&incident).await.text().contains("Verified"));
+
+    machine.take(&order).await;
+    says(&ann, &incident, "Delivered, not applied yet").await;
+    machine.carry_out(&order).await;
+    says(&ann, &incident, "Verified").await;
+    let text = ann.get(&incident).await.text();
+    assert!(text.contains("What stays unproven inbound read back, not probed by a peer"), "{text}");
+    assert!(text.contains("ann: “worm seen by me”"), "{text}");
+
+    // And released, for a reason.
+    let confirm = format!("{here}/release?incident={id}");
+    assert!(ann.get(&confirm).await.text().contains("everything that was cut is open again"));
+    let fields = [("incident", id), ("reason", "shown clean")];
+    let page = ann.act(&confirm, &format!("{here}/release"), &fields).await;
+    assert_eq!(page.status, 303, "{}", page.text());
+    let release = machine.order().await;
+    assert_eq!(release.instruction, Instruction::Release);
+    machine.take(&release).await;
+    let released = machine.receipt(&order, MeasureState::Released);
+    machine.report(cordon_model::wire::Report::Receipt(machine.sealed(&released))).await;
+    says(&ann, &here, "Not isolated").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_only_look_can_do_nothing_and_is_told_so() {
+    let served = Served::start().await;
+    let (machine, incident) = attacked(&served, "office-1", Some(ClinicalTier::None)).await;
+    let eve = served.person("eve", Role::Viewer).await;
+    let here = format!("/machines/{}", machine.id());
+    for (path, fields) in [
+        (format!("{here}/isolate"), vec![("how", "full"), ("reason", "x")]),
+        (format!("{here}/release"), vec![("reason", "x")]),
+        (format!("{incident}/take"), vec![]),
+        (format!("{incident}/close"), vec![("reason", "x")]),
+        (format!("{incident}/comment"), vec![("comment", "x")]),
+    ] {
+        let page = eve.act("/", &path, &fields).await;
+        assert_eq!(page.status, 403, "{path}");
+        assert!(page.text().contains("You may not do that"));
+    }
+    assert_eq!(served.site.hub().machines()[0].isolation, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_incident_is_taken_commented_and_closed_with_a_reason() {
+    let served = Served::start().await;
+    let (_machine, incident) = attacked(&served, "office-1", Some(ClinicalTier::None)).await;
+    let ann = served.person("ann", Role::Responder).await;
+    assert!(ann.get(&incident).await.text().contains("Nobody has it"));
+    ann.act(&incident, &format!("{incident}/take"), &[]).await;
+    assert!(ann.get(&incident).await.text().contains("You have it."));
+    let comment = [("comment", "called the ward: <b>no patients</b> on it")];
+    ann.act(&incident, &format!("{incident}/comment"), &comment).await;
+    let page = ann.get(&incident).await;
+    assert!(page.body.contains("&lt;b&gt;no patients&lt;/b&gt;"), "{}", page.text());
+    let empty = ann.act(&incident, &format!("{incident}/close"), &[("reason", "")]).await;
+    assert_eq!(empty.status, 422);
+    ann.act(&incident, &format!("{incident}/close"), &[("reason", "a test")]).await;
+    assert!(ann.get(&incident).await.text().contains("It is closed"));
+    assert!(ann.get("/incidents/closed").await.body.contains(&incident));
+    assert!(!ann.get("/").await.body.contains(&incident));
+    let ledger = ann.get("/ledger").await.text();
+    assert!(ledger.contains("a test") && ledger.contains("By ann"), "{ledger}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_is_answered_once_with_a_reason_that_is_kept() {
+    let served = Served::start().await;
+    let (mut machine, incident) = attacked(&served, "ward-3", Some(ClinicalTier::Clinical)).await;
+    let ann = served.person("ann", Role::Responder).await;
+    let page = ann.get(&incident).await;
+    assert!(page.text().contains("Waits for an answer"), "{}", page.text());
+    let question = page.body.split('"').find(|part| part.starts_with("/questions/")).unwrap();
+    let shown = ann.get(question).await.text();
+    assert!(shown.contains("What will stop") && shown.contains("one person"), "{shown}");
+    let none = ann.act(question, question, &[("answer", "approve"), ("reason", "")]).await;
+    assert_eq!(none.status, 422);
+    let yes = [("answer", "approve"), ("reason", "worm")];
+    assert_eq!(ann.act(question, question, &yes).await.status, 303);
+    let order = machine.order().await;
+    assert!(matches!(order.instruction, Instruction::Isolate { .. }));
+    assert!(ann.get(&incident).await.text().contains("answers yes: worm"));
+    // A second answer comes too late, and is told so.
+    let bob = served.person("bob", Role::Responder).await;
+    let no = [("answer", "decline"), ("reason", "no")];
+    assert_eq!(bob.act("/", question, &no).await.status, 409);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_machine_is_is_said_by_a_named_person_and_mistakes_are_given_back() {
+    let served = Served::start().await;
+    let machine = served.site.machine_of("host-9", None).await;
+    let boss = served.person("boss", Role::Administrator).await;
+    let form = format!("/machines/{}/assignment", machine.id());
+    let typed = |lifelines: &'static str| {
+        [
+            ("name", "CT 2"),
+            ("tier", "2"),
+            ("kind", "CT workstation"),
+            ("group", "Radiology"),
+            ("lifelines", lifelines),
+        ]
+    };
+    let wrong = boss.act(&form, &form, &typed("PACS | to | nowhere | tcp | 11112")).await;
+    assert_eq!(wrong.status, 422);
+    assert!(wrong.text().contains("lifeline on line 1"), "{}", wrong.text());
+    assert!(wrong.body.contains("PACS | to | nowhere"), "what was typed is not lost");
+    let right = boss.act(&form, &form, &typed("PACS | to | 10.0.4.9 | tcp | 11112\r\n")).await;
+    assert_eq!(right.status, 303, "{}", right.text());
+    let text = boss.get(&format!("/machines/{}", machine.id())).await.text();
+    assert!(text.contains("CT 2") && text.contains("Tier 2: clinical"), "{text}");
+    assert!(text.contains("PACS: TCP 11112 to 10.0.4.9/32"), "{text}");
+    let text = boss.get(&format!("/machines/{}/isolate?how=full", machine.id())).await.text();
+    assert!(text.contains("PACS: TCP 11112"), "a lifeline is shown as what lives: {text}");
+    let ann = served.person("ann", Role::Responder).await;
+    assert_eq!(ann.act("/", &form, &typed("")).await.status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mode_changes_after_it_was_shown_and_not_behind_anybodys_back() {
+    let served = Served::start().await;
+    let boss = served.person("boss", Role::Administrator).await;
+    let text = boss.get("/policy").await.text();
+    assert!(text.contains("Mode: ask"), "{text}");
+    let change = boss.get("/policy/change?mode=act").await;
+    assert!(change.text().contains("Segment without asking, from level high"), "{}", change.text());
+    let old = served.site.hub().policy().revision.to_string();
+    let fields = [("mode", "act"), ("revision", old.as_str())];
+    assert_eq!(boss.act("/policy", "/policy", &fields).await.status, 303);
+    assert!(boss.get("/policy").await.text().contains("Mode: act"));
+    // A form that was shown before that is out of date.
+    let late = [("mode", "observe"), ("revision", old.as_str())];
+    assert_eq!(boss.act("/policy", "/policy", &late).await.status, 409);
+}

@@ -1,0 +1,215 @@
+//! Who is let in, and what every answer carries.
+
+use cordon_console::{Console, ConsoleConfig, ConsoleError, sign_in_link};
+use cordon_store::Role;
+
+use super::browser::{Served, read_until};
+use super::support::Site;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_not_signed_in_sees_the_sign_in_page_and_nothing_else() {
+    let served = Served::start().await;
+    let stranger = served.stranger();
+    for path in ["/", "/machines", "/policy", "/ledger", "/incidents/closed"] {
+        let page = stranger.get(path).await;
+        assert_eq!((page.status, page.header("location")), (303, Some("/sign-in")), "{path}");
+        assert!(page.body.is_empty());
+    }
+    let page = stranger.get("/sign-in").await;
+    assert_eq!(page.status, 200);
+    assert!(!page.body.contains("Test Hospital"), "a stranger does not learn whose hub it is");
+    assert_eq!(stranger.post("/policy", &[("mode", "act")]).await.status, 401);
+    assert_eq!(stranger.live().await.unwrap_err(), "401");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_signs_in_once_and_looking_at_it_uses_nothing_up() {
+    let served = Served::start().await;
+    let token = served.token("ann", Role::Responder).await;
+    let link = sign_in_link(served.address, &token);
+    let path = link.strip_prefix(&format!("http://{}", served.address)).unwrap();
+    let stranger = served.stranger();
+    for _ in 0..3 {
+        let page = stranger.get(path).await;
+        assert!(page.body.contains(&format!("value=\"{token}\"")));
+        assert_eq!(page.header("set-cookie"), None);
+    }
+    let page = stranger.post("/sign-in", &[("token", &token)]).await;
+    assert_eq!(page.status, 303);
+    let cookie = page.header("set-cookie").unwrap();
+    for part in ["HttpOnly", "SameSite=Strict", "Path=/", "Max-Age="] {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    let again = stranger.post("/sign-in", &[("token", &token)]).await;
+    assert_eq!((again.status, again.header("set-cookie")), (403, None));
+    assert!(again.text().contains("used before"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_fails_to_sign_in_too_often_waits() {
+    let served = Served::start().await;
+    let stranger = served.stranger();
+    for _ in 0..10 {
+        assert_eq!(stranger.post("/sign-in", &[("token", "guess")]).await.status, 403);
+    }
+    let page = stranger.post("/sign-in", &[("token", "guess")]).await;
+    assert_eq!(page.status, 429);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_ends_when_its_person_signs_out_everywhere_at_once() {
+    let served = Served::start().await;
+    let ann = served.person("ann", Role::Responder).await;
+    assert_eq!(ann.get("/").await.status, 200);
+    let page = ann.act("/", "/sign-out", &[]).await;
+    assert_eq!(page.status, 200);
+    assert!(page.header("set-cookie").unwrap().contains("Max-Age=0"));
+    // The cookie is kept by somebody who should not have it.
+    assert_eq!(ann.get("/").await.header("location"), Some("/sign-in"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_console_answers_to_its_own_names_only() {
+    let served = Served::start().await;
+    let ann = served.person("ann", Role::Viewer).await;
+    let port = served.address.port();
+    for (host, status) in [
+        (format!("127.0.0.1:{port}"), 200),
+        (format!("LOCALHOST:{port}"), 200),
+        ("127.0.0.1".to_owned(), 421),
+        (format!("evil.example:{port}"), 421),
+        (format!("127.0.0.1.evil.example:{port}"), 421),
+    ] {
+        let page = ann.send("GET", "/", &[("Host", &host)], "").await;
+        assert_eq!(page.status, status, "{host}");
+    }
+    let absolute = format!("http://evil.example:{port}/");
+    assert_eq!(ann.send("GET", &absolute, &[], "").await.status, 421);
+    let two = [("Host", "evil.example"), ("Host", "evil.example")];
+    assert_ne!(ann.send("GET", "/", &two, "").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_keeps_the_browser_to_this_console() {
+    let served = Served::start().await;
+    let ann = served.person("ann", Role::Viewer).await;
+    let evil = [("Host", "evil.example")];
+    for page in [
+        ann.get("/").await,
+        ann.get("/nowhere").await,
+        ann.get("/machines/nonsense").await,
+        ann.send("DELETE", "/", &[], "").await,
+        ann.send("GET", "/", &evil, "").await,
+        served.stranger().get("/").await,
+    ] {
+        let policy = page.header("content-security-policy").unwrap();
+        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert!(policy.contains("frame-ancestors 'none'") && policy.contains("form-action 'self'"));
+        assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
+        assert_eq!(page.header("cache-control"), Some("no-store"));
+        assert_eq!(page.header("cross-origin-opener-policy"), Some("same-origin"));
+        for sign in
+            ["style=\"", "onclick", "javascript:", "<script>", "<style", "http://", "https://"]
+        {
+            assert!(!page.body.contains(sign), "{sign} in {}", page.body);
+        }
+    }
+    let page = ann.get("/").await;
+    let mut assets = 0;
+    for link in page.body.split('"').filter(|part| part.starts_with("/assets/")) {
+        let asset = served.stranger().get(link).await;
+        assert_eq!(asset.status, 200, "{link}");
+        assert!(asset.header("cache-control").unwrap().contains("immutable"));
+        assets += 1;
+    }
+    assert!(assets >= 3, "{assets}");
+    assert_eq!(ann.get("/assets/..%2f..%2fCargo.toml").await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_that_another_page_sends_does_nothing() {
+    let served = Served::start().await;
+    let ann = served.person("ann", Role::Administrator).await;
+    let csrf = ann.get("/policy").await.csrf();
+    let revision = served.site.hub().policy().revision.to_string();
+    let good = format!("csrf={csrf}&mode=act&revision={revision}");
+    let host = format!("http://{}", served.address);
+    for headers in [
+        vec![],
+        vec![("Origin", "null")],
+        vec![("Origin", "http://evil.example")],
+        vec![("Origin", host.as_str()), ("Sec-Fetch-Site", "cross-site")],
+        vec![("Origin", "http://evil.example"), ("Sec-Fetch-Site", "same-origin")],
+        vec![("Sec-Fetch-Site", "none")],
+    ] {
+        let page = ann.send("POST", "/policy", &headers, &good).await;
+        assert_eq!(page.status, 403, "{headers:?}");
+    }
+    // From the right page, but without the session's token, or with another's.
+    let bob = served.person("bob", Role::Administrator).await;
+    let others = bob.get("/policy").await.csrf();
+    assert_ne!(csrf, others);
+    for csrf in ["", "x", others.as_str()] {
+        let fields = [("csrf", csrf), ("mode", "act"), ("revision", &revision)];
+        assert_eq!(ann.post("/policy", &fields).await.status, 403, "{csrf:?}");
+    }
+    let no_token = ann.post("/policy", &[("mode", "act"), ("revision", &revision)]).await;
+    assert_eq!(no_token.status, 422);
+    // A field that the form does not have.
+    let more =
+        [("csrf", csrf.as_str()), ("mode", "act"), ("revision", &revision), ("budget", "1000")];
+    assert_eq!(ann.post("/policy", &more).await.status, 422);
+    assert_eq!(served.site.hub().policy().mode, cordon_model::policy::Mode::Ask);
+
+    let page = ann.send("POST", "/policy", &[("Origin", &host)], &good).await;
+    assert_eq!(page.status, 303, "{}", page.text());
+    assert_eq!(served.site.hub().policy().mode, cordon_model::policy::Mode::Act);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_larger_than_any_honest_one_is_refused() {
+    let served = Served::start().await;
+    let ann = served.person("ann", Role::Administrator).await;
+    let csrf = ann.get("/policy").await.csrf();
+    let long = "x".repeat(70_000);
+    let page = ann.post("/policy", &[("csrf", &csrf), ("mode", &long)]).await;
+    assert_eq!(page.status, 413);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_has_so_many_live_pages_and_hears_nothing_once_it_is_over() {
+    let served = Served::start().await;
+    let ann = served.person("ann", Role::Viewer).await;
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        streams.push(ann.live().await.unwrap());
+    }
+    assert_eq!(ann.live().await.unwrap_err(), "429");
+    // Another session has its own.
+    let bob = served.person("bob", Role::Viewer).await;
+    let mut bobs = bob.live().await.unwrap();
+    read_until(&mut bobs, "event: alive").await;
+    // A closed page makes room.
+    streams.pop();
+    let mut again = ann.live().await;
+    for _ in 0..200 {
+        if again.is_ok() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        again = ann.live().await;
+    }
+    assert!(again.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_does_not_listen_beyond_loopback_unless_it_is_told_that_it_may() {
+    let site = Site::start().await;
+    let open =
+        ConsoleConfig { address: "0.0.0.0:0".parse().unwrap(), ..ConsoleConfig::loopback(0) };
+    let refused = Console::bind(site.hub().clone(), open.clone()).await;
+    assert!(matches!(refused, Err(ConsoleError::BeyondLoopback(_))));
+    let told = ConsoleConfig { may_leave_loopback: true, ..open };
+    assert!(Console::bind(site.hub().clone(), told).await.is_ok());
+}

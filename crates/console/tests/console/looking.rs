@@ -1,0 +1,119 @@
+//! What the pages say.
+
+use cordon_model::asset::ClinicalTier;
+use cordon_model::finding::{Level, MatchedField, ProcessRef};
+use cordon_model::time::BootNanos;
+use cordon_model::wire::Report;
+use cordon_store::Role;
+
+use super::browser::{Served, read_until};
+use super::support::{finding, found};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_console_says_that_nothing_is_watched_not_that_all_is_well() {
+    let served = Served::start().await;
+    let ann = served.person("ann", Role::Viewer).await;
+    let text = ann.get("/").await.text();
+    assert!(text.contains("No machine is enrolled: nothing is watched"), "{text}");
+    for word in ["all clear", "All clear", "healthy", "no threats"] {
+        assert!(!text.contains(word), "{word}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_say_of_how_many_and_how_old() {
+    let served = Served::start().await;
+    let _linked = served.site.machine("office-1").await;
+    let token = served.site.token(None).await;
+    super::support::Machine::enrol(&token, "never-heard").await.unwrap();
+    let ann = served.person("ann", Role::Viewer).await;
+    let text = ann.get("/machines").await.text();
+    assert!(text.contains("1 of 2 machines heard in the last 8 s"), "{text}");
+    assert!(text.contains("1 of 2 machines never heard"), "{text}");
+    assert!(text.contains("Tier not said: treated as clinical"), "{text}");
+    assert!(text.contains("Shown: 2 of 2 machines"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_has_comes_first_and_the_most_serious_of_it_on_top() {
+    let served = Served::start().await;
+    let mut office = served.site.machine("office-1").await;
+    let mut ward = served.site.machine_of("ward-3", Some(ClinicalTier::Clinical)).await;
+    office.report(found("office-1", Level::Medium, 1)).await;
+    ward.report(found("ward-3", Level::Critical, 2)).await;
+    let ann = served.person("ann", Role::Responder).await;
+    let page = ann.get("/").await;
+    let text = page.text();
+    assert!(text.contains("2 of 2 open incidents that nobody has"), "{text}");
+    assert!(text.contains("Tier 2: clinical"), "{text}");
+    assert!(text.find("Critical") < text.find("Medium"), "{text}");
+    assert!(text.contains("0 of 1 isolated"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_incident_shows_why_its_rule_matched_and_hostile_text_is_inert() {
+    let served = Served::start().await;
+    let mut machine = served.site.machine("office-1").await;
+    let hostile = "</code><script>alert(1)</script><img src=x onerror=alert(2)>\u{202e}gpj.exe";
+    let mut evil = finding("office-1", Level::High, 1);
+    evil.rule.title = format!("Program {hostile}");
+    evil.rule.tags = vec!["attack.t1021.002".into(), hostile.into()];
+    evil.host = hostile.into();
+    evil.process =
+        Some(ProcessRef { pid: 7, started: BootNanos(1), image: format!("/tmp/{hostile}") });
+    evil.matched = vec![MatchedField {
+        field: "CommandLine".into(),
+        value: hostile.into(),
+        pattern: "contains gpj".into(),
+    }];
+    evil.raw.json = serde_json::json!({ "CommandLine": hostile }).to_string();
+    machine.report(Report::Finding(Box::new(evil))).await;
+    let ann = served.person("ann", Role::Viewer).await;
+    let list = ann.get("/").await;
+    let path = list.body.split('"').find(|part| part.starts_with("/incidents/0")).unwrap();
+    let path = &path.to_owned();
+    for page in [ann.get(path).await, ann.get(&format!("/machines/{}", machine.id())).await, list] {
+        assert!(
+            !page.body.contains("<script>alert") && !page.body.contains("<img"),
+            "{}",
+            page.body
+        );
+        assert!(!page.body.contains('\u{202e}'));
+    }
+    let text = ann.get(path).await.text();
+    assert!(text.contains("Why it matched"), "{text}");
+    assert!(text.contains("ATT&amp;CK T1021.002"), "{text}");
+    assert!(text.contains("asked for: contains gpj"), "{text}");
+    assert!(text.contains("U+202E"), "what turns text around is shown: {text}");
+    assert!(text.contains("The event as it came"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_here_or_no_id_is_said_in_words() {
+    let served = Served::start().await;
+    let ann = served.person("ann", Role::Viewer).await;
+    for path in [
+        "/incidents/nonsense",
+        "/incidents/01920000-0000-7000-8000-000000000000",
+        "/machines/01920000-0000-7000-8000-000000000000",
+        "/machines/01920000-0000-7000-8000-000000000000/isolate",
+        "/questions/01920000-0000-7000-8000-000000000000",
+        "/nowhere",
+    ] {
+        let page = ann.get(path).await;
+        assert_eq!(page.status, 404, "{path}");
+        assert!(page.body.contains("<h1>"), "{path}");
+    }
+    assert_eq!(ann.get("/?unowned=nonsense").await.status, 200, "a false cursor harms nobody");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn news_come_over_the_stream_and_say_nothing_but_that_there_are_some() {
+    let served = Served::start().await;
+    let mut machine = served.site.machine("office-1").await;
+    let ann = served.person("ann", Role::Viewer).await;
+    let mut stream = ann.live().await.unwrap();
+    read_until(&mut stream, "event: alive\ndata: alive").await;
+    machine.report(found("office-1", Level::High, 1)).await;
+    read_until(&mut stream, "event: news\ndata: look").await;
+}
