@@ -69,24 +69,33 @@ fn row<T: Serialize>(
     Ok(Change::Row { kind, id: id.to_string(), document })
 }
 
+/// A change on its way to the store.
+pub(crate) enum Pending {
+    /// As the store takes it.
+    Change(Change),
+    /// A story. A large one is 35 KB, and in a flood it changes with every finding: it is encoded once
+    /// for each commit, and not in the main task.
+    Story(Story),
+}
+
+impl From<Change> for Pending {
+    fn from(change: Change) -> Self {
+        Self::Change(change)
+    }
+}
+
 /// What the store has to change for `change`. A machine's row changes what differs from its `card`.
 pub(crate) fn changes_of(
-    change: &core::Change,
+    change: core::Change,
     card: Option<&Card>,
     now: UtcNanos,
-) -> Result<Vec<Change>, StoreError> {
-    Ok(match change {
-        core::Change::Story(story) => {
-            let is_open = story.incident.state != IncidentState::Closed;
-            vec![
-                Change::Incident(story.incident.clone()),
-                row(STORY, story.incident.id, is_open.then_some(story))?,
-            ]
-        }
+) -> Result<Vec<Pending>, StoreError> {
+    let changes = match change {
+        core::Change::Story(story) => return Ok(vec![Pending::Story(story)]),
         core::Change::Finding(received, incident) => vec![Change::Group {
             machine: received.machine,
             finding: received.finding.id,
-            incident: *incident,
+            incident,
         }],
         core::Change::Machine(machine) => {
             // Its inbox is kept with the reports themselves, its permit when it is signed.
@@ -95,7 +104,7 @@ pub(crate) fn changes_of(
                 vec![Change::Assignment {
                     machine: machine.assignment.machine,
                     revision: machine.assignment.revision,
-                    envelope: machine.assignment_envelope.clone(),
+                    envelope: machine.assignment_envelope,
                 }]
             } else {
                 Vec::new()
@@ -105,12 +114,12 @@ pub(crate) fn changes_of(
             id: approval.id,
             is_open: approval.state == ApprovalState::Open,
             expires_at: approval.expires_at,
-            document: encode(approval)?,
+            document: encode(&approval)?,
         })],
-        core::Change::Proposed(proposal) => vec![row(PROPOSAL, proposal.id, Some(proposal))?],
+        core::Change::Proposed(proposal) => vec![row(PROPOSAL, proposal.id, Some(&proposal))?],
         core::Change::Answered(order) => vec![row::<Proposal>(PROPOSAL, order, None)?],
         core::Change::Order(life) => {
-            let state = order_state(life);
+            let state = order_state(&life);
             vec![
                 Change::Order(StoredOrder {
                     id: life.order.id,
@@ -121,17 +130,18 @@ pub(crate) fn changes_of(
                     envelope: life.envelope.clone(),
                 }),
                 Change::OrderState { order: life.order.id, state },
-                row(ORDER, life.order.id, Some(life))?,
+                row(ORDER, life.order.id, Some(&life))?,
             ]
         }
         core::Change::Measure(life) => vec![
-            Change::Measure(stored_measure(life, now)),
-            row(MEASURE, life.measure, (!life.state.is_over()).then_some(life))?,
+            Change::Measure(stored_measure(&life, now)),
+            row(MEASURE, life.measure, (!life.state.is_over()).then_some(&life))?,
         ],
         core::Change::Policy(policy, envelope) => {
-            vec![Change::Policy { revision: policy.revision, envelope: envelope.clone() }]
+            vec![Change::Policy { revision: policy.revision, envelope }]
         }
-    })
+    };
+    Ok(changes.into_iter().map(Pending::from).collect())
 }
 
 fn order_state(life: &OrderLife) -> OrderState {
@@ -383,29 +393,40 @@ async fn restore_approvals(
     }
 }
 
-/// Leaves only the last of several writings of the same row, at the place of the first: what others refer
-/// to is still there before them.
-pub(crate) fn folded(changes: Vec<Change>) -> Vec<Change> {
+/// Leaves only the last of several writings of the same thing, at the place of the first: what others
+/// refer to is still there before them.
+pub(crate) fn folded(pending: Vec<Pending>) -> Result<Vec<Change>, StoreError> {
     let mut places: HashMap<String, usize> = HashMap::new();
-    let mut folded: Vec<Change> = Vec::with_capacity(changes.len());
-    for change in changes {
+    let mut last: Vec<Pending> = Vec::with_capacity(pending.len());
+    for change in pending {
         let name = match &change {
-            Change::Incident(incident) => format!("incident {}", incident.id),
-            Change::Row { kind, id, .. } => format!("{kind} {id}"),
-            _ => {
-                folded.push(change);
+            Pending::Story(story) => format!("{STORY} {}", story.incident.id),
+            Pending::Change(Change::Row { kind, id, .. }) => format!("{kind} {id}"),
+            Pending::Change(_) => {
+                last.push(change);
                 continue;
             }
         };
         match places.get(&name) {
-            Some(place) => folded[*place] = change,
+            Some(place) => last[*place] = change,
             None => {
-                places.insert(name, folded.len());
-                folded.push(change);
+                places.insert(name, last.len());
+                last.push(change);
             }
         }
     }
-    folded
+    let mut changes = Vec::with_capacity(last.len() + 1);
+    for change in last {
+        match change {
+            Pending::Change(change) => changes.push(change),
+            Pending::Story(story) => {
+                let is_open = story.incident.state != IncidentState::Closed;
+                changes.push(row(STORY, story.incident.id, is_open.then_some(&story))?);
+                changes.push(Change::Incident(story.incident));
+            }
+        }
+    }
+    Ok(changes)
 }
 
 #[cfg(test)]
@@ -415,11 +436,11 @@ mod tests {
     #[test]
     fn of_several_writings_of_a_row_the_last_is_kept_at_the_place_of_the_first() {
         let row = |id: &str, byte: u8| Change::Row {
-            kind: STORY,
+            kind: ORDER,
             id: id.into(),
             document: Some(vec![byte]),
         };
-        let folded = folded(vec![row("a", 1), row("b", 2), row("a", 3)]);
-        assert_eq!(folded, vec![row("a", 3), row("b", 2)]);
+        let pending = [row("a", 1), row("b", 2), row("a", 3)].map(Pending::from);
+        assert_eq!(folded(pending.into()).unwrap(), vec![row("a", 3), row("b", 2)]);
     }
 }

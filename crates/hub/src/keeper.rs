@@ -10,7 +10,7 @@ use cordon_respond::hub_core::ForSigner;
 use cordon_store::State;
 use tokio::sync::{broadcast, mpsc};
 
-use crate::keep;
+use crate::keep::{self, Pending};
 use crate::ledger::{Appended, LedgerDesk};
 use crate::links::Links;
 use crate::run::HubFailure;
@@ -82,11 +82,11 @@ impl Keeper {
         Ok(())
     }
 
-    async fn commit(&mut self, mut changes: Vec<cordon_store::Change>) -> Result<(), HubFailure> {
+    async fn commit(&mut self, mut changes: Vec<Pending>) -> Result<(), HubFailure> {
         for number in self.drained.drain(..) {
-            changes.push(keep::outbox(number, None)?);
+            changes.push(keep::outbox(number, None)?.into());
         }
-        Ok(self.store.commit(&self.organisation, &keep::folded(changes)).await?)
+        Ok(self.store.commit(&self.organisation, &keep::folded(changes)?).await?)
     }
 
     fn carry_out(&self, after: After) {

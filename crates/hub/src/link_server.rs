@@ -55,6 +55,10 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// How long one message may take to be written: a machine that reads nothing holds its task no longer.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
 
+/// Messages of one machine that are on their way to the disk: 2, so that one is checked while the other is
+/// written, and a machine in a flood stands at most 2 × 16 findings before another's.
+const UNDER_WAY: usize = 2;
+
 /// Report numbers stay below this, so that arithmetic on them can't overflow: 2⁶².
 const NUMBERS: u64 = 1 << 62;
 
@@ -213,7 +217,14 @@ async fn connection(
     door.passed();
     let side = shared.links.open(machine);
     let number = side.number;
-    let mut conversation = Conversation { machine, number, receipt_key, shared, quotas };
+    let mut conversation = Conversation {
+        machine,
+        number,
+        receipt_key,
+        shared,
+        quotas,
+        turns: Arc::new(Semaphore::new(UNDER_WAY)),
+    };
     shared.tell(Input::Linked { machine, link: number, hello: Box::new(hello) }).await;
     let end = conversation.run(reader, writer, side).await;
     shared.links.close(machine, number);
@@ -262,6 +273,7 @@ struct Conversation<'a> {
     receipt_key: VerifyingKey,
     shared: &'a Shared,
     quotas: &'a Quotas,
+    turns: Arc<Semaphore>,
 }
 
 impl Conversation<'_> {
@@ -352,17 +364,24 @@ impl Conversation<'_> {
                     return Err(LinkEnd::Protocol("report numbers must rise, from 1"));
                 }
                 let reports = reports.into_iter().map(|report| self.open(report)).collect();
-                Input::Reports { machine, link, reports }
+                let Some(turn) = self.turn().await else { return Ok(()) };
+                Input::Reports { machine, link, reports, turn }
             }
             FromAgent::OrderTaken(order) => Input::OrderTaken { machine, link, order },
             FromAgent::Status(status) => {
                 // An empty batch has no effect but the answer: what is on disk.
                 self.shared.tell(Input::Status { machine, link, status: Box::new(status) }).await;
-                Input::Reports { machine, link, reports: Vec::new() }
+                let Some(turn) = self.turn().await else { return Ok(()) };
+                Input::Reports { machine, link, reports: Vec::new(), turn }
             }
         };
         self.shared.tell(input).await;
         Ok(())
+    }
+
+    /// Waits until what this machine sent before is on disk, as far as it must be.
+    async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        self.turns.clone().acquire_owned().await.ok()
     }
 
     /// Checks one report. One that is not taken becomes a gap under its own number: it is said, and the

@@ -41,6 +41,9 @@ const NEWS: usize = 1_024;
 /// How long the hub waits for its signer at the start: they are started together.
 const SIGNER_WITHIN: Duration = Duration::from_secs(30);
 
+/// How long listeners and housekeeping may take to stop by themselves.
+const STOP_WITHIN: Duration = Duration::from_secs(3);
+
 /// How often permits are renewed, and other housekeeping is done.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
@@ -379,25 +382,34 @@ async fn supervise(
     store: Arc<dyn State>,
 ) -> Result<(), HubFailure> {
     let panicked = |error: tokio::task::JoinError| HubFailure::Ended(error.to_string());
-    let early = tokio::select! {
-        // First: at a stop the main task ends too, and that is no failure.
-        biased;
-        () = crate::run::stopped(&mut stopped) => None,
-        worked = &mut working => Some(worked.map_err(panicked).and_then(|done| Ok(done?))),
-        kept = &mut keeping => Some(kept.map_err(panicked).and_then(|done| done)),
-    };
-    let _ = stop.send(true);
-    if let Some(early) = early {
-        serving.shutdown().await;
-        early?;
-        return Err(HubFailure::Ended("its main task ended without being asked".into()));
+    let (mut worked, mut kept) = (None, None);
+    tokio::select! {
+        () = crate::run::stopped(&mut stopped) => {}
+        done = &mut working => worked = Some(done),
+        done = &mut keeping => kept = Some(done),
     }
-    while serving.join_next().await.is_some() {}
-    let worked = working.await.map_err(panicked)?;
-    let kept = keeping.await.map_err(panicked)?;
+    let was_asked = stop.send_replace(true);
+    let all = async { while serving.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_WITHIN, all).await.is_err() {
+        // It waits for a signer that hangs: nothing of it is lost, for it is asked again.
+        serving.shutdown().await;
+    }
+    let worked = match worked {
+        Some(done) => done,
+        None => working.await,
+    };
+    let kept = match kept {
+        Some(done) => done,
+        None => keeping.await,
+    };
     store.close().await;
-    worked?;
-    kept
+    worked.map_err(panicked)??;
+    kept.map_err(panicked)??;
+    if was_asked {
+        Ok(())
+    } else {
+        Err(HubFailure::Ended("its main task ended without being asked".into()))
+    }
 }
 
 async fn find_signer(config: &HubConfig) -> Result<Arc<Client>, HubFailure> {

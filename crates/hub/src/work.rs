@@ -26,11 +26,11 @@ use cordon_respond::clock::Moment;
 use cordon_respond::hub_core::{self as core, Arrived, ForSigner, HubCore, Output};
 use cordon_respond::signer_core::{Basis, Proposal, Refusal};
 use cordon_store::{Change, Seen, StoreError, TakenReport, TakenWhat};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::board::Board;
 use crate::clock::{Clock, fresh};
-use crate::keep;
+use crate::keep::{self, Pending};
 use crate::links::Links;
 use crate::run::stopped;
 use crate::signing::Signers;
@@ -68,12 +68,36 @@ pub(crate) enum ReportedWhat {
 
 /// What the main task is told.
 pub(crate) enum Input {
-    Linked { machine: MachineId, link: u64, hello: Box<Hello> },
-    Unlinked { machine: MachineId, link: u64 },
-    Reports { machine: MachineId, link: u64, reports: Vec<Reported> },
-    OrderTaken { machine: MachineId, link: u64, order: OrderId },
-    Status { machine: MachineId, link: u64, status: Box<Status> },
-    Signed { proposal: OrderId, answer: Result<Box<Verified<Order>>, Refusal> },
+    Linked {
+        machine: MachineId,
+        link: u64,
+        hello: Box<Hello>,
+    },
+    Unlinked {
+        machine: MachineId,
+        link: u64,
+    },
+    /// `turn` is given back once all is on disk.
+    Reports {
+        machine: MachineId,
+        link: u64,
+        reports: Vec<Reported>,
+        turn: OwnedSemaphorePermit,
+    },
+    OrderTaken {
+        machine: MachineId,
+        link: u64,
+        order: OrderId,
+    },
+    Status {
+        machine: MachineId,
+        link: u64,
+        status: Box<Status>,
+    },
+    Signed {
+        proposal: OrderId,
+        answer: Result<Box<Verified<Order>>, Refusal>,
+    },
     Permitted(Vec<Verified<Permit>>),
     Deed(Deed),
 }
@@ -120,7 +144,7 @@ pub(crate) enum After {
 /// What a step leaves for the keeper.
 #[derive(Default)]
 pub(crate) struct Batch {
-    pub changes: Vec<Change>,
+    pub changes: Vec<Pending>,
     pub records: Vec<(u64, Record)>,
     pub after: Vec<After>,
 }
@@ -211,8 +235,12 @@ impl Work {
                 })
                 .await
             }
-            Input::Reports { machine, link, reports } => {
-                self.step(|step| take_reports(step, machine, link, reports)).await
+            Input::Reports { machine, link, reports, turn } => {
+                self.step(|step| {
+                    take_reports(step, machine, link, reports);
+                    step.afterwards(move || drop(turn));
+                })
+                .await
             }
             Input::OrderTaken { machine, link, order } => {
                 self.step(|step| {
@@ -316,6 +344,7 @@ impl Work {
         };
         does(&mut step);
         let Step { now, outputs, changes, after, receipts, may_hurry, .. } = step;
+        let changes = changes.into_iter().map(Pending::from).collect();
         let mut batch = Batch { changes, records: Vec::new(), after };
         for output in outputs {
             self.carry(output, &mut batch, &receipts, may_hurry, &now)?;
@@ -342,15 +371,16 @@ impl Work {
                     core::Change::Machine(row) => self.board.card(row.assignment.machine),
                     _ => None,
                 };
-                batch.changes.extend(keep::changes_of(&change, card.as_ref(), now.utc)?);
                 batch.after.extend(self.mirror(&change, now).map(After::News));
+                batch.changes.extend(keep::changes_of(change, card.as_ref(), now.utc)?);
             }
             Output::Record(record) => {
                 if let Some(incident) = record.incident {
-                    batch.changes.push(Change::Timeline { incident, record: record.clone() });
+                    let entry = Change::Timeline { incident, record: record.clone() };
+                    batch.changes.push(entry.into());
                     batch.after.push(After::News(News::Incident(incident)));
                 }
-                batch.changes.push(keep::outbox(self.next_record, Some(&record))?);
+                batch.changes.push(keep::outbox(self.next_record, Some(&record))?.into());
                 batch.records.push((self.next_record, record));
                 self.next_record += 1;
             }
