@@ -11,6 +11,7 @@ use clap::Subcommand;
 use cordon_agent::contain::helper::{self, HelperConfig};
 use cordon_agent::run::AgentConfig;
 use cordon_agent::sensor::{Sensor, SensorOptions};
+use cordon_console::{Console, ConsoleConfig};
 use cordon_hub::HubConfig;
 use cordon_hub::signer::{SignerConfig, User};
 use tokio::signal::unix::{SignalKind, signal};
@@ -142,8 +143,22 @@ fn hub(args: HubArgs) -> Result<()> {
         })
         .await
         .context("starting the hub")?;
+        let config = ConsoleConfig {
+            address: args.console,
+            // Whoever names an address beyond loopback has said so; `cordon up` says it back.
+            may_leave_loopback: true,
+            ..ConsoleConfig::loopback(args.console.port())
+        };
+        let console = Console::bind(running.hub.clone(), config).await.context("the console")?;
+        let mut console_stop = stop.clone();
+        let console = tokio::spawn(console.serve(async move {
+            while !*console_stop.borrow() && console_stop.changed().await.is_ok() {}
+        }));
         let asked_to_stop = async { while !*stop.borrow() && stop.changed().await.is_ok() {} };
-        running.until(asked_to_stop).await.context("the hub")
+        let ended = running.until(asked_to_stop).await.context("the hub");
+        // It stops by itself when asked to; a hub that failed needs no console.
+        console.abort();
+        ended
     })
 }
 
