@@ -59,14 +59,16 @@ impl Hub {
         let board = &self.shared.board;
         let mut counts = self.shared.store.counts(&self.shared.organisation.code, since).await?;
         // Who was heard in these seconds is known here before it is on disk.
-        let (mut heard, mut never) = (0, 0);
-        for card in board.machines().values() {
+        let (mut known, mut heard, mut never) = (0, 0, 0);
+        for card in board.machines().values().filter(|card| !card.is_struck_off) {
+            known += 1;
             match card.contact(now) {
                 Contact::Linked { .. } => heard += 1,
                 Contact::Silent { .. } => {}
                 Contact::Never => never += 1,
             }
         }
+        counts.machines = known;
         counts.machines_heard = heard;
         counts.machines_never_heard = never;
         Ok(HubStatus {

@@ -50,6 +50,7 @@ async fn a_machine_that_is_struck_off_is_cut_off_at_once_and_never_comes_back() 
     site.restart().await;
     assert!(machine.connect().await.is_err(), "also after a restart");
     assert!(site.hub().machines().is_empty());
+    assert_eq!(site.hub().status().await.unwrap().counts.machines, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,4 +93,26 @@ async fn a_machine_that_went_away_is_shown_as_silent() {
         matches!(site.hub().machines()[0].contact, Contact::Silent { .. })
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_who_only_connect_keep_no_machine_out() {
+    let site = Site::start().await;
+    let mut machine = site.machine("office-1").await;
+    let mut strangers = Vec::new();
+    for _ in 0..400 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        strangers.push(socket.connect(site.running().link).await.unwrap());
+    }
+    until("most of them were turned away at the door", || async {
+        site.hub().status().await.unwrap().refused.links > 100
+    })
+    .await;
+    // Another address is another sender; and who turns out to be a machine has spent nothing.
+    for _ in 0..250 {
+        machine.connect().await.unwrap();
+    }
+    machine.report(found("office-1", Level::Low, 1)).await;
+    drop(strangers);
 }
