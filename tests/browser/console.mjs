@@ -129,14 +129,16 @@ try {
       (await page.locator("#freshness").innerText()).includes("Live."),
     );
   }
-  const before = await page.locator("a[href^='/incidents/0']").count();
+  const findings = async () => Number(/(\d+) findings? in all/.exec(await said())[1]);
+  const before = await findings();
 
   // An attack: with the script the incident comes by itself.
   let loads = 0;
   page.on("framenavigated", () => (loads += 1));
   assert.equal(spawnSync(attack).status, 0, "the attack ran");
-  await until("the incident is in the list", async () =>
-    (await page.locator("a[href^='/incidents/0']").count()) > before,
+  await until("the attack is seen", async () => (await findings()) > before);
+  await until("its incident is in the list", async () =>
+    (await page.locator("a[href^='/incidents/0']").count()) > 0,
   );
   if (hasScript) assert.equal(loads, 0, "it came without loading the page again");
   await isAccessible("list");

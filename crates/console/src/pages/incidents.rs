@@ -86,7 +86,7 @@ pub fn summary(status: &HubStatus) -> Markup {
                     "; of the other " (silent) " nothing is known since the hub last heard them ("
                     a href="/machines" { "see when" } ")"
                 }
-                ". " (counts.findings) " findings in all"
+                ". " (count(counts.findings, "finding")) " in all"
                 @if counts.findings_ungrouped > 0 { ", " (counts.findings_ungrouped) " of them not sorted into incidents yet" }
                 "."
             }
