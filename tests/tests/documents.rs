@@ -9,7 +9,8 @@ use cordon_tests::{cordon, root};
 
 /// The documents under version control, and what they say.
 fn documents() -> Vec<(PathBuf, String)> {
-    let output = Command::new("git").args(["ls-files", "*.md"]).current_dir(root()).output().unwrap();
+    let output =
+        Command::new("git").args(["ls-files", "*.md"]).current_dir(root()).output().unwrap();
     assert!(output.status.success(), "these tests read the tree by git");
     let documents: Vec<_> = String::from_utf8(output.stdout)
         .unwrap()
@@ -39,7 +40,16 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
 
 /// Every `between(open, close)` in `line`.
 fn between<'a>(line: &'a str, open: &str, close: &str) -> Vec<&'a str> {
-    line.split(open).skip(1).filter_map(|rest| rest.split_once(close)).map(|(found, _)| found).collect()
+    line.split(open)
+        .skip(1)
+        .filter_map(|rest| rest.split_once(close))
+        .map(|(found, _)| found)
+        .collect()
+}
+
+/// What stands in backticks in `line`.
+fn quoted(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2)
 }
 
 /// A heading's anchor, as GitHub makes it.
@@ -115,11 +125,13 @@ fn every_test_that_a_document_cites_exists() {
     let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let (mut cited, mut missing) = (0, Vec::new());
     for (path, text) in documents() {
-        for citation in text.lines().flat_map(|line| between(line, "`", "`")) {
+        for citation in text.lines().flat_map(quoted) {
             let Some((file, test)) = citation.split_once(".rs::") else { continue };
             let file = format!("{file}.rs");
             let tests = known.entry(file.clone()).or_insert_with(|| {
-                std::fs::read_to_string(root().join(&file)).map(|s| tests_in(&s)).unwrap_or_default()
+                std::fs::read_to_string(root().join(&file))
+                    .map(|s| tests_in(&s))
+                    .unwrap_or_default()
             });
             cited += 1;
             if !tests.contains(test) {
@@ -159,7 +171,9 @@ fn every_risk_is_what_the_matrix_gives() {
     for (index, hazard) in hazards.iter().enumerate() {
         let title = hazard.lines().next().unwrap();
         assert!(title.starts_with(&format!("{:02}: ", index + 1)), "out of order: HZ-{title}");
-        for part in ["**Hazard.**", "**Clinical impact.**", "**Causes.**", "**Owner:**", "**Status:**"] {
+        for part in
+            ["**Hazard.**", "**Clinical impact.**", "**Causes.**", "**Owner:**", "**Status:**"]
+        {
             assert!(hazard.contains(part), "HZ-{title} lacks {part}");
         }
         for kind in ["**Initial risk:** ", "**Residual risk:** "] {
@@ -214,10 +228,8 @@ fn commands_of(text: &str) -> Vec<String> {
             line.starts_with("cordon ").then(|| line.to_owned())
         })
         .collect();
-    for line in text.lines() {
-        let quoted = between(line, "`", "`").into_iter();
-        found.extend(quoted.filter(|quoted| quoted.starts_with("cordon ")).map(str::to_owned));
-    }
+    let quotations = text.lines().flat_map(quoted).filter(|words| words.starts_with("cordon "));
+    found.extend(quotations.map(str::to_owned));
     found
 }
 
@@ -260,7 +272,8 @@ fn every_command_and_option_in_the_documents_exists() {
             let text = &helps[&way];
             for option in words.iter().filter(|word| word.starts_with("--")) {
                 let name = option.split('=').next().unwrap_or(option).trim_end_matches('`');
-                let is_there = text.split(|c: char| !(c.is_alphanumeric() || c == '-')).any(|w| w == name);
+                let is_there =
+                    text.split(|c: char| !(c.is_alphanumeric() || c == '-')).any(|w| w == name);
                 if !is_there {
                     wrong.push(format!("{}: no such option {name}: {command}", path.display()));
                 }
@@ -308,8 +321,12 @@ fn the_policy_in_the_guide_is_the_one_that_an_organisation_starts_with() {
 fn the_guide_names_every_service_that_segment_cuts() {
     let text = std::fs::read_to_string(root().join("docs/isolation.md")).unwrap();
     let (_, rest) = text.split_once("## Segment").unwrap();
-    let table: String =
-        rest.lines().skip(1).take_while(|line| !line.starts_with("##")).collect::<Vec<_>>().join("\n");
+    let table: String = rest
+        .lines()
+        .skip(1)
+        .take_while(|line| !line.starts_with("##"))
+        .collect::<Vec<_>>()
+        .join("\n");
     for (transport, ports) in cordon_model::asset::LATERAL_MOVEMENT {
         let port = if ports.first == ports.last {
             ports.first.to_string()
@@ -324,7 +341,12 @@ fn the_guide_names_every_service_that_segment_cuts() {
 
 #[test]
 fn documents_speak_of_the_project_only() {
-    let banned = [concat!("/wo", "rk/"), concat!("/tmp/", "t-"), concat!("TO", "DO"), concat!("lorem ", "ipsum")];
+    let banned = [
+        concat!("/wo", "rk/"),
+        concat!("/tmp/", "t-"),
+        concat!("TO", "DO"),
+        concat!("lorem ", "ipsum"),
+    ];
     for (path, text) in documents() {
         for word in banned {
             assert!(!text.contains(word), "{}: {word}", path.display());
