@@ -106,7 +106,7 @@ pub fn page(frame: &Frame, view: &MachineView, typed: &Typed, problem: Option<&s
                  For example: DICOM to the PACS | to | 10.0.4.9 | tcp | 11112. The last is needed only for \
                  services that isolation cuts, and then the address is one machine’s.",
                 &typed.lifelines, 6))
-            div.nhsuk-button-group {
+            div.choosing {
                 button.nhsuk-button type="submit" { "Sign and save" }
                 a href={ "/machines/" (view.row.id) } { "Change nothing" }
             }

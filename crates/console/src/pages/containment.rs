@@ -55,7 +55,7 @@ pub fn isolate(frame: &Frame, preview: &Preview, incident: Option<IncidentId>) -
                     input type="hidden" name="incident" value=(incident);
                 }
                 (reason_field("Why"))
-                div.nhsuk-button-group {
+                div.choosing {
                     button.nhsuk-button.nhsuk-button--warning type="submit" {
                         "Isolate now (" (preview.isolation.as_str()) ")"
                     }
@@ -145,7 +145,7 @@ pub fn release(frame: &Frame, machine: &MachineRow, incident: Option<IncidentId>
                     input type="hidden" name="incident" value=(incident);
                 }
                 (reason_field("Why it may be open again"))
-                div.nhsuk-button-group {
+                div.choosing {
                     button.nhsuk-button.nhsuk-button--warning type="submit" { "Release now" }
                     a href={ "/machines/" (machine.id) } { "Do nothing" }
                 }

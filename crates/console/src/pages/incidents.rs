@@ -80,8 +80,8 @@ pub fn summary(status: &HubStatus) -> Markup {
             p.evidence { "No machine is enrolled: nothing is watched, so nothing can be said." }
         } @else {
             p.evidence {
-                "This is what " (counts.machines_heard) " of " (count(counts.machines, "machine"))
-                " report now"
+                "Known from what " (counts.machines_heard) " of " (count(counts.machines, "machine"))
+                " said in the last " (span(SILENT_AFTER))
                 @if silent > 0 {
                     "; of the other " (silent) " nothing is known since the hub last heard them ("
                     a href="/machines" { "see when" } ")"

@@ -20,7 +20,7 @@ pub fn page(frame: &Frame, listed: &Listed<MachineRow>, next: Option<&str>) -> M
         } @else {
             (Table {
                 caption: html! { "Machines by name" },
-                columns: &["Machine", "Isolation", "Contact", "Tier", "Group", "What it can’t see or do"],
+                columns: &["Machine", "Isolation", "Contact", "Tier", "Group", "Gaps"],
                 rows: listed.items.iter().map(|row| cells(row, frame.now)).collect(),
             })
         }

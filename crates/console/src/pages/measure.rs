@@ -14,7 +14,10 @@ use crate::words;
 /// One measure. `machine` is its machine's name; `status` what that machine last said, for the lease.
 pub fn card(view: &MeasureView, machine: &str, status: Option<&Status>, now: UtcNanos) -> Markup {
     let measure = &view.measure;
-    let proof = view.receipts.iter().rev().find_map(|receipt| receipt.proof.as_ref());
+    // What shows that it was in force stays on the page when it is over.
+    let shown = view.receipts.iter().rev().filter(|receipt| receipt.proof.is_some());
+    let acting = shown.clone().find(|receipt| receipt.state.is_acting());
+    let proof = acting.or(shown.clone().next()).and_then(|receipt| receipt.proof.as_ref());
     html! {
         article.card {
             h3 {

@@ -104,7 +104,7 @@ pub fn change(frame: &Frame, policy: &Policy, mode: Mode) -> Markup {
         (frame.form("/policy", &html! {
             input type="hidden" name="mode" value=(words::mode(mode));
             input type="hidden" name="revision" value=(policy.revision);
-            div.nhsuk-button-group {
+            div.choosing {
                 button.nhsuk-button.nhsuk-button--warning type="submit" { (title) }
                 a href="/policy" { "Change nothing" }
             }

@@ -92,7 +92,7 @@ fn answer(frame: &Frame, question: &Approval) -> Markup {
             }
             (frame.form(&format!("/questions/{}", question.id), &html! {
                 (reason_field("Why"))
-                div.nhsuk-button-group {
+                div.choosing {
                     button.nhsuk-button type="submit" name="answer" value="approve" { "Approve" }
                     button.nhsuk-button.nhsuk-button--secondary type="submit" name="answer" value="decline" {
                         "Decline"
