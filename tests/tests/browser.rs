@@ -50,7 +50,7 @@ impl Up {
         // Roles of other users must be able to enter.
         fs::set_permissions(state.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let script = format!(
-            "ip link set lo up && exec {} up --state {} --organisation RJ1 --name 'Test hospital'",
+            "ip link set lo up && exec {} up --own-network-only --state {} --organisation RJ1 --name 'Test hospital'",
             cordon().display(),
             state.path().display()
         );

@@ -24,7 +24,7 @@ impl Up {
         // Roles of other users must be able to enter.
         fs::set_permissions(state.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let script = format!(
-            "ip link set lo up && exec {} up --state {} --organisation RJ1 --name 'Test hospital'",
+            "ip link set lo up && exec {} up --own-network-only --state {} --organisation RJ1 --name 'Test hospital'",
             cordon().display(),
             state.path().display()
         );
@@ -45,8 +45,12 @@ impl Up {
     }
 
     fn cordon(&self, words: &[&str]) -> Result<String, String> {
-        let output =
-            Command::new(cordon()).args(words).arg("--state").arg(self.state.path()).output().unwrap();
+        let output = Command::new(cordon())
+            .args(words)
+            .arg("--state")
+            .arg(self.state.path())
+            .output()
+            .unwrap();
         if output.status.success() {
             Ok(String::from_utf8(output.stdout).unwrap())
         } else {
@@ -142,9 +146,8 @@ fn an_attack_is_seen_asked_about_isolated_proven_survives_a_crash_and_is_release
     let (directory, program) = hidden_program();
     up.run_inside(&program);
     fs::remove_dir_all(directory).unwrap();
-    let incident = eventually("an incident", || {
-        up.json(&["incidents"]).as_array()?.first().cloned()
-    });
+    let incident =
+        eventually("an incident", || up.json(&["incidents"]).as_array()?.first().cloned());
     assert_eq!(incident["level"], "high", "{incident:#}");
     eventually("a question to people", || {
         (up.json(&["incidents"])[0]["questions"].as_u64()? > 0).then_some(())
@@ -177,7 +180,9 @@ fn an_attack_is_seen_asked_about_isolated_proven_survives_a_crash_and_is_release
 
     // Released exactly.
     up.cordon(&["release", &name, "--reason", "test over"]).unwrap();
-    eventually("the machine is released", || up.json(&["machines"])[0]["isolation"].is_null().then_some(()));
+    eventually("the machine is released", || {
+        up.json(&["machines"])[0]["isolation"].is_null().then_some(())
+    });
     assert_eq!(up.nft(), before, "as it was, to the byte");
 
     // Everything that was done is in the ledger, and it is sound.
@@ -193,7 +198,8 @@ fn roles_run_as_users_of_their_own_and_listen_on_loopback_only() {
     let up = Up::start();
     eventually("the agent", || up.role("agent"));
     let user = |role| {
-        let status = fs::read_to_string(format!("/proc/{}/status", up.role(role).unwrap())).unwrap();
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", up.role(role).unwrap())).unwrap();
         let line = status.lines().find(|line| line.starts_with("Uid:")).unwrap().to_owned();
         line.split_whitespace().nth(1).unwrap().parse::<u32>().unwrap()
     };

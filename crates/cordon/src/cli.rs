@@ -48,7 +48,7 @@ enum Command {
 
     /// Machines, their state, and how old that is
     Machines(control::MachinesArgs),
-    /// Incidents, the most serious first
+    /// Incidents, the newest first
     Incidents(control::IncidentsArgs),
     /// Cut a machine off
     Isolate(control::IsolateArgs),
@@ -82,6 +82,8 @@ enum Command {
     DrillProbe(tools::DrillProbeArgs),
     #[command(hide = true)]
     DrillSpawn(tools::DrillSpawnArgs),
+    #[command(hide = true)]
+    DrillCleaner(cordon_drill::cleaner::CleanerArgs),
 }
 
 /// Runs the command.
@@ -105,6 +107,10 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::DrillWorm(args) => cordon_drill::worm::run_worm(&args).map(done),
         Command::DrillProbe(args) => Ok(tools::drill_probe(&args)),
         Command::DrillSpawn(args) => Ok(tools::drill_spawn(&args)),
+        Command::DrillCleaner(args) => {
+            cordon_drill::cleaner::run(&args);
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 //! Whoever may open the socket (root, or the hub's own user) administers the hub; what is done is written
 //! in the ledger under the name of the system's user.
 
-use std::io::Read as _;
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
@@ -102,6 +103,16 @@ fn ask_at(state: &StateArg, request: Request) -> Result<Answer> {
     block_on(Control::at(&state.layout()).ask(request))
 }
 
+/// Prints; a reader that went away has what it wanted.
+fn tell(text: &str) -> Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("writing to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// `cordon machines`
 #[derive(Debug, Clone, clap::Args)]
 pub struct MachinesArgs {
@@ -114,21 +125,23 @@ pub struct MachinesArgs {
 
 /// Lists machines.
 pub fn machines(args: &MachinesArgs) -> Result<()> {
+    let mut text = String::new();
     let (rows, total) = match ask_at(&args.state, Request::ListMachines)? {
         Answer::Machines { rows, total } => (rows, total),
         other => return unexpected(&other),
     };
     if args.json {
         let rows: Vec<_> = rows.iter().map(machine_json).collect();
-        println!("{}", serde_json::to_string_pretty(&rows)?);
-        return Ok(());
+        return tell(&(serde_json::to_string_pretty(&rows)? + "\n"));
     }
-    println!(
+    writeln!(
+        text,
         "{:<24} {:<5} {:<18} {:<20} {:<22} contact",
         "machine", "tier", "group", "kind", "isolation"
-    );
+    )?;
     for row in &rows {
-        println!(
+        writeln!(
+            text,
             "{:<24} {:<5} {:<18} {:<20} {:<22} {}",
             plain(&row.name),
             row.tier.map_or_else(|| "?".to_owned(), |tier| tier.number().to_string()),
@@ -136,17 +149,18 @@ pub fn machines(args: &MachinesArgs) -> Result<()> {
             plain(row.kind.as_deref().unwrap_or("-")),
             isolation_words(row),
             contact_words(row.contact),
-        );
+        )?;
         for gap in &row.gaps {
-            println!(
+            writeln!(
+                text,
                 "    not seen or done: {}: {}",
                 plain(&gap.what),
                 plain(gap.gap.as_deref().unwrap_or(""))
-            );
+            )?;
         }
     }
-    println!("{} of {total} machines", rows.len());
-    Ok(())
+    writeln!(text, "{} of {total} machines", rows.len())?;
+    tell(&text)
 }
 
 fn machine_json(row: &MachineRow) -> serde_json::Value {
@@ -221,6 +235,7 @@ pub struct IncidentsArgs {
 
 /// Lists incidents.
 pub fn incidents(args: &IncidentsArgs) -> Result<()> {
+    let mut text = String::new();
     let request = Request::ListIncidents { only_open: !args.all };
     let (rows, total) = match ask_at(&args.state, request)? {
         Answer::Incidents { rows, total } => (rows, total),
@@ -228,12 +243,12 @@ pub fn incidents(args: &IncidentsArgs) -> Result<()> {
     };
     if args.json {
         let rows: Vec<_> = rows.iter().map(incident_json).collect();
-        println!("{}", serde_json::to_string_pretty(&rows)?);
-        return Ok(());
+        return tell(&(serde_json::to_string_pretty(&rows)? + "\n"));
     }
     for row in &rows {
         let incident = &row.incident;
-        println!(
+        writeln!(
+            text,
             "{:<13} {} ({} findings, {} isolated, {} questions; {})",
             incident.level,
             plain(&incident.title),
@@ -241,11 +256,16 @@ pub fn incidents(args: &IncidentsArgs) -> Result<()> {
             row.isolated,
             row.questions,
             incident.owner.as_deref().map_or_else(|| "NOBODY HAS IT".to_owned(), plain),
-        );
-        println!("              on {}   {}", plain(&row.machine_names.join(", ")), incident.id);
+        )?;
+        writeln!(
+            text,
+            "              on {}   {}",
+            plain(&row.machine_names.join(", ")),
+            incident.id
+        )?;
     }
-    println!("{} of {total} incidents", rows.len());
-    Ok(())
+    writeln!(text, "{} of {total} incidents", rows.len())?;
+    tell(&text)
 }
 
 fn incident_json(row: &IncidentRow) -> serde_json::Value {
@@ -519,14 +539,8 @@ fn role(text: &str) -> Result<Role, String> {
 pub fn sign_in(args: &SignInArgs) -> Result<()> {
     let control = Control::at(&args.state.layout());
     let secret = block_on(control.sign_in(&args.name, args.role))?;
-    println!("{}", sign_in_link(args.console, &secret));
+    println!("{}", cordon_console::sign_in_link(args.console, &secret));
     Ok(())
-}
-
-/// The link that signs in with `secret` at a console. The secret is behind `#`: browsers send that to
-/// nobody and keep it out of the referrer.
-pub fn sign_in_link(console: std::net::SocketAddr, secret: &str) -> String {
-    format!("http://{console}/sign-in#{secret}")
 }
 
 /// `cordon policy`
@@ -562,10 +576,7 @@ enum PolicyCommand {
 /// Shows or sets the policy.
 pub fn policy(args: &PolicyArgs) -> Result<()> {
     match &args.what {
-        PolicyCommand::Show { state } => {
-            print!("{}", toml::to_string_pretty(&current_policy(state)?)?);
-            Ok(())
-        }
+        PolicyCommand::Show { state } => tell(&toml::to_string_pretty(&current_policy(state)?)?),
         PolicyCommand::Apply { state, file } => {
             let mut text = String::new();
             if file.as_os_str() == "-" {

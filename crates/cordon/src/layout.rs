@@ -112,6 +112,29 @@ impl Layout {
     }
 }
 
+impl Layout {
+    /// Holds the state directory for this process alone; freed when dropped, or when the process ends
+    /// however it ends.
+    ///
+    /// # Errors
+    /// If another `cordon up` holds it.
+    pub fn lock(&self) -> Result<nix::fcntl::Flock<std::fs::File>> {
+        let path = self.root.join("up.lock");
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("opening {}", path.display()))?;
+        nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
+            anyhow::anyhow!(
+                "another `cordon up` runs on {} ({error}): stop it, or give --state another directory",
+                self.root.display()
+            )
+        })
+    }
+}
+
 fn make_directory(path: &Path, mode: u32) -> Result<()> {
     DirBuilder::new()
         .recursive(true)

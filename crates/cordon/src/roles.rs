@@ -102,6 +102,9 @@ pub struct AgentArgs {
     /// Sigma rules instead of the built-in pack.
     #[arg(long)]
     pub rules: Option<PathBuf>,
+    /// See only what happens in the agent's own network namespace, and not the whole machine.
+    #[arg(long)]
+    pub own_network_only: bool,
 }
 
 /// The helper's arguments.
@@ -191,7 +194,7 @@ fn run_helper(args: &HelperArgs) -> Result<()> {
 fn agent(args: AgentArgs) -> Result<()> {
     // As root, first of all: the sensors.
     let sensor = Sensor::open(&SensorOptions {
-        network_namespace: own_network_namespace(),
+        network_namespace: args.own_network_only.then(own_network_namespace).transpose()?,
         ..SensorOptions::default()
     });
     if let Some(user) = &args.user {
@@ -216,15 +219,10 @@ fn agent(args: AgentArgs) -> Result<()> {
     block_on(1, async |stop| Ok(cordon_agent::run::run(config, sensor, stop).await?))
 }
 
-/// The inode of this process's network namespace, if that is not the whole machine's: several agents on
-/// one kernel each see their own.
-fn own_network_namespace() -> Option<u64> {
-    let inode =
-        |path: &str| std::fs::metadata(path).ok().map(|m| std::os::unix::fs::MetadataExt::ino(&m));
-    let own = inode("/proc/self/ns/net")?;
-    // Without the right to look at init, the whole machine is assumed.
-    let first = inode("/proc/1/ns/net")?;
-    (own != first).then_some(own)
+/// The inode of this process's network namespace: several agents on one kernel each see their own.
+fn own_network_namespace() -> Result<u64> {
+    let metadata = std::fs::metadata("/proc/self/ns/net").context("looking at the own network")?;
+    Ok(std::os::unix::fs::MetadataExt::ino(&metadata))
 }
 
 fn become_user(account: &Account) -> Result<()> {

@@ -66,6 +66,10 @@ pub struct UpArgs {
     /// Sigma rules for the agent instead of the built-in pack.
     #[arg(long, value_name = "DIR")]
     rules: Option<PathBuf>,
+    /// See only what happens in this network namespace, and not the whole machine: for several agents on
+    /// one kernel.
+    #[arg(long)]
+    own_network_only: bool,
 }
 
 /// Runs everything until it is asked to stop.
@@ -78,6 +82,8 @@ async fn up(args: UpArgs, mut stop: watch::Receiver<bool>) -> Result<()> {
     let layout = args.state.layout();
     let is_root = nix::unistd::geteuid().is_root();
     layout.make()?;
+    // Held until the end: two sets of roles on one state would disturb each other.
+    let _lock = layout.lock()?;
     println!("Cordon {}", env!("CARGO_PKG_VERSION"));
     println!("  state        {}", layout.root().display());
     if is_root {
@@ -100,7 +106,7 @@ async fn up(args: UpArgs, mut stop: watch::Receiver<bool>) -> Result<()> {
             let control = Control::at(&layout);
             let secret =
                 control.sign_in("administrator", cordon_store::Role::Administrator).await?;
-            let link = crate::control::sign_in_link(args.console, &secret);
+            let link = cordon_console::sign_in_link(args.console, &secret);
             println!("\nOpen this once, within 15 minutes, to sign in:\n\n    {link}\n");
             println!(
                 "Another link: cordon sign-in. Stop: Ctrl-C (what is isolated stays isolated)."
@@ -239,6 +245,9 @@ async fn start_agent(
     }
     if let Some(rules) = &args.rules {
         arguments.extend(words([("--rules", Some(text(rules)))]));
+    }
+    if args.own_network_only {
+        arguments.push("--own-network-only".to_owned());
     }
     // Started as root: it opens its sensors, then becomes its own user.
     kept.push(keep(Role { name: "agent", arguments, user: None })?);

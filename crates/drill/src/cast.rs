@@ -19,6 +19,7 @@ use cordon_model::asset::{Direction, Lifeline, Transport};
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::time::BootNanos;
 
+use crate::cleaner::{Cleaner, CleanerArgs};
 use crate::hospital::{Machine, SMB};
 use crate::network::{Host, Network};
 use crate::report::{LifelineCount, NeighbourProbe};
@@ -40,6 +41,8 @@ pub struct Cast {
     children: Vec<Child>,
     hosts: Vec<DrillHost>,
     network: Network,
+    // Last: it takes away what the others leave.
+    _cleaner: Cleaner,
     directory: PathBuf,
     worm: PathBuf,
     program: PathBuf,
@@ -63,8 +66,15 @@ impl Cast {
     pub fn assemble(hospital: &[Machine], program: &Path) -> Result<Self> {
         let mut names = vec!["hub".to_owned(), "pacs".to_owned()];
         names.extend(hospital.iter().map(|machine| machine.name.clone()));
-        let network = Network::build(&names)?;
-        let directory = std::env::temp_dir().join(format!("cordon-drill-{}", std::process::id()));
+        let prefix = format!("cordon-drill-{}", std::process::id());
+        let directory = std::env::temp_dir().join(&prefix);
+        let mut leavings = hiding_places();
+        if std::env::var_os("CORDON_DRILL_KEEP").is_none() {
+            leavings.push(directory.clone());
+        }
+        let cleaning = CleanerArgs { prefix: prefix.clone(), directory: leavings };
+        let cleaner = Cleaner::start(program, &cleaning)?;
+        let network = Network::build(&prefix, &names)?;
         std::fs::create_dir_all(directory.join("log"))
             .with_context(|| format!("making {}", directory.display()))?;
         // Roles of different users must be able to enter.
@@ -75,6 +85,7 @@ impl Cast {
             children: Vec::new(),
             hosts: Vec::new(),
             network,
+            _cleaner: cleaner,
             directory,
             worm,
             program,
@@ -191,7 +202,7 @@ impl Cast {
         let log = self.role_log(&machine.name)?;
         let child = host
             .command(&self.program)
-            .args(["up", "--only-agent", "--host", &machine.name])
+            .args(["up", "--only-agent", "--own-network-only", "--host", &machine.name])
             .arg("--state")
             .arg(&state)
             .arg("--enrol-with")
@@ -574,12 +585,6 @@ impl Drop for Cast {
         {
             let _ = child.wait();
         }
-        if let Some(directory) = self.worm.parent() {
-            let _ = std::fs::remove_dir_all(directory);
-        }
-        if std::env::var_os("CORDON_DRILL_KEEP").is_none() {
-            let _ = std::fs::remove_dir_all(&self.directory);
-        }
     }
 }
 
@@ -628,11 +633,16 @@ fn lifeline_words(lifeline: &Lifeline) -> String {
     format!("{}={direction} {transport} {} {}", lifeline.name, lifeline.peer, lifeline.ports.first)
 }
 
+/// Where the worm may hide: a name of the kind that X11 leaves.
+fn hiding_places() -> Vec<PathBuf> {
+    let name = format!(".X{}-unix", std::process::id());
+    ["/dev/shm", "/var/tmp", "/tmp"].iter().map(|base| Path::new(base).join(&name)).collect()
+}
+
 /// Puts a copy of this program where malware puts its own: a hidden directory that everybody may write
 /// to, under the name of a kernel thread.
 fn hide_worm(program: &Path) -> Result<PathBuf> {
-    for base in ["/dev/shm", "/var/tmp", "/tmp"] {
-        let directory = Path::new(base).join(format!(".X{}-unix", std::process::id()));
+    for directory in hiding_places() {
         let worm = directory.join("kworkerd");
         let made = std::fs::create_dir_all(&directory)
             .and_then(|()| std::fs::copy(program, &worm).map(drop))

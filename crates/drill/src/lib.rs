@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cast;
+pub mod cleaner;
 pub mod hospital;
 pub mod network;
 pub mod outbreak;

@@ -38,15 +38,16 @@ pub struct Network {
 }
 
 impl Network {
-    /// Builds a bridge and a namespace for each of `names`, with addresses 10.91.0.2 upward.
+    /// Builds a bridge and a namespace for each of `names`, with addresses 10.91.0.2 upward; the
+    /// namespaces' names begin with `prefix`.
     ///
     /// # Errors
     /// If not root, if `ip` is missing, or if the kernel refuses.
-    pub fn build(names: &[String]) -> Result<Self> {
+    pub fn build(prefix: &str, names: &[String]) -> Result<Self> {
         if !nix::unistd::geteuid().is_root() {
             bail!("a drill builds network namespaces, which needs root: run it with sudo");
         }
-        let prefix = format!("cordon-drill-{}", std::process::id());
+        let prefix = prefix.to_owned();
         let bridge = format!("{prefix}-net");
         let mut namespaces = format!("netns add {bridge}\n");
         let mut cables =
@@ -121,12 +122,23 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        let mut lines: String =
-            self.hosts.iter().map(|host| format!("netns del {}\n", host.namespace)).collect();
-        lines.push_str(&format!("netns del {}-net\n", self.prefix));
-        // Forced on past errors: what is half built must go too.
-        let _ = ip_batch(None, &lines, true);
+        remove_all(&self.prefix);
     }
+}
+
+/// Names of the namespaces that begin with `prefix`.
+pub fn namespaces(prefix: &str) -> impl Iterator<Item = String> {
+    let prefix = format!("{prefix}-");
+    let entries = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(move |name| name.starts_with(&prefix))
+}
+
+/// Removes them.
+pub fn remove_all(prefix: &str) {
+    let lines: String = namespaces(prefix).map(|name| format!("netns del {name}\n")).collect();
+    // Forced on past errors: what is half built must go too.
+    let _ = ip_batch(None, &lines, true);
 }
 
 fn ip_batch(

@@ -210,6 +210,14 @@ pub fn judge(report: &Report) -> Result<()> {
     if report.isolated_uninfected > 0 {
         bail!("{} machines were isolated that were not infected", report.isolated_uninfected);
     }
+    let most = (report.machines / 10).max(1);
+    if report.infected_with > most {
+        bail!(
+            "the worm was not held: {} of {} machines, and the goal is {most}",
+            report.infected_with,
+            report.machines
+        );
+    }
     if report.probes_wrong > 0 {
         bail!(
             "{} probes from neighbours contradict what was said to be in force",

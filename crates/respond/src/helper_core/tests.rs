@@ -1,3 +1,5 @@
+//! What the helper's mind does, and refuses to do.
+
 use cordon_model::asset::ClinicalTier;
 use cordon_model::order::{Approver, Lease};
 use cordon_model::signed::{Document, seal};

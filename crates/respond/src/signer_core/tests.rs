@@ -1,3 +1,5 @@
+//! What the signer's mind does, and refuses to do.
+
 use cordon_model::asset::ClinicalTier;
 use cordon_model::ids::FindingId;
 use cordon_model::measure::MeasureState;
