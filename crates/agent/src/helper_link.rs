@@ -27,6 +27,8 @@ pub struct HelperGone;
 pub enum Told {
     /// The socket is open (again): everything that it must know has to be said anew.
     Here,
+    /// The socket was closed: nothing can be asked until it is here again.
+    Gone,
     /// Something happened.
     Event(Event),
 }
@@ -88,6 +90,9 @@ async fn keep(
                 }
                 let _ = here.send(None);
                 tracing::warn!("the helper is gone; looking for it again");
+                if tell.send(Told::Gone).await.is_err() {
+                    return;
+                }
             }
             Err(error) if !has_said_gone => {
                 has_said_gone = true;
@@ -99,5 +104,28 @@ async fn keep(
             return;
         }
         sleep(LOOK_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contain::protocol::{FromHelper, MESSAGE_BYTES, Receipts, Request};
+    use cordon_link::frame;
+
+    #[tokio::test]
+    async fn a_helper_that_goes_is_told_to_be_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("helper.sock");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let (_helper, mut told) = Helper::connect(socket);
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let request = frame::read::<Request, _>(&mut stream, MESSAGE_BYTES).await.unwrap().unwrap();
+        let answer = Answer::Obeyed(Receipts::default());
+        let answer = FromHelper::Answer { to: request.id, answer };
+        frame::write(&mut stream, &answer, MESSAGE_BYTES).await.unwrap();
+        assert!(matches!(told.recv().await, Some(Told::Here)));
+        drop(stream);
+        assert!(matches!(told.recv().await, Some(Told::Gone)));
     }
 }

@@ -50,13 +50,19 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal in `directory`.
+    /// Opens the journal in `directory`. A torn end (the machine died while writing) is cut off: what
+    /// comes after it could not be read.
     ///
     /// # Errors
     /// If the disk refuses.
     pub fn open(directory: &Path) -> io::Result<Self> {
         let path = path_in(directory);
         let file = append_to(&path)?;
+        let bytes = std::fs::read(&path)?;
+        let (_, whole) = lines_of(&bytes);
+        if whole < bytes.len() {
+            file.set_len(whole as u64)?;
+        }
         Ok(Self { path, file })
     }
 
@@ -77,12 +83,17 @@ impl Journal {
     }
 
     fn append(&mut self, line: &Line) -> io::Result<()> {
-        if self.file.metadata()?.len() > MOST_BYTES {
+        let mut length = self.file.metadata()?.len();
+        if length > MOST_BYTES {
             std::fs::rename(&self.path, self.path.with_extension("old.cbor"))?;
             self.file = append_to(&self.path)?;
+            length = 0;
         }
         let bytes = frame::encode(line, limits::MESSAGE_BYTES).map_err(io::Error::other)?;
-        self.file.write_all(&bytes)
+        self.file.write_all(&bytes).inspect_err(|_| {
+            // Half a line would hide all that come after it.
+            let _ = self.file.set_len(length);
+        })
     }
 }
 
@@ -99,8 +110,7 @@ pub fn read(directory: &Path) -> io::Result<Vec<Entry>> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        let mut rest = bytes.as_slice();
-        while let Ok(Some(line)) = frame::blocking::read::<Line>(&mut rest, limits::MESSAGE_BYTES) {
+        for line in lines_of(&bytes).0 {
             match line {
                 Line::Note { at, text } => entries.push(Entry::Note { at, text }),
                 Line::Receipt(envelope) => {
@@ -112,6 +122,18 @@ pub fn read(directory: &Path) -> io::Result<Vec<Entry>> {
         }
     }
     Ok(entries)
+}
+
+/// The whole lines of `bytes`, and how many bytes they fill. Stops at the first that is not whole.
+fn lines_of(bytes: &[u8]) -> (Vec<Line>, usize) {
+    let mut lines = Vec::new();
+    let mut whole = 0;
+    let mut rest = bytes;
+    while let Ok(Some(line)) = frame::blocking::read::<Line>(&mut rest, limits::MESSAGE_BYTES) {
+        lines.push(line);
+        whole = bytes.len() - rest.len();
+    }
+    (lines, whole)
 }
 
 fn path_in(directory: &Path) -> PathBuf {
@@ -138,5 +160,17 @@ mod tests {
         let texts: Vec<_> = read(directory.path()).unwrap();
         assert_eq!(texts.len(), 2);
         assert_eq!(texts[1], Entry::Note { at, text: "two".into() });
+    }
+
+    #[test]
+    fn what_is_written_after_a_torn_end_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = UtcNanos::from_unix_nanos(1);
+        Journal::open(directory.path()).unwrap().note(at, "before").unwrap();
+        append_to(&path_in(directory.path())).unwrap().write_all(&[0, 0, 0, 9, 1]).unwrap();
+        Journal::open(directory.path()).unwrap().note(at, "after").unwrap();
+        let texts = read(directory.path()).unwrap();
+        assert_eq!(texts.len(), 2);
+        assert_eq!(texts[1], Entry::Note { at, text: "after".into() });
     }
 }

@@ -14,7 +14,7 @@ use cordon_model::time::UtcNanos;
 use cordon_model::wire::{FromAgent, FromHub, Hello, Numbered, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::identity::Identity;
 use crate::spool::Spool;
@@ -132,53 +132,66 @@ async fn talk<W: AsyncWrite + Unpin>(
     heard: &mut mpsc::Receiver<Result<Option<FromHub>, FrameError>>,
     side: &mut LinkSide,
 ) -> Result<(), FrameError> {
-    let mut sent = 0;
-    let mut last_heard = Instant::now();
-    let mut status = interval(STATUS_EVERY);
+    let LinkSide { status, spool, added, tell, say, .. } = side;
+    // Both at once: an order never waits behind reports that the hub takes slowly, and a hub that takes
+    // none and says none is silent even while we write.
+    tokio::select! {
+        ended = listen(heard, spool, tell) => ended,
+        ended = speak(to, status, spool, added, say) => ended,
+    }
+}
+
+/// Hands down what the hub says, until it is silent.
+async fn listen(
+    heard: &mut mpsc::Receiver<Result<Option<FromHub>, FrameError>>,
+    spool: &SharedSpool,
+    tell: &mpsc::Sender<FromLink>,
+) -> Result<(), FrameError> {
     loop {
-        sent = send_waiting(to, &side.spool, sent).await?;
-        tokio::select! {
-            () = side.added.notified() => {}
-            message = side.say.recv() => {
-                let Some(message) = message else { return Ok(()) };
-                frame::write(to, &message, limits::MESSAGE_BYTES).await?;
-            }
-            _ = status.tick() => {
-                if last_heard.elapsed() > SILENCE {
-                    return Err(silent());
-                }
-                let status = FromAgent::Status((side.status)());
-                frame::write(to, &status, limits::MESSAGE_BYTES).await?;
-            }
-            message = heard.recv() => {
-                last_heard = Instant::now();
-                match message {
-                    None | Some(Ok(None)) => return Ok(()),
-                    Some(Err(error)) => return Err(error),
-                    Some(Ok(Some(message))) => {
-                        let Some(news) = news_of(message, &side.spool)? else { continue };
-                        if side.tell.send(news).await.is_err() {
-                            return Ok(());
-                        }
-                    }
+        match timeout(SILENCE, heard.recv()).await.map_err(|_| silent())? {
+            None | Some(Ok(None)) => return Ok(()),
+            Some(Err(error)) => return Err(error),
+            Some(Ok(Some(message))) => {
+                let Some(news) = news_of(message, spool)? else { continue };
+                if tell.send(news).await.is_err() {
+                    return Ok(());
                 }
             }
         }
     }
 }
 
-/// Sends every report above `sent`, and says how far it got.
-async fn send_waiting<W: AsyncWrite + Unpin>(
+/// Sends the reports that wait, one message after another, and between them what hurries more.
+async fn speak<W: AsyncWrite + Unpin>(
     to: &mut W,
+    status: &(dyn Fn() -> Status + Send + Sync),
     spool: &SharedSpool,
-    mut sent: u64,
-) -> Result<u64, FrameError> {
+    added: &Notify,
+    say: &mut mpsc::Receiver<FromAgent>,
+) -> Result<(), FrameError> {
+    let mut sent = 0;
+    let mut tick = interval(STATUS_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let batch: Vec<Numbered> =
             spool.lock().unwrap_or_else(PoisonError::into_inner).batch_after(sent);
-        let Some(last) = batch.last() else { return Ok(sent) };
-        sent = last.number;
-        frame::write(to, &FromAgent::Reports(batch), limits::MESSAGE_BYTES).await?;
+        let may_be_more = !batch.is_empty();
+        if let Some(last) = batch.last() {
+            sent = last.number;
+            frame::write(to, &FromAgent::Reports(batch), limits::MESSAGE_BYTES).await?;
+        }
+        tokio::select! {
+            biased;
+            message = say.recv() => {
+                let Some(message) = message else { return Ok(()) };
+                frame::write(to, &message, limits::MESSAGE_BYTES).await?;
+            }
+            _ = tick.tick() => {
+                frame::write(to, &FromAgent::Status(status()), limits::MESSAGE_BYTES).await?;
+            }
+            () = std::future::ready(()), if may_be_more => {}
+            () = added.notified() => {}
+        }
     }
 }
 
@@ -205,4 +218,72 @@ fn silent() -> FrameError {
         std::io::ErrorKind::TimedOut,
         format!("the hub said nothing for {} s", SILENCE.as_secs()),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cordon_model::policy::Policy;
+    use cordon_model::signed::seal;
+    use cordon_model::time::{BootId, BootNanos};
+    use cordon_model::wire::Report;
+    use ed25519_dalek::SigningKey;
+
+    fn side(spool: Spool) -> (LinkSide, mpsc::Receiver<FromLink>, mpsc::Sender<FromAgent>) {
+        let (tell, told) = mpsc::channel(8);
+        let (say, said) = mpsc::channel(8);
+        let hello = || Hello {
+            version: cordon_model::wire::VERSION,
+            build: "test".into(),
+            host: "m01".into(),
+            boot: BootId("boot".into()),
+            last_order: 0,
+            assignment: 0,
+            policy: 0,
+            coverage: Vec::new(),
+        };
+        let status = || Status {
+            at_boot: BootNanos(1),
+            isolation: None,
+            lease_ends: None,
+            rules: 0,
+            events: 0,
+            lost: 0,
+        };
+        let side = LinkSide {
+            hello: Box::new(hello),
+            status: Box::new(status),
+            spool: Arc::new(Mutex::new(spool)),
+            added: Arc::new(Notify::new()),
+            tell,
+            say: said,
+        };
+        (side, told, say)
+    }
+
+    #[tokio::test]
+    async fn an_order_does_not_wait_behind_reports_that_the_hub_takes_slowly() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut spool, _) = Spool::open(directory.path()).unwrap();
+        for _ in 0..1_000 {
+            let what = "x".repeat(200);
+            spool.push(Report::Gap { events: 1, what, at: UtcNanos::from_unix_nanos(1) }).unwrap();
+        }
+        let (mut side, mut told, _say) = side(spool);
+        // The pipe holds a few messages, and this hub reads the hello only.
+        let (agent, mut hub) = tokio::io::duplex(16 << 10);
+        let link = tokio::spawn(async move { converse(agent, &mut side).await });
+        let hello = frame::read::<FromAgent, _>(&mut hub, limits::MESSAGE_BYTES).await.unwrap();
+        assert!(matches!(hello, Some(FromAgent::Hello(_))));
+        let now = UtcNanos::from_unix_nanos(7);
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let sealed = seal(&Policy::default_for("RJ1".parse().unwrap()), &key).unwrap();
+        let welcome = FromHub::Welcome { version: cordon_model::wire::VERSION, now };
+        for message in [welcome, FromHub::Order(sealed)] {
+            frame::write(&mut hub, &message, limits::MESSAGE_BYTES).await.unwrap();
+        }
+        assert!(matches!(told.recv().await, Some(FromLink::Up(at)) if at == now));
+        assert!(matches!(told.recv().await, Some(FromLink::Order(_))));
+        link.abort();
+    }
 }

@@ -51,6 +51,8 @@ pub struct LocalDetection {
     fields: SensorFields,
     host: String,
     folds: HashMap<(RuleIndex, String), Fold>,
+    /// When folds that are over were last looked for.
+    swept: BootNanos,
 }
 
 struct Fold {
@@ -74,7 +76,8 @@ impl LocalDetection {
         // A sensor event has few fields: keeping them all for keyword rules costs next to nothing.
         let fields = SensorFields::new(rules.fields(), true);
         let matcher = rules.matcher();
-        (Self { rules, matcher, fields, host, folds: HashMap::new() }, refusals)
+        let (folds, swept) = (HashMap::new(), BootNanos::default());
+        (Self { rules, matcher, fields, host, folds, swept }, refusals)
     }
 
     /// How many rules are in force.
@@ -89,6 +92,11 @@ impl LocalDetection {
             tell(Noticed::Lost(loss.clone()));
             return;
         }
+        let now = boot_time_of(event);
+        if now.since(self.swept) >= FOLD_FOR {
+            self.swept = now;
+            self.end_folds(|fold| now.since(fold.since) >= FOLD_FOR, &mut tell);
+        }
         let view = event.to_event(&self.fields);
         let matched = self.matcher.matches(&self.rules, &view);
         if matched.is_empty() {
@@ -101,7 +109,7 @@ impl LocalDetection {
         for index in matched {
             let Some(rule) = self.rules.rule(index) else { continue };
             let reference = rule.reference();
-            if !self.folds_open(index, &image, boot_time_of(event), &reference.title, &mut tell) {
+            if !self.is_told_by_itself(index, &image, now, &reference.title, &mut tell) {
                 continue;
             }
             let mut why = self.matcher.why(&self.rules, &view, index);
@@ -111,7 +119,7 @@ impl LocalDetection {
                 rule: reference,
                 host: self.host.clone(),
                 time: event.time(),
-                boot_time: Some(boot_time_of(event)),
+                boot_time: Some(now),
                 process: process_of(event),
                 matched: why,
                 raw: event.to_raw(),
@@ -120,8 +128,21 @@ impl LocalDetection {
         }
     }
 
+    /// Forgets these folds, and tells what they held back.
+    fn end_folds(&mut self, which: impl Fn(&Fold) -> bool, tell: &mut impl FnMut(Noticed)) {
+        let Self { folds, rules, .. } = self;
+        for ((rule, image), fold) in folds.extract_if(|_, fold| which(fold)) {
+            if fold.untold > 0
+                && let Some(rule) = rules.rule(rule)
+            {
+                let rule = rule.reference().title;
+                tell(Noticed::Folded { rule, image, count: fold.untold });
+            }
+        }
+    }
+
     /// Whether this match is told by itself; counts it if not.
-    fn folds_open(
+    fn is_told_by_itself(
         &mut self,
         rule: RuleIndex,
         image: &str,
@@ -130,9 +151,9 @@ impl LocalDetection {
         tell: &mut impl FnMut(Noticed),
     ) -> bool {
         if self.folds.len() >= MOST_FOLDS {
-            self.folds.retain(|_, fold| now.since(fold.since) < FOLD_FOR);
+            self.end_folds(|fold| now.since(fold.since) >= FOLD_FOR, tell);
             if self.folds.len() >= MOST_FOLDS {
-                self.folds.clear();
+                self.end_folds(|_| true, tell);
             }
         }
         let fold = self.folds.entry((rule, image.to_owned())).or_insert(Fold {
@@ -263,5 +284,21 @@ level: high
         detection.notice(&start("/dev/shm/.x/b", 2), &mut tell);
         detection.notice(&start("/dev/shm/.x/a", 70), &mut tell);
         assert_eq!((findings, folded), (12, 90));
+    }
+
+    #[test]
+    fn what_was_folded_is_told_though_it_never_matches_again() {
+        let mut detection = detection();
+        let mut folded = 0;
+        let mut tell = |one: Noticed| {
+            if let Noticed::Folded { count, .. } = one {
+                folded += count;
+            }
+        };
+        for _ in 0..100 {
+            detection.notice(&start("/dev/shm/.x/a", 1), &mut tell);
+        }
+        detection.notice(&start("/usr/bin/true", 70), &mut tell);
+        assert_eq!(folded, 90);
     }
 }

@@ -28,6 +28,7 @@ use cordon_respond::agent_core::{Act, AgentCore};
 use cordon_respond::clock::Moment;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::MissedTickBehavior;
 
 use crate::contain::moment::Clocks;
 use crate::contain::protocol::{Answer, Ask, Event, Pin, Receipts, Refusal};
@@ -82,6 +83,9 @@ pub enum AgentError {
         /// What the system said.
         source: io::Error,
     },
+    /// It would go on blind, or without a hub, and not say so.
+    #[error("{0} has ended by itself, which it never should: the agent has to be started again")]
+    PartEnded(&'static str),
     /// The helper belongs to another organisation or machine.
     #[error("the privileged helper refuses this identity: {0}")]
     PinnedElsewhere(String),
@@ -294,18 +298,28 @@ impl Agent {
         mut told: mpsc::Receiver<Told>,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), AgentError> {
+        // One for all turns of the loop: a pause begun anew at each finding would never end in a flood.
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 // What may end in an isolation first.
                 biased;
                 _ = stop.changed() => return Ok(()),
-                Some(news) = from_link.recv() => self.hear(news).await,
-                Some(one) = noticed.recv() => self.notice(one).await,
-                Some(word) = told.recv() => self.listen(word).await?,
-                () = tokio::time::sleep(LOOK_EVERY), if self.core.is_waiting() => {
+                news = from_link.recv() => match news {
+                    Some(news) => self.hear(news).await,
+                    None => return Err(AgentError::PartEnded("the link")),
+                },
+                // Before the findings, of which an attacker may make as many as he likes.
+                _ = look.tick(), if self.core.is_waiting() => {
                     let act = self.core.tick(&self.now());
                     self.act(act).await;
                 }
+                Some(word) = told.recv() => self.listen(word).await?,
+                one = noticed.recv() => match one {
+                    Some(one) => self.notice(one).await,
+                    None => return Err(AgentError::PartEnded("the sensor")),
+                },
             }
         }
     }
@@ -351,8 +365,10 @@ impl Agent {
 
     async fn find(&mut self, finding: Finding) {
         tracing::info!(rule = finding.rule.title, level = %finding.rule.level, "found");
-        // Kept and on its way first, so that the hub hears of it whatever the machine does next.
-        let Some(number) = self.report(Report::Finding(Box::new(finding.clone()))) else { return };
+        // Kept and on its way first, so that the hub hears of it whatever the machine does next. One that
+        // can't be kept (a full disk, a full spool) the hub never acknowledges, and the machine still
+        // defends itself: else whoever fills the disk first is let through.
+        let number = self.report(Report::Finding(Box::new(finding.clone()))).unwrap_or(u64::MAX);
         let act = self.core.found(&finding, number, &self.now());
         self.act(act).await;
     }
@@ -463,6 +479,11 @@ impl Agent {
     async fn listen(&mut self, word: Told) -> Result<(), AgentError> {
         match word {
             Told::Here => self.introduce().await?,
+            Told::Gone => self.report_gap(
+                0,
+                "the privileged helper is gone: until it is back, nothing is contained or released here"
+                    .into(),
+            ),
             Told::Event(Event::Receipts(receipts)) => self.take(receipts).await,
             Told::Event(Event::LeaseEnds { measure, .. }) => {
                 self.note(format!("the lease of measure {measure} ends soon"));
@@ -502,25 +523,29 @@ impl Agent {
 
     /// Seals the helper's receipts, writes them down, sends them up, and lets the helper forget them.
     async fn take(&mut self, receipts: Receipts) {
-        let count = receipts.receipts.len() as u64;
-        if count == 0 {
+        if receipts.receipts.is_empty() {
             return;
         }
+        let mut before = receipts.first;
         for receipt in &receipts.receipts {
             tracing::info!(isolation = %receipt.isolation, state = ?receipt.state, "measure");
             let sealed = match seal(receipt, self.identity.receipt_key()) {
                 Ok(sealed) => sealed,
                 Err(error) => {
                     tracing::error!(%error, "a receipt can't be sealed");
+                    before += 1;
                     continue;
                 }
             };
             if let Err(error) = self.journal.receipt(&sealed) {
                 tracing::error!(%error, "the journal can't be written");
             }
-            self.report(Report::Receipt(sealed));
+            if self.report(Report::Receipt(sealed)).is_none() {
+                // The helper keeps it, and this and the next are told again.
+                break;
+            }
+            before += 1;
         }
-        let before = receipts.first + count;
         if self.ask(Ask::Reported { before }).await.is_err() {
             tracing::warn!("the helper will tell these receipts again");
         }

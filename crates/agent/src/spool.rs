@@ -15,6 +15,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use cordon_model::wire::{Numbered, Report};
+use cordon_respond::decision::SERIOUS;
 use cordon_respond::delivery;
 
 /// Numbers reserved with one sync. At 100 reports a second, far more than a machine in trouble makes
@@ -22,6 +23,13 @@ use cordon_respond::delivery;
 const BLOCK: u64 = 1_000;
 /// The file is rewritten without what is acknowledged once it has grown past this.
 const REWRITE_ABOVE: u64 = 8 << 20;
+
+/// Room that findings of no great weight may not take: serious ones always find it, so that a flood of
+/// harmless matches can't hide them.
+const KEPT_FOR_SERIOUS: usize = 2_000;
+/// Room that no finding and no gap may take: what was done to the machine is always told. An isolation
+/// has about five receipts, so this is a hundred of them with no hub in reach.
+const KEPT_FOR_RECEIPTS: usize = 500;
 
 /// Why the spool can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +105,7 @@ impl Spool {
     /// # Errors
     /// [`SpoolError::Full`], or the disk's refusal; then the report has no number and is not kept.
     pub fn push(&mut self, report: Report) -> Result<u64, SpoolError> {
-        if self.reports.waiting().len() >= delivery::MOST_WAITING {
+        if self.reports.waiting().len() >= most_waiting_for(&report) {
             return Err(SpoolError::Full);
         }
         let number = self.reports.next_number();
@@ -106,7 +114,11 @@ impl Spool {
         }
         // Written before it is kept: a report that is not on disk has no number.
         let frame = frame_of(number, &report);
-        self.file.write_all(&frame).map_err(|source| self.disk(source))?;
+        if let Err(source) = self.file.write_all(&frame) {
+            // Half a frame (the disk is full) would hide all that come after it.
+            let _ = self.file.set_len(self.length);
+            return Err(self.disk(source));
+        }
         self.length += frame.len() as u64;
         self.reports.push(report).ok_or(SpoolError::Full)
     }
@@ -168,6 +180,16 @@ impl Spool {
     fn disk(&self, source: io::Error) -> SpoolError {
         SpoolError::Disk { path: self.path.clone(), source }
     }
+}
+
+/// How many reports may wait for one of this kind to be taken too.
+fn most_waiting_for(report: &Report) -> usize {
+    delivery::MOST_WAITING
+        - match report {
+            Report::Receipt(_) | Report::OrderRefused { .. } => 0,
+            Report::Finding(finding) if finding.rule.level >= SERIOUS => KEPT_FOR_RECEIPTS,
+            Report::Finding(_) | Report::Gap { .. } => KEPT_FOR_RECEIPTS + KEPT_FOR_SERIOUS,
+        }
 }
 
 fn frame_of(number: u64, report: &Report) -> Vec<u8> {
@@ -277,6 +299,33 @@ mod tests {
         spool.push(gap(2)).unwrap();
         drop(spool);
         assert_eq!(Spool::open(directory.path()).unwrap().0.len(), 2);
+    }
+
+    #[test]
+    fn a_flood_leaves_room_for_what_was_done_to_the_machine() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut spool, _) = Spool::open(directory.path()).unwrap();
+        while spool.push(gap(1)).is_ok() {}
+        assert_eq!(spool.len(), delivery::MOST_WAITING - KEPT_FOR_RECEIPTS - KEPT_FOR_SERIOUS);
+        let order = cordon_model::ids::OrderId::new(UtcNanos::from_unix_nanos(1), [0; 10]);
+        for _ in 0..KEPT_FOR_RECEIPTS {
+            spool.push(Report::OrderRefused { order, why: "test".into() }).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_frame_that_does_not_fit_the_disk_hides_none_that_comes_after_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut spool, _) = Spool::open(directory.path()).unwrap();
+        spool.push(gap(1)).unwrap();
+        // A file that can't be written to at all stands for the full disk.
+        let good = std::mem::replace(&mut spool.file, File::open(&spool.path).unwrap());
+        assert!(matches!(spool.push(gap(2)), Err(SpoolError::Disk { .. })));
+        spool.file = good;
+        spool.push(gap(3)).unwrap();
+        drop(spool);
+        let (spool, torn) = Spool::open(directory.path()).unwrap();
+        assert_eq!((spool.len(), torn), (2, None));
     }
 
     proptest::proptest! {
