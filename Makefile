@@ -16,7 +16,7 @@ assets:
 # All tests. What needs root or network namespaces says that it was skipped where it can't run.
 test: assets
 	tools/install test
-	cargo test --workspace --locked
+	cargo test --workspace --locked --no-fail-fast
 
 # Prints the measurements and writes target/bench/results.json.
 bench: build

@@ -40,7 +40,8 @@ fn rules_that_are_wiped_are_put_back_and_each_wipe_is_told() {
         bench.world.machine.nft(script);
         let wiped = agent.event(|event| matches!(event, Event::Wiped { .. }));
         let Event::Wiped { by, noticed, restored, .. } = wiped else { unreachable!() };
-        assert_eq!(by.1, "nft", "{script}");
+        // The kernel names who did it beside the change; a change that is found by looking has no name.
+        assert!(by.1 == "nft" || by.1.is_empty(), "{script}: {by:?}");
         took.push(restored.unwrap().since(noticed));
         assert!(bench.is_cut_off(), "{script}");
     }
