@@ -14,6 +14,9 @@ use crate::contain::protocol::{Answer, Ask, Event};
 
 /// How long an answer may take. An isolation takes milliseconds; a machine that is out of memory, longer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+/// How long a helper that is gone is waited for: findings wait meanwhile. It is started again within
+/// 200 ms when it died.
+const BACK_WITHIN: Duration = Duration::from_millis(1_000);
 /// How often a helper that is gone is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -49,20 +52,16 @@ impl Helper {
         (Self { client }, told)
     }
 
-    /// Asks, and waits for the answer; if the helper is away, for its return too.
+    /// Asks, and waits for the answer; if the helper is away, a moment for its return.
     ///
     /// # Errors
     /// [`HelperGone`] if none comes in time. It may have been done all the same; its receipts will say.
     pub async fn ask(&self, ask: Ask) -> Result<Answer, HelperGone> {
         let exchange = async {
-            let client = self
-                .client
-                .clone()
-                .wait_for(Option::is_some)
-                .await
-                .map_err(|_| HelperGone)?
-                .clone()
-                .ok_or(HelperGone)?;
+            let mut here = self.client.clone();
+            let back = timeout(BACK_WITHIN, here.wait_for(Option::is_some)).await;
+            let client = back.map_err(|_| HelperGone)?.map_err(|_| HelperGone)?.clone();
+            let client = client.ok_or(HelperGone)?;
             client.ask(ask).await.map_err(|_| HelperGone)
         };
         timeout(ANSWERS_WITHIN, exchange).await.map_err(|_| HelperGone)?

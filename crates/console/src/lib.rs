@@ -125,12 +125,34 @@ impl Console {
     /// # Errors
     /// See [`ConsoleError`].
     pub async fn bind(hub: Hub, config: ConsoleConfig) -> Result<Self, ConsoleError> {
+        let listener = Self::take_address(&config).await?;
+        Self::on(listener, hub, config)
+    }
+
+    /// Only takes the address, for [`Console::on`]: before the hub begins, so that nobody else can sit
+    /// there when the hub prints a sign-in link.
+    ///
+    /// # Errors
+    /// See [`ConsoleError`].
+    pub async fn take_address(config: &ConsoleConfig) -> Result<TcpListener, ConsoleError> {
         let address = config.address;
         if !address.ip().to_canonical().is_loopback() && !config.may_leave_loopback {
             return Err(ConsoleError::BeyondLoopback(address));
         }
+        TcpListener::bind(address).await.map_err(|source| ConsoleError::Listen { address, source })
+    }
+
+    /// The console of `hub` on an address that was taken before.
+    ///
+    /// # Errors
+    /// See [`ConsoleError`].
+    pub fn on(
+        listener: TcpListener,
+        hub: Hub,
+        config: ConsoleConfig,
+    ) -> Result<Self, ConsoleError> {
+        let address = config.address;
         let failed = |source| ConsoleError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let mut hosts: HashSet<String> =
             config.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();

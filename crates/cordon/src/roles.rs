@@ -133,6 +133,14 @@ pub fn run(role: Role) -> Result<()> {
 
 fn hub(args: HubArgs) -> Result<()> {
     block_on(2, async move |mut stop| {
+        let config = ConsoleConfig {
+            address: args.console,
+            // Whoever names an address beyond loopback has said so; `cordon up` says it back.
+            may_leave_loopback: true,
+            ..ConsoleConfig::loopback(args.console.port())
+        };
+        // Before anything answers: nobody else may sit where a sign-in link will point.
+        let listener = Console::take_address(&config).await.context("the console")?;
         let running = cordon_hub::start(HubConfig {
             directory: args.directory,
             organisation: args.organisation,
@@ -146,13 +154,7 @@ fn hub(args: HubArgs) -> Result<()> {
         })
         .await
         .context("starting the hub")?;
-        let config = ConsoleConfig {
-            address: args.console,
-            // Whoever names an address beyond loopback has said so; `cordon up` says it back.
-            may_leave_loopback: true,
-            ..ConsoleConfig::loopback(args.console.port())
-        };
-        let console = Console::bind(running.hub.clone(), config).await.context("the console")?;
+        let console = Console::on(listener, running.hub.clone(), config).context("the console")?;
         let mut console_stop = stop.clone();
         let console = tokio::spawn(console.serve(async move {
             while !*console_stop.borrow() && console_stop.changed().await.is_ok() {}
@@ -197,10 +199,10 @@ fn agent(args: AgentArgs) -> Result<()> {
         network_namespace: args.own_network_only.then(own_network_namespace).transpose()?,
         ..SensorOptions::default()
     });
+    let token = args.enrol_with.as_deref().map(read_token).transpose()?.flatten();
     if let Some(user) = &args.user {
         become_user(&Account::for_role(user)?)?;
     }
-    let token = args.enrol_with.as_deref().map(read_token).transpose()?.flatten();
     let rules = match &args.rules {
         Some(path) => rules_below(path)?,
         None => cordon_rules::all().map(|(o, y)| (o.to_owned(), y.to_owned())).collect(),

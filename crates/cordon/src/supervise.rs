@@ -37,9 +37,9 @@ pub struct Role {
 
 impl Role {
     fn start(&self) -> Result<Child> {
-        let program = std::env::current_exe().context("finding this program")?;
-        let mut command = Command::new(program);
-        command.args(&self.arguments).stdin(Stdio::null()).kill_on_drop(true);
+        // Not by its path: the role's user may not be able to reach the directory that it was built in.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("cordon").args(&self.arguments).stdin(Stdio::null()).kill_on_drop(true);
         if let Some(user) = &self.user {
             // The standard library drops the caller's other groups when it changes the user.
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());

@@ -5,7 +5,6 @@
 //! beyond loopback unless an address is given.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -196,7 +195,10 @@ async fn start_agent(
 ) -> Result<()> {
     let agent = Account::for_role(AGENT_USER)?;
     layout.make_role_directory(&layout.agent(), &agent)?;
-    let token_file = layout.agent().join("enrol-token");
+    // In the state directory itself, where the agent's user can't put anything in its place.
+    let token_file = layout.root().join("enrol-token");
+    // What an earlier start left is of no use to anybody.
+    let _ = std::fs::remove_file(&token_file);
     if !layout.agent().join("identity.cbor").exists() {
         let token = match &args.enrol_with {
             Some(path) => std::fs::read_to_string(path)
@@ -210,7 +212,6 @@ async fn start_agent(
             }
         };
         write_secret(&token_file, token.trim())?;
-        agent.give(&token_file)?;
     }
     if is_root {
         let root = Account::own();
@@ -273,18 +274,16 @@ fn words<const N: usize>(pairs: [(&str, Option<String>); N]) -> Vec<String> {
         .collect()
 }
 
-/// Writes a file that only its owner reads.
+/// Writes a new file that only its owner reads.
 fn write_secret(path: &Path, text: &str) -> Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let writing = || format!("writing {}", path.display());
     let mut file = std::fs::OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(path)
         .with_context(writing)?;
-    file.set_permissions(std::fs::Permissions::from_mode(0o600)).with_context(writing)?;
     file.write_all(text.as_bytes()).with_context(writing)
 }

@@ -5,9 +5,10 @@
 //! ends them all, then the network goes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
@@ -67,20 +68,21 @@ impl Cast {
         let mut names = vec!["hub".to_owned(), "pacs".to_owned()];
         names.extend(hospital.iter().map(|machine| machine.name.clone()));
         let prefix = format!("cordon-drill-{}", std::process::id());
-        let directory = std::env::temp_dir().join(&prefix);
-        let mut leavings = hiding_places();
+        // Names that nobody can have waiting for us: root works in these directories.
+        let random = std::hash::RandomState::new().build_hasher().finish();
+        let directory = std::env::temp_dir().join(format!("cordon-drill-{random:016x}"));
+        let hiding_places = hiding_places(random);
+        let mut leavings = hiding_places.clone();
         if std::env::var_os("CORDON_DRILL_KEEP").is_none() {
             leavings.push(directory.clone());
         }
         let cleaning = CleanerArgs { prefix: prefix.clone(), directory: leavings };
         let cleaner = Cleaner::start(program, &cleaning)?;
         let network = Network::build(&prefix, &names)?;
-        std::fs::create_dir_all(directory.join("log"))
-            .with_context(|| format!("making {}", directory.display()))?;
-        // Roles of different users must be able to enter.
-        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o755))?;
+        make_new(&directory)?;
+        make_new(&directory.join("log"))?;
         let program = program.to_owned();
-        let worm = hide_worm(&program)?;
+        let worm = hide_worm(&program, &hiding_places)?;
         let mut cast = Self {
             children: Vec::new(),
             hosts: Vec::new(),
@@ -633,20 +635,26 @@ fn lifeline_words(lifeline: &Lifeline) -> String {
     format!("{}={direction} {transport} {} {}", lifeline.name, lifeline.peer, lifeline.ports.first)
 }
 
-/// Where the worm may hide: a name of the kind that X11 leaves.
-fn hiding_places() -> Vec<PathBuf> {
-    let name = format!(".X{}-unix", std::process::id());
+/// Makes a directory that was not there, for all to enter and root to write.
+fn make_new(path: &Path) -> Result<()> {
+    std::fs::DirBuilder::new()
+        .mode(0o755)
+        .create(path)
+        .with_context(|| format!("making {}", path.display()))
+}
+
+/// Where the worm may hide: a name of the kind that X11 leaves, and that can't be foreseen.
+fn hiding_places(random: u64) -> Vec<PathBuf> {
+    let name = format!(".X{random:016x}-unix");
     ["/dev/shm", "/var/tmp", "/tmp"].iter().map(|base| Path::new(base).join(&name)).collect()
 }
 
 /// Puts a copy of this program where malware puts its own: a hidden directory that everybody may write
 /// to, under the name of a kernel thread.
-fn hide_worm(program: &Path) -> Result<PathBuf> {
-    for directory in hiding_places() {
+fn hide_worm(program: &Path, hiding_places: &[PathBuf]) -> Result<PathBuf> {
+    for directory in hiding_places {
         let worm = directory.join("kworkerd");
-        let made = std::fs::create_dir_all(&directory)
-            .and_then(|()| std::fs::copy(program, &worm).map(drop))
-            .is_ok();
+        let made = make_new(directory).is_ok() && std::fs::copy(program, &worm).is_ok();
         // Some systems mount these without execution.
         let runs = made
             && Command::new(&worm)
@@ -657,7 +665,7 @@ fn hide_worm(program: &Path) -> Result<PathBuf> {
         if runs {
             return Ok(worm);
         }
-        let _ = std::fs::remove_dir_all(&directory);
+        let _ = std::fs::remove_dir_all(directory);
     }
     bail!("no directory that everybody may write to allows programs to be run from it")
 }

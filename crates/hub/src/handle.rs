@@ -132,7 +132,9 @@ impl Hub {
         if let Some(id) = name.parse().ok().filter(|id| machines.contains_key(id)) {
             return Some(id);
         }
-        let mut called = machines.iter().filter(|(_, card)| card.name() == name);
+        // A struck-off machine's name may be another's by now.
+        let mut called =
+            machines.iter().filter(|(_, card)| !card.is_struck_off && card.name() == name);
         match (called.next(), called.next()) {
             (Some((id, _)), None) => Some(*id),
             _ => None,
