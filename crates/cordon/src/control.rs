@@ -103,6 +103,13 @@ fn ask_at(state: &StateArg, request: Request) -> Result<Answer> {
     block_on(Control::at(&state.layout()).ask(request))
 }
 
+/// Whether a hub that runs here with its state in the usual place acts without asking.
+pub fn own_hub_acts() -> bool {
+    let layout = Layout::new(Layout::default_root());
+    let status = block_on(async { Control::at(&layout).status().await });
+    status.is_ok_and(|status| status.mode == cordon_model::policy::Mode::Act)
+}
+
 /// Prints; a reader that went away has what it wanted.
 fn tell(text: &str) -> Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {

@@ -76,12 +76,25 @@ pub struct DrillArgs {
 #[derive(Debug, Clone, Subcommand)]
 enum Drill {
     /// A harmless worm in a hospital of network namespaces, without Cordon and with it
-    Outbreak(OutbreakArgs),
+    Outbreak {
+        #[command(flatten)]
+        args: OutbreakArgs,
+        /// Drill even though this machine's own hub is in mode act, and may isolate this machine because
+        /// of what the drill's worm does.
+        #[arg(long)]
+        even_so: bool,
+    },
 }
 
 /// Practises; exit status 1 if harm was seen.
 pub fn drill(args: &DrillArgs) -> Result<ExitCode> {
-    let Drill::Outbreak(args) = &args.drill;
+    let Drill::Outbreak { args, even_so } = &args.drill;
+    if !even_so && crate::control::own_hub_acts() {
+        anyhow::bail!(
+            "this machine's own hub is in mode act: its agent would see the drill's worm and isolate this \
+             machine. Set the mode to ask first (cordon policy mode ask), or give --even-so"
+        );
+    }
     let report = outbreak::run(args)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
