@@ -219,7 +219,7 @@ impl Cast {
     }
 
     /// Waits until every machine knows policy and assignment, and those hold a permit that may: tiers 0
-    /// and 1, all but one of each kind, so that no kind can be gone altogether.
+    /// and 1, all but two of each kind, so that no kind can be gone altogether.
     ///
     /// # Errors
     /// If one does not in time.
@@ -228,7 +228,7 @@ impl Cast {
         for machine in self.machines.iter().filter(|machine| !machine.tier.is_clinical()) {
             *kinds.entry(machine.kind).or_default() += 1;
         }
-        let permits: usize = kinds.values().map(|count| count - 1).sum();
+        let permits: usize = kinds.values().map(|count| count.saturating_sub(2)).sum();
         self.until("policy, assignments and permits to be everywhere", READY_WITHIN, |cast| {
             let holds = |machine: &&Machine, what| cast.holds(&machine.name, what);
             let is_told =

@@ -209,7 +209,7 @@ impl SignerCore {
 
     /// Permits to sign now: for machines that should hold one and hold none that is good for more than
     /// half its time. Never so many that all holders together exceed the policy's number, and never so
-    /// that every machine of a kind is isolated or may isolate itself.
+    /// that fewer than two machines of a kind are neither isolated nor able to isolate themselves.
     pub fn renew_permits(&mut self, now: &Moment, randomness: Randomness<'_>) -> Vec<Permit> {
         let running = self.clock.advance(now);
         let good_for = Duration::from_secs(self.policy.permit_seconds.into());
@@ -383,9 +383,11 @@ impl SignerCore {
                 let is_holder = holders.contains(machine);
                 let has_room = is_holder || holders.len() < self.policy.permits as usize;
                 let kind = self.machines[machine].assignment.kind.as_deref();
-                let leaves_a_stand_in =
-                    kind.is_none() || self.stand_ins(kind, *machine, &holders) > 0;
-                if has_room && leaves_a_stand_in {
+                // Two others stay without one: then one of them surely works while the other is
+                // contained by policy. With one, that one could never be contained without asking.
+                let leaves_stand_ins =
+                    kind.is_none() || self.stand_ins(kind, *machine, &holders) > 1;
+                if has_room && leaves_stand_ins {
                     holders.insert(*machine);
                     chosen.push(*machine);
                     left -= 1;

@@ -54,6 +54,7 @@ pub(crate) struct Observer {
     orders: BTreeMap<MeasureId, Verified<Order>>,
     permits: BTreeMap<MeasureId, Verified<Permit>>,
     automatic: Vec<Duration>,
+    decided: BTreeMap<OrderId, Duration>,
 }
 
 impl Observer {
@@ -65,7 +66,13 @@ impl Observer {
             orders: BTreeMap::new(),
             permits: BTreeMap::new(),
             automatic: Vec::new(),
+            decided: BTreeMap::new(),
         }
+    }
+
+    /// The signer made up its mind and wrote that down; it may die before it says so.
+    pub(crate) fn decided(&mut self, order: OrderId, now: Duration) {
+        self.decided.entry(order).or_insert(now);
     }
 
     pub(crate) fn add(&mut self, tier: Option<ClinicalTier>, kind: Option<String>, group: String) {
@@ -85,7 +92,9 @@ impl Observer {
     ) -> Result<(), Violation> {
         let is_new = self.orders.insert(order.id.into(), order.clone()).is_none();
         if is_new && matches!(order.authority, Authority::Policy { .. }) {
-            self.automatic.push(now);
+            // The budget was spent when it was decided, however late the order is told.
+            self.automatic.push(self.decided.remove(&order.id).unwrap_or(now));
+            self.automatic.sort_unstable();
             return laws::budget(&self.policy.budget, &self.automatic);
         }
         Ok(())

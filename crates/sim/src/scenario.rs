@@ -160,7 +160,7 @@ pub(crate) fn policy(scenario: Scenario, organisation: OdsCode, random: &mut Ran
         deliver_within_seconds: random.once_in(2).then_some(30),
         permit_seconds: 50,
         permits: match scenario {
-            Scenario::Everything => 3,
+            Scenario::Everything => 2,
             Scenario::WrongRule => 20,
         },
     }

@@ -79,6 +79,9 @@ impl World<'_> {
         let dice = &mut self.random;
         let Some(signer) = &mut self.signer.core else { return Ok(()) };
         let answer = signer.sign(proposal, now, &mut || dice.bytes());
+        if let Ok(order) = &answer {
+            self.observer.decided(order.id, self.now);
+        }
         if self.mishap(60) {
             self.tally.count("signer crashes after it wrote, before it answered");
             self.signer_dies();

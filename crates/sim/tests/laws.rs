@@ -42,11 +42,16 @@ fn the_laws_hold_over_a_thousand_seeds() {
 
 /// Runs seeds with a control off until a law is seen broken: it must be this one.
 fn is_seen(sabotage: Sabotage, law: Law) {
+    is_seen_as(sabotage, &[law]);
+}
+
+/// The same where a control's absence shows in more than one way.
+fn is_seen_as(sabotage: Sabotage, laws: &[Law]) {
     let options = Options { seeds: 300, sabotage: Some(sabotage), ..Options::default() };
     match simulate(&options) {
         Ok(_) => panic!("{sabotage:?} was not seen in {} seeds", options.seeds),
         Err(failure) => {
-            assert_eq!(failure.violation.law, law, "{sabotage:?}: {failure}");
+            assert!(laws.contains(&failure.violation.law), "{sabotage:?}: {failure}");
             assert!(!failure.trace.is_empty() && failure.to_string().contains("replay:"));
         }
     }
@@ -59,7 +64,8 @@ fn a_machine_that_believes_any_key_is_seen() {
 
 #[test]
 fn a_machine_that_forgets_the_sequence_is_seen() {
-    is_seen(Sabotage::NoSequence, Law::Authority);
+    // An old order that is obeyed again has no authority; an old release opens what nobody released.
+    is_seen_as(Sabotage::NoSequence, &[Law::Authority, Law::Lease]);
 }
 
 #[test]

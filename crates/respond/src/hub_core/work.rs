@@ -192,6 +192,7 @@ impl HubCore {
             if life.expire(now.utc) {
                 let dead = life.order.id;
                 outputs.extend(self.order_died(dead));
+                outputs.extend(self.tell_never_begun(dead));
                 continue;
             }
             if let Some(link) = link
@@ -241,11 +242,23 @@ impl HubCore {
         }
         let incident = life.order.incident;
         let mut outputs = self.order_died(order);
+        outputs.extend(self.tell_never_begun(order));
         let detail = format!("refused by the machine: {why}");
         let deed = Deed::MeasureChanged(order.into());
         outputs.push(self.record(Actor::Agent(id), deed, Some(id), incident, detail, now));
         outputs.extend(self.deliver(id, now));
         outputs
+    }
+
+    /// People are told of an isolation that they may rely on and that will not come: later findings were
+    /// left to it. One that a newer order replaced is no news.
+    fn tell_never_begun(&self, order: OrderId) -> Option<Output> {
+        let life = self.orders.get(&order)?;
+        let Delivery::Dead { why } = &life.delivery else { return None };
+        matches!(life.order.instruction, Instruction::Isolate { .. }).then(|| {
+            let (machine, measure, why) = (life.order.machine, order.into(), why.clone());
+            Output::Tell(Notice::NotInForce { machine, measure, why })
+        })
     }
 
     fn order_died(&mut self, order: OrderId) -> Vec<Output> {

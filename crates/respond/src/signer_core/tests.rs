@@ -177,20 +177,34 @@ fn the_last_of_a_kind_is_asked_about_until_another_is_known_to_work() {
 }
 
 #[test]
-fn permits_are_bounded_and_leave_one_of_a_kind_without() {
+fn permits_are_bounded_and_leave_two_of_a_kind_without() {
     let mut bench = Bench::new(&[OFFICE, OFFICE, OFFICE, OFFICE], None);
     assert_eq!(bench.permits(0).len(), 2, "as many as the policy says");
     assert_eq!(bench.permits(1).len(), 0, "they are fresh");
     assert_eq!(bench.permits(13 * 3600).len(), 2, "renewed at half their time");
-    let mut kind = Bench::new(&[OFFICE, OFFICE], Some("desk"));
-    assert_eq!(kind.permits(0).len(), 1, "the other stands in");
-    // And that one can't be isolated without people while the first may isolate itself.
-    let holder = kind.signer.permit_holders();
-    let other = if holder.contains(&machine(1)) { 2 } else { 1 };
-    assert!(matches!(
-        kind.sign(&by_policy(other, 1), 1),
-        Err(Refusal::Ask { why: AskReason::LastOfKind, .. })
-    ));
+    for (machines, permits) in [(1, 0), (2, 0), (3, 1), (4, 2)] {
+        let mut kind = Bench::new(&vec![OFFICE; machines], Some("desk"));
+        assert_eq!(kind.permits(0).len(), permits, "of {machines}");
+    }
+}
+
+#[test]
+fn the_first_infection_of_any_machine_of_a_kind_is_contained_by_policy() {
+    for first in 1..=3 {
+        let mut kind = Bench::new(&[OFFICE, OFFICE, OFFICE], Some("desk"));
+        kind.permits(0);
+        kind.sign(&by_policy(first, 1), 1).unwrap();
+        // One without a permit is left by then, or none: the kind is never gone without asking.
+        let holders = kind.signer.permit_holders();
+        let others = (1..=3).filter(|other| *other != first && !holders.contains(&machine(*other)));
+        let left = others.collect::<Vec<_>>();
+        if let [last] = left[..] {
+            assert!(matches!(
+                kind.sign(&by_policy(last, 2), 2),
+                Err(Refusal::Ask { why: AskReason::LastOfKind, .. })
+            ));
+        }
+    }
 }
 
 #[test]
