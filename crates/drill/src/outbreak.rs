@@ -15,7 +15,7 @@ use cordon_model::time::BootNanos;
 
 use crate::cast::Cast;
 use crate::hospital::{self, Machine};
-use crate::report::{Outbreak, Report, Timeline};
+use crate::report::{LifelineCount, Outbreak, Report, Timeline};
 use crate::worm::{LogLine, SplitMix};
 
 /// Without Cordon an outbreak may take this long to reach everybody. With one new machine per host each
@@ -23,6 +23,9 @@ use crate::worm::{LogLine, SplitMix};
 const LONGEST_OUTBREAK: Duration = Duration::from_secs(30);
 /// After the machine is isolated the worm gets this many more beats to show that it can't spread.
 const BEATS_AFTER: u32 = 10;
+/// A hospital plays so many runs, then another one begins: the signer lets no policy isolate more than 50
+/// machines in ten minutes, and each run is given room for two.
+const RUNS_PER_HOSPITAL: usize = 20;
 /// How long to wait for a machine to be isolated, released, or to come back.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -42,7 +45,7 @@ pub struct OutbreakArgs {
     #[arg(long, default_value_t = 100)]
     pub every: u64,
     /// How many of the runs are repeated with the hub cut off before they start.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=4))]
     pub cut_off_runs: u32,
     /// Print the result as one JSON object.
     #[arg(long)]
@@ -59,47 +62,70 @@ pub struct OutbreakArgs {
 /// and not an error.
 pub fn run(args: &OutbreakArgs) -> Result<Report> {
     let hospital = hospital::machines(usize::from(args.machines));
-    let program = std::env::current_exe().context("finding this program")?;
-    let mut cast = Cast::assemble(&hospital, &program)?;
     let seeds: Vec<u64> = (0..u64::from(args.runs)).map(|run| args.seed + run).collect();
-
-    say("the outbreak without Cordon");
-    let mut without = Vec::new();
-    for seed in &seeds {
-        without.push(let_spread(&mut cast, &hospital, *seed, args.every)?);
+    let mut seen = Seen::default();
+    let mut hospitals = seeds.chunks(RUNS_PER_HOSPITAL).peekable();
+    while let Some(seeds) = hospitals.next() {
+        let cut_off_runs = if hospitals.peek().is_none() { args.cut_off_runs } else { 0 };
+        drill_one_hospital(&hospital, seeds, cut_off_runs, args.every, &mut seen)?;
     }
-
-    say("starting a hub, and an agent on every machine");
-    cast.start_hub()?;
-    cast.start_agents(&hospital, args.runs + args.cut_off_runs)?;
-
-    say("the same outbreak with Cordon");
-    let mut with = Vec::new();
-    for seed in &seeds {
-        let zero = patient_zero(&contained_by_itself(&hospital), *seed)?;
-        with.push(defend(&mut cast, &hospital, &zero, *seed, args.every)?);
-    }
-
-    let mut cut_off = Vec::new();
-    if args.cut_off_runs > 0 {
-        say("the same with the hub cut off");
-        for seed in seeds.iter().cycle().take(args.cut_off_runs as usize) {
-            cast.wait_for_permits()?;
-            // With no hub in reach only a machine with a permit defends itself.
-            let zero = patient_zero(&cast.permit_holders(), *seed)?;
-            cast.cut_hub_off()?;
-            let outbreak = defend(&mut cast, &hospital, &zero, *seed, args.every);
-            cast.bring_hub_back()?;
-            cut_off.push(outbreak?);
-            cast.release_all()?;
-        }
-    }
-    let report = Report::new(&hospital, args.every, without, with, cut_off, cast.lifelines()?);
+    let Seen { without, with, cut_off, lifelines } = seen;
+    let report = Report::new(&hospital, args.every, without, with, cut_off, lifelines);
     if let Some(path) = &args.picture {
         std::fs::write(path, crate::picture::draw(&report))
             .with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(report)
+}
+
+/// What was seen in all hospitals.
+#[derive(Default)]
+struct Seen {
+    without: Vec<Outbreak>,
+    with: Vec<Outbreak>,
+    cut_off: Vec<Outbreak>,
+    lifelines: LifelineCount,
+}
+
+fn drill_one_hospital(
+    hospital: &[Machine],
+    seeds: &[u64],
+    cut_off_runs: u32,
+    every: u64,
+    seen: &mut Seen,
+) -> Result<()> {
+    let program = std::env::current_exe().context("finding this program")?;
+    let mut cast = Cast::assemble(hospital, &program)?;
+    say("the outbreak without Cordon");
+    for seed in seeds {
+        seen.without.push(let_spread(&mut cast, hospital, *seed, every)?);
+    }
+
+    say("starting a hub, and an agent on every machine");
+    cast.start_hub()?;
+    let runs = u32::try_from(seeds.len()).unwrap_or(u32::MAX).saturating_add(cut_off_runs);
+    cast.start_agents(hospital, runs)?;
+
+    say("the same outbreak with Cordon");
+    for seed in seeds {
+        let zero = patient_zero(&contained_by_itself(hospital), *seed)?;
+        seen.with.push(defend(&mut cast, hospital, &zero, *seed, every)?);
+    }
+    if cut_off_runs > 0 {
+        say("the same with the hub cut off");
+    }
+    for seed in seeds.iter().cycle().take(cut_off_runs as usize) {
+        cast.wait_for_permits()?;
+        // With no hub in reach only a machine with a permit defends itself.
+        let zero = patient_zero(&cast.permit_holders(), *seed)?;
+        cast.cut_hub_off()?;
+        let outbreak = defend(&mut cast, hospital, &zero, *seed, every);
+        cast.bring_hub_back()?;
+        seen.cut_off.push(outbreak?);
+        cast.release_all()?;
+    }
+    seen.lifelines.add(&cast.lifelines()?);
+    Ok(())
 }
 
 /// The machines that Cordon may isolate by itself: on tiers 2 and 3 it asks people, and a drill has none.

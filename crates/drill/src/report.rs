@@ -66,6 +66,16 @@ pub struct LifelineCount {
     pub longest_wait_ms: u64,
 }
 
+impl LifelineCount {
+    /// Adds those of another hospital.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.sessions += other.sessions;
+        self.broken += other.broken;
+        self.echoes += other.echoes;
+        self.longest_wait_ms = self.longest_wait_ms.max(other.longest_wait_ms);
+    }
+}
+
 /// The drill's result. Infections are the worst of all runs.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
