@@ -2,7 +2,7 @@
 //!
 //! The one idea: a machine that is cut off from everything still has its story, in order, on its own
 //! disk. The receipts go up to the hub as reports too; this is what an inspector finds on the machine.
-//! Appended only, torn ends skipped, two files of at most [`MOST_BYTES`] each.
+//! Appended only, torn ends skipped, two files of at most `MOST_BYTES` each.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};

@@ -2,7 +2,7 @@
 //!
 //! The one idea: the link decides nothing. It carries waiting reports up, in order and from where the
 //! hub last acknowledged, and hands down what the hub sends, still sealed. Whether a hub is in reach is
-//! said by what it answers, not by what TCP believes: silence for [`SILENCE`] is a lost link.
+//! said by what it answers, not by what TCP believes: silence for `SILENCE` is a lost link.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
