@@ -301,7 +301,7 @@ impl Cast {
     ///
     /// # Errors
     /// If the hub does not answer.
-    pub fn hub_machines(&self) -> Result<Vec<serde_json::Value>> {
+    fn hub_machines(&self) -> Result<Vec<serde_json::Value>> {
         Ok(serde_json::from_str(&self.ask(&["machines", "--json"])?)?)
     }
 
