@@ -115,8 +115,8 @@ fn drill_one_hospital(
         say("the same with the hub cut off");
     }
     for seed in seeds.iter().cycle().take(cut_off_runs as usize) {
-        cast.wait_for_permits()?;
-        // With no hub in reach only a machine with a permit defends itself.
+        // With no hub in reach only a machine with a permit defends itself; a used one is not given anew
+        // at once.
         let zero = patient_zero(&cast.permit_holders(), *seed)?;
         cast.cut_hub_off()?;
         let outbreak = defend(&mut cast, hospital, &zero, *seed, every);
