@@ -528,7 +528,7 @@ impl Agent {
         }
         let mut before = receipts.first;
         for receipt in &receipts.receipts {
-            tracing::info!(isolation = %receipt.isolation, state = ?receipt.state, "measure");
+            tracing::info!(action = %receipt.action, state = ?receipt.state, "measure");
             let sealed = match seal(receipt, self.identity.receipt_key()) {
                 Ok(sealed) => sealed,
                 Err(error) => {

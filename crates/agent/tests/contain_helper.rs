@@ -14,6 +14,7 @@ use contain_world::bench::{Bench, HUB_PORT, LEASE, assert_refused, echo, last};
 use contain_world::{AGENT_USER, HUB};
 use cordon_agent::contain::client::HelperClient;
 use cordon_agent::contain::protocol::{Answer, Ask, Event, Refusal};
+use cordon_model::action::Action;
 use cordon_model::asset::{ClinicalTier, Direction, Lifeline, PortRange, Transport};
 use cordon_model::finding::Level;
 use cordon_model::ids::{FindingId, MachineId, OrderId, PermitId};
@@ -83,7 +84,7 @@ fn a_killed_helper_leaves_the_rules_and_finds_its_lease_where_it_was() {
 fn after_a_restart_of_the_machine_the_measure_is_in_force_and_no_longer_than_before() {
     let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
     let week = Lease { seconds: 7 * 24 * 3600, ..LEASE };
-    let isolate = Instruction::Isolate { isolation: Isolation::Full, lease: week };
+    let isolate = Instruction::isolate(Isolation::Full, week);
     let order = bench.order(isolate);
     let receipt = last(bench.give(&order));
     bench.kill();
@@ -102,7 +103,7 @@ fn after_a_restart_of_the_machine_the_measure_is_in_force_and_no_longer_than_bef
 fn a_lease_that_ended_while_the_machine_was_restarted_steps_down_and_opens_nothing() {
     let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
     let lease = Lease { seconds: 1, ..LEASE };
-    let order = bench.order(Instruction::Isolate { isolation: Isolation::Full, lease });
+    let order = bench.order(Instruction::isolate(Isolation::Full, lease));
     bench.give(&order);
     bench.kill();
     bench.world.machine.nft("flush ruleset");
@@ -123,7 +124,7 @@ fn a_lease_warns_and_steps_down_to_segment_again_and_again() {
     let mut agent = bench.connect();
     agent.ask(Ask::Listen);
     let lease = Lease { seconds: 2, step_down_seconds: 1, warn_seconds: 1 };
-    let order = bench.order(Instruction::Isolate { isolation: Isolation::Full, lease });
+    let order = bench.order(Instruction::isolate(Isolation::Full, lease));
     let envelope = bench.sealed(&order);
     let first = last(agent.ask(Ask::Order(envelope)));
     agent.event(|event| matches!(event, Event::LeaseEnds { .. }));
@@ -141,7 +142,7 @@ fn a_lease_warns_and_steps_down_to_segment_again_and_again() {
             .iter()
             .find(|receipt| receipt.origin == cordon_model::measure::Origin::LeaseEnd(before))
             .unwrap();
-        assert_eq!(follows.isolation, Isolation::Segment);
+        assert_eq!(follows.action, Action::Isolate(Isolation::Segment));
         assert_eq!(follows.state, MeasureState::Verified);
         assert!(bench.is_cut_off());
         before = follows.measure;
@@ -163,7 +164,7 @@ fn a_renewed_lease_goes_on_and_only_for_the_measure_in_force() {
 #[test]
 fn an_order_is_obeyed_once_and_a_replay_changes_nothing() {
     let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
-    let isolate = bench.order(Instruction::Isolate { isolation: Isolation::Full, lease: LEASE });
+    let isolate = bench.order(Instruction::isolate(Isolation::Full, LEASE));
     bench.give(&isolate);
     let held = bench.status().in_force;
     assert!(matches!(bench.give(&isolate), Answer::Obeyed(_)), "delivered twice is no error");
@@ -172,7 +173,7 @@ fn an_order_is_obeyed_once_and_a_replay_changes_nothing() {
     bench.give(&release);
     bench.give(&isolate);
     assert!(!bench.is_cut_off(), "an old order replayed does not isolate again");
-    let mut stale = bench.order(Instruction::Isolate { isolation: Isolation::Full, lease: LEASE });
+    let mut stale = bench.order(Instruction::isolate(Isolation::Full, LEASE));
     stale.sequence = release.sequence;
     assert_refused(&bench.give(&stale), Refusal::NotObeyed, "sequence");
     bench.kill();
@@ -184,7 +185,7 @@ fn an_order_is_obeyed_once_and_a_replay_changes_nothing() {
 #[test]
 fn orders_for_others_by_others_or_too_late_are_refused() {
     let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
-    let isolate = Instruction::Isolate { isolation: Isolation::Full, lease: LEASE };
+    let isolate = Instruction::isolate(Isolation::Full, LEASE);
     let mut order = bench.order(isolate.clone());
     order.machine = MachineId::new(UtcNanos::now(), [2; 10]);
     assert_refused(&bench.give(&order), Refusal::NotObeyed, "another machine");
@@ -214,7 +215,7 @@ fn the_policy_alone_never_contains_a_clinical_machine() {
         bench.pin();
         bench.assign(1, tier);
         for isolation in [Isolation::Segment, Isolation::Full] {
-            let mut order = bench.order(Instruction::Isolate { isolation, lease: LEASE });
+            let mut order = bench.order(Instruction::isolate(isolation, LEASE));
             let finding = FindingId::of("rule", "host", &[1; 32]);
             order.authority = Authority::Policy { revision: 1, finding };
             assert_refused(&bench.give(&order), Refusal::NotObeyed, "needs people");
@@ -226,7 +227,7 @@ fn the_policy_alone_never_contains_a_clinical_machine() {
 #[test]
 fn a_life_sustaining_machine_takes_two_people() {
     let Some(mut bench) = Bench::new(ClinicalTier::LifeSustaining) else { return };
-    let isolate = Instruction::Isolate { isolation: Isolation::Segment, lease: LEASE };
+    let isolate = Instruction::isolate(Isolation::Segment, LEASE);
     let order = bench.order(isolate);
     assert_refused(&bench.give(&order), Refusal::NotObeyed, "life-sustaining");
     assert!(!bench.is_cut_off());
@@ -238,7 +239,7 @@ fn a_machine_without_an_assignment_is_not_cut() {
     let order = bench.order(Instruction::Release);
     assert_refused(&bench.give(&order), Refusal::NotPinned, "not enrolled");
     bench.pin();
-    let order = bench.order(Instruction::Isolate { isolation: Isolation::Full, lease: LEASE });
+    let order = bench.order(Instruction::isolate(Isolation::Full, LEASE));
     assert_refused(&bench.give(&order), Refusal::NotObeyed, "no assignment");
     assert!(!bench.is_cut_off());
 }
@@ -265,7 +266,10 @@ fn a_permit_segments_once_and_only_for_what_is_serious_enough() {
     assert_refused(&bench.ask(used(&good, Level::Medium)), Refusal::NotObeyed, "level");
     assert_refused(&bench.ask(used(&old, Level::High)), Refusal::NotObeyed, "time is over");
     let receipt = last(bench.ask(used(&good, Level::High)));
-    assert_eq!((receipt.isolation, receipt.state), (Isolation::Segment, MeasureState::Verified));
+    assert_eq!(
+        (receipt.action, receipt.state),
+        (Action::Isolate(Isolation::Segment), MeasureState::Verified)
+    );
     assert_refused(&bench.ask(used(&other, Level::High)), Refusal::NotObeyed, "already");
     bench.release();
     assert_refused(&bench.ask(used(&good, Level::Critical)), Refusal::NotObeyed, "used already");
@@ -283,7 +287,7 @@ fn what_is_done_without_people_has_a_brake_of_the_machines_own() {
     let finding = FindingId::of("rule", "host", &[1; 32]);
     let by_policy = |bench: &mut Bench| {
         let isolation = Isolation::Segment;
-        let mut order = bench.order(Instruction::Isolate { isolation, lease: LEASE });
+        let mut order = bench.order(Instruction::isolate(isolation, LEASE));
         order.authority = Authority::Policy { revision: 1, finding };
         bench.give(&order)
     };
@@ -302,7 +306,7 @@ fn the_policy_alone_never_weakens_a_measure() {
     let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
     bench.isolate(Isolation::Full);
     for isolation in [Isolation::Watch, Isolation::Segment] {
-        let mut order = bench.order(Instruction::Isolate { isolation, lease: LEASE });
+        let mut order = bench.order(Instruction::isolate(isolation, LEASE));
         let finding = FindingId::of("rule", "host", &[1; 32]);
         order.authority = Authority::Policy { revision: 1, finding };
         assert_refused(&bench.give(&order), Refusal::NotObeyed, "isolated as far");
@@ -344,7 +348,7 @@ fn receipts_wait_on_disk_until_the_agent_has_them() {
 #[test]
 fn the_agents_end_asks_hears_and_notices_that_the_helper_is_gone() {
     let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
-    let order = bench.order(Instruction::Isolate { isolation: Isolation::Full, lease: LEASE });
+    let order = bench.order(Instruction::isolate(Isolation::Full, LEASE));
     let order = Ask::Order(bench.sealed(&order));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -394,7 +398,7 @@ fn measure(bench: &mut Bench, times: usize) -> Vec<[Duration; 2]> {
     let mut agent = bench.connect();
     (0..times)
         .map(|_| {
-            let isolate = Instruction::Isolate { isolation: Isolation::Full, lease: LEASE };
+            let isolate = Instruction::isolate(Isolation::Full, LEASE);
             let order = bench.order(isolate);
             let envelope = bench.sealed(&order);
             let (boot, start) = (cordon_agent::contain::moment::boot_time(), Instant::now());

@@ -8,7 +8,6 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use cordon_model::ids::{IncidentId, MachineId};
 use cordon_model::measure::Isolation;
-use cordon_model::order::Instruction;
 use cordon_model::policy::Mode;
 use cordon_store::Role;
 use serde::Deserialize;
@@ -175,13 +174,13 @@ pub async fn question(
 ) -> Shown {
     let question = find_question(&desk, &question).await?;
     let frame = by.frame(&desk).await?;
-    let how = match question.instruction {
-        Instruction::Isolate { isolation, .. } => isolation,
-        Instruction::Renew { .. } | Instruction::Release => Isolation::Segment,
-    };
+    let how = question.instruction.isolation().unwrap_or(Isolation::Segment);
     let preview = desk.hub.preview(question.machine, how)?;
     let name = preview.machine.name.clone();
-    let shows = matches!(question.instruction, Instruction::Isolate { .. })
+    let shows = question
+        .instruction
+        .isolation()
+        .is_some()
         .then(|| pages::containment::consequences(&preview, &frame));
     Ok(pages::question::page(&frame, &question, &name, shows.as_ref()))
 }

@@ -4,6 +4,7 @@
 //! word does not.
 
 use cordon_hub::view::Contact;
+use cordon_model::action::Action;
 use cordon_model::asset::{ClinicalTier, Direction, Lifeline, PortRange, Transport};
 use cordon_model::finding::Level;
 use cordon_model::incident::IncidentState;
@@ -85,6 +86,21 @@ pub fn isolation_word(isolation: Isolation) -> &'static str {
     }
 }
 
+/// What a measure does, as its title.
+pub fn action(action: &Action) -> Markup {
+    match action {
+        Action::Isolate(isolation) => html! { (isolation_word(*isolation)) },
+        other => html! { (Shown(&capitalised(&other.to_string()))) },
+    }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    characters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
 /// A measure's state as a mark.
 pub fn measure_state(state: &MeasureState) -> Markup {
     match state {
@@ -96,6 +112,7 @@ pub fn measure_state(state: &MeasureState) -> Markup {
         MeasureState::SteppedDown => mark("grey", "Stepped down"),
         MeasureState::Superseded => mark("grey", "Superseded"),
         MeasureState::Released => mark("grey", "Released"),
+        MeasureState::Done => mark("green", "Done"),
         MeasureState::Failed { .. } => mark("red", "Failed"),
     }
 }
@@ -112,6 +129,7 @@ pub fn measure_meaning(state: &MeasureState) -> Markup {
             MeasureState::SteppedDown => "Its lease ended; the milder measure that followed is in force.",
             MeasureState::Superseded => "A newer order's measure took its place in one step.",
             MeasureState::Released => "Taken back exactly; the machine is as it was.",
+            MeasureState::Done => "Done and shown; nothing of it stays in force.",
             MeasureState::Failed { why } => { "Nothing was changed on the machine: " (Shown(why)) }
         }
     }
@@ -121,12 +139,19 @@ pub fn measure_meaning(state: &MeasureState) -> Markup {
 pub fn instruction(instruction: &Instruction, machine: &str) -> String {
     let length = |seconds: u32| span(std::time::Duration::from_secs(seconds.into()));
     match instruction {
-        Instruction::Isolate { isolation, lease } => {
+        Instruction::Begin { action: Action::Isolate(isolation), lease } => {
             format!("Isolate {machine} ({isolation}) for {}", length(lease.seconds))
         }
-        Instruction::Renew { lease, .. } => {
-            format!("Extend the isolation of {machine} for {}", length(lease.seconds))
+        Instruction::Begin { action, .. } if action.kind().is_done_at_once() => {
+            format!("On {machine}: {action}")
         }
+        Instruction::Begin { action, lease } => {
+            format!("On {machine}: {action}, for {}", length(lease.seconds))
+        }
+        Instruction::Renew { lease, .. } => {
+            format!("Extend a measure on {machine} for {}", length(lease.seconds))
+        }
+        Instruction::Undo { .. } => format!("Take one measure on {machine} back"),
         Instruction::Release => format!("Release {machine}"),
     }
 }

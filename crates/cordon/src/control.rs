@@ -201,6 +201,7 @@ fn truth_word(state: &MeasureState) -> &'static str {
         MeasureState::SteppedDown => "stepped-down",
         MeasureState::Superseded => "superseded",
         MeasureState::Released => "released",
+        MeasureState::Done => "done",
         MeasureState::Failed { .. } => "failed",
     }
 }

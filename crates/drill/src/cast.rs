@@ -350,8 +350,8 @@ impl Cast {
         let mut isolations = BTreeMap::new();
         for machine in &self.machines {
             for receipt in self.receipts_of(&machine.name)? {
-                let is_isolated =
-                    receipt.state == MeasureState::Verified && receipt.isolation > Isolation::Watch;
+                let is_isolated = receipt.state == MeasureState::Verified
+                    && receipt.action.isolation() > Some(Isolation::Watch);
                 let Some(proof) = receipt.proof.filter(|proof| is_isolated && proof.at >= since)
                 else {
                     continue;

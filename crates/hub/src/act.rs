@@ -42,7 +42,7 @@ impl Hub {
         who: &Who,
     ) -> Result<Ordered, HubError> {
         let lease = self.policy().lease;
-        self.order(machine, Instruction::Isolate { isolation, lease }, reason, incident, who).await
+        self.order(machine, Instruction::isolate(isolation, lease), reason, incident, who).await
     }
 
     /// Orders every isolation of a machine to be taken back.
@@ -72,7 +72,7 @@ impl Hub {
         let card = self.card(machine)?;
         let acting = card.measures.iter().filter(|(_, (_, state))| state.is_acting());
         let (measure, _) = acting
-            .max_by_key(|(_, (isolation, _))| *isolation)
+            .max_by_key(|(_, (action, _))| action.isolation())
             .ok_or(HubError::Missing { what: "measure in force on this machine" })?;
         let instruction = Instruction::Renew { measure: *measure, lease: self.policy().lease };
         self.order(machine, instruction, reason, None, who).await

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use cordon_model::action::Action;
 use cordon_model::asset::Assignment;
 use cordon_model::ids::{MachineId, MeasureId};
 use cordon_model::measure::{Isolation, MeasureState};
@@ -43,7 +44,7 @@ pub(crate) struct Card {
     pub link: Option<u64>,
     pub address: Option<IpAddr>,
     pub is_struck_off: bool,
-    pub measures: BTreeMap<MeasureId, (Isolation, MeasureState)>,
+    pub measures: BTreeMap<MeasureId, (Action, MeasureState)>,
 }
 
 impl Card {
@@ -63,7 +64,7 @@ impl Card {
 
     /// The strongest isolation that is ordered or in force; watching cuts nothing.
     pub fn isolation(&self) -> Option<Isolation> {
-        self.measures.values().map(|(isolation, _)| *isolation).max()
+        self.measures.values().filter_map(|(action, _)| action.isolation()).max()
     }
 
     /// The weakest truth over what is not over.
@@ -74,7 +75,7 @@ impl Card {
     pub fn is_cut_off(&self) -> bool {
         self.measures
             .values()
-            .any(|(isolation, state)| *isolation > Isolation::Watch && state.is_acting())
+            .any(|(action, state)| action.isolation() > Some(Isolation::Watch) && state.is_acting())
     }
 
     pub fn row(&self, id: MachineId, now: UtcNanos) -> MachineRow {
@@ -106,6 +107,7 @@ fn strength(state: &MeasureState) -> u8 {
         MeasureState::SteppedDown
         | MeasureState::Superseded
         | MeasureState::Released
+        | MeasureState::Done
         | MeasureState::Failed { .. } => 5,
     }
 }
@@ -171,7 +173,7 @@ impl Board {
             if measure.state.is_over() {
                 card.measures.remove(&measure.id);
             } else {
-                card.measures.insert(measure.id, (measure.isolation, measure.state.clone()));
+                card.measures.insert(measure.id, (measure.action.clone(), measure.state.clone()));
             }
         });
     }

@@ -157,7 +157,7 @@ pub(crate) fn stored_measure(life: &MeasureLife, now: UtcNanos) -> StoredMeasure
     StoredMeasure {
         id: life.measure,
         machine: life.machine,
-        isolation: life.isolation,
+        action: life.action.clone(),
         state: life.state.clone(),
         since: now,
         receipt: life.receipt.clone(),
@@ -351,7 +351,7 @@ async fn restore_measures(
         let listed = store.measures_not_over(organisation, &page).await?;
         for measure in listed.items {
             if let Some(card) = kept.cards.get_mut(&measure.machine) {
-                card.measures.insert(measure.id, (measure.isolation, measure.state));
+                card.measures.insert(measure.id, (measure.action, measure.state));
             }
         }
         match listed.next {

@@ -251,6 +251,22 @@ pub struct Assignment {
 }
 
 impl Assignment {
+    /// A machine about which nothing is said yet but whose it is: of unknown tier, without lifelines.
+    #[must_use]
+    pub fn of(organisation: OdsCode, machine: MachineId, name: impl Into<String>) -> Self {
+        Self {
+            organisation,
+            machine,
+            revision: 1,
+            name: name.into(),
+            tier: None,
+            kind: None,
+            group: None,
+            lifelines: Vec::new(),
+            hub: Vec::new(),
+        }
+    }
+
     /// The tier that decisions use.
     #[must_use]
     pub fn effective_tier(&self) -> ClinicalTier {

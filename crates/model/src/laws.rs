@@ -27,7 +27,7 @@ use crate::asset::ClinicalTier;
 use crate::finding::Level;
 use crate::ids::{MachineId, MeasureId, OdsCode};
 use crate::measure::{Isolation, MeasureState};
-use crate::order::{Approver, Authority, Instruction, Order, Permit};
+use crate::order::{Approver, Authority, Order, Permit};
 use crate::policy::Budget;
 use crate::signed::Verified;
 use crate::time::UtcNanos;
@@ -137,7 +137,7 @@ pub fn authority(cut: &Cut<'_>) -> Result<(), Violation> {
                 order.deliver_until.is_none_or(|until| cut.at < until),
                 "by an order that came too late",
             )?;
-            let Instruction::Isolate { isolation, .. } = order.instruction else {
+            let Some(isolation) = order.instruction.isolation() else {
                 return judge(false, "by an order that isolates nothing");
             };
             judge(isolation == cut.isolation, "otherwise than ordered")

@@ -9,7 +9,7 @@
 //! | incident | [`incident`] | what belongs together |
 //! | decision | [`policy`] | what to do |
 //! | order, permit | [`order`] | the signed instruction, or the leave given ahead |
-//! | measure | [`measure`] | the effect, with its lease and its proof |
+//! | measure | [`measure`], [`action`] | the effect, with its lease and its proof |
 //! | record | [`record`] | the account of it |
 //!
 //! Around them: [`ids`] (names), [`time`] (three clocks), [`asset`] (machines, tiers, lifelines),
@@ -18,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod action;
 pub mod asset;
 pub mod event;
 pub mod finding;

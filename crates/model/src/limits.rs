@@ -27,3 +27,27 @@ pub const NAME_BYTES: usize = 1024;
 
 /// Fields shown as the reason of one finding.
 pub const MATCHED_FIELDS_PER_FINDING: usize = 32;
+
+/// The longest path, in bytes: Linux's `PATH_MAX`, with its final zero.
+pub const PATH_BYTES: usize = 4096;
+
+/// Addresses of one blocked domain: a large content network answers with a dozen; 64 leaves room, and is a
+/// set that the packet filter loads at once.
+pub const ADDRESSES_PER_DOMAIN: usize = 64;
+
+/// Pieces of evidence in one archive: six kinds and some fifty named files; an order with 64 paths of the
+/// longest kind is 256 KiB, a quarter of a message.
+pub const PIECES_PER_COLLECTION: usize = 64;
+
+/// The largest archive of evidence: 8 GiB, the memory of a large process and the logs of a week.
+pub const COLLECTION_BYTES: u64 = 8 << 30;
+
+/// Measures besides its isolation that are in force on one machine at once. A plan against one intruder
+/// freezes a tree, sets a few files aside and blocks a few peers: 64 is several of those. Each is below
+/// 8 KiB of state, so half a megabyte in all.
+pub const MEASURES_PER_MACHINE: usize = 64;
+
+/// Lines in which a receipt says what was done, and the bytes of each.
+pub const DONE_LINES: usize = 32;
+/// See [`DONE_LINES`]: 32 × 256 bytes are 8 KiB of a message of 1 MiB.
+pub const DONE_LINE_BYTES: usize = 256;

@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::action::Action;
 use crate::ids::{FindingId, MachineId, MeasureId, OrderId, PermitId};
 use crate::signed::Document;
 use crate::time::{BootId, BootNanos, UtcNanos};
@@ -66,6 +67,8 @@ pub enum MeasureState {
     Superseded,
     /// Taken back exactly; the machine is as it was.
     Released,
+    /// Done and shown, and nothing of it stays in force: a process was ended, evidence was gathered.
+    Done,
     /// Refused or not possible; the machine is unchanged.
     Failed {
         /// What prevented it.
@@ -89,7 +92,14 @@ impl MeasureState {
     /// Whether nothing more will come of it.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        matches!(self, Self::Released | Self::Failed { .. } | Self::SteppedDown | Self::Superseded)
+        matches!(
+            self,
+            Self::Released
+                | Self::Done
+                | Self::Failed { .. }
+                | Self::SteppedDown
+                | Self::Superseded
+        )
     }
 }
 
@@ -161,8 +171,8 @@ pub struct Receipt {
     pub measure: MeasureId,
     /// What began it.
     pub origin: Origin,
-    /// How far the machine is cut off by it.
-    pub isolation: Isolation,
+    /// What it does.
+    pub action: Action,
     /// What it is now.
     pub state: MeasureState,
     /// What shows it, once there is something to show.
@@ -177,6 +187,9 @@ pub struct Receipt {
     pub at: UtcNanos,
     /// How many open sockets were cut when it was applied.
     pub sockets_cut: u32,
+    /// What was found and done, in words, at most [`limits::DONE_LINES`](crate::limits::DONE_LINES) lines.
+    #[serde(default)]
+    pub done: Vec<String>,
 }
 
 impl Document for Receipt {

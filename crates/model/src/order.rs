@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::action::Action;
 use crate::finding::Level;
 use crate::ids::{
     ApprovalId, FindingId, IncidentId, MachineId, MeasureId, OdsCode, OrderId, PermitId,
@@ -62,10 +63,10 @@ pub struct Approver {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Instruction {
-    /// Cut the machine off.
-    Isolate {
-        /// How far.
-        isolation: Isolation,
+    /// Begin a measure.
+    Begin {
+        /// What it does.
+        action: Action,
         /// For how long.
         lease: Lease,
     },
@@ -76,17 +77,39 @@ pub enum Instruction {
         /// For how long from now.
         lease: Lease,
     },
+    /// Take one measure back, exactly.
+    Undo {
+        /// Which.
+        measure: MeasureId,
+    },
     /// Take every isolation back, exactly.
     Release,
+}
+
+impl Instruction {
+    /// Cut the machine off, so far, for so long.
+    #[must_use]
+    pub fn isolate(isolation: Isolation, lease: Lease) -> Self {
+        Self::Begin { action: Action::Isolate(isolation), lease }
+    }
+
+    /// How far the machine is to be cut off by it; `None` if it begins no isolation.
+    #[must_use]
+    pub fn isolation(&self) -> Option<Isolation> {
+        match self {
+            Self::Begin { action, .. } => action.isolation(),
+            Self::Renew { .. } | Self::Undo { .. } | Self::Release => None,
+        }
+    }
 }
 
 impl fmt::Display for Instruction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Isolate { isolation, lease } => {
-                write!(f, "isolate ({isolation}) for {} s", lease.seconds)
-            }
+            Self::Begin { action, .. } if action.kind().is_done_at_once() => write!(f, "{action}"),
+            Self::Begin { action, lease } => write!(f, "{action} for {} s", lease.seconds),
             Self::Renew { lease, .. } => write!(f, "renew for {} s", lease.seconds),
+            Self::Undo { .. } => f.write_str("take one measure back"),
             Self::Release => f.write_str("release"),
         }
     }

@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use cordon_model::action::Action;
 use cordon_model::asset::Assignment;
 use cordon_model::finding::Level;
 use cordon_model::ids::{FindingId, MachineId, MeasureId, OdsCode, OrderId, PermitId};
@@ -171,7 +172,7 @@ impl HelperCore {
             return Err(NotObeyed::Expired);
         }
         let effects = match &order.instruction {
-            Instruction::Isolate { isolation, lease } => {
+            Instruction::Begin { action: Action::Isolate(isolation), lease } => {
                 lease::check_terms(lease)?;
                 let is_by_people = self.check_authority(&order.authority, now)?;
                 // Milder is more open: only people open what was cut.
@@ -190,6 +191,10 @@ impl HelperCore {
                 self.renew(*measure, *lease, is_by_people, now)?;
                 Vec::new()
             }
+            Instruction::Begin { action, .. } => {
+                return Err(NotObeyed::NotPossible(action.kind()));
+            }
+            Instruction::Undo { .. } => return Err(NotObeyed::UnknownMeasure),
             Instruction::Release => self.free(now),
         };
         self.last_sequence = order.sequence;

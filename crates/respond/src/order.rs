@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
+use cordon_model::action::Action;
 use cordon_model::ids::{MachineId, MeasureId};
-use cordon_model::measure::{Isolation, MeasureState, Origin, Receipt};
+use cordon_model::measure::{MeasureState, Origin, Receipt};
 use cordon_model::order::{Instruction, Order};
 use cordon_model::signed::Envelope;
 use cordon_model::time::{BootNanos, UtcNanos};
@@ -71,9 +72,10 @@ impl OrderLife {
     /// Whether it takes the place of every earlier order that was never sent.
     #[must_use]
     pub fn supersedes(&self) -> bool {
-        match self.order.instruction {
-            Instruction::Isolate { .. } | Instruction::Release => true,
-            Instruction::Renew { .. } => false,
+        match &self.order.instruction {
+            Instruction::Begin { action, .. } => action.isolation().is_some(),
+            Instruction::Release => true,
+            Instruction::Renew { .. } | Instruction::Undo { .. } => false,
         }
     }
 
@@ -123,8 +125,8 @@ pub struct MeasureLife {
     pub measure: MeasureId,
     /// On which machine.
     pub machine: MachineId,
-    /// How far it isolates.
-    pub isolation: Isolation,
+    /// What it does.
+    pub action: Action,
     /// What began it.
     pub origin: Origin,
     /// The weakest truth that is known.
@@ -136,14 +138,14 @@ pub struct MeasureLife {
 }
 
 impl MeasureLife {
-    /// The measure that an order to isolate is to begin.
+    /// The measure that an order is to begin.
     #[must_use]
     pub fn requested(order: &Order) -> Option<Self> {
-        let Instruction::Isolate { isolation, .. } = order.instruction else { return None };
+        let Instruction::Begin { action, .. } = &order.instruction else { return None };
         Some(Self {
             measure: order.id.into(),
             machine: order.machine,
-            isolation,
+            action: action.clone(),
             origin: Origin::Order(order.id),
             state: MeasureState::Requested,
             receipt: None,
@@ -157,7 +159,7 @@ impl MeasureLife {
         Self {
             measure: receipt.measure,
             machine: receipt.machine,
-            isolation: receipt.isolation,
+            action: receipt.action.clone(),
             origin: receipt.origin,
             state: receipt.state.clone(),
             receipt: Some(receipt),
@@ -201,6 +203,7 @@ impl MeasureLife {
 mod tests {
     use super::*;
     use cordon_model::ids::OrderId;
+    use cordon_model::measure::Isolation;
     use cordon_model::time::BootId;
 
     fn receipt(state: MeasureState) -> Receipt {
@@ -210,7 +213,7 @@ mod tests {
             machine: MachineId::new(at, [2; 10]),
             measure: order.into(),
             origin: Origin::Order(order),
-            isolation: Isolation::Segment,
+            action: Action::Isolate(Isolation::Segment),
             state,
             proof: None,
             lease_ends: None,
@@ -218,6 +221,7 @@ mod tests {
             at_boot: BootNanos(0),
             at,
             sockets_cut: 0,
+            done: Vec::new(),
         }
     }
 

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use cordon_model::action::Action;
 use cordon_model::asset::Assignment;
 use cordon_model::finding::Level;
 use cordon_model::ids::{MachineId, MeasureId, OrderId, PermitId};
@@ -252,7 +253,7 @@ impl SignerCore {
             if matches!(receipt.origin, Origin::Permit { .. } | Origin::LeaseEnd(_))
                 && !known.is_released()
             {
-                known.intended = known.intended.max(Some(receipt.isolation));
+                known.intended = known.intended.max(receipt.action.isolation());
             }
         }
     }
@@ -310,7 +311,7 @@ impl SignerCore {
         instruction: &Instruction,
         now: &Moment,
     ) -> Result<(), Refusal> {
-        let Instruction::Isolate { isolation, lease } = instruction else {
+        let Instruction::Begin { action: Action::Isolate(isolation), lease } = instruction else {
             return Err(Refusal::NeedsPeople);
         };
         let situation = self.situation(known.assignment.machine, now);
@@ -416,11 +417,15 @@ impl Known {
 
     fn note(&mut self, order: &Order) {
         match &order.instruction {
-            Instruction::Isolate { isolation, .. } => {
-                self.intended = Some(*isolation);
-                self.measures.insert(order.id.into());
+            Instruction::Begin { action, .. } => {
+                if let Some(isolation) = action.isolation() {
+                    self.intended = Some(isolation);
+                }
+                if action.kind().stops_something() {
+                    self.measures.insert(order.id.into());
+                }
             }
-            Instruction::Renew { .. } => {}
+            Instruction::Renew { .. } | Instruction::Undo { .. } => {}
             // What is in force stays noted until the machine says that it is over.
             Instruction::Release => self.intended = None,
         }
@@ -443,7 +448,7 @@ fn check_people(
     people: &[Approver],
 ) -> Result<(), Refusal> {
     let needs = match instruction {
-        Instruction::Isolate { lease, .. } => {
+        Instruction::Begin { lease, .. } => {
             lease::check_terms(lease)?;
             Needs::to_contain(known.assignment.effective_tier())
         }
@@ -454,7 +459,7 @@ fn check_people(
             }
             Needs::to_contain(known.assignment.effective_tier())
         }
-        Instruction::Release => Needs::OnePerson,
+        Instruction::Undo { .. } | Instruction::Release => Needs::OnePerson,
     };
     if people.len() > MOST_PEOPLE || !approval::is_enough(needs, people) {
         return Err(Refusal::NotEnoughPeople { needs });

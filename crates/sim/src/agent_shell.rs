@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cordon_model::action::Action;
 use cordon_model::asset::Assignment;
 use cordon_model::finding::Level;
 use cordon_model::laws::{self, Violation};
@@ -406,7 +407,7 @@ impl World<'_> {
             machine: victim_id,
             measure: life.measure,
             origin: life.origin,
-            isolation: Isolation::Full,
+            action: Action::Isolate(Isolation::Full),
             state,
             proof: None,
             lease_ends: None,
@@ -414,6 +415,7 @@ impl World<'_> {
             at_boot: now.at,
             at: UtcNanos::from_unix_nanos(0),
             sockets_cut: 0,
+            done: Vec::new(),
         };
         self.tally.count("lies told to the hub");
         let machine = &mut self.machines[liar];

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use cordon_model::action::Action;
 use cordon_model::asset::ClinicalTier;
 use cordon_model::finding::Level;
 use cordon_model::ids::{MeasureId, OdsCode, OrderId};
@@ -135,7 +136,7 @@ impl Observer {
             Authority::People { people, .. } => people.clone(),
         };
         match &order.instruction {
-            Instruction::Isolate { isolation, lease } => {
+            Instruction::Begin { action: Action::Isolate(isolation), lease } => {
                 laws::authority(&Cut {
                     machine: machine.id,
                     organisation: &self.organisation,
@@ -155,6 +156,7 @@ impl Observer {
                 };
                 watched.taken.insert(order.id.into(), taken);
             }
+            Instruction::Begin { .. } | Instruction::Undo { .. } => {}
             Instruction::Renew { measure, lease } => {
                 if let Some(taken) = watched.taken.get_mut(measure) {
                     taken.granted = Duration::from_secs(lease.seconds.into());
@@ -315,7 +317,7 @@ impl Observer {
         laws::truth(
             machine.id,
             &receipt.state,
-            receipt.isolation,
+            receipt.action.isolation().unwrap_or(Isolation::Watch),
             in_kernel.map(|in_kernel| in_kernel.isolation),
         )
     }

@@ -185,7 +185,7 @@ impl World<'_> {
         let proposal = Proposal {
             id: OrderId::new(now.utc, id),
             machine,
-            instruction: Instruction::Isolate { isolation, lease },
+            instruction: Instruction::isolate(isolation, lease),
             basis: Basis::Policy { finding: FindingId::of("none", "none", &[0; 32]), level },
             incident: None,
             reason: "theft".into(),

@@ -107,9 +107,9 @@ impl World<'_> {
         let instruction = match (self.random.below(6), in_force) {
             (0 | 1 | 5, _) => Instruction::Release,
             (2, Some(measure)) => Instruction::Renew { measure, lease },
-            (3, _) => Instruction::Isolate { isolation: Isolation::Full, lease },
-            (4, _) => Instruction::Isolate { isolation: Isolation::Watch, lease },
-            _ => Instruction::Isolate { isolation: Isolation::Segment, lease },
+            (3, _) => Instruction::isolate(Isolation::Full, lease),
+            (4, _) => Instruction::isolate(Isolation::Watch, lease),
+            _ => Instruction::isolate(Isolation::Segment, lease),
         };
         let (name, is_clinical) = *self.random.one_of(PEOPLE).unwrap_or(&("ann", false));
         self.tally.count("wishes of people");
@@ -151,10 +151,10 @@ impl World<'_> {
             nonce: self.random.bytes(),
             issued_at: moment.utc,
             deliver_until: None,
-            instruction: Instruction::Isolate {
-                isolation: Isolation::Full,
-                lease: Lease { seconds: 600, step_down_seconds: 600, warn_seconds: 1 },
-            },
+            instruction: Instruction::isolate(
+                Isolation::Full,
+                Lease { seconds: 600, step_down_seconds: 600, warn_seconds: 1 },
+            ),
             authority: cordon_model::order::Authority::People {
                 approval: None,
                 people: vec![Approver { name: "mallory".into(), is_clinical: true }],

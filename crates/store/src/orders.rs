@@ -1,8 +1,9 @@
 //! Orders on their way, permits given out, and the measures that came of them.
 
 use async_trait::async_trait;
+use cordon_model::action::Action;
 use cordon_model::ids::{IncidentId, MachineId, MeasureId, OdsCode, OrderId, PermitId};
-use cordon_model::measure::{Isolation, MeasureState, Receipt};
+use cordon_model::measure::{MeasureState, Receipt};
 use cordon_model::signed::Envelope;
 use cordon_model::time::UtcNanos;
 use serde::{Deserialize, Serialize};
@@ -67,8 +68,8 @@ pub struct StoredMeasure {
     pub id: MeasureId,
     /// On which machine.
     pub machine: MachineId,
-    /// How far the machine is cut off.
-    pub isolation: Isolation,
+    /// What it does.
+    pub action: Action,
     /// What it is now.
     pub state: MeasureState,
     /// Since when, by the hub's clock.

@@ -192,7 +192,7 @@ impl Bench {
 
     /// Isolates, and gives the receipt of it.
     pub fn isolate(&mut self, isolation: Isolation) -> Receipt {
-        let order = self.order(Instruction::Isolate { isolation, lease: LEASE });
+        let order = self.order(Instruction::isolate(isolation, LEASE));
         match self.give(&order) {
             Answer::Obeyed(receipts) => receipts
                 .receipts

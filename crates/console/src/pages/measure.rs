@@ -21,7 +21,7 @@ pub fn card(view: &MeasureView, machine: &str, status: Option<&Status>, now: Utc
     html! {
         article.card {
             h3 {
-                (words::isolation_word(measure.isolation)) " of "
+                (words::action(&measure.action)) " on "
                 a href={ "/machines/" (measure.machine) } { (Shown(machine)) }
                 " " (words::measure_state(&measure.state))
             }
@@ -65,6 +65,7 @@ fn state_word(state: &MeasureState) -> Markup {
             MeasureState::SteppedDown => "Stepped down at the end of its lease",
             MeasureState::Superseded => "Superseded by a newer order",
             MeasureState::Released => "Released",
+            MeasureState::Done => "Done",
             MeasureState::Failed { why } => { "Failed: " (Shown(why)) }
         }
     }

@@ -1,5 +1,6 @@
 //! What people do, and that it is shown before and proven after.
 
+use cordon_model::action::Action;
 use cordon_model::asset::ClinicalTier;
 use cordon_model::finding::Level;
 use cordon_model::measure::{Isolation, MeasureState};
@@ -56,7 +57,7 @@ async fn an_isolation_is_shown_before_it_is_confirmed_and_is_as_true_as_its_proo
     assert_eq!(order.reason, "worm seen by me");
     assert!(matches!(
         order.instruction,
-        Instruction::Isolate { isolation: Isolation::Segment, .. }
+        Instruction::Begin { action: Action::Isolate(Isolation::Segment), .. }
     ));
     says(&ann, &incident, "Requested, not with the machine yet").await;
     assert!(!ann.get(&incident).await.text().contains("Verified"));
@@ -140,7 +141,7 @@ async fn a_question_is_answered_once_with_a_reason_that_is_kept() {
     let yes = [("answer", "approve"), ("reason", "worm")];
     assert_eq!(ann.act(question, question, &yes).await.status, 303);
     let order = machine.order().await;
-    assert!(matches!(order.instruction, Instruction::Isolate { .. }));
+    assert!(matches!(order.instruction, Instruction::Begin { .. }));
     assert!(ann.get(&incident).await.text().contains("answers yes: worm"));
     // A second answer comes too late, and is told so.
     let bob = served.person("bob", Role::Responder).await;

@@ -177,10 +177,8 @@ impl SignerState {
 
     fn spending(&mut self, instruction: &Instruction) -> &mut Spending {
         match instruction {
-            Instruction::Release => &mut self.released_by_people,
-            Instruction::Isolate { .. } | Instruction::Renew { .. } => {
-                &mut self.contained_by_people
-            }
+            Instruction::Release | Instruction::Undo { .. } => &mut self.released_by_people,
+            Instruction::Begin { .. } | Instruction::Renew { .. } => &mut self.contained_by_people,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use cordon_evidence::{Ledger, verify};
+use cordon_model::action::Action;
 use cordon_model::asset::{Assignment, ClinicalTier, Direction, Lifeline, PortRange, Transport};
 use cordon_model::finding::Level;
 use cordon_model::ids::{FindingId, MachineId, MeasureId, OdsCode, OrderId};
@@ -129,7 +130,7 @@ fn act_policy() -> Policy {
 
 fn isolate() -> Instruction {
     let lease = Policy::default_for(rj1()).lease;
-    Instruction::Isolate { isolation: Isolation::Segment, lease }
+    Instruction::isolate(Isolation::Segment, lease)
 }
 
 fn by_policy(id: u16, number: u8) -> Proposal {
@@ -318,7 +319,7 @@ async fn a_receipt_is_believed_of_its_own_machine_only() {
         machine: machine(1),
         measure: MeasureId::new(UtcNanos::from_unix_nanos(0), [1; 10]),
         origin: Origin::LeaseEnd(MeasureId::new(UtcNanos::from_unix_nanos(0), [2; 10])),
-        isolation: Isolation::Segment,
+        action: Action::Isolate(Isolation::Segment),
         state: MeasureState::Verified,
         proof: None,
         lease_ends: None,
@@ -326,6 +327,7 @@ async fn a_receipt_is_believed_of_its_own_machine_only() {
         at_boot: BootNanos(1),
         at: UtcNanos::from_unix_nanos(1),
         sockets_cut: 0,
+        done: Vec::new(),
     };
     let genuine = seal(&receipt, &key).unwrap();
     let forged = seal(&receipt, &SigningKey::from_bytes(&[6; 32])).unwrap();
@@ -430,7 +432,7 @@ async fn garbage_is_refused_and_the_rest_goes_on() {
     let refused = client.sign(long).await;
     assert!(matches!(refused, Err(ClientError::Refused(Refused::Malformed(_)))), "{refused:?}");
     let bad = Lease { seconds: 0, step_down_seconds: 0, warn_seconds: 0 };
-    let bad = Instruction::Isolate { isolation: Isolation::Full, lease: bad };
+    let bad = Instruction::isolate(Isolation::Full, bad);
     assert!(matches!(refusal(client.sign(by_people(3, 1, bad)).await), Refusal::Terms(_)));
     let order = client.sign(by_people(4, 1, Instruction::Release)).await.unwrap();
     assert_eq!(order.sequence, 2, "refusals take no sequence");

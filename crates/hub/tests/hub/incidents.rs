@@ -2,6 +2,7 @@
 
 use cordon_hub::view::AssignmentDraft;
 use cordon_hub::{Hub, HubError};
+use cordon_model::action::Action;
 use cordon_model::asset::ClinicalTier;
 use cordon_model::finding::Level;
 use cordon_model::ids::IncidentId;
@@ -57,7 +58,7 @@ async fn in_mode_act_a_finding_becomes_a_proven_measure_and_a_release_takes_it_b
     let order = machine.order().await;
     assert!(matches!(
         order.instruction,
-        Instruction::Isolate { isolation: Isolation::Segment, .. }
+        Instruction::Begin { action: Action::Isolate(Isolation::Segment), .. }
     ));
     assert!(matches!(order.authority, Authority::Policy { .. }));
     machine.carry_out(&order).await;

@@ -10,6 +10,7 @@ use cordon_hub::view::AssignmentDraft;
 use cordon_hub::{Hub, HubConfig, Running, Who};
 use cordon_link::frame::{self, FrameError};
 use cordon_link::token::EnrolToken;
+use cordon_model::action::Action;
 use cordon_model::asset::ClinicalTier;
 use cordon_model::event::RawEvent;
 use cordon_model::finding::{Finding, Level, RuleRef};
@@ -341,9 +342,9 @@ impl Machine {
     }
 
     pub fn receipt(&self, order: &Order, state: MeasureState) -> Receipt {
-        let isolation = match order.instruction {
-            Instruction::Isolate { isolation, .. } => isolation,
-            _ => Isolation::Segment,
+        let action = match order.instruction {
+            Instruction::Begin { ref action, .. } => action.clone(),
+            _ => Action::Isolate(Isolation::Segment),
         };
         let proof = state.is_acting().then(|| Proof {
             table_handle: Some(7),
@@ -356,7 +357,7 @@ impl Machine {
             machine: self.id(),
             measure: order.id.into(),
             origin: Origin::Order(order.id),
-            isolation,
+            action,
             state,
             proof,
             lease_ends: None,
@@ -364,6 +365,7 @@ impl Machine {
             at_boot: BootNanos(1),
             at: UtcNanos::now(),
             sockets_cut: 0,
+            done: Vec::new(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! have come between acting and writing it down. So it is never forgotten: it is put in place again,
 //! superseded, or taken back.
 
+use cordon_model::action::Action;
 use cordon_model::ids::MeasureId;
 use cordon_model::measure::{Isolation, MeasureState, Origin, Proof, Receipt};
 use cordon_model::order::Lease;
@@ -182,7 +183,7 @@ impl HelperCore {
             machine: self.machine,
             measure: held.measure,
             origin: held.origin,
-            isolation: held.isolation,
+            action: Action::Isolate(held.isolation),
             state: held.state.clone(),
             proof: held.proof.clone(),
             lease_ends: (!held.state.is_over()).then(|| held.lease.ends_at(now)),
@@ -190,6 +191,7 @@ impl HelperCore {
             at_boot: now.at,
             at: now.best_utc(self.time_floor),
             sockets_cut,
+            done: Vec::new(),
         });
     }
 }

@@ -57,7 +57,7 @@ fn order(sequence: u64, instruction: Instruction) -> Order {
 }
 
 fn isolate(isolation: Isolation) -> Instruction {
-    Instruction::Isolate { isolation, lease: TERMS }
+    Instruction::isolate(isolation, TERMS)
 }
 
 fn proof() -> Proof {
@@ -87,7 +87,11 @@ fn carry_out(helper: &mut HelperCore, effects: &[Effect], now: &Moment) {
 }
 
 fn states(helper: &mut HelperCore) -> Vec<(Isolation, MeasureState)> {
-    helper.unreported.drain(..).map(|receipt| (receipt.isolation, receipt.state)).collect()
+    helper
+        .unreported
+        .drain(..)
+        .map(|receipt| (receipt.action.isolation().unwrap(), receipt.state))
+        .collect()
 }
 
 #[test]

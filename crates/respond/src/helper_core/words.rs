@@ -1,5 +1,6 @@
 //! What the helper is told and what it says: the words between its mind and its shell.
 
+use cordon_model::action::ActionKind;
 use cordon_model::asset::ClinicalTier;
 use cordon_model::finding::Level;
 use cordon_model::ids::MeasureId;
@@ -56,6 +57,9 @@ pub enum NotObeyed {
     /// Isolated as far already, or further.
     #[error("the machine is isolated as far already")]
     AlreadyContained,
+    /// This machine has no means for it.
+    #[error("this machine can't {0}")]
+    NotPossible(ActionKind),
     /// A measure that is not in force.
     #[error("no such measure is in force here")]
     UnknownMeasure,

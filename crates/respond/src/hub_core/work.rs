@@ -50,7 +50,7 @@ impl HubCore {
                 }
             }
             Decision::Do { isolation, lease } => {
-                let instruction = Instruction::Isolate { isolation, lease };
+                let instruction = Instruction::isolate(isolation, lease);
                 let basis = Basis::Policy { finding: finding.id, level };
                 let reason = format!("{} ({level})", finding.rule.title);
                 let order = policys_order(id, finding);
@@ -62,7 +62,7 @@ impl HubCore {
                 let proposal = Proposal {
                     id: OrderId::new(now.utc, id_bytes(randomness)),
                     machine: id,
-                    instruction: Instruction::Isolate { isolation, lease },
+                    instruction: Instruction::isolate(isolation, lease),
                     basis: Basis::Policy { finding: finding.id, level },
                     incident,
                     reason: finding.rule.title.clone(),
@@ -87,11 +87,11 @@ impl HubCore {
         now: &Moment,
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
-        let wanted = isolation_of(&proposal.instruction);
+        let wanted = proposal.instruction.isolation();
         let is_asked = self.approvals.values().any(|open| {
             open.machine == proposal.machine
                 && open.state == ApprovalState::Open
-                && isolation_of(&open.instruction) >= wanted
+                && open.instruction.isolation() >= wanted
         });
         if is_asked {
             return Vec::new();
@@ -255,7 +255,7 @@ impl HubCore {
     fn tell_never_begun(&self, order: OrderId) -> Option<Output> {
         let life = self.orders.get(&order)?;
         let Delivery::Dead { why } = &life.delivery else { return None };
-        matches!(life.order.instruction, Instruction::Isolate { .. }).then(|| {
+        matches!(life.order.instruction, Instruction::Begin { .. }).then(|| {
             let (machine, measure, why) = (life.order.machine, order.into(), why.clone());
             Output::Tell(Notice::NotInForce { machine, measure, why })
         })
@@ -323,7 +323,7 @@ impl HubCore {
             .proposals
             .values()
             .filter(|proposal| proposal.machine == id)
-            .filter_map(|proposal| isolation_of(&proposal.instruction))
+            .filter_map(|proposal| proposal.instruction.isolation())
             .max();
         if proposed.is_some() {
             return proposed;
@@ -342,7 +342,7 @@ impl HubCore {
         self.measures
             .values()
             .filter(|measure| measure.machine == id && !measure.state.is_over())
-            .map(|measure| measure.isolation)
+            .filter_map(|measure| measure.action.isolation())
             .max()
     }
 
@@ -423,13 +423,6 @@ fn policys_order(machine: MachineId, finding: &Finding) -> OrderId {
     OrderId::new(finding.time, bytes)
 }
 
-fn isolation_of(instruction: &Instruction) -> Option<Isolation> {
-    match instruction {
-        Instruction::Isolate { isolation, .. } => Some(*isolation),
-        Instruction::Renew { .. } | Instruction::Release => None,
-    }
-}
-
 fn state_in_words(receipt: &Receipt) -> String {
     let state = match &receipt.state {
         MeasureState::Requested => "requested".to_owned(),
@@ -440,7 +433,8 @@ fn state_in_words(receipt: &Receipt) -> String {
         MeasureState::SteppedDown => "its lease ended; it stepped down".to_owned(),
         MeasureState::Superseded => "another took its place".to_owned(),
         MeasureState::Released => "released".to_owned(),
+        MeasureState::Done => "done".to_owned(),
         MeasureState::Failed { why } => format!("failed: {why}"),
     };
-    format!("{}: {state}", receipt.isolation)
+    format!("{}: {state}", receipt.action)
 }

@@ -1,5 +1,6 @@
 //! What the signer's mind does, and refuses to do.
 
+use cordon_model::action::Action;
 use cordon_model::asset::ClinicalTier;
 use cordon_model::ids::FindingId;
 use cordon_model::measure::MeasureState;
@@ -76,7 +77,7 @@ fn by_policy(number: u8, id: u8) -> Proposal {
     Proposal {
         id: order_id(id),
         machine: machine(number),
-        instruction: Instruction::Isolate { isolation: Isolation::Segment, lease: LEASE },
+        instruction: Instruction::isolate(Isolation::Segment, LEASE),
         basis: Basis::Policy { finding: FindingId::of("r", "h", &[id; 32]), level: Level::High },
         incident: None,
         reason: "test".into(),
@@ -96,7 +97,7 @@ fn receipt(number: u8, measure: MeasureId, state: MeasureState) -> Receipt {
         machine: machine(number),
         measure,
         origin: Origin::Order(order_id(0)),
-        isolation: Isolation::Segment,
+        action: Action::Isolate(Isolation::Segment),
         state,
         proof: None,
         lease_ends: None,
@@ -104,6 +105,7 @@ fn receipt(number: u8, measure: MeasureId, state: MeasureState) -> Receipt {
         at_boot: BootNanos(0),
         at: UtcNanos::from_unix_nanos(0),
         sockets_cut: 0,
+        done: Vec::new(),
     }
 }
 
@@ -141,7 +143,7 @@ fn the_registry_decides_about_tiers_and_not_the_proposal() {
 #[test]
 fn a_life_sustaining_machine_is_refused_until_identities_are_strong() {
     let mut bench = Bench::new(&[Some(ClinicalTier::LifeSustaining)], None);
-    let isolate = Instruction::Isolate { isolation: Isolation::Segment, lease: LEASE };
+    let isolate = Instruction::isolate(Isolation::Segment, LEASE);
     let one = by_people(1, 1, isolate.clone(), &[("ann", true)]);
     assert!(matches!(bench.sign(&one, 0), Err(Refusal::NotEnoughPeople { .. })));
     let two = by_people(1, 2, isolate, &[("ann", false), ("bob", true)]);
@@ -154,11 +156,11 @@ fn the_policy_can_neither_release_nor_renew_nor_go_further_than_it_says() {
     let mut bench = Bench::new(&[OFFICE], None);
     let release = Proposal { instruction: Instruction::Release, ..by_policy(1, 1) };
     assert_eq!(bench.sign(&release, 0), Err(Refusal::NeedsPeople));
-    let full = Instruction::Isolate { isolation: Isolation::Full, lease: LEASE };
+    let full = Instruction::isolate(Isolation::Full, LEASE);
     let further = Proposal { instruction: full, ..by_policy(1, 2) };
     assert!(matches!(bench.sign(&further, 0), Err(Refusal::NotThePolicys { .. })));
     let longer = Lease { seconds: LEASE.seconds + 1, ..LEASE };
-    let longer = Instruction::Isolate { isolation: Isolation::Segment, lease: longer };
+    let longer = Instruction::isolate(Isolation::Segment, longer);
     let longer = Proposal { instruction: longer, ..by_policy(1, 3) };
     assert!(matches!(bench.sign(&longer, 0), Err(Refusal::NotThePolicys { .. })));
 }

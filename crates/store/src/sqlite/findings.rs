@@ -209,7 +209,7 @@ async fn put_receipt(
     let measure = StoredMeasure {
         id: receipt.measure,
         machine: machine.id,
-        isolation: receipt.isolation,
+        action: receipt.action.clone(),
         state: receipt.state.clone(),
         since: received,
         receipt: Some((**receipt).clone()),

@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use cordon_model::action::Action;
 use cordon_model::event::RawEvent;
 use cordon_model::finding::{Finding, Level, RuleRef};
 use cordon_model::ids::{
@@ -87,7 +88,7 @@ pub fn receipt(machine: MachineId, measure: MeasureId, state: MeasureState) -> V
         machine,
         measure,
         origin: Origin::LeaseEnd(measure),
-        isolation: Isolation::Segment,
+        action: Action::Isolate(Isolation::Segment),
         state,
         proof: None,
         lease_ends: None,
@@ -95,6 +96,7 @@ pub fn receipt(machine: MachineId, measure: MeasureId, state: MeasureState) -> V
         at_boot: BootNanos(1),
         at: at(1),
         sockets_cut: 0,
+        done: Vec::new(),
     };
     envelope(&receipt).open(&key().verifying_key()).unwrap()
 }

@@ -6,6 +6,7 @@ mod fixtures;
 use std::future::Future;
 use std::sync::Arc;
 
+use cordon_model::action::Action;
 use cordon_model::finding::Level;
 use cordon_model::ids::{ApprovalId, MachineId, MeasureId, OrderId, PermitId};
 use cordon_model::incident::IncidentState;
@@ -516,7 +517,7 @@ async fn counts_have_their_denominators(store: Store) {
     let measure = StoredMeasure {
         id: MeasureId::new(at(0), bytes(1)),
         machine: a.id,
-        isolation: Isolation::Full,
+        action: Action::Isolate(Isolation::Full),
         state: MeasureState::Verified,
         since: at(1),
         receipt: None,

@@ -1,0 +1,602 @@
+//! What a measure does to its machine.
+//!
+//! The one idea: every measure, from cutting a machine off to setting one file aside, is an [`Action`]
+//! under a lease, with one life ([`MeasureState`](crate::measure::MeasureState)), one proof and, where
+//! there is one, one exact way back. What is stopped, what is only looked at, and what can't be taken back
+//! is said here, once, as data: [`ActionKind`].
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::asset::{ClinicalTier, Direction, PortRange, Transport};
+use crate::finding::ProcessRef;
+use crate::limits;
+use crate::measure::Isolation;
+use crate::time::BootId;
+
+/// What is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Action {
+    /// The machine is cut off, so far.
+    Isolate(Isolation),
+    /// A process and all that descend from it stand still.
+    Freeze(ProcessTarget),
+    /// A process and all that descend from it are ended. Can't be taken back.
+    Kill(ProcessTarget),
+    /// A file is moved into the machine's vault, encrypted, with all that is needed to put it back.
+    Quarantine(FileTarget),
+    /// A program can't be started.
+    Deny(Denied),
+    /// A peer can't be spoken to.
+    Block(Blocked),
+    /// A local account can't sign in.
+    DisableAccount(AccountTarget),
+    /// Evidence is gathered into a signed, capped archive. Changes nothing.
+    Collect(Collection),
+}
+
+/// The kind of an action: what policies speak of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActionKind {
+    /// See [`Action::Isolate`].
+    Isolate,
+    /// See [`Action::Freeze`].
+    Freeze,
+    /// See [`Action::Kill`].
+    Kill,
+    /// See [`Action::Quarantine`].
+    Quarantine,
+    /// See [`Action::Deny`].
+    Deny,
+    /// See [`Action::Block`].
+    Block,
+    /// See [`Action::DisableAccount`].
+    DisableAccount,
+    /// See [`Action::Collect`].
+    Collect,
+}
+
+/// What follows the end of a lease that nobody renewed (law 2: never silently open, never silently shut).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AtEnd {
+    /// The same again, or what is milder and still holds, with a lease of its own, until somebody ends it.
+    StepDown,
+    /// It is taken back, and people are told.
+    TakeBack,
+    /// Nothing: it was done when it was done.
+    Over,
+}
+
+impl ActionKind {
+    /// The word that people and files use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Isolate => "isolate",
+            Self::Freeze => "freeze",
+            Self::Kill => "kill",
+            Self::Quarantine => "quarantine",
+            Self::Deny => "deny",
+            Self::Block => "block",
+            Self::DisableAccount => "disable-account",
+            Self::Collect => "collect",
+        }
+    }
+
+    /// Whether it may stop something that somebody works with. What stops nothing needs no brake.
+    #[must_use]
+    pub fn stops_something(self) -> bool {
+        self != Self::Collect
+    }
+
+    /// Whether it is done at once and leaves nothing in force.
+    #[must_use]
+    pub fn is_done_at_once(self) -> bool {
+        matches!(self, Self::Kill | Self::Collect)
+    }
+
+    /// What follows the end of its lease on a machine of `tier`. On a clinical machine what stops care is
+    /// taken back; a file that was set aside stays aside everywhere, as nothing runs without it by then; a
+    /// clinical machine's isolation steps down to *segment*, which keeps its lifelines and all else that
+    /// care uses.
+    #[must_use]
+    pub fn at_end(self, tier: ClinicalTier) -> AtEnd {
+        match self {
+            Self::Kill | Self::Collect => AtEnd::Over,
+            Self::Isolate | Self::Quarantine => AtEnd::StepDown,
+            Self::Freeze | Self::Deny | Self::Block | Self::DisableAccount => {
+                if tier.is_clinical() { AtEnd::TakeBack } else { AtEnd::StepDown }
+            }
+        }
+    }
+}
+
+impl fmt::Display for ActionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Action {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> ActionKind {
+        match self {
+            Self::Isolate(_) => ActionKind::Isolate,
+            Self::Freeze(_) => ActionKind::Freeze,
+            Self::Kill(_) => ActionKind::Kill,
+            Self::Quarantine(_) => ActionKind::Quarantine,
+            Self::Deny(_) => ActionKind::Deny,
+            Self::Block(_) => ActionKind::Block,
+            Self::DisableAccount(_) => ActionKind::DisableAccount,
+            Self::Collect(_) => ActionKind::Collect,
+        }
+    }
+
+    /// How far it cuts the machine off; `None` for what is no isolation.
+    #[must_use]
+    pub fn isolation(&self) -> Option<Isolation> {
+        match self {
+            Self::Isolate(isolation) => Some(*isolation),
+            _ => None,
+        }
+    }
+
+    /// Whether a person's memory of what was in a process leaves it: this takes two people.
+    #[must_use]
+    pub fn reads_memory(&self) -> bool {
+        matches!(self, Self::Collect(collection) if collection.pieces.iter().any(|piece| matches!(piece, Piece::Memory(_))))
+    }
+
+    /// Accepts the action's terms, or says what is wrong with them.
+    ///
+    /// # Errors
+    /// See [`ActionError`].
+    pub fn check(&self) -> Result<(), ActionError> {
+        match self {
+            Self::Isolate(_) => Ok(()),
+            Self::Freeze(target) | Self::Kill(target) => target.check(),
+            Self::Quarantine(target) => target.path.check(),
+            Self::Deny(Denied::Sha256(_)) => Ok(()),
+            Self::Deny(Denied::Path(path)) => path.check(),
+            Self::Block(blocked) => blocked.check(),
+            Self::DisableAccount(account) => account.check(),
+            Self::Collect(collection) => collection.check(),
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Isolate(isolation) => write!(f, "isolate ({isolation})"),
+            Self::Freeze(target) => write!(f, "freeze {target}"),
+            Self::Kill(target) => write!(f, "kill {target}"),
+            Self::Quarantine(target) => write!(f, "quarantine {}", target.path),
+            Self::Deny(Denied::Path(path)) => write!(f, "deny starting {path}"),
+            Self::Deny(Denied::Sha256(digest)) => {
+                write!(f, "deny starting sha256:{}", Hex(digest))
+            }
+            Self::Block(blocked) => write!(f, "block {blocked}"),
+            Self::DisableAccount(account) => write!(f, "disable the account {}", account.name),
+            Self::Collect(collection) => {
+                write!(f, "collect evidence ({} pieces)", collection.pieces.len())
+            }
+        }
+    }
+}
+
+/// Why an action's terms can't be accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ActionError {
+    /// A path.
+    #[error(
+        "{path}: a path must be absolute, without `.` or `..` in it, and at most {limit} bytes long",
+        limit = limits::PATH_BYTES
+    )]
+    Path {
+        /// As given, made readable.
+        path: String,
+    },
+    /// A process number.
+    #[error("process {pid}: no such target; 0 and 1 are the kernel and the first process")]
+    Process {
+        /// As given.
+        pid: u32,
+    },
+    /// A port range.
+    #[error("ports {first}-{last} are not a range of ports from 1 to 65535, or have no transport")]
+    Ports {
+        /// As given.
+        first: u16,
+        /// As given.
+        last: u16,
+    },
+    /// A domain.
+    #[error("{name:?} is no domain name, or has no address or more than {limit}", limit = limits::ADDRESSES_PER_DOMAIN)]
+    Domain {
+        /// As given.
+        name: String,
+    },
+    /// A block of everything.
+    #[error("{network} holds more than half of all addresses: isolate the machine instead")]
+    TooWide {
+        /// As given.
+        network: IpNet,
+    },
+    /// An account's name.
+    #[error("{name:?} is no account name")]
+    Account {
+        /// As given.
+        name: String,
+    },
+    /// An archive.
+    #[error("an archive takes 1 to {pieces} pieces and 1 to {bytes} bytes", pieces = limits::PIECES_PER_COLLECTION, bytes = limits::COLLECTION_BYTES)]
+    Collection,
+}
+
+/// One process of one boot. A number alone may be another process by now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessTarget {
+    /// In which boot.
+    pub boot: BootId,
+    /// Which process.
+    pub process: ProcessRef,
+}
+
+impl ProcessTarget {
+    fn check(&self) -> Result<(), ActionError> {
+        let pid = self.process.pid;
+        if pid > 1 { Ok(()) } else { Err(ActionError::Process { pid }) }
+    }
+}
+
+impl fmt::Display for ProcessTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} ({}) and its descendants", self.process.pid, self.process.image)
+    }
+}
+
+/// An absolute path on a machine, as bytes: a file system knows no characters, and an intruder's file need
+/// not have a readable name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FilePath(serde_bytes::ByteBuf);
+
+impl FilePath {
+    /// As given; [`FilePath::check`] accepts it.
+    #[must_use]
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(serde_bytes::ByteBuf::from(bytes.into()))
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Accepts it, or says that it is no absolute, plain path.
+    ///
+    /// # Errors
+    /// [`ActionError::Path`].
+    pub fn check(&self) -> Result<(), ActionError> {
+        let bytes = self.as_bytes();
+        let is_plain = bytes.len() > 1
+            && bytes.len() <= limits::PATH_BYTES
+            && bytes.starts_with(b"/")
+            && !bytes.contains(&0)
+            && bytes[1..]
+                .split(|byte| *byte == b'/')
+                .all(|part| !matches!(part, b"" | b"." | b".."));
+        if is_plain { Ok(()) } else { Err(ActionError::Path { path: self.to_string() }) }
+    }
+}
+
+impl fmt::Display for FilePath {
+    /// Readable, whatever the bytes: what is not printable is escaped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.as_bytes().utf8_chunks() {
+            for character in chunk.valid().chars() {
+                if character.is_control() {
+                    write!(f, "{}", character.escape_default())?;
+                } else {
+                    write!(f, "{character}")?;
+                }
+            }
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileTarget {
+    /// Where it is.
+    pub path: FilePath,
+    /// What it must hold; another file at the same place is left alone. `None`: whatever it holds.
+    pub sha256: Option<Sha256Digest>,
+}
+
+/// A SHA-256 digest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sha256Digest(#[serde(with = "serde_bytes")] pub [u8; 32]);
+
+impl fmt::Debug for Sha256Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sha256Digest({})", Hex(self))
+    }
+}
+
+impl fmt::Display for Sha256Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Hex(self))
+    }
+}
+
+impl std::str::FromStr for Sha256Digest {
+    type Err = NoDigest;
+    fn from_str(text: &str) -> Result<Self, NoDigest> {
+        let mut digest = [0; 32];
+        let is_hex = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_hex {
+            return Err(NoDigest);
+        }
+        for (index, byte) in digest.iter_mut().enumerate() {
+            *byte =
+                u8::from_str_radix(&text[2 * index..2 * index + 2], 16).map_err(|_| NoDigest)?;
+        }
+        Ok(Self(digest))
+    }
+}
+
+/// A text that is no SHA-256 digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a SHA-256 digest is 64 hexadecimal digits")]
+pub struct NoDigest;
+
+struct Hex<'a>(&'a Sha256Digest);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A program that can't be started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Denied {
+    /// Whatever file has these contents.
+    Sha256(Sha256Digest),
+    /// The file at this place.
+    Path(FilePath),
+}
+
+/// A peer that can't be spoken to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blocked {
+    /// Whom.
+    pub peer: BlockedPeer,
+    /// Over this transport only; `None`: any.
+    pub transport: Option<Transport>,
+    /// The service's ports only; `None`: all. Needs a transport.
+    pub ports: Option<PortRange>,
+    /// Who opens it; `None`: either.
+    pub direction: Option<Direction>,
+}
+
+/// Who can't be spoken to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum BlockedPeer {
+    /// An address or a network.
+    Network(IpNet),
+    /// A name, and what the hub resolved it to: nothing is resolved on a suspect machine.
+    Domain {
+        /// The name, without a dot at its end.
+        name: String,
+        /// Its addresses, as the hub knows them.
+        addresses: Vec<IpAddr>,
+    },
+}
+
+impl Blocked {
+    fn check(&self) -> Result<(), ActionError> {
+        if let Some(PortRange { first, last }) = self.ports
+            && (first == 0 || first > last || self.transport.is_none())
+        {
+            return Err(ActionError::Ports { first, last });
+        }
+        match &self.peer {
+            BlockedPeer::Network(network) if network.prefix_len() == 0 => {
+                Err(ActionError::TooWide { network: *network })
+            }
+            BlockedPeer::Network(_) => Ok(()),
+            BlockedPeer::Domain { name, addresses } => {
+                let is_domain = name.len() <= 253
+                    && name.contains('.')
+                    && name.split('.').all(is_label)
+                    && (1..=limits::ADDRESSES_PER_DOMAIN).contains(&addresses.len());
+                if is_domain { Ok(()) } else { Err(ActionError::Domain { name: shortened(name) }) }
+            }
+        }
+    }
+}
+
+/// RFC 1035 section 2.3.1, with the underscore that real names have.
+fn is_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+impl fmt::Display for Blocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.peer {
+            BlockedPeer::Network(network) => write!(f, "{network}")?,
+            BlockedPeer::Domain { name, addresses } => {
+                write!(f, "{name} ({} addresses)", addresses.len())?;
+            }
+        }
+        match self.transport {
+            Some(Transport::Tcp) => f.write_str(" tcp")?,
+            Some(Transport::Udp) => f.write_str(" udp")?,
+            None => {}
+        }
+        match self.ports {
+            Some(PortRange { first, last }) if first == last => write!(f, " port {first}")?,
+            Some(PortRange { first, last }) => write!(f, " ports {first}-{last}")?,
+            None => {}
+        }
+        match self.direction {
+            Some(Direction::Inbound) => f.write_str(", opened by it"),
+            Some(Direction::Outbound) => f.write_str(", opened from here"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A local account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountTarget {
+    /// Its name.
+    pub name: String,
+    /// Whether what runs under it is ended too.
+    pub ends_sessions: bool,
+}
+
+impl AccountTarget {
+    /// The form that shadow-utils takes: a letter or underscore, then letters, digits, `_`, `-`, `.`; at
+    /// most 32.
+    fn check(&self) -> Result<(), ActionError> {
+        let mut bytes = self.name.bytes();
+        let begins = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+        let is_name = begins
+            && self.name.len() <= 32
+            && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
+        if is_name { Ok(()) } else { Err(ActionError::Account { name: shortened(&self.name) }) }
+    }
+}
+
+/// What evidence is gathered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Collection {
+    /// Which pieces, in this order.
+    pub pieces: Vec<Piece>,
+    /// How large the archive may be, in bytes; what does not fit is left out and said.
+    pub most_bytes: u64,
+}
+
+/// One piece of evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Piece {
+    /// Processes: command lines, parents, users, executables and their hashes, open files, maps.
+    Processes,
+    /// Sockets, addresses, routes, neighbours.
+    Network,
+    /// The packet filter's rules.
+    Rules,
+    /// Accounts, logins, keys that may sign in.
+    Accounts,
+    /// What starts by itself: units, cron, profiles, preloaded libraries.
+    Persistence,
+    /// Kernel modules and mounts.
+    Kernel,
+    /// A file.
+    File(FilePath),
+    /// A process's memory: takes two people.
+    Memory(ProcessTarget),
+}
+
+impl Collection {
+    fn check(&self) -> Result<(), ActionError> {
+        let is_bounded = (1..=limits::PIECES_PER_COLLECTION).contains(&self.pieces.len())
+            && (1..=limits::COLLECTION_BYTES).contains(&self.most_bytes);
+        if !is_bounded {
+            return Err(ActionError::Collection);
+        }
+        self.pieces.iter().try_for_each(|piece| match piece {
+            Piece::File(path) => path.check(),
+            Piece::Memory(target) => target.check(),
+            _ => Ok(()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_absolute_and_plain_and_readable_whatever_its_bytes() {
+        for bad in ["", "/", "a", "a/b", "/a/../b", "/a//b", "/a/./b", "/a/", "/a\0b"] {
+            assert!(FilePath::new(bad).check().is_err(), "{bad:?}");
+        }
+        let odd = FilePath::new(&b"/tmp/\xff\n\x1b[2Jx"[..]);
+        assert!(odd.check().is_ok());
+        assert_eq!(odd.to_string(), "/tmp/\\xff\\n\\u{1b}[2Jx");
+    }
+
+    #[test]
+    fn what_would_stop_everything_is_no_block() {
+        let block = |peer: &str, transport, ports| {
+            let peer = BlockedPeer::Network(peer.parse().unwrap());
+            Blocked { peer, transport, ports, direction: None }.check()
+        };
+        assert!(block("10.0.0.0/8", None, None).is_ok());
+        assert!(block("0.0.0.0/0", None, None).is_err());
+        assert!(block("10.0.0.1/32", None, Some(PortRange::one(445))).is_err(), "no transport");
+        assert!(block("10.0.0.1/32", Some(Transport::Tcp), Some(PortRange::one(445))).is_ok());
+    }
+
+    #[test]
+    fn a_domain_has_a_name_and_addresses() {
+        let block = |name: &str, count: u8| {
+            let addresses = (0..count).map(|last| IpAddr::from([10, 0, 0, last])).collect();
+            let peer = BlockedPeer::Domain { name: name.into(), addresses };
+            Blocked { peer, transport: None, ports: None, direction: None }.check()
+        };
+        assert!(block("c2.example", 1).is_ok());
+        assert!(block("c2.example", 0).is_err());
+        for bad in ["c2", "c2..example", "c2.example.", "c2.exa mple", "-".repeat(64).as_str()] {
+            assert!(block(bad, 1).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_digest_reads_back() {
+        let digest = Sha256Digest([0xab; 32]);
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+        assert_eq!("ab".parse::<Sha256Digest>(), Err(NoDigest));
+    }
+
+    #[test]
+    fn what_stops_care_ends_with_its_lease_on_a_clinical_machine() {
+        for kind in [ActionKind::Freeze, ActionKind::Deny, ActionKind::Block] {
+            assert_eq!(kind.at_end(ClinicalTier::Clinical), AtEnd::TakeBack);
+            assert_eq!(kind.at_end(ClinicalTier::None), AtEnd::StepDown);
+        }
+        assert_eq!(ActionKind::Isolate.at_end(ClinicalTier::LifeSustaining), AtEnd::StepDown);
+        assert_eq!(ActionKind::Kill.at_end(ClinicalTier::None), AtEnd::Over);
+    }
+}
