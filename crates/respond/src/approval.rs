@@ -167,6 +167,7 @@ pub fn is_enough(needs: Needs, people: &[Approver]) -> bool {
     let named = names.iter().filter(|name| !name.is_empty()).count();
     match needs {
         Needs::OnePerson => named >= 1,
+        Needs::TwoPeople => named >= 2,
         Needs::TwoPeopleOneClinical => named >= 2 && people.iter().any(|person| person.is_clinical),
     }
 }

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use cordon_model::action::Action;
 use cordon_model::asset::{Assignment, ClinicalTier};
 use cordon_model::finding::Level;
 use cordon_model::measure::Isolation;
@@ -24,6 +25,8 @@ pub const SERIOUS: Level = Level::High;
 pub enum Needs {
     /// One person.
     OnePerson,
+    /// Two people.
+    TwoPeople,
     /// Two people, one of them clinical, each with a strong identity.
     TwoPeopleOneClinical,
 }
@@ -37,12 +40,21 @@ impl Needs {
             ClinicalTier::LifeSustaining => Self::TwoPeopleOneClinical,
         }
     }
+
+    /// Who has to agree to `action` on a machine of `tier`: as many as to contain it, and two where what
+    /// was in a process's memory is read, for it may be anything.
+    #[must_use]
+    pub fn to_do(action: &Action, tier: ClinicalTier) -> Self {
+        let for_memory = if action.reads_memory() { Self::TwoPeople } else { Self::OnePerson };
+        for_memory.max(Self::to_contain(tier))
+    }
 }
 
 impl fmt::Display for Needs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::OnePerson => "one person",
+            Self::TwoPeople => "two people",
             Self::TwoPeopleOneClinical => "two people, one of them clinical",
         })
     }

@@ -21,7 +21,7 @@ use cordon_model::asset::Assignment;
 use cordon_model::finding::Level;
 use cordon_model::ids::{FindingId, MachineId, MeasureId, OdsCode, OrderId, PermitId};
 use cordon_model::measure::{Isolation, MeasureState, Origin, Proof, Receipt};
-use cordon_model::order::{Authority, Instruction, Order, Permit};
+use cordon_model::order::{Authority, Instruction, Lease, Order, Permit};
 use cordon_model::policy::Budget;
 use cordon_model::signed::Verified;
 use cordon_model::time::UtcNanos;
@@ -33,8 +33,10 @@ use crate::clock::{Moment, Randomness, RunningClock};
 use crate::decision::Needs;
 use crate::lease::{self, LeaseEvent};
 
+mod acting;
 mod keeping;
 mod words;
+pub use acting::{Acted, Acting, Phase, TakenBack};
 use keeping::next_at_end_of;
 pub use words::{Effect, Held, Next, NotObeyed, Outcome};
 
@@ -52,6 +54,10 @@ pub const MOST_USED_PERMITS: usize = 256;
 /// The helper's own brake on what is done without people (law 5): 5 in 10 minutes on this one machine,
 /// whatever the signer, a policy or a permit says. Only flapping reaches it.
 pub const OWN_BUDGET: Budget = Budget { count: 5, window_seconds: 600, group_percent: 100 };
+
+/// The same brake on measures besides the isolation: 20 in 10 minutes, what a plan against four intrusions
+/// takes.
+pub const OWN_ACTS: Budget = Budget { count: 20, window_seconds: 600, group_percent: 100 };
 
 /// How soon what the kernel did not take is tried again.
 pub const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -81,7 +87,10 @@ pub struct HelperCore {
     pub receipts_lost: u64,
     taken: VecDeque<OrderId>,
     used_permits: BTreeMap<PermitId, UtcNanos>,
+    /// Measures besides the isolation.
+    pub acting: BTreeMap<MeasureId, Acting>,
     spending: Spending,
+    acts_spending: Spending,
     clock: RunningClock,
     /// The latest trusted time that was ever seen.
     time_floor: UtcNanos,
@@ -102,7 +111,9 @@ impl HelperCore {
             receipts_lost: 0,
             taken: VecDeque::new(),
             used_permits: BTreeMap::new(),
+            acting: BTreeMap::new(),
             spending: Spending::start(now),
+            acts_spending: Spending::start(now),
             clock: RunningClock::start(now),
             time_floor: now.trusted_utc.unwrap_or(UtcNanos::from_unix_nanos(0)),
         }
@@ -187,14 +198,22 @@ impl HelperCore {
             }
             Instruction::Renew { measure, lease } => {
                 lease::check_terms(lease)?;
-                let is_by_people = self.check_authority(&order.authority, now)?;
-                self.renew(*measure, *lease, is_by_people, now)?;
+                self.renew_either(*measure, *lease, &order.authority, now)?;
                 Vec::new()
             }
-            Instruction::Begin { action, .. } => {
-                return Err(NotObeyed::NotPossible(action.kind()));
+            Instruction::Begin { action, lease } => {
+                lease::check_terms(lease)?;
+                action.check().map_err(|error| NotObeyed::Action(error.to_string()))?;
+                let is_by_people = self.check_authority_for(action, &order.authority, now)?;
+                let measure = order.id.into();
+                let origin = Origin::Order(order.id);
+                let effects = self.begin(measure, origin, is_by_people, action, *lease, now)?;
+                if !is_by_people && action.kind().stops_something() {
+                    self.acts_spending.spend(&OWN_ACTS, self.machine, now);
+                }
+                effects
             }
-            Instruction::Undo { .. } => return Err(NotObeyed::UnknownMeasure),
+            Instruction::Undo { measure } => self.undo(*measure, now)?,
             Instruction::Release => self.free(now),
         };
         self.last_sequence = order.sequence;
@@ -269,9 +288,15 @@ impl HelperCore {
         }
     }
 
-    /// Counts the lease, and steps down at its end.
+    /// Counts the leases, and steps down at their ends.
     pub fn tick(&mut self, now: &Moment, randomness: Randomness<'_>) -> Vec<Effect> {
         self.note_time(now);
+        let mut effects = self.tick_isolation(now, randomness);
+        effects.extend(self.tick_acting(now));
+        effects
+    }
+
+    fn tick_isolation(&mut self, now: &Moment, randomness: Randomness<'_>) -> Vec<Effect> {
         if let Some(Next::Hold(mut next)) = self.next.take() {
             let event = next.lease.step(now);
             if !next.state.is_unproven() {
@@ -320,7 +345,9 @@ impl HelperCore {
             current.state = MeasureState::Unproven { why: "not read back since a restart".into() };
             current.proof = None;
         }
-        self.effects_again()
+        let mut effects = self.effects_again();
+        effects.extend(self.restart_acting());
+        effects
     }
 
     /// How long the shell may sleep before the next [`HelperCore::tick`].
@@ -331,6 +358,7 @@ impl HelperCore {
         let is_unsettled = self.next.is_some()
             || self.current.as_ref().is_some_and(|held| held.state.is_unproven());
         let wake = if is_unsettled { wake.min(TRY_AGAIN) } else { wake };
+        let wake = self.acting_wake(now).map_or(wake, |of_others| of_others.min(wake));
         // At the end itself the wake-up is exact; a step down that fails is not tried in a hot loop.
         wake.max(LEAST_SLEEP)
     }
@@ -374,6 +402,52 @@ impl HelperCore {
                 }
             }
         }
+    }
+
+    /// The same for a measure besides the isolation.
+    fn check_authority_for(
+        &self,
+        action: &Action,
+        authority: &Authority,
+        now: &Moment,
+    ) -> Result<bool, NotObeyed> {
+        let tier = self.assignment.as_ref().ok_or(NotObeyed::NoAssignment)?.effective_tier();
+        let needs = Needs::to_do(action, tier);
+        match authority {
+            Authority::People { people, .. } if approval::is_enough(needs, people) => Ok(true),
+            Authority::People { .. } => Err(NotObeyed::NotEnoughPeople(needs)),
+            Authority::Policy { .. } if needs > Needs::OnePerson => {
+                Err(NotObeyed::NotEnoughPeople(needs))
+            }
+            // What stops nothing is not braked; what stops something obeys the tier as an isolation does.
+            Authority::Policy { .. } if !action.kind().stops_something() => Ok(false),
+            Authority::Policy { .. } if tier.is_clinical() => Err(NotObeyed::NeedsPeople(tier)),
+            Authority::Policy { .. } => {
+                self.acts_spending.check(&OWN_ACTS, now).map_err(NotObeyed::Braked)?;
+                Ok(false)
+            }
+        }
+    }
+
+    fn renew_either(
+        &mut self,
+        measure: MeasureId,
+        terms: Lease,
+        authority: &Authority,
+        now: &Moment,
+    ) -> Result<(), NotObeyed> {
+        if let Some(acting) = self.acting.get(&measure) {
+            let action = acting.action.clone();
+            let is_by_people = self.check_authority_for(&action, authority, now)?;
+            return self.renew_acting(measure, terms, is_by_people, now);
+        }
+        let is_by_people = self.check_authority(authority, now)?;
+        self.renew(measure, terms, is_by_people, now)
+    }
+
+    fn holds_isolation(&self, measure: MeasureId) -> bool {
+        let is_next = matches!(&self.next, Some(Next::Hold(next)) if next.measure == measure);
+        is_next || self.is_current(measure)
     }
 
     fn check_automatic(&self, now: &Moment) -> Result<(), NotObeyed> {

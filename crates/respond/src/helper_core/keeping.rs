@@ -175,11 +175,7 @@ impl HelperCore {
     }
 
     pub(super) fn report(&mut self, held: &Held, sockets_cut: u32, now: &Moment) {
-        if self.unreported.len() >= MOST_UNREPORTED {
-            self.unreported.pop_front();
-            self.receipts_lost = self.receipts_lost.saturating_add(1);
-        }
-        self.unreported.push_back(Receipt {
+        self.push_receipt(Receipt {
             machine: self.machine,
             measure: held.measure,
             origin: held.origin,
@@ -193,6 +189,14 @@ impl HelperCore {
             sockets_cut,
             done: Vec::new(),
         });
+    }
+
+    pub(super) fn push_receipt(&mut self, receipt: Receipt) {
+        if self.unreported.len() >= MOST_UNREPORTED {
+            self.unreported.pop_front();
+            self.receipts_lost = self.receipts_lost.saturating_add(1);
+        }
+        self.unreported.push_back(receipt);
     }
 }
 
@@ -215,7 +219,7 @@ pub(super) fn next_at_end_of(
 }
 
 /// The weakest truth that a proof allows (law 4).
-fn state_shown(proof: Option<&Proof>) -> MeasureState {
+pub(super) fn state_shown(proof: Option<&Proof>) -> MeasureState {
     match proof {
         None => MeasureState::Applied,
         Some(proof) if proof.holds() => MeasureState::Verified,

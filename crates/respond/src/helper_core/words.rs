@@ -1,6 +1,6 @@
 //! What the helper is told and what it says: the words between its mind and its shell.
 
-use cordon_model::action::ActionKind;
+use cordon_model::action::{Action, ActionKind};
 use cordon_model::asset::ClinicalTier;
 use cordon_model::finding::Level;
 use cordon_model::ids::MeasureId;
@@ -57,9 +57,18 @@ pub enum NotObeyed {
     /// Isolated as far already, or further.
     #[error("the machine is isolated as far already")]
     AlreadyContained,
-    /// This machine has no means for it.
-    #[error("this machine can't {0}")]
-    NotPossible(ActionKind),
+    /// The action's terms.
+    #[error("{0}")]
+    Action(String),
+    /// The table of measures is full.
+    #[error(
+        "{limit} measures are in force here, as many as fit: end some first",
+        limit = cordon_model::limits::MEASURES_PER_MACHINE
+    )]
+    TooManyMeasures,
+    /// There is no way back.
+    #[error("to {0} can't be taken back")]
+    NoWayBack(ActionKind),
     /// A measure that is not in force.
     #[error("no such measure is in force here")]
     UnknownMeasure,
@@ -90,6 +99,28 @@ pub enum Effect {
     /// Take everything back exactly; then report [`HelperCore::enforced`](super::HelperCore::enforced).
     Restore {
         /// The measure that ends.
+        measure: MeasureId,
+    },
+    /// Carry out a measure besides the isolation, or see that it was; then report
+    /// [`HelperCore::acted`](super::HelperCore::acted). Repeated until it is shown: doing it twice is doing
+    /// it once.
+    Apply {
+        /// For this measure.
+        measure: MeasureId,
+        /// What.
+        action: Action,
+        /// Nobody was asked: whatever touches a declared clinical service is impossible.
+        spares_clinical_services: bool,
+    },
+    /// Look whether it still holds; then report [`HelperCore::acted`](super::HelperCore::acted).
+    LookAgain {
+        /// Which measure.
+        measure: MeasureId,
+    },
+    /// Take a measure back exactly; then report
+    /// [`HelperCore::taken_back`](super::HelperCore::taken_back).
+    TakeBack {
+        /// Which.
         measure: MeasureId,
     },
     /// The lease of this measure ends soon: tell people.

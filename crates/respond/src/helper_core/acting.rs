@@ -1,0 +1,365 @@
+//! Measures besides the machine's isolation: many at once, each under its own lease, each with its own end.
+//!
+//! The one idea: what is meant is on disk before it is done, and is done again until the machine shows it.
+//! Each measure is in one of three phases, and a crash in any of them loses nothing:
+//!
+//! ```text
+//! begin ─► Applying ──acted──► InForce ──undo / lease end──► TakingBack ──taken_back──► over
+//!             │                   └─ acted (a later look) ─┘
+//!             └─ done at once (kill, collect), impossible, or undone before it began: over
+//! ```
+
+use std::time::Duration;
+
+use cordon_model::action::{Action, AtEnd};
+use cordon_model::asset::ClinicalTier;
+use cordon_model::ids::MeasureId;
+use cordon_model::limits;
+use cordon_model::measure::{MeasureState, Origin, Proof, Receipt};
+use cordon_model::order::Lease;
+use serde::{Deserialize, Serialize};
+
+use super::keeping::state_shown;
+use super::{Effect, HelperCore, NotObeyed, TRY_AGAIN};
+use crate::clock::Moment;
+use crate::lease::{LeaseClock, LeaseEvent};
+
+/// Where a measure is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Meant; done, or about to be.
+    Applying,
+    /// Done, and looked at again from time to time.
+    InForce,
+    /// About to be taken back.
+    TakingBack,
+}
+
+/// A measure besides the isolation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Acting {
+    /// Its id.
+    pub measure: MeasureId,
+    /// What began it.
+    pub origin: Origin,
+    /// Whether people allowed it. What is done without them spares declared clinical services.
+    pub is_by_people: bool,
+    /// What it does.
+    pub action: Action,
+    /// Its lease.
+    pub lease: LeaseClock,
+    /// The weakest truth.
+    pub state: MeasureState,
+    /// The last proof.
+    pub proof: Option<Proof>,
+    /// What was found and done, in words.
+    pub done: Vec<String>,
+    /// Where it is on its way.
+    pub phase: Phase,
+}
+
+/// How carrying out an [`Effect::Apply`] or [`Effect::LookAgain`] went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Acted {
+    /// It is done, and this shows it; without a proof it is under way.
+    Done {
+        /// What shows it.
+        proof: Option<Proof>,
+        /// What was found and done, in words.
+        done: Vec<String>,
+    },
+    /// It can't be done, now or later, and the machine is as it was: the process has ended, the file is
+    /// another one, the target is one that is never touched.
+    Impossible {
+        /// Why.
+        why: String,
+    },
+    /// It was not possible this time, and is tried again.
+    Failed {
+        /// Why.
+        why: String,
+    },
+}
+
+/// How carrying out an [`Effect::TakeBack`] went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TakenBack {
+    /// The machine is as it was, and this shows it.
+    Done {
+        /// What shows it.
+        proof: Option<Proof>,
+        /// What was found and done, in words.
+        done: Vec<String>,
+    },
+    /// Not yet: tried again.
+    Failed {
+        /// Why.
+        why: String,
+    },
+}
+
+impl HelperCore {
+    /// Begins a measure that was allowed, and has its place.
+    pub(super) fn begin(
+        &mut self,
+        measure: MeasureId,
+        origin: Origin,
+        is_by_people: bool,
+        action: &Action,
+        terms: Lease,
+        now: &Moment,
+    ) -> Result<Vec<Effect>, NotObeyed> {
+        if self.acting.len() >= limits::MEASURES_PER_MACHINE {
+            return Err(NotObeyed::TooManyMeasures);
+        }
+        let acting = Acting {
+            measure,
+            origin,
+            is_by_people,
+            action: action.clone(),
+            lease: LeaseClock::begin(terms, now),
+            state: MeasureState::Delivered,
+            proof: None,
+            done: Vec::new(),
+            phase: Phase::Applying,
+        };
+        let effect = acting.apply();
+        self.acting.insert(measure, acting);
+        Ok(vec![effect])
+    }
+
+    /// Takes one measure back. The isolation has its own way: [`Instruction::Release`](cordon_model::order::Instruction::Release).
+    pub(super) fn undo(
+        &mut self,
+        measure: MeasureId,
+        now: &Moment,
+    ) -> Result<Vec<Effect>, NotObeyed> {
+        if self.holds_isolation(measure) {
+            return Ok(self.free(now));
+        }
+        let acting = self.acting.get_mut(&measure).ok_or(NotObeyed::UnknownMeasure)?;
+        if acting.action.kind().is_done_at_once() {
+            return Err(NotObeyed::NoWayBack(acting.action.kind()));
+        }
+        // Also while it is being applied: a crash may have left it done.
+        acting.phase = Phase::TakingBack;
+        Ok(vec![Effect::TakeBack { measure }])
+    }
+
+    /// Takes note of how [`Effect::Apply`] or [`Effect::LookAgain`] went.
+    pub fn acted(&mut self, measure: MeasureId, outcome: Acted, now: &Moment) {
+        let Some(mut acting) = self.acting.remove(&measure) else { return };
+        if acting.phase == Phase::TakingBack {
+            // It came too late: what is meant by now is the way back.
+            self.acting.insert(measure, acting);
+            return;
+        }
+        let before = acting.state.clone();
+        match outcome {
+            Acted::Done { proof, done } => {
+                acting.state = state_shown(proof.as_ref());
+                acting.proof = proof;
+                acting.done = bounded(done);
+                acting.phase = Phase::InForce;
+                if acting.action.kind().is_done_at_once() && acting.state == MeasureState::Verified
+                {
+                    acting.state = MeasureState::Done;
+                }
+            }
+            Acted::Impossible { why } => {
+                acting.state = if acting.phase == Phase::InForce {
+                    // What it held is gone by itself: nothing is left to take back.
+                    acting.done.push(why);
+                    acting.done = bounded(std::mem::take(&mut acting.done));
+                    MeasureState::Done
+                } else {
+                    MeasureState::Failed { why }
+                };
+            }
+            Acted::Failed { why } => acting.state = MeasureState::Unproven { why },
+        }
+        if acting.state != before {
+            self.report_acting(&acting, now);
+        }
+        if !acting.state.is_over() {
+            self.acting.insert(measure, acting);
+        }
+    }
+
+    /// Takes note of how [`Effect::TakeBack`] went.
+    pub fn taken_back(&mut self, measure: MeasureId, outcome: TakenBack, now: &Moment) {
+        let Some(mut acting) = self.acting.remove(&measure) else { return };
+        match outcome {
+            TakenBack::Done { proof, done } => {
+                acting.state = MeasureState::Released;
+                acting.proof = proof;
+                acting.done = bounded(done);
+                self.report_acting(&acting, now);
+            }
+            TakenBack::Failed { why } => {
+                let state =
+                    MeasureState::Unproven { why: format!("it can't be taken back: {why}") };
+                if acting.state != state {
+                    acting.state = state;
+                    self.report_acting(&acting, now);
+                }
+                self.acting.insert(measure, acting);
+            }
+        }
+    }
+
+    /// Counts the leases, and says what is to be done again, looked at or taken back.
+    pub(super) fn tick_acting(&mut self, now: &Moment) -> Vec<Effect> {
+        let tier = self.tier();
+        let mut effects = Vec::new();
+        let mut reports = Vec::new();
+        for acting in self.acting.values_mut() {
+            let event = acting.lease.step(now);
+            match (acting.phase, event) {
+                (Phase::TakingBack, _) => {
+                    effects.push(Effect::TakeBack { measure: acting.measure })
+                }
+                (_, Some(LeaseEvent::Ended)) => match acting.action.kind().at_end(tier) {
+                    // What is done at once is tried for as long as its lease, and no longer.
+                    AtEnd::Over => {
+                        acting.state = MeasureState::Failed {
+                            why: "it could not be done and shown in its time".into(),
+                        };
+                        reports.push(acting.clone());
+                    }
+                    AtEnd::TakeBack => {
+                        acting.phase = Phase::TakingBack;
+                        effects.push(Effect::TakeBack { measure: acting.measure });
+                    }
+                    AtEnd::StepDown => {
+                        acting.lease = acting.lease.begin_step_down(now);
+                        let words = "its lease ended; it goes on until somebody ends it".to_owned();
+                        if !acting.done.contains(&words) {
+                            acting.done.push(words);
+                            acting.done = bounded(std::mem::take(&mut acting.done));
+                        }
+                        reports.push(acting.clone());
+                    }
+                },
+                (phase, event) => {
+                    if event == Some(LeaseEvent::Warned) && !acting.action.kind().is_done_at_once()
+                    {
+                        let ends = acting.lease.ends_at(now);
+                        effects.push(Effect::Warn { measure: acting.measure, ends });
+                    }
+                    effects.push(match phase {
+                        Phase::Applying => acting.apply(),
+                        Phase::InForce | Phase::TakingBack => {
+                            Effect::LookAgain { measure: acting.measure }
+                        }
+                    });
+                }
+            }
+        }
+        for acting in reports {
+            self.report_acting(&acting, now);
+            if acting.state.is_over() {
+                self.acting.remove(&acting.measure);
+            }
+        }
+        effects
+    }
+
+    /// After a start: everything that is meant is done again, and what was on its way back goes on.
+    pub(super) fn restart_acting(&mut self) -> Vec<Effect> {
+        let effects = self.acting.values_mut().map(|acting| match acting.phase {
+            Phase::TakingBack => Effect::TakeBack { measure: acting.measure },
+            Phase::Applying | Phase::InForce => {
+                if acting.state.is_acting() {
+                    let why = "not looked at since a restart".into();
+                    acting.state = MeasureState::Unproven { why };
+                    acting.proof = None;
+                }
+                acting.apply()
+            }
+        });
+        effects.collect()
+    }
+
+    /// How long the shell may sleep before one of them needs something.
+    pub(super) fn acting_wake(&self, now: &Moment) -> Option<Duration> {
+        let wake = |acting: &Acting| {
+            let wake = acting.lease.next_wake(now);
+            let is_settled = acting.phase == Phase::InForce && !acting.state.is_unproven();
+            if is_settled { wake } else { wake.min(TRY_AGAIN) }
+        };
+        self.acting.values().map(wake).min()
+    }
+
+    /// The tier that is acted by; one that nobody has said is clinical.
+    pub(super) fn tier(&self) -> ClinicalTier {
+        let assignment = self.assignment.as_ref();
+        assignment.map_or(ClinicalTier::WHEN_UNKNOWN, |known| known.effective_tier())
+    }
+
+    pub(super) fn renew_acting(
+        &mut self,
+        measure: MeasureId,
+        terms: Lease,
+        is_by_people: bool,
+        now: &Moment,
+    ) -> Result<(), NotObeyed> {
+        let acting = self.acting.get_mut(&measure).ok_or(NotObeyed::UnknownMeasure)?;
+        if acting.phase == Phase::TakingBack {
+            return Err(NotObeyed::UnknownMeasure);
+        }
+        acting.lease.renew(terms, now);
+        acting.is_by_people |= is_by_people;
+        let renewed = acting.clone();
+        self.report_acting(&renewed, now);
+        Ok(())
+    }
+
+    fn report_acting(&mut self, acting: &Acting, now: &Moment) {
+        let is_over = acting.state.is_over();
+        self.push_receipt(Receipt {
+            machine: self.machine,
+            measure: acting.measure,
+            origin: acting.origin,
+            action: acting.action.clone(),
+            state: acting.state.clone(),
+            proof: acting.proof.clone(),
+            lease_ends: (!is_over).then(|| acting.lease.ends_at(now)),
+            boot: now.boot.clone(),
+            at_boot: now.at,
+            at: now.best_utc(self.time_floor),
+            sockets_cut: 0,
+            done: acting.done.clone(),
+        });
+    }
+}
+
+impl Acting {
+    fn apply(&self) -> Effect {
+        Effect::Apply {
+            measure: self.measure,
+            action: self.action.clone(),
+            spares_clinical_services: !self.is_by_people,
+        }
+    }
+}
+
+/// What a receipt has room for; the newest lines matter most.
+fn bounded(mut lines: Vec<String>) -> Vec<String> {
+    let over = lines.len().saturating_sub(limits::DONE_LINES);
+    lines.drain(..over);
+    for line in &mut lines {
+        let mut end = limits::DONE_LINE_BYTES.min(line.len());
+        while !line.is_char_boundary(end) {
+            end -= 1;
+        }
+        line.truncate(end);
+    }
+    lines
+}
+
+#[cfg(test)]
+#[path = "acting_tests.rs"]
+mod tests;
