@@ -10,7 +10,7 @@ use cordon_model::measure::{Origin, Proof, Receipt};
 use cordon_model::order::{Order, Permit};
 use cordon_model::signed::Verified;
 use cordon_respond::clock::Moment;
-use cordon_respond::helper_core::{Effect, HelperCore, NotObeyed, Outcome};
+use cordon_respond::helper_core::{Acted, Effect, HelperCore, NotObeyed, Outcome, TakenBack};
 use cordon_respond::hub_core::Arrived;
 
 use crate::machine::InKernel;
@@ -53,6 +53,9 @@ impl World<'_> {
     fn carry_out_one(&mut self, index: usize, effect: &Effect) -> Result<(), Violation> {
         let measure = match effect {
             Effect::Enforce { measure, .. } | Effect::Restore { measure } => *measure,
+            Effect::Apply { .. } | Effect::LookAgain { .. } | Effect::TakeBack { .. } => {
+                return self.act_besides(index, effect);
+            }
             Effect::Warn { .. } => {
                 self.tally.count("warnings before a lease ends");
                 return Ok(());
@@ -108,8 +111,39 @@ impl World<'_> {
                 self.tally.count("releases");
                 self.observer.opened(index, &self.machines[index])
             }
-            Effect::Warn { .. } => Ok(()),
+            _ => Ok(()),
         }
+    }
+
+    /// Carries out a measure besides the isolation: what it acts on is only counted here.
+    fn act_besides(&mut self, index: usize, effect: &Effect) -> Result<(), Violation> {
+        let is_refused = self.mishap(30);
+        let (now, at) = (self.moment(index), self.moment(index).at);
+        let proof = Proof {
+            table_handle: None,
+            is_read_back: true,
+            probes: Vec::new(),
+            unproven: Vec::new(),
+            at,
+        };
+        let why = || "the machine said no".to_owned();
+        let Some(helper) = &mut self.machines[index].helper else { return Ok(()) };
+        match effect {
+            Effect::Apply { measure, .. } | Effect::LookAgain { measure } => {
+                let done = Acted::Done { proof: Some(proof), done: Vec::new() };
+                let outcome = if is_refused { Acted::Failed { why: why() } } else { done };
+                helper.acted(*measure, outcome, &now);
+            }
+            Effect::TakeBack { measure } => {
+                let done = TakenBack::Done { proof: Some(proof), done: Vec::new() };
+                let outcome = if is_refused { TakenBack::Failed { why: why() } } else { done };
+                helper.taken_back(*measure, outcome, &now);
+            }
+            Effect::Enforce { .. } | Effect::Restore { .. } | Effect::Warn { .. } => {}
+        }
+        self.tally.count("acts besides isolation");
+        self.keep_helper(index);
+        Ok(())
     }
 
     /// Reads back what the kernel has.
@@ -120,7 +154,7 @@ impl World<'_> {
                 in_kernel.measure == *measure && in_kernel.isolation == *isolation
             }),
             Effect::Restore { .. } => kernel.is_none(),
-            Effect::Warn { .. } => true,
+            _ => true,
         };
         Proof {
             table_handle: kernel.map(|_| 1),

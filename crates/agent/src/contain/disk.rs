@@ -14,9 +14,9 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 const DIGEST: usize = 32;
-/// The largest file: 256 unreported receipts of 1 KiB, an assignment of 256 lifelines of 1.2 KiB, and
-/// as much again.
-const FILE_BYTES: u64 = 2 << 20;
+/// The largest file: 256 unreported receipts and 64 measures of at most 16 KiB (two paths of 4 KiB, 32
+/// lines of 256 bytes), which is 5 MiB, an assignment of 256 lifelines of 1.2 KiB, and half as much again.
+const FILE_BYTES: u64 = 8 << 20;
 
 /// A folder that only root reads.
 #[derive(Debug)]

@@ -9,19 +9,21 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use cordon_model::action::Action;
 use cordon_model::asset::Assignment;
 use cordon_model::finding::Level;
 use cordon_model::ids::{FindingId, MeasureId};
 use cordon_model::measure::Isolation;
 use cordon_model::order::{Instruction, Order, Permit};
 use cordon_model::signed::{Document, Envelope, Verified};
-use cordon_respond::helper_core::{Effect, HelperCore, NotObeyed, Outcome};
+use cordon_respond::helper_core::{Acted, Effect, HelperCore, NotObeyed, Outcome};
 use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Serialize};
 
 use super::disk::{Disk, Found};
 use super::enforce::Enforcer;
 use super::intent::{HUB_ADDRESSES, Intent};
+use super::means::Means;
 use super::moment::{Clocks, boot_time};
 use super::protocol::{Answer, Ask, Event, InForce, Pin, Receipts, Refusal, Status};
 use super::ruleset::ruleset;
@@ -66,6 +68,7 @@ pub struct Keeper {
     disk: Disk,
     clocks: Clocks,
     enforcer: Enforcer,
+    means: Means,
     enrolled: Option<Enrolled>,
     /// Cordon's table is in the kernel, and the disk does not say why.
     is_unaccounted_for: bool,
@@ -100,6 +103,7 @@ impl Keeper {
             disk,
             clocks,
             enforcer,
+            means: Means::default(),
             enrolled: None,
             is_unaccounted_for: false,
             events: VecDeque::new(),
@@ -390,9 +394,34 @@ impl Keeper {
                     let now = self.clocks.now();
                     self.with_core(|core| core.enforced(measure, outcome, &now));
                 }
+                Effect::Apply { measure, action, spares_clinical_services } => {
+                    let outcome = self.means.apply(measure, &action, spares_clinical_services);
+                    self.say_acted(measure, outcome);
+                }
+                Effect::LookAgain { measure } => {
+                    let Some(action) = self.acting(measure) else { continue };
+                    let outcome = self.means.look(measure, &action);
+                    self.say_acted(measure, outcome);
+                }
+                Effect::TakeBack { measure } => {
+                    let Some(action) = self.acting(measure) else { continue };
+                    let outcome = self.means.take_back(measure, &action);
+                    let now = self.clocks.now();
+                    self.with_core(|core| core.taken_back(measure, outcome, &now));
+                }
                 Effect::Warn { measure, ends } => self.tell(Event::LeaseEnds { measure, ends }),
             }
         }
+    }
+
+    fn acting(&self, measure: MeasureId) -> Option<Action> {
+        let acting = self.enrolled.as_ref()?.kept.core.acting.get(&measure)?;
+        Some(acting.action.clone())
+    }
+
+    fn say_acted(&mut self, measure: MeasureId, outcome: Acted) {
+        let now = self.clocks.now();
+        self.with_core(|core| core.acted(measure, outcome, &now));
     }
 
     fn enforce(&mut self, measure: MeasureId, isolation: Isolation) -> Outcome {

@@ -21,6 +21,7 @@
 //! | [`table`] | that table in the kernel: one transaction, read back, watched |
 //! | [`sockets`], [`probe`] | cutting what is open; showing that it holds |
 //! | [`enforce`] | these four, in their order |
+//! | `means` | everything that can be done besides isolating |
 //! | [`disk`], [`keeper`] | what survives a crash; documents in, receipts out |
 //! | [`helper`], [`protocol`], [`client`] | the process, what it is asked, and the agent's end |
 //! | [`moment`], [`urgency`] | its clocks, and its place on the processor |
@@ -33,6 +34,7 @@ pub mod enforce;
 pub mod helper;
 pub mod intent;
 pub mod keeper;
+mod means;
 pub mod moment;
 mod netlink;
 pub mod nft;
