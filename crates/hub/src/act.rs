@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use cordon_link::token::EnrolToken;
-use cordon_model::ids::{ApprovalId, IncidentId, MachineId, OrderId};
+use cordon_model::action::Action;
+use cordon_model::ids::{ApprovalId, IncidentId, MachineId, MeasureId, OrderId};
 use cordon_model::measure::Isolation;
 use cordon_model::order::Instruction;
 use cordon_model::policy::{Mode, Policy};
@@ -43,6 +44,39 @@ impl Hub {
     ) -> Result<Ordered, HubError> {
         let lease = self.policy().lease;
         self.order(machine, Instruction::isolate(isolation, lease), reason, incident, who).await
+    }
+
+    /// Orders a measure besides the isolation, under the policy's lease.
+    ///
+    /// # Errors
+    /// As [`Hub::isolate`]; [`HubError::Refused`] for terms that can't be.
+    pub async fn begin(
+        &self,
+        machine: MachineId,
+        action: Action,
+        reason: &str,
+        incident: Option<IncidentId>,
+        who: &Who,
+    ) -> Result<Ordered, HubError> {
+        let lease = self.policy().lease;
+        self.order(machine, Instruction::Begin { action, lease }, reason, incident, who).await
+    }
+
+    /// Orders one measure to be taken back.
+    ///
+    /// # Errors
+    /// As [`Hub::isolate`]; [`HubError::Missing`] if it is not in force on that machine.
+    pub async fn undo(
+        &self,
+        machine: MachineId,
+        measure: MeasureId,
+        reason: &str,
+        who: &Who,
+    ) -> Result<Ordered, HubError> {
+        if !self.card(machine)?.measures.contains_key(&measure) {
+            return Err(HubError::Missing { what: "such measure in force on this machine" });
+        }
+        self.order(machine, Instruction::Undo { measure }, reason, None, who).await
     }
 
     /// Orders every isolation of a machine to be taken back.

@@ -95,6 +95,12 @@ impl ActionKind {
         self != Self::Collect
     }
 
+    /// Whether a finding names its target, so that a policy may ask for it: the others are aimed by people.
+    #[must_use]
+    pub fn follows_from_a_finding(self) -> bool {
+        matches!(self, Self::Freeze | Self::Kill | Self::Quarantine | Self::Deny)
+    }
+
     /// Whether it is done at once and leaves nothing in force.
     #[must_use]
     pub fn is_done_at_once(self) -> bool {

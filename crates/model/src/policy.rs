@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::action::ActionKind;
 use crate::asset::ClinicalTier;
 use crate::finding::Level;
 use crate::ids::OdsCode;
@@ -32,6 +33,10 @@ pub struct Response {
     pub tiers: Vec<ClinicalTier>,
     /// The measure.
     pub isolation: Isolation,
+    /// What else is done about the process that the finding names: `freeze`, `kill`, `quarantine` (its
+    /// program), `deny` (starting it again). Under the same conditions as the isolation.
+    #[serde(default)]
+    pub also: Vec<ActionKind>,
     /// Whether it may be done without asking in [`Mode::Act`]. Tiers 2 and 3 are asked whatever this
     /// says (laws 3 and 6).
     pub by_itself: bool,
@@ -94,12 +99,14 @@ impl Policy {
                     level_at_least: Level::High,
                     tiers: vec![None, Supports],
                     isolation: Isolation::Segment,
+                    also: Vec::new(),
                     by_itself: true,
                 },
                 Response {
                     level_at_least: Level::High,
                     tiers: vec![Clinical, LifeSustaining],
                     isolation: Isolation::Segment,
+                    also: Vec::new(),
                     by_itself: false,
                 },
             ],

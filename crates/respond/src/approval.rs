@@ -66,6 +66,9 @@ pub struct Approval {
     pub machine: MachineId,
     /// What would be done.
     pub instruction: Instruction,
+    /// What would be done besides with the same answer.
+    #[serde(default)]
+    pub also: Vec<Instruction>,
     /// Who has to agree.
     pub needs: Needs,
     /// Why people are asked, in words.
@@ -182,6 +185,7 @@ mod tests {
             id: ApprovalId::new(at, [1; 10]),
             machine: MachineId::new(at, [2; 10]),
             instruction: Instruction::Release,
+            also: Vec::new(),
             needs,
             why: "test".into(),
             incident: None,

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use cordon_model::action::Action;
+use cordon_model::action::{Action, ActionKind};
 use cordon_model::asset::{Assignment, ClinicalTier};
 use cordon_model::finding::Level;
 use cordon_model::measure::Isolation;
@@ -164,11 +164,7 @@ pub fn decide(
     let is_serious = level >= SERIOUS;
     let watch = |why, escalates| Decision::Watch { why, escalates };
 
-    let response = policy
-        .responses
-        .iter()
-        .find(|response| level >= response.level_at_least && response.tiers.contains(&tier));
-    let Some(response) = response else {
+    let Some(response) = response(policy, assignment, level) else {
         return watch(WatchReason::NoResponse, is_serious);
     };
     if situation.contained >= Some(response.isolation) {
@@ -187,6 +183,47 @@ pub fn decide(
         None => Decision::Do { isolation, lease },
         Some(why) => Decision::Ask { isolation, lease, needs: Needs::to_contain(tier), why },
     }
+}
+
+/// What a response asks for besides the isolation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Also {
+    /// What.
+    pub kinds: Vec<ActionKind>,
+    /// Why people are asked first; `None`: it is done.
+    pub why_ask: Option<AskReason>,
+}
+
+/// Decides what else to do about a finding: under the same conditions as [`decide`], but for a machine that
+/// is isolated already, too, for its next process is another one. `None`: nothing.
+#[must_use]
+pub fn decide_also(
+    policy: &Policy,
+    assignment: &Assignment,
+    level: Level,
+    situation: &Situation,
+) -> Option<Also> {
+    let response = response(policy, assignment, level)?;
+    if response.also.is_empty() {
+        return None;
+    }
+    let why_ask = match policy.mode {
+        Mode::Observe => return None,
+        Mode::Ask => Some(AskReason::ModeIsAsk),
+        Mode::Act => why_ask(assignment, response.by_itself, situation),
+    };
+    Some(Also { kinds: response.also.clone(), why_ask })
+}
+
+/// The first response that fits.
+fn response<'a>(
+    policy: &'a Policy,
+    assignment: &Assignment,
+    level: Level,
+) -> Option<&'a cordon_model::policy::Response> {
+    let tier = assignment.effective_tier();
+    let mut responses = policy.responses.iter();
+    responses.find(|response| level >= response.level_at_least && response.tiers.contains(&tier))
 }
 
 /// Why a response that the mode would do by itself has to be asked for.
@@ -317,6 +354,7 @@ mod tests {
                 level_at_least: Level::Critical,
                 tiers: vec![ClinicalTier::None],
                 isolation: Isolation::Full,
+                also: Vec::new(),
                 by_itself: true,
             },
         );

@@ -20,7 +20,7 @@ use cordon_model::order::{Approver, Instruction, Order, Permit};
 use cordon_model::policy::Policy;
 use cordon_model::record::{Actor, Deed, Record};
 use cordon_model::signed::{Envelope, Verified};
-use cordon_model::time::{BootNanos, UtcNanos};
+use cordon_model::time::{BootId, BootNanos, UtcNanos};
 use cordon_model::wire::{FromHub, Hello, Status};
 
 use crate::approval::{self, AnswerRefused, Approval, ApprovalState, Identity};
@@ -52,6 +52,8 @@ struct Machine {
     /// The number of its present link.
     link: Option<u64>,
     status: Option<Status>,
+    /// The boot that it was last linked in.
+    boot: Option<BootId>,
     signer_told: Option<BootNanos>,
     is_warned: bool,
 }
@@ -221,6 +223,7 @@ impl HubCore {
             return Vec::new();
         }
         machine.link = Some(link);
+        machine.boot = Some(hello.boot.clone());
         let version = hello.version.min(cordon_model::wire::VERSION);
         let mut messages = vec![
             FromHub::Welcome { version, now: now.utc },
@@ -385,17 +388,19 @@ impl HubCore {
         outputs.push(self.record(actor, deed, machine, incident, detail, now));
         if state == ApprovalState::Approved {
             let basis = Basis::People { approval: Some(approval), people: question.approvers() };
-            let (machine, instruction, why) =
-                (question.machine, question.instruction, question.why);
-            outputs.extend(self.propose(
-                machine,
-                instruction,
-                basis,
-                incident,
-                why,
-                now,
-                randomness,
-            ));
+            let (machine, why) = (question.machine, question.why);
+            for instruction in std::iter::once(question.instruction).chain(question.also) {
+                let (basis, why) = (basis.clone(), why.clone());
+                outputs.extend(self.propose(
+                    machine,
+                    instruction,
+                    basis,
+                    incident,
+                    why,
+                    now,
+                    randomness,
+                ));
+            }
         }
         Ok(outputs)
     }
@@ -449,14 +454,10 @@ impl HubCore {
                     (&refusal, &proposal.basis)
                 {
                     let why = format!("{why}: {}", proposal.reason);
-                    outputs.extend(self.ask(
-                        &proposal,
-                        *needs,
-                        why,
-                        Some(*finding),
-                        now,
-                        randomness,
-                    ));
+                    let also = Vec::new();
+                    let finding = Some(*finding);
+                    outputs
+                        .extend(self.ask(&proposal, also, *needs, why, finding, now, randomness));
                 }
             }
         }

@@ -17,14 +17,14 @@ use cordon_model::asset::Assignment;
 use cordon_model::finding::Level;
 use cordon_model::ids::{MachineId, MeasureId, OrderId, PermitId};
 use cordon_model::measure::{Isolation, Origin, Receipt};
-use cordon_model::order::{Approver, Authority, Instruction, Order, Permit};
+use cordon_model::order::{Approver, Authority, Instruction, Lease, Order, Permit};
 use cordon_model::policy::Policy;
 use serde::{Deserialize, Serialize};
 
 use crate::approval;
 use crate::budget::{GroupShare, Spending};
 use crate::clock::{Moment, Randomness, RunningClock, id_bytes};
-use crate::decision::{self, Decision, Needs, Situation};
+use crate::decision::{self, Decision, Needs, Situation, WatchReason};
 use crate::lease::{self};
 use crate::permits;
 
@@ -53,8 +53,10 @@ struct Known {
     recent: VecDeque<Order>,
     /// How far it is meant to be isolated, by the last order or by its own report.
     intended: Option<Isolation>,
-    /// Every measure that may be acting on it: signed and not known to be over, or reported.
+    /// Every isolation that may be acting on it: signed and not known to be over, or reported.
     measures: BTreeSet<MeasureId>,
+    /// Every other measure that may be.
+    acts: BTreeSet<MeasureId>,
 }
 
 /// A permit that may be, or may have been, used.
@@ -153,6 +155,7 @@ impl SignerCore {
             recent: VecDeque::new(),
             intended: None,
             measures: BTreeSet::new(),
+            acts: BTreeSet::new(),
         };
         self.machines.insert(assignment.machine, known);
         Ok(assignment)
@@ -247,6 +250,11 @@ impl SignerCore {
         let Some(known) = self.machines.get_mut(&receipt.machine) else { return };
         if receipt.state.is_over() {
             known.end(receipt.measure);
+        } else if receipt.state.is_acting() && receipt.action.isolation().is_none() {
+            // A machine holds no more than this many, whatever it says.
+            if known.acts.len() < cordon_model::limits::MEASURES_PER_MACHINE {
+                known.acts.insert(receipt.measure);
+            }
         } else if receipt.state.is_acting() {
             known.measures.insert(receipt.measure);
             // After a release was signed, what the machine began by itself is about to end too.
@@ -311,10 +319,13 @@ impl SignerCore {
         instruction: &Instruction,
         now: &Moment,
     ) -> Result<(), Refusal> {
-        let Instruction::Begin { action: Action::Isolate(isolation), lease } = instruction else {
+        let Instruction::Begin { action, lease } = instruction else {
             return Err(Refusal::NeedsPeople);
         };
         let situation = self.situation(known.assignment.machine, now);
+        let Action::Isolate(isolation) = action else {
+            return self.check_policy_also(known, level, action, lease, &situation);
+        };
         match decision::decide(&self.policy, &known.assignment, level, &situation) {
             Decision::Do { isolation: would, lease: terms } => {
                 if *isolation == would && *lease == terms {
@@ -325,6 +336,29 @@ impl SignerCore {
             }
             Decision::Ask { needs, why, .. } => Err(Refusal::Ask { needs, why }),
             Decision::Watch { why, .. } => Err(Refusal::NothingToDo(why)),
+        }
+    }
+
+    /// The same for what is done besides the isolation.
+    fn check_policy_also(
+        &self,
+        known: &Known,
+        level: Level,
+        action: &Action,
+        lease: &Lease,
+        situation: &Situation,
+    ) -> Result<(), Refusal> {
+        action.check()?;
+        let also = decision::decide_also(&self.policy, &known.assignment, level, situation);
+        let also = also.filter(|also| also.kinds.contains(&action.kind()));
+        let also = also.ok_or(Refusal::NothingToDo(WatchReason::NoResponse))?;
+        if *lease != self.policy.lease {
+            return Err(Refusal::NothingToDo(WatchReason::NoResponse));
+        }
+        let needs = Needs::to_do(action, known.assignment.effective_tier());
+        match also.why_ask {
+            Some(why) => Err(Refusal::Ask { needs, why }),
+            None => Ok(()),
         }
     }
 
@@ -420,9 +454,9 @@ impl Known {
             Instruction::Begin { action, .. } => {
                 if let Some(isolation) = action.isolation() {
                     self.intended = Some(isolation);
-                }
-                if action.kind().stops_something() {
                     self.measures.insert(order.id.into());
+                } else {
+                    self.acts.insert(order.id.into());
                 }
             }
             Instruction::Renew { .. } | Instruction::Undo { .. } => {}
@@ -436,6 +470,7 @@ impl Known {
     }
 
     fn end(&mut self, measure: MeasureId) {
+        self.acts.remove(&measure);
         if self.measures.remove(&measure) && self.measures.is_empty() {
             self.intended = None;
         }
@@ -448,13 +483,14 @@ fn check_people(
     people: &[Approver],
 ) -> Result<(), Refusal> {
     let needs = match instruction {
-        Instruction::Begin { lease, .. } => {
+        Instruction::Begin { action, lease } => {
             lease::check_terms(lease)?;
-            Needs::to_contain(known.assignment.effective_tier())
+            action.check()?;
+            Needs::to_do(action, known.assignment.effective_tier())
         }
         Instruction::Renew { measure, lease } => {
             lease::check_terms(lease)?;
-            if !known.measures.contains(measure) {
+            if !known.measures.contains(measure) && !known.acts.contains(measure) {
                 return Err(Refusal::UnknownMeasure);
             }
             Needs::to_contain(known.assignment.effective_tier())

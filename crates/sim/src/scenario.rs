@@ -130,6 +130,7 @@ pub(crate) fn policy(scenario: Scenario, organisation: OdsCode, random: &mut Ran
         level_at_least,
         tiers,
         isolation,
+        also: Vec::new(),
         by_itself,
     };
     let mode = match (scenario, random.below(10)) {

@@ -70,12 +70,19 @@ pub fn check_ceiling(policy: &Policy) -> Result<(), String> {
             policy.permit_seconds
         ));
     }
+    let also = policy.responses.iter().flat_map(|response| &response.also);
+    if let Some(kind) = also.clone().find(|kind| !kind.follows_from_a_finding()) {
+        return Err(format!(
+            "a policy can't {kind}: no finding names whom or what; people do this"
+        ));
+    }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cordon_model::action::ActionKind;
 
     #[test]
     fn the_default_policy_is_below_the_ceiling() {
@@ -96,7 +103,10 @@ mod tests {
             assert!(check_ceiling(&policy).is_err(), "{policy:?}");
         }
         assert!(check_ceiling(&Policy { permits: 1_001, ..default.clone() }).is_err());
-        assert!(check_ceiling(&Policy { permit_seconds: u32::MAX, ..default }).is_err());
+        assert!(check_ceiling(&Policy { permit_seconds: u32::MAX, ..default.clone() }).is_err());
+        let mut aimless = default;
+        aimless.responses[0].also = vec![ActionKind::Freeze, ActionKind::DisableAccount];
+        assert!(check_ceiling(&aimless).is_err());
     }
 
     #[test]

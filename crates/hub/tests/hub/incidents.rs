@@ -2,9 +2,9 @@
 
 use cordon_hub::view::AssignmentDraft;
 use cordon_hub::{Hub, HubError};
-use cordon_model::action::Action;
+use cordon_model::action::{Action, ActionKind};
 use cordon_model::asset::ClinicalTier;
-use cordon_model::finding::Level;
+use cordon_model::finding::{Level, ProcessRef};
 use cordon_model::ids::IncidentId;
 use cordon_model::incident::IncidentState;
 use cordon_model::measure::{Isolation, MeasureState};
@@ -18,7 +18,7 @@ use cordon_respond::signer_core::Refusal;
 use cordon_store::{IncidentFilter, Page, Role};
 use std::time::Duration;
 
-use super::support::{Site, admin, found, until};
+use super::support::{Site, admin, finding, found, until};
 
 async fn only_incident(hub: &Hub) -> IncidentId {
     let listed = hub.incidents(IncidentFilter::Any, &Page::first(10)).await.unwrap();
@@ -87,6 +87,74 @@ async fn in_mode_act_a_finding_becomes_a_proven_measure_and_a_release_takes_it_b
     let receipt = machine.receipt(&order, MeasureState::Released);
     machine.report(Report::Receipt(machine.sealed(&receipt))).await;
     assert_eq!(hub.machines()[0].isolation, None);
+}
+
+/// A finding about a running process, in a site whose policy also freezes it and sets its program aside.
+fn about_a_process(host: &str) -> Report {
+    let mut finding = finding(host, Level::High, 1);
+    let (pid, started, image) = (77, BootNanos(5), "/tmp/worm".to_owned());
+    finding.process = Some(ProcessRef { pid, started, image });
+    Report::Finding(Box::new(finding))
+}
+
+async fn freezes_too(hub: &Hub, mode: Mode) {
+    let mut policy = (*hub.policy()).clone();
+    policy.mode = mode;
+    for response in &mut policy.responses {
+        response.also = vec![ActionKind::Freeze, ActionKind::Quarantine];
+    }
+    hub.set_policy(policy, &admin()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_else_the_policy_does_is_done_to_what_the_finding_names() {
+    let site = Site::start().await;
+    let hub = site.hub();
+    freezes_too(hub, Mode::Act).await;
+    let mut machine = site.machine("office-1").await;
+    machine.send(about_a_process("office-1")).await;
+    let mut actions = Vec::new();
+    for _ in 0..3 {
+        let order = machine.order().await;
+        assert!(matches!(order.authority, Authority::Policy { .. }));
+        let Instruction::Begin { action, .. } = &order.instruction else { panic!("{order:?}") };
+        actions.push(action.kind());
+        machine.take(&order).await;
+        machine.carry_out(&order).await;
+    }
+    actions.sort();
+    assert_eq!(actions, [ActionKind::Isolate, ActionKind::Freeze, ActionKind::Quarantine]);
+    let view = hub.machine(machine.id()).await.unwrap();
+    assert_eq!(view.measures.len(), 3);
+    assert_eq!(view.row.isolation, Some(Isolation::Segment));
+
+    let frozen = view.measures.iter().map(|view| &view.measure);
+    let frozen = frozen.clone().find(|m| m.action.kind() == ActionKind::Freeze).unwrap().id;
+    hub.undo(machine.id(), frozen, "it was a backup", &admin()).await.unwrap();
+    assert_eq!(machine.order().await.instruction, Instruction::Undo { measure: frozen });
+    assert_eq!(hub.machines()[0].isolation, Some(Isolation::Segment), "one is undone, not all");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_question_asks_for_all_that_the_policy_would_do_on_a_clinical_machine() {
+    let site = Site::start().await;
+    let hub = site.hub();
+    freezes_too(hub, Mode::Act).await;
+    let mut scanner = site.machine_of("ct-1", Some(ClinicalTier::Clinical)).await;
+    scanner.report(about_a_process("ct-1")).await;
+    let questions = hub.approvals(true).await.unwrap();
+    assert_eq!(questions.len(), 1);
+    assert_eq!(
+        (questions[0].also.len(), questions[0].instruction.isolation().is_some()),
+        (2, true)
+    );
+    assert!(hub.machine(scanner.id()).await.unwrap().measures.is_empty(), "nothing is done yet");
+    hub.answer(questions[0].id, true, &admin()).await.unwrap();
+    for _ in 0..3 {
+        let order = scanner.order().await;
+        assert!(matches!(order.authority, Authority::People { .. }));
+        scanner.take(&order).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,9 @@
 //! What the hub does inside one call: decide about a finding, ask, propose, follow an order.
 
+use cordon_model::action::{Action, ActionKind};
+
 use super::*;
+use crate::plan;
 
 impl HubCore {
     /// A new finding: place it, decide, and propose or ask.
@@ -37,7 +40,41 @@ impl HubCore {
         let situation =
             Situation { contained: self.intended(id), budget: Ok(()), is_last_of_kind: false };
         let level = finding.rule.level;
-        let decision = decision::decide(&self.policy, &machine.row.assignment, level, &situation);
+        let assignment = &machine.row.assignment;
+        let decision = decision::decide(&self.policy, assignment, level, &situation);
+        let also = decision::decide_also(&self.policy, assignment, level, &situation);
+        let boot = machine.boot.clone();
+        let (lease, tier) = (self.policy.lease, assignment.effective_tier());
+        let mut to_ask = None;
+        if let Some(also) = also {
+            let action = |kind: &ActionKind| plan::action_for(*kind, finding, boot.as_ref());
+            let actions: Vec<Action> = also.kinds.iter().filter_map(action).collect();
+            match also.why_ask {
+                None => {
+                    for action in actions {
+                        let order = policys_order(id, finding, action.kind());
+                        let reason = format!("{} ({level})", finding.rule.title);
+                        let instruction = Instruction::Begin { action, lease };
+                        let basis = Basis::Policy { finding: finding.id, level };
+                        outputs.extend(self.propose_this(Proposal {
+                            id: order,
+                            machine: id,
+                            instruction,
+                            basis,
+                            incident,
+                            reason,
+                        }));
+                    }
+                }
+                Some(why) if !actions.is_empty() => {
+                    let needs = actions.iter().map(|action| Needs::to_do(action, tier)).max();
+                    let begin = |action| Instruction::Begin { action, lease };
+                    let instructions: Vec<Instruction> = actions.into_iter().map(begin).collect();
+                    to_ask = Some((instructions, needs.unwrap_or(Needs::OnePerson), why));
+                }
+                Some(_) => {}
+            }
+        }
         match decision {
             Decision::Watch { why, escalates } => {
                 // Told once for each machine of a story, and again when the story grows.
@@ -53,7 +90,7 @@ impl HubCore {
                 let instruction = Instruction::isolate(isolation, lease);
                 let basis = Basis::Policy { finding: finding.id, level };
                 let reason = format!("{} ({level})", finding.rule.title);
-                let order = policys_order(id, finding);
+                let order = policys_order(id, finding, ActionKind::Isolate);
                 let proposal =
                     Proposal { id: order, machine: id, instruction, basis, incident, reason };
                 outputs.extend(self.propose_this(proposal));
@@ -70,17 +107,40 @@ impl HubCore {
                 if placed.is_news || !self.was_declined(id, incident) {
                     let why = format!("{why}: {} ({level})", finding.rule.title);
                     let finding = Some(finding.id);
-                    outputs.extend(self.ask(&proposal, needs, why, finding, now, randomness));
+                    let (also, needs) = match to_ask.take() {
+                        Some((also, of_also, _)) => (also, needs.max(of_also)),
+                        None => (Vec::new(), needs),
+                    };
+                    outputs.extend(self.ask(&proposal, also, needs, why, finding, now, randomness));
                 }
             }
+        }
+        // The isolation is in force, or is done without asking: what else there is, is asked by itself.
+        if let Some((mut instructions, needs, why)) = to_ask
+            && (placed.is_news || !self.was_declined(id, incident))
+        {
+            let instruction = instructions.remove(0);
+            let proposal = Proposal {
+                id: OrderId::new(now.utc, id_bytes(randomness)),
+                machine: id,
+                instruction,
+                basis: Basis::Policy { finding: finding.id, level },
+                incident,
+                reason: finding.rule.title.clone(),
+            };
+            let why = format!("{why}: {} ({level})", finding.rule.title);
+            let of = Some(finding.id);
+            outputs.extend(self.ask(&proposal, instructions, needs, why, of, now, randomness));
         }
         outputs
     }
 
     /// Asks people, unless an open question about the machine asks for as much.
+    #[expect(clippy::too_many_arguments, reason = "they are the parts of one question")]
     pub(super) fn ask(
         &mut self,
         proposal: &Proposal,
+        also: Vec<Instruction>,
         needs: Needs,
         why: String,
         finding: Option<cordon_model::ids::FindingId>,
@@ -89,9 +149,15 @@ impl HubCore {
     ) -> Vec<Output> {
         let wanted = proposal.instruction.isolation();
         let is_asked = self.approvals.values().any(|open| {
+            let asks_for =
+                |wish: &Instruction| open.instruction == *wish || open.also.contains(wish);
             open.machine == proposal.machine
                 && open.state == ApprovalState::Open
-                && open.instruction.isolation() >= wanted
+                && also.iter().all(asks_for)
+                && match wanted {
+                    Some(_) => open.instruction.isolation() >= wanted,
+                    None => asks_for(&proposal.instruction),
+                }
         });
         if is_asked {
             return Vec::new();
@@ -100,6 +166,7 @@ impl HubCore {
             id: ApprovalId::new(now.utc, id_bytes(randomness)),
             machine: proposal.machine,
             instruction: proposal.instruction.clone(),
+            also,
             needs,
             why: why.clone(),
             incident: proposal.incident,
@@ -371,8 +438,14 @@ impl HubCore {
 
     pub(super) fn add_machine(&mut self, row: MachineRow) {
         let id = row.assignment.machine;
-        let machine =
-            Machine { row, link: None, status: None, signer_told: None, is_warned: false };
+        let machine = Machine {
+            row,
+            link: None,
+            status: None,
+            boot: None,
+            signer_told: None,
+            is_warned: false,
+        };
         self.machines.insert(id, machine);
     }
 
@@ -414,9 +487,13 @@ impl HubCore {
 /// The order that the policy gives for a finding on a machine: the same whenever it is decided again. So
 /// the shell may ask the signer while the finding is still on its way to the disk: a hub that is killed in
 /// between hears the finding again, and the signer gives it the same order again.
-fn policys_order(machine: MachineId, finding: &Finding) -> OrderId {
+fn policys_order(machine: MachineId, finding: &Finding, kind: ActionKind) -> OrderId {
     // A hash with the machine in it: whatever a machine claims, it can't take another's order's name.
-    let (of, on) = (finding.id.to_string(), machine.to_string());
+    let of = match kind {
+        ActionKind::Isolate => finding.id.to_string(),
+        kind => format!("{} {kind}", finding.id),
+    };
+    let on = machine.to_string();
     let hash = cordon_model::ids::FindingId::of(&of, &on, &finding.raw_sha256);
     let mut bytes = [0; 10];
     bytes.copy_from_slice(&hash.as_bytes()[..10]);

@@ -1,5 +1,6 @@
 //! What the hub may ask of the signer, and why the signer may say no.
 
+use cordon_model::action::ActionError;
 use cordon_model::asset::LifelineError;
 use cordon_model::finding::Level;
 use cordon_model::ids::{ApprovalId, FindingId, IncidentId, MachineId, OrderId};
@@ -69,6 +70,9 @@ pub enum Refusal {
     /// The lease's terms.
     #[error("{0}")]
     Terms(String),
+    /// The action's terms.
+    #[error("{0}")]
+    Action(String),
     /// The policy alone does not allow it: people have to be asked.
     #[error("ask {needs}: {why}")]
     Ask {
@@ -115,6 +119,12 @@ pub enum Refusal {
 impl From<LifelineError> for Refusal {
     fn from(error: LifelineError) -> Self {
         Self::Assignment(error.to_string())
+    }
+}
+
+impl From<ActionError> for Refusal {
+    fn from(error: ActionError) -> Self {
+        Self::Action(error.to_string())
     }
 }
 
