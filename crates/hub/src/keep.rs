@@ -70,6 +70,7 @@ fn row<T: Serialize>(
 }
 
 /// A change on its way to the store.
+#[expect(clippy::large_enum_variant, reason = "a commit's few exist at once")]
 pub(crate) enum Pending {
     /// As the store takes it.
     Change(Change),

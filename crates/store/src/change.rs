@@ -19,6 +19,7 @@ use crate::people::Person;
 
 /// One change.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a commit's few exist at once")]
 pub enum Change {
     /// An incident is this now.
     Incident(Incident),

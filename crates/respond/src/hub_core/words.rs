@@ -138,6 +138,7 @@ pub struct Wish {
 
 /// A report that arrived, its receipt's signature checked by the shell against the machine's own key.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "at most a message's sixteen exist at once")]
 pub enum Arrived {
     /// A finding, and the machines that its event names as the other side.
     Finding(Box<Finding>, Vec<MachineId>),
