@@ -8,6 +8,7 @@ pub mod identity;
 pub mod journal;
 pub mod link;
 pub mod local;
+pub mod look;
 pub mod run;
 pub mod sensor;
 pub mod spool;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use cordon_link::frame::{self, FrameError};
 use cordon_model::limits;
+use cordon_model::look::LookAt;
 use cordon_model::signed::Envelope;
 use cordon_model::time::UtcNanos;
 use cordon_model::wire::{FromAgent, FromHub, Hello, Numbered, Status};
@@ -46,6 +47,8 @@ pub enum FromLink {
     Policy(Envelope),
     /// A sealed assignment.
     Assignment(Envelope),
+    /// Somebody wants to see how it is here.
+    Look(u64, LookAt),
 }
 
 /// The reports that wait, shared between the agent and its link. The lock is held for moments, never
@@ -208,6 +211,7 @@ fn news_of(message: FromHub, spool: &SharedSpool) -> Result<Option<FromLink>, Fr
         FromHub::Permit(envelope) => FromLink::Permit(envelope),
         FromHub::Policy(envelope) => FromLink::Policy(envelope),
         FromHub::Assignment(envelope) => FromLink::Assignment(envelope),
+        FromHub::Look { number, at } => FromLink::Look(number, at),
         FromHub::Welcome { .. } => return Ok(None),
         FromHub::Goodbye { why } => return Err(FrameError::Unreadable(why)),
     }))

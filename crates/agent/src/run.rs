@@ -19,6 +19,7 @@ use cordon_model::asset::Assignment;
 use cordon_model::event::RawEvent;
 use cordon_model::finding::{Finding, Level, MatchedField, RuleRef};
 use cordon_model::ids::FindingId;
+use cordon_model::look::LookAt;
 use cordon_model::order::{Order, Permit};
 use cordon_model::policy::Policy;
 use cordon_model::signed::{Document, Envelope, Verified, seal};
@@ -27,7 +28,7 @@ use cordon_model::wire::{Coverage, FromAgent, Hello, Report, Status};
 use cordon_respond::agent_core::{Act, AgentCore};
 use cordon_respond::clock::Moment;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::contain::moment::Clocks;
@@ -38,12 +39,15 @@ use crate::identity::{Identity, IdentityError};
 use crate::journal::Journal;
 use crate::link::{self, FromLink, LinkSide, SharedSpool};
 use crate::local::{LocalDetection, Noticed};
+use crate::look;
 use crate::sensor::{Sensor, SensorEvent};
 use crate::spool::{Spool, SpoolError};
 
 /// Findings that may wait between the sensor's thread and this task. One rule tells a program's matches
 /// ten times a minute at most, so this holds what a hundred rules say at once.
 const NOTICED: usize = 1_024;
+/// Looks for people under way at once; more are not answered, and asked again by whoever waits.
+const LOOKS: usize = 2;
 /// How often the core looks whether the hub has been silent for too long; it asks for 50 ms at least.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// The pause between two attempts to enrol.
@@ -190,6 +194,7 @@ pub async fn run(
         view,
         clocks,
         trusted: None,
+        looks: Arc::new(Semaphore::new(LOOKS)),
         host: config.host.clone(),
     };
     if let Some(torn) = torn {
@@ -288,6 +293,7 @@ struct Agent {
     /// What the hub's clock said, and our boot time then.
     trusted: Option<(UtcNanos, BootNanos)>,
     host: String,
+    looks: Arc<Semaphore>,
 }
 
 impl Agent {
@@ -425,6 +431,7 @@ impl Agent {
                     self.keep(&permit);
                 }
             }
+            FromLink::Look(number, at) => self.show(number, at),
             FromLink::Assignment(envelope) => {
                 let Some(assignment) = self.genuine::<Assignment>(&envelope) else { return };
                 if self.core.assign(assignment.clone()) {
@@ -433,6 +440,19 @@ impl Agent {
                 self.assign(envelope, assignment.revision).await;
             }
         }
+    }
+
+    /// Looks, beside the work that must not wait.
+    fn show(&self, number: u64, at: LookAt) {
+        let Ok(turn) = Arc::clone(&self.looks).try_acquire_owned() else { return };
+        let assignment = self.documents.read::<Assignment>(self.identity.command_key());
+        let (say, boot) = (self.say.clone(), self.clocks.now().boot);
+        tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let user = nix::unistd::geteuid().as_raw();
+            let seen = look::look(at, assignment.as_deref(), user, &boot);
+            let _ = say.try_send(FromAgent::Looked { number, seen });
+        });
     }
 
     /// Brings an assignment to the helper; it counts as held once the helper has it, or is not needed.

@@ -119,7 +119,7 @@ pub async fn preview_isolation(
 ) -> Shown {
     let machine: MachineId = id(&machine)?;
     let how = choice.how.unwrap_or(Isolation::Segment);
-    let preview = desk.hub.preview(machine, how)?;
+    let preview = desk.hub.preview_now(machine, how, &by.who).await?;
     Ok(pages::containment::isolate(&by.frame(&desk).await?, &preview, choice.incident))
 }
 
@@ -175,7 +175,7 @@ pub async fn question(
     let question = find_question(&desk, &question).await?;
     let frame = by.frame(&desk).await?;
     let how = question.instruction.isolation().unwrap_or(Isolation::Segment);
-    let preview = desk.hub.preview(question.machine, how)?;
+    let preview = desk.hub.preview_now(question.machine, how, &by.who).await?;
     let name = preview.machine.name.clone();
     let shows = question
         .instruction

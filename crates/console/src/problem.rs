@@ -39,6 +39,7 @@ impl From<HubError> for Problem {
             HubError::SignerAway { .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Not done yet: the signer does not answer")
             }
+            HubError::NotSeen(_) => (StatusCode::BAD_GATEWAY, "The machine can’t be looked at"),
             HubError::Closing => (StatusCode::SERVICE_UNAVAILABLE, "The hub is shutting down"),
             HubError::Store(_) | HubError::Document(_) => {
                 tracing::error!(%error, "a page could not be made");

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::layout::Layout;
-use crate::{control, roles, tools, up};
+use crate::{control, measures, roles, tools, up};
 
 /// A security operations centre for health services.
 ///
@@ -54,6 +54,9 @@ enum Command {
     Isolate(control::IsolateArgs),
     /// Take an isolation back, exactly
     Release(control::ReleaseArgs),
+    /// Freeze, kill, quarantine, deny, block, disable, collect; and take it back
+    #[command(subcommand)]
+    Measure(measures::Measure),
     /// Say what a machine is: tier, group, kind and the flows that must live
     Assign(control::AssignArgs),
     /// Show or set the policy
@@ -95,6 +98,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Incidents(args) => control::incidents(&args).map(done),
         Command::Isolate(args) => control::isolate(&args).map(done),
         Command::Release(args) => control::release(&args).map(done),
+        Command::Measure(measure) => measures::run(&measure).map(done),
         Command::Assign(args) => control::assign(&args).map(done),
         Command::Policy(args) => control::policy(&args).map(done),
         Command::EnrolToken(args) => control::enrol_token(&args).map(done),

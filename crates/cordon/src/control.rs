@@ -90,7 +90,7 @@ fn secret(answer: Answer) -> Result<String> {
     }
 }
 
-fn unexpected<T>(answer: &Answer) -> Result<T> {
+pub(crate) fn unexpected<T>(answer: &Answer) -> Result<T> {
     bail!("the hub is of another version: it answered {answer:?}")
 }
 
@@ -99,7 +99,7 @@ fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     runtime.block_on(work)
 }
 
-fn ask_at(state: &StateArg, request: Request) -> Result<Answer> {
+pub(crate) fn ask_at(state: &StateArg, request: Request) -> Result<Answer> {
     block_on(Control::at(&state.layout()).ask(request))
 }
 
@@ -111,7 +111,7 @@ pub fn own_hub_acts() -> bool {
 }
 
 /// Prints; a reader that went away has what it wanted.
-fn tell(text: &str) -> Result<()> {
+pub(crate) fn tell(text: &str) -> Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(error).context("writing to standard output")
@@ -191,7 +191,7 @@ fn machine_json(row: &MachineRow) -> serde_json::Value {
     })
 }
 
-fn truth_word(state: &MeasureState) -> &'static str {
+pub(crate) fn truth_word(state: &MeasureState) -> &'static str {
     match state {
         MeasureState::Requested => "requested",
         MeasureState::Delivered => "delivered",
@@ -224,7 +224,7 @@ fn contact_words(contact: Contact) -> String {
 }
 
 /// Names come from machines: nothing in them may drive a terminal.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
@@ -342,6 +342,18 @@ fn say_preview(preview: &Preview) {
         println!("  lives  {}", plain(&lifeline_words(lifeline)));
     }
     println!("  lives  loopback, address configuration, the link to the hub");
+    match &preview.open_now {
+        Ok(open) if open.flows.is_empty() => println!("  now    no connection is open"),
+        Ok(open) => {
+            for flow in &open.flows {
+                println!("  now    {}", plain(&flow.in_words()));
+            }
+            if open.listed < open.of {
+                println!("  now    {} of {} connections were told", open.listed, open.of);
+            }
+        }
+        Err(why) => println!("  now    what is open there is not known: {}", plain(why)),
+    }
     for caution in &preview.cautions {
         println!("  NOTE   {}", plain(caution));
     }
@@ -372,7 +384,7 @@ fn lifeline_words(lifeline: &Lifeline) -> String {
     format!("{} ({service} {way} {})", lifeline.name, lifeline.peer)
 }
 
-fn say_ordered(answer: &Answer) -> Result<()> {
+pub(crate) fn say_ordered(answer: &Answer) -> Result<()> {
     match answer {
         Answer::Ordered { order, is_linked, .. } => {
             let way =

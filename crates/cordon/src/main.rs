@@ -9,6 +9,7 @@ mod accounts;
 mod cli;
 mod control;
 mod layout;
+mod measures;
 mod roles;
 mod supervise;
 mod tools;

@@ -11,11 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cordon_link::frame::{self, FrameError};
-use cordon_model::ids::MachineId;
+use cordon_model::action::Action;
+use cordon_model::ids::{MachineId, MeasureId};
 use cordon_model::limits::MESSAGE_BYTES;
+use cordon_model::look::{LookAt, Seen};
 use cordon_model::measure::Isolation;
 use cordon_model::policy::{Mode, Policy};
-use cordon_store::{IncidentFilter, Page, Role};
+use cordon_store::{IncidentFilter, Page, Role, StoredMeasure};
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
@@ -81,6 +83,34 @@ pub enum Request {
         /// Why.
         reason: String,
     },
+    /// Begin a measure besides the isolation.
+    Begin {
+        /// Its id or name.
+        machine: String,
+        /// What is done.
+        action: Action,
+        /// Why.
+        reason: String,
+    },
+    /// Take one measure back.
+    Undo {
+        /// Its id or name.
+        machine: String,
+        /// Which.
+        measure: MeasureId,
+        /// Why.
+        reason: String,
+    },
+    /// The measures of a machine, the newest first.
+    Measures {
+        /// Its id or name.
+        machine: String,
+    },
+    /// A machine's processes, by its own word.
+    Processes {
+        /// Its id or name.
+        machine: String,
+    },
     /// Take every isolation of a machine back.
     Release {
         /// Its id or name.
@@ -132,6 +162,10 @@ pub enum Answer {
         /// How many there are.
         total: usize,
     },
+    /// To [`Request::Measures`].
+    Measures(Vec<StoredMeasure>),
+    /// To [`Request::Processes`].
+    Seen(Box<Seen>),
     /// Incidents; `total` says of how many.
     Incidents {
         /// The first rows.
@@ -310,12 +344,31 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
             Answer::Incidents { rows: rows.collect(), total: listed.total }
         }
         Request::Preview { machine, isolation } => {
-            Answer::Preview(Box::new(hub.preview(named(hub, &machine)?, isolation)?))
+            Answer::Preview(Box::new(hub.preview_now(named(hub, &machine)?, isolation, who).await?))
         }
         Request::Isolate { machine, isolation, reason } => {
             let machine = named(hub, &machine)?;
             let ordered = hub.isolate(machine, isolation, &reason, None, who).await?;
             Answer::Ordered { machine, order: ordered.order, is_linked: ordered.is_linked }
+        }
+        Request::Begin { machine, action, reason } => {
+            let machine = named(hub, &machine)?;
+            let ordered = hub.begin(machine, action, &reason, None, who).await?;
+            Answer::Ordered { machine, order: ordered.order, is_linked: ordered.is_linked }
+        }
+        Request::Undo { machine, measure, reason } => {
+            let machine = named(hub, &machine)?;
+            let ordered = hub.undo(machine, measure, &reason, who).await?;
+            Answer::Ordered { machine, order: ordered.order, is_linked: ordered.is_linked }
+        }
+        Request::Measures { machine } => {
+            let view = hub.machine(named(hub, &machine)?).await?;
+            let rows = view.measures.into_iter().map(|view| view.measure).collect();
+            Answer::Measures(rows)
+        }
+        Request::Processes { machine } => {
+            let machine = named(hub, &machine)?;
+            Answer::Seen(Box::new(hub.look(machine, LookAt::Processes, who).await?))
         }
         Request::Release { machine, reason } => {
             let machine = named(hub, &machine)?;

@@ -47,6 +47,9 @@ pub enum HubError {
     /// A document that should be genuine is not.
     #[error("a stored document can't be used: {0}")]
     Document(String),
+    /// The machine did not show how it is.
+    #[error("the machine can't be looked at: {0}")]
+    NotSeen(String),
     /// The hub is ending.
     #[error("the hub is shutting down: try again when it is back")]
     Closing,

@@ -341,7 +341,10 @@ impl Conversation<'_> {
         });
         let reports = match message {
             FromAgent::Reports(reports) => reports.len(),
-            FromAgent::Hello(_) | FromAgent::OrderTaken(_) | FromAgent::Status(_) => 0,
+            FromAgent::Hello(_)
+            | FromAgent::OrderTaken(_)
+            | FromAgent::Status(_)
+            | FromAgent::Looked { .. } => 0,
         };
         // Counts of at most a mebibyte are exact in an f64.
         quota
@@ -368,6 +371,13 @@ impl Conversation<'_> {
                 Input::Reports { machine, link, reports, turn }
             }
             FromAgent::OrderTaken(order) => Input::OrderTaken { machine, link, order },
+            FromAgent::Looked { number, seen } => {
+                if !seen.is_bounded() {
+                    return Err(LinkEnd::Protocol("an answer longer than it may be"));
+                }
+                self.shared.looks.answer(machine, number, seen);
+                return Ok(());
+            }
             FromAgent::Status(status) => {
                 // An empty batch has no effect but the answer: what is on disk.
                 self.shared.tell(Input::Status { machine, link, status: Box::new(status) }).await;

@@ -74,6 +74,13 @@ impl Links {
         }
     }
 
+    /// Sends over whichever link the machine has now. Whether it has one.
+    pub fn send_now(&self, machine: MachineId, message: FromHub) -> bool {
+        let links = self.lock();
+        let link = links.get(&machine).filter(|link| link.is_welcomed);
+        link.is_some_and(|link| link.to.try_send(message).is_ok())
+    }
+
     /// Whether the first message went out, so that others may follow.
     pub fn is_welcomed(&self, machine: MachineId, number: u64) -> bool {
         self.lock().get(&machine).is_some_and(|link| link.number == number && link.is_welcomed)

@@ -3,6 +3,7 @@
 use cordon_model::asset::{Assignment, LATERAL_MOVEMENT};
 use cordon_model::finding::ReceivedFinding;
 use cordon_model::ids::{IncidentId, MachineId, OrderId};
+use cordon_model::look::{LookAt, Seen};
 use cordon_model::measure::{Isolation, Receipt};
 use cordon_model::order::Order;
 use cordon_model::record::{Actor, Deed, Record};
@@ -15,11 +16,13 @@ use cordon_store::{
 use ed25519_dalek::VerifyingKey;
 
 use crate::error::HubError;
+use crate::foretell;
 use crate::handle::Hub;
 use crate::keep::decode;
+use crate::people::Who;
 use crate::view::{
     Contact, IncidentRow, IncidentView, MACHINES_IN_VIEW, MachineRow, MachineView, MeasureView,
-    NAMES_IN_ROW, Preview, TimelineEntry,
+    NAMES_IN_ROW, OpenNow, Preview, TimelineEntry,
 };
 
 /// Findings on a machine's page.
@@ -193,7 +196,31 @@ impl Hub {
             stand_ins,
             machine,
             isolation,
+            open_now: Err("it was not asked".to_owned()),
         })
+    }
+
+    /// The same, with what is open on the machine now.
+    ///
+    /// # Errors
+    /// [`HubError::Missing`]. A machine that can't be asked is no error: the preview says so.
+    pub async fn preview_now(
+        &self,
+        id: MachineId,
+        isolation: Isolation,
+        who: &Who,
+    ) -> Result<Preview, HubError> {
+        let mut preview = self.preview(id, isolation)?;
+        preview.open_now = match self.look(id, LookAt::Connections(isolation), who).await {
+            Ok(Seen::Connections { listed, of }) => Ok(OpenNow {
+                flows: foretell::flows(&listed, &preview.lifelines),
+                listed: listed.len(),
+                of: of.try_into().unwrap_or(usize::MAX),
+            }),
+            Ok(_) => Err("it answered something else".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        Ok(preview)
     }
 
     async fn questions_of(&self, incident: IncidentId) -> Result<Vec<Approval>, HubError> {

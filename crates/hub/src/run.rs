@@ -28,6 +28,7 @@ use crate::keep::{self, Draft};
 use crate::keeper::Keeper;
 use crate::ledger::{LedgerDesk, LedgerFailure};
 use crate::links::Links;
+use crate::looking::Looks;
 use crate::quota::{Bucket, RECORDED_REFUSALS};
 use crate::signer::{Client, ClientError};
 use crate::signing::{ORDER_CONNECTIONS, Signers};
@@ -139,6 +140,7 @@ pub(crate) struct Shared {
     pub ledger: LedgerDesk,
     pub documents: Arc<Client>,
     pub waiters: Arc<Waiters>,
+    pub looks: Looks,
     pub news: broadcast::Sender<News>,
     pub work: mpsc::Sender<Input>,
     pub stop: watch::Receiver<bool>,
@@ -307,6 +309,7 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
         ledger: ledger.clone(),
         documents: signer.clone(),
         waiters: Arc::default(),
+        looks: Looks::default(),
         news: news.clone(),
         work,
         stop: stopped.clone(),

@@ -20,6 +20,8 @@ use cordon_respond::decision::Needs;
 use cordon_store::{Counts, Organisation, StoredMeasure};
 use serde::{Deserialize, Serialize};
 
+use crate::foretell::Flow;
+
 /// Something changed: look again. For server-sent events; carries nothing that needs a permission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -181,6 +183,19 @@ pub struct Preview {
     pub stand_ins: Option<(usize, usize)>,
     /// What a careful person would want to know first.
     pub cautions: Vec<String>,
+    /// What is open there now and how it would fare, by the machine's own word; or why that is not known.
+    pub open_now: Result<OpenNow, String>,
+}
+
+/// What is open on a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenNow {
+    /// By service, those that stop first.
+    pub flows: Vec<Flow>,
+    /// Connections that these are made of…
+    pub listed: usize,
+    /// …of so many.
+    pub of: usize,
 }
 
 /// What came of a person's wish to isolate or release.

@@ -13,7 +13,8 @@
 //! | record | [`record`] | the account of it |
 //!
 //! Around them: [`ids`] (names), [`time`] (three clocks), [`asset`] (machines, tiers, lifelines),
-//! [`signed`] (what a signature covers), [`wire`] (what the links say),
+//! [`signed`] (what a signature covers), [`wire`] (what the links say), [`look`] (what a person is shown
+//! of a machine),
 //! [`limits`] (how much of anything there may be) and [`laws`] (what must always hold).
 
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@ pub mod ids;
 pub mod incident;
 pub mod laws;
 pub mod limits;
+pub mod look;
 pub mod measure;
 pub mod order;
 pub mod policy;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::finding::Finding;
 use crate::ids::{MachineId, OdsCode, OrderId};
+use crate::look::{LookAt, Seen};
 use crate::measure::Isolation;
 use crate::signed::Envelope;
 use crate::time::{BootId, BootNanos, UtcNanos};
@@ -151,6 +152,13 @@ pub enum FromAgent {
     OrderTaken(OrderId),
     /// I am here, and this is how I am.
     Status(Status),
+    /// To [`FromHub::Look`].
+    Looked {
+        /// The look's number.
+        number: u64,
+        /// What was seen.
+        seen: Seen,
+    },
 }
 
 /// How a machine is. Sent every few seconds; a hub that hears none says so.
@@ -192,6 +200,13 @@ pub enum FromHub {
     Policy(Envelope),
     /// A signed [`Assignment`](crate::asset::Assignment).
     Assignment(Envelope),
+    /// Somebody who is about to act wants to see how it is there. Needs no order, as it changes nothing.
+    Look {
+        /// The answer carries it.
+        number: u64,
+        /// What is looked at.
+        at: LookAt,
+    },
     /// The hub will not go on, and why.
     Goodbye {
         /// In words.

@@ -275,7 +275,10 @@ impl World<'_> {
                     }
                 }
             }
-            FromHub::Welcome { .. } | FromHub::Acknowledged(_) | FromHub::Goodbye { .. } => {}
+            FromHub::Welcome { .. }
+            | FromHub::Acknowledged(_)
+            | FromHub::Look { .. }
+            | FromHub::Goodbye { .. } => {}
         }
         Ok(())
     }

@@ -68,6 +68,21 @@ impl Sockets {
         Ok(cut)
     }
 
+    /// Every open connection.
+    ///
+    /// # Errors
+    /// When they can't be listed.
+    pub fn connections(&mut self) -> Result<Vec<Connection>, NetlinkError> {
+        let mut connections = Vec::new();
+        for (transport, number) in [(Transport::Tcp, 6), (Transport::Udp, 17)] {
+            for family in [IPV4, IPV6] {
+                let listed = self.list(transport, number, family)?;
+                connections.extend(listed.into_iter().map(|found| found.connection));
+            }
+        }
+        Ok(connections)
+    }
+
     fn list(
         &mut self,
         transport: Transport,

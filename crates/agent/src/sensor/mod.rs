@@ -38,7 +38,7 @@ mod accounts;
 mod connector;
 pub mod event;
 mod kernel;
-mod proc_files;
+pub(crate) mod proc_files;
 pub mod process_table;
 mod reading;
 mod record;

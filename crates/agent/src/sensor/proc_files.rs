@@ -20,7 +20,7 @@ const STATUS_BYTES: usize = 8 << 10;
 
 /// What `/proc/PID/stat` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stat {
+pub(crate) struct Stat {
     pub short_name: String,
     pub parent: u32,
     /// To 10 ms.
@@ -29,20 +29,20 @@ pub(super) struct Stat {
 
 /// What `/proc/PID/status` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Credentials {
+pub(crate) struct Credentials {
     pub uid: u32,
     pub effective_uid: u32,
     pub gid: u32,
 }
 
 /// All processes now.
-pub(super) fn pids() -> Vec<u32> {
+pub(crate) fn pids() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Name, parent and start of `pid`.
-pub(super) fn stat(pid: u32) -> Option<Stat> {
+pub(crate) fn stat(pid: u32) -> Option<Stat> {
     parse_stat(&read(pid, "stat", 4096)?)
 }
 
@@ -52,18 +52,18 @@ pub(super) fn identity(pid: u32) -> Option<ProcessId> {
 }
 
 /// Users of `pid`.
-pub(super) fn credentials(pid: u32) -> Option<Credentials> {
+pub(crate) fn credentials(pid: u32) -> Option<Credentials> {
     parse_status(&read(pid, "status", STATUS_BYTES)?)
 }
 
 /// The arguments of `pid`, each ended by a NUL, at most [`COMMAND_LINE_BYTES`]; empty for a kernel
 /// thread.
-pub(super) fn arguments(pid: u32) -> Option<Vec<u8>> {
+pub(crate) fn arguments(pid: u32) -> Option<Vec<u8>> {
     read(pid, "cmdline", COMMAND_LINE_BYTES)
 }
 
 /// The file that `pid` runs, and whether it is deleted. Only root may ask this of other users'.
-pub(super) fn image(pid: u32) -> Option<(String, bool)> {
+pub(crate) fn image(pid: u32) -> Option<(String, bool)> {
     let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     let path = path.to_string_lossy();
     Some(match path.strip_suffix(" (deleted)") {

@@ -104,6 +104,20 @@ pub fn consequences(preview: &Preview, frame: &Frame) -> Markup {
                 }
             }
         }
+        section.card aria-labelledby="open-now" {
+            h2 #open-now { "Open on the machine now" }
+            @match &preview.open_now {
+                Ok(open) if open.flows.is_empty() => { p { "No connection with another machine." } }
+                Ok(open) => {
+                    ul { @for flow in &open.flows { li { (Shown(&flow.in_words())) } } }
+                    @if open.listed < open.of {
+                        p { "Of " (count(open.of, "connection")) ", " (open.listed) " were told." }
+                    }
+                    p { "By the machine’s own word." }
+                }
+                Err(why) => { p { "Not known: " (Shown(why)) "." } }
+            }
+        }
         (facts(&[
             ("Tier", html! { (words::tier(machine.tier)) }),
             ("Who has to agree", html! { (preview.needs) }),

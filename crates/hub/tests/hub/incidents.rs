@@ -1,12 +1,13 @@
 //! From finding to measure, asked and by itself, and back.
 
-use cordon_hub::view::AssignmentDraft;
+use cordon_hub::view::{AssignmentDraft, Contact};
 use cordon_hub::{Hub, HubError};
 use cordon_model::action::{Action, ActionKind};
-use cordon_model::asset::ClinicalTier;
+use cordon_model::asset::{ClinicalTier, Transport};
 use cordon_model::finding::{Level, ProcessRef};
 use cordon_model::ids::IncidentId;
 use cordon_model::incident::IncidentState;
+use cordon_model::look::{LookAt, OpenConnection, Seen};
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::order::{Authority, Instruction};
 use cordon_model::policy::Mode;
@@ -155,6 +156,39 @@ async fn one_question_asks_for_all_that_the_policy_would_do_on_a_clinical_machin
         assert!(matches!(order.authority, Authority::People { .. }));
         scanner.take(&order).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preview_says_what_is_open_on_the_machine_now_or_that_it_is_not_known() {
+    let site = Site::start().await;
+    let hub = site.hub();
+    let mut machine = site.machine("office-1").await;
+    let (asking, id) = (hub.clone(), machine.id());
+    let preview =
+        tokio::spawn(
+            async move { asking.preview_now(id, Isolation::Full, &admin()).await.unwrap() },
+        );
+    let (number, at) = machine.asked_to_look().await;
+    assert_eq!(at, LookAt::Connections(Isolation::Full));
+    let open = OpenConnection {
+        transport: Transport::Tcp,
+        local: "10.0.0.5:40000".parse().unwrap(),
+        remote: "10.0.0.20:9100".parse().unwrap(),
+        user: 1000,
+        goes_on: false,
+    };
+    let seen = Seen::Connections { listed: vec![open], of: 1 };
+    machine.say(&FromAgent::Looked { number, seen }).await;
+    let open_now = preview.await.unwrap().open_now.unwrap();
+    assert_eq!(open_now.flows[0].in_words(), "printing: 1 connection with one other stops");
+
+    drop(machine);
+    until("the link is down", || async {
+        !matches!(hub.machines()[0].contact, Contact::Linked { .. })
+    })
+    .await;
+    let preview = hub.preview_now(id, Isolation::Full, &admin()).await.unwrap();
+    assert!(preview.open_now.unwrap_err().contains("not in contact"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

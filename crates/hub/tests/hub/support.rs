@@ -16,6 +16,7 @@ use cordon_model::event::RawEvent;
 use cordon_model::finding::{Finding, Level, RuleRef};
 use cordon_model::ids::{FindingId, MachineId, OdsCode};
 use cordon_model::limits;
+use cordon_model::look::LookAt;
 use cordon_model::measure::{Isolation, MeasureState, Origin, Proof, Receipt};
 use cordon_model::order::{Instruction, Order};
 use cordon_model::signed::{Envelope, Verified, seal};
@@ -333,6 +334,15 @@ impl Machine {
                 let order = envelope.open::<Order>(&key).unwrap();
                 assert_eq!(order.machine, self.id());
                 return order;
+            }
+        }
+    }
+
+    /// The next question how it is here: its number, and what is looked at.
+    pub async fn asked_to_look(&mut self) -> (u64, LookAt) {
+        loop {
+            if let FromHub::Look { number, at } = self.hear().await.unwrap() {
+                return (number, at);
             }
         }
     }
