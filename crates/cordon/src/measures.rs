@@ -14,6 +14,7 @@ use cordon_model::action::{
 use cordon_model::asset::{Direction, PortRange, Transport};
 use cordon_model::ids::MeasureId;
 use cordon_model::look::Seen;
+use cordon_model::measure::MeasureState;
 use cordon_store::StoredMeasure;
 
 use crate::cli::StateArg;
@@ -243,6 +244,9 @@ fn list(of: &OfMachine) -> Result<()> {
 fn in_words(measure: &StoredMeasure) -> String {
     let (id, state) = (measure.id, truth_word(&measure.state));
     let mut text = format!("{id}  {state:<12} {}\n", plain(&measure.action.to_string()));
+    if let MeasureState::Failed { why } | MeasureState::Unproven { why } = &measure.state {
+        text.push_str(&format!("    {}\n", plain(why)));
+    }
     let done = measure.receipt.iter().flat_map(|receipt| &receipt.done);
     for line in done {
         text.push_str(&format!("    {}\n", plain(line)));
