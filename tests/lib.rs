@@ -1,8 +1,13 @@
 //! Whole-program tests: the real binary, real packets, a real browser; and the tree itself.
 //!
-//! What the tests share: where the binary is, and whether this machine can run what a test needs.
+//! What the tests share: where the binary is, a running `cordon up`, and whether this machine can run what
+//! a test needs.
 
 #![forbid(unsafe_code)]
+
+mod up;
+
+pub use up::{Attack, Up, Where, eventually, log_in};
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

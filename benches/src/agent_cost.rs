@@ -1,4 +1,6 @@
-//! What the agent costs while the machine starts processes as fast as it can.
+//! What the agent costs while the machine starts processes as fast as it can, and what it loses.
+
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use cordon_drill::cast::Cast;
@@ -8,6 +10,8 @@ use crate::{Row, cordon};
 
 /// Long enough that the first moments do not matter.
 const SECONDS: u32 = 10;
+/// An agent says every 2 s what it has counted.
+const HEARD_WITHIN: Duration = Duration::from_secs(5);
 
 pub fn measure() -> Result<Vec<Row>> {
     if !nix::unistd::geteuid().is_root() {
@@ -23,10 +27,15 @@ pub fn measure() -> Result<Vec<Row>> {
     cast.start_agents(&hospital, 1)?;
     let pid = cast.agent_process("m01")?;
     let idle = cpu_ticks(pid)?;
-    std::thread::sleep(std::time::Duration::from_secs(5));
+    std::thread::sleep(HEARD_WITHIN);
     let before = cpu_ticks(pid)?;
+    let (seen_before, lost_before) = cast.events_of("m01")?;
     let with = cast.start_processes("m01", SECONDS)?;
+    std::thread::sleep(HEARD_WITHIN);
+    // What waits in the buffer belongs to the cost, so the agent is given the time to read it.
     let cpu = seconds(cpu_ticks(pid)? - before);
+    let (seen, lost) = cast.events_of("m01")?;
+    let (seen, lost) = (seen.saturating_sub(seen_before), lost.saturating_sub(lost_before));
     let resident = peak_resident_mebibytes(pid)?;
     let rate = |count: u64| count as f64 / f64::from(SECONDS);
     Ok(vec![
@@ -37,9 +46,16 @@ pub fn measure() -> Result<Vec<Row>> {
             with,
         )
         .beside(rate(without)),
+        Row::new("events that the agent saw of that", seen as f64, "events", with),
+        Row::new("events lost at that rate", lost as f64, "events", seen + lost),
         Row::new("agent CPU at that rate", 100.0 * cpu / f64::from(SECONDS), "% of core", with),
         Row::new("agent CPU a process start", 1e6 * cpu / with.max(1) as f64, "us", with),
-        Row::new("agent CPU when idle", 100.0 * seconds(before - idle) / 5.0, "% of core", 1),
+        Row::new(
+            "agent CPU when idle",
+            100.0 * seconds(before - idle) / HEARD_WITHIN.as_secs_f64(),
+            "% of core",
+            1,
+        ),
         Row::new("agent memory at its highest", resident, "MiB", 1),
     ])
 }

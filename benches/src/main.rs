@@ -11,8 +11,10 @@ mod detection;
 mod isolation;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use nix::sys::resource::UsageWho;
 use serde::Serialize;
 
 /// One row of the results.
@@ -44,20 +46,43 @@ impl Row {
     }
 }
 
+/// A measurement, by the name that chooses it.
+type Measurement = (&'static str, fn() -> Result<Vec<Row>>);
+
+/// All of them. The isolations last, as they take longest.
+const MEASUREMENTS: [Measurement; 3] = [
+    ("detection", detection::measure),
+    ("agent", agent_cost::measure),
+    ("isolation", isolation::measure),
+];
+
 fn main() -> Result<()> {
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    println!("load before: {}", load.trim());
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
-    let mut rows = Vec::new();
-    if wants("detection") {
-        rows.extend(detection::measure()?);
+    if let Some(unknown) =
+        wanted.iter().find(|one| MEASUREMENTS.iter().all(|(name, _)| name != one))
+    {
+        bail!("there is no measurement {unknown:?}: use detection, agent or isolation");
     }
-    if wants("isolation") {
-        rows.extend(isolation::measure()?);
-    }
-    if wants("agent") {
-        rows.extend(agent_cost::measure()?);
+    let (mut rows, mut failures) = (Vec::new(), Vec::new());
+    for (name, measure) in MEASUREMENTS {
+        if !wanted.is_empty() && !wanted.iter().any(|one| one == name) {
+            continue;
+        }
+        let (began, cpu, load) =
+            (Instant::now(), cpu_seconds() + cpu_seconds_of_children(), load());
+        // One that fails does not take the others' rows away.
+        match measure() {
+            Ok(measured) => rows.extend(measured),
+            Err(error) => {
+                println!("  FAILED: {error:#}");
+                failures.push(name);
+            }
+        }
+        println!(
+            "  took {:.0} s and {:.1} CPU seconds of this program and what it started; load {load} before",
+            began.elapsed().as_secs_f64(),
+            cpu_seconds() + cpu_seconds_of_children() - cpu,
+        );
     }
     for row in &rows {
         let beside = match (row.peer, row.ratio) {
@@ -71,6 +96,9 @@ fn main() -> Result<()> {
     std::fs::write(&file, serde_json::to_string_pretty(&rows)?)
         .with_context(|| file.display().to_string())?;
     println!("written to {}", file.display());
+    if !failures.is_empty() {
+        bail!("these could not be measured, and why is said above: {}", failures.join(", "));
+    }
     Ok(())
 }
 
@@ -79,9 +107,24 @@ fn cordon() -> PathBuf {
     PathBuf::from("target/release/cordon")
 }
 
+/// How busy the machine was over the last minute: processes that ran or wanted to.
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().unwrap_or("unknown").to_owned()
+}
+
 /// CPU seconds of this process so far, user and system.
 fn cpu_seconds() -> f64 {
-    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
+    seconds_of(UsageWho::RUSAGE_SELF)
+}
+
+/// The same of all that it started and that has ended.
+fn cpu_seconds_of_children() -> f64 {
+    seconds_of(UsageWho::RUSAGE_CHILDREN)
+}
+
+fn seconds_of(whom: UsageWho) -> f64 {
+    let usage = nix::sys::resource::getrusage(whom);
     usage.map_or(0.0, |usage| {
         let seconds = |time: nix::sys::time::TimeVal| {
             time.tv_sec() as f64 + time.tv_usec() as f64 / 1_000_000.0

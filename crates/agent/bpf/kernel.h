@@ -57,6 +57,8 @@ static __u64 (*const bpf_ringbuf_query)(void *ring, __u64 what) = (void *)134;
 #define EXISTS(access) __builtin_preserve_field_info(access, 2)
 /* The offset of a field in the running kernel. */
 #define OFFSET(access) __builtin_preserve_field_info(access, 0)
+/* The size of a type in the running kernel. */
+#define SIZE(type) __builtin_preserve_type_info(*(type *)0, 1)
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -68,6 +70,17 @@ struct net {
 };
 struct nsproxy {
 	struct net *net_ns;
+};
+struct pid_namespace {
+	struct ns_common ns;
+};
+struct upid {
+	int nr;
+	struct pid_namespace *ns;
+};
+struct pid {
+	__u32 level;
+	struct upid numbers[1];
 };
 typedef struct {
 	__u32 val;
@@ -139,6 +152,7 @@ struct task_struct {
 	__s32 tgid;
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
+	struct pid *thread_pid;
 	__u64 start_boottime;
 	const struct cred *cred;
 	char comm[16];

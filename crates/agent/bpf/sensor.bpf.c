@@ -16,10 +16,13 @@
 // kernel.h, and only they, are offered under GPL-2.0 too. (The string must be one of the kernel's.)
 char LICENSE[] SEC("license") = "GPL";
 
-// Set before loading: the network namespace (inode) to look at, or 0 for all of them; and how many
-// unread bytes wake the reader for records that could otherwise wait.
+// Set before loading: the network namespace (inode) to look at, or 0 for all of them; how many unread
+// bytes wake the reader for records that could otherwise wait.
 const volatile __u32 only_netns = 0;
 const volatile __u32 wake_at_bytes = 0;
+// The PID namespace (inode) that the reader is in, or 0 for the first one. Processes are told by their
+// numbers there, for the reader looks them up in its own /proc; those that are not there are left out.
+const volatile __u32 own_pidns = 0;
 
 // The size is set before loading (RING_BYTES in src/sensor/kernel.rs).
 struct {
@@ -137,6 +140,38 @@ INLINE bool is_wanted(__u32 netns)
 	return only_netns == 0 || only_netns == netns;
 }
 
+#define PID_LEVELS 32 // MAX_PID_NS_LEVEL: PID namespaces in each other
+
+// The number of a process in the reader's PID namespace; 0 if it is not there. A process has a number in
+// its own namespace and in each around it, the outermost first.
+INLINE __u32 number_of(struct task_struct *task)
+{
+	if (own_pidns == 0)
+		return task->tgid;
+	struct task_struct *leader = 0;
+	struct pid *pid = 0;
+	__u32 deepest = 0;
+	READ(leader, task, group_leader);
+	READ(pid, leader, thread_pid);
+	READ(deepest, pid, level);
+	const void *numbers = (const void *)pid + OFFSET(pid->numbers);
+	for (__u32 level = 1; level <= PID_LEVELS; level++) {
+		if (level > deepest)
+			break;
+		const struct upid *number = numbers + level * SIZE(struct upid);
+		struct pid_namespace *ns = 0;
+		__u32 inum = 0;
+		READ(ns, number, ns);
+		READ(inum, ns, ns.inum);
+		if (inum == own_pidns) {
+			int nr = 0;
+			READ(nr, number, nr);
+			return nr;
+		}
+	}
+	return 0;
+}
+
 // Records that nobody acts on at once (forks, exits) leave the reader asleep until much is waiting;
 // it then finds them before the next one that does wake it. The others always wake it: the ring's
 // own rule, "wake if the reader has caught up", would miss it behind a record that did not.
@@ -163,14 +198,17 @@ int on_fork(__u64 *arguments)
 	__u32 netns = child->nsproxy->net_ns->ns.inum;
 	if (!is_wanted(netns))
 		return 0;
+	__u32 number = number_of(child);
+	if (number == 0)
+		return 0;
 	struct forked record = {
 		.kind = FORKED,
 		.netns = netns,
 		.time = bpf_ktime_get_boot_ns(),
 		.started = child->start_boottime,
 		.parent_started = parent->group_leader->start_boottime,
-		.pid = child->tgid,
-		.parent = parent->tgid,
+		.pid = number,
+		.parent = number_of(parent),
 	};
 	put(&record, sizeof(record), false);
 	return 0;
@@ -185,12 +223,15 @@ int on_exit(__u64 *arguments)
 	__u32 netns = task->nsproxy->net_ns->ns.inum;
 	if (!is_wanted(netns))
 		return 0;
+	__u32 number = number_of(task);
+	if (number == 0)
+		return 0;
 	struct exited record = {
 		.kind = EXITED,
 		.netns = netns,
 		.time = bpf_ktime_get_boot_ns(),
 		.started = task->group_leader->start_boottime,
-		.pid = task->tgid,
+		.pid = number,
 		.code = task->exit_code,
 	};
 	put(&record, sizeof(record), false);
@@ -256,6 +297,9 @@ int on_exec(__u64 *arguments)
 	__u32 netns = task->nsproxy->net_ns->ns.inum;
 	if (!is_wanted(netns))
 		return 0;
+	__u32 number = number_of(task);
+	if (number == 0)
+		return 0;
 	__u32 zero = 0;
 	struct started *record = bpf_map_lookup_elem(&scratch, &zero);
 	if (!record)
@@ -267,8 +311,8 @@ int on_exec(__u64 *arguments)
 	record->started = task->start_boottime;
 	record->parent_started = task->real_parent->group_leader->start_boottime;
 	record->cgroup = task->cgroups->dfl_cgrp->kn->id;
-	record->pid = task->tgid;
-	record->parent = task->real_parent->tgid;
+	record->pid = number;
+	record->parent = number_of(task->real_parent);
 	record->uid = task->cred->uid.val;
 	record->euid = task->cred->euid.val;
 	record->gid = task->cred->gid.val;
@@ -357,7 +401,9 @@ int on_tcp_state(__u64 *arguments)
 		struct task_struct *leader = 0;
 		READ(leader, task, group_leader);
 		READ(record.started, leader, start_boottime);
-		record.pid = bpf_get_current_pid_tgid() >> 32;
+		record.pid = own_pidns == 0 ? bpf_get_current_pid_tgid() >> 32 : number_of(task);
+		if (own_pidns != 0 && record.pid == 0)
+			return 0;
 		bpf_get_current_comm(record.comm, sizeof(record.comm));
 	}
 	struct sock_common *ends = &socket->__sk_common;

@@ -204,6 +204,14 @@ impl Identity {
         &self.enrolled.link
     }
 
+    /// The same machine, whose hub is now at `address`: as whoever starts the agent says, for the hub's
+    /// certificate still has to prove it. Nothing is written.
+    #[must_use]
+    pub fn linked_at(mut self, address: SocketAddr) -> Self {
+        self.enrolled.link = vec![address];
+        self
+    }
+
     /// Opens the link: TLS 1.3, both sides by certificate, the hub under the pinned authority.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 #[cfg(target_os = "linux")]
 pub mod contain;
 pub mod documents;
+pub mod gaps;
 pub mod helper_link;
 pub mod identity;
 pub mod journal;

@@ -42,6 +42,20 @@ pub enum Noticed {
     },
     /// Events were lost.
     Lost(Loss),
+    /// So much of the above could not be said, for want of room.
+    Unheard(u64),
+}
+
+impl Noticed {
+    /// How many matches or events it stands for.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        match self {
+            Self::Finding(_) => 1,
+            Self::Folded { count, .. } | Self::Unheard(count) => *count,
+            Self::Lost(loss) => loss.count,
+        }
+    }
 }
 
 /// The rules of one machine.
@@ -236,6 +250,7 @@ level: high
             process: ProcessId { pid: 7, started: BootNanos(seconds) },
             image: Some(image.into()),
             image_is_deleted: false,
+            image_is_claimed: false,
             image_is_cut: false,
             file_name: None,
             command_line: image.into(),
@@ -276,7 +291,7 @@ level: high
         let mut tell = |one: Noticed| match one {
             Noticed::Finding(_) => findings += 1,
             Noticed::Folded { count, .. } => folded += count,
-            Noticed::Lost(_) => {}
+            Noticed::Lost(_) | Noticed::Unheard(_) => {}
         };
         for _ in 0..100 {
             detection.notice(&start("/dev/shm/.x/a", 1), &mut tell);

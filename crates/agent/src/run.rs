@@ -10,6 +10,7 @@
 //! helper whether it obeys; this task writes down first and passes on after.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -34,13 +35,14 @@ use tokio::time::MissedTickBehavior;
 use crate::contain::moment::Clocks;
 use crate::contain::protocol::{Answer, Ask, Event, Pin, Receipts, Refusal};
 use crate::documents::{Documents, Kept};
+use crate::gaps::{Gaps, TELL_EVERY, Why};
 use crate::helper_link::{Helper, HelperGone, Told};
 use crate::identity::{Identity, IdentityError};
 use crate::journal::Journal;
 use crate::link::{self, FromLink, LinkSide, SharedSpool};
 use crate::local::{LocalDetection, Noticed};
 use crate::look;
-use crate::sensor::{Sensor, SensorEvent};
+use crate::sensor::{Place, Sensor, SensorEvent};
 use crate::spool::{Spool, SpoolError};
 
 /// Findings that may wait between the sensor's thread and this task. One rule tells a program's matches
@@ -61,6 +63,8 @@ pub struct AgentConfig {
     pub helper: Result<PathBuf, String>,
     /// The machine's name for itself.
     pub host: String,
+    /// Where the hub's link is, if not where it was when the machine enrolled.
+    pub hub_at: Option<SocketAddr>,
     /// To enrol with, if it never was.
     pub token: Option<EnrolToken>,
     /// The rules: origin and YAML text of each.
@@ -137,11 +141,19 @@ pub async fn run(
         })
         .collect();
     coverage.push(match &config.helper {
-        Ok(_) => Coverage { what: "isolation".into(), by: Some("nftables".into()), gap: None },
+        Ok(_) => Coverage {
+            what: "isolation".into(),
+            by: Some("nftables".into()),
+            gap: Place::of_this_process().isolation_gap(),
+        },
         Err(why) => Coverage { what: "isolation".into(), by: None, gap: Some(why.clone()) },
     });
 
     let Some(identity) = identify(&config, &mut stop).await? else { return Ok(()) };
+    let identity = match config.hub_at {
+        Some(address) => identity.linked_at(address),
+        None => identity,
+    };
     let identity = Arc::new(identity);
     let (spool, torn) = Spool::open(&config.directory)?;
     let spool: SharedSpool = Arc::new(Mutex::new(spool));
@@ -157,14 +169,26 @@ pub async fn run(
     locked(&view).status.rules = u32::try_from(detection.rule_count()).unwrap_or(u32::MAX);
     let (notice, noticed) = mpsc::channel(NOTICED);
     let counted = Arc::clone(&view);
+    let mut unheard = 0;
     let sensing = sensor
         .start(move |event: SensorEvent, _| {
-            locked(&counted).status.events += 1;
+            let (seen, mut lost) = match &event {
+                SensorEvent::Loss(loss) => (0, loss.count),
+                _ => (1, 0),
+            };
             detection.notice(&event, |one| {
+                let (count, is_counted) = (one.count(), matches!(one, Noticed::Lost(_)));
                 if notice.try_send(one).is_err() {
-                    locked(&counted).status.lost += 1;
+                    unheard += count;
+                    lost += if is_counted { 0 } else { count };
                 }
             });
+            if unheard > 0 && notice.try_send(Noticed::Unheard(unheard)).is_ok() {
+                unheard = 0;
+            }
+            let status = &mut locked(&counted).status;
+            status.events += seen;
+            status.lost += lost;
         })
         .map_err(files("starting the sensor's thread"))?;
 
@@ -196,6 +220,7 @@ pub async fn run(
         trusted: None,
         looks: Arc::new(Semaphore::new(LOOKS)),
         host: config.host.clone(),
+        gaps: Gaps::default(),
     };
     if let Some(torn) = torn {
         agent.report_gap(0, format!("the spool ended torn: {} bytes were cut off", torn.bytes));
@@ -210,6 +235,7 @@ pub async fn run(
     };
     agent.read_documents();
     let result = agent.work(noticed, from_link, told, &mut stop).await;
+    agent.tell_gaps(Gaps::rest);
     linking.abort();
     drop(sensing);
     result
@@ -294,6 +320,7 @@ struct Agent {
     trusted: Option<(UtcNanos, BootNanos)>,
     host: String,
     looks: Arc<Semaphore>,
+    gaps: Gaps,
 }
 
 impl Agent {
@@ -307,6 +334,8 @@ impl Agent {
         // One for all turns of the loop: a pause begun anew at each finding would never end in a flood.
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tell_gaps = tokio::time::interval(TELL_EVERY);
+        tell_gaps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 // What may end in an isolation first.
@@ -322,6 +351,7 @@ impl Agent {
                     self.act(act).await;
                 }
                 Some(word) = told.recv() => self.listen(word).await?,
+                _ = tell_gaps.tick(), if self.gaps.are_waiting() => self.tell_gaps(Gaps::due),
                 one = noticed.recv() => match one {
                     Some(one) => self.notice(one).await,
                     None => return Err(AgentError::PartEnded("the sensor")),
@@ -360,12 +390,19 @@ impl Agent {
                 self.report_gap(count, format!("{rule} went on matching {image}, and was folded"));
             }
             Noticed::Lost(loss) => {
-                locked(&self.view).status.lost += loss.count;
-                self.report_gap(
-                    loss.count,
-                    "the kernel's events came faster than they were read".into(),
-                );
+                self.gaps.add(Why::Sensor(loss.reason), loss.count);
+                self.tell_gaps(Gaps::due);
             }
+            Noticed::Unheard(count) => {
+                self.gaps.add(Why::Unheard, count);
+                self.tell_gaps(Gaps::due);
+            }
+        }
+    }
+
+    fn tell_gaps(&mut self, which: impl Fn(&mut Gaps, BootNanos) -> Vec<(Why, u64)>) {
+        for (why, count) in which(&mut self.gaps, self.clocks.now().at) {
+            self.report_gap(count, why.words().to_owned());
         }
     }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use cordon_hub::control::{Answer, Request, Status, ask};
-use cordon_hub::view::{AssignmentDraft, Contact, IncidentRow, MachineRow, Preview};
+use cordon_hub::view::{AssignmentDraft, Contact, EventCounts, IncidentRow, MachineRow, Preview};
 use cordon_model::asset::{ClinicalTier, Direction, Lifeline, PortRange, Transport};
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::policy::Policy;
@@ -56,6 +56,17 @@ impl Control {
     pub async fn status(&self) -> Result<Status> {
         match self.ask(Request::Status).await? {
             Answer::Status(status) => Ok(*status),
+            other => unexpected(&other),
+        }
+    }
+
+    /// The machines, the first few hundred by name.
+    ///
+    /// # Errors
+    /// If the hub does not answer.
+    pub async fn machines(&self) -> Result<Vec<MachineRow>> {
+        match self.ask(Request::ListMachines).await? {
+            Answer::Machines { rows, .. } => Ok(rows),
             other => unexpected(&other),
         }
     }
@@ -157,13 +168,11 @@ pub fn machines(args: &MachinesArgs) -> Result<()> {
             isolation_words(row),
             contact_words(row.contact),
         )?;
-        for gap in &row.gaps {
-            writeln!(
-                text,
-                "    not seen or done: {}: {}",
-                plain(&gap.what),
-                plain(gap.gap.as_deref().unwrap_or(""))
-            )?;
+        for (extent, what) in crate::gaps::lines(&row.gaps) {
+            writeln!(text, "    {extent} {what}")?;
+        }
+        if let Some(EventCounts { seen, lost: lost @ 1.. }) = row.counts {
+            writeln!(text, "    LOST {lost} events, beside {seen} seen since its agent started")?;
         }
     }
     writeln!(text, "{} of {total} machines", rows.len())?;
@@ -188,6 +197,8 @@ fn machine_json(row: &MachineRow) -> serde_json::Value {
         "isolation": row.isolation,
         "truth": row.truth.as_ref().map(truth_word),
         "gaps": row.gaps,
+        "events": row.counts.map(|counts| counts.seen),
+        "lost": row.counts.map(|counts| counts.lost),
     })
 }
 
@@ -224,7 +235,7 @@ fn contact_words(contact: Contact) -> String {
 }
 
 /// Names come from machines: nothing in them may drive a terminal.
-pub(crate) fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
@@ -502,12 +513,35 @@ pub struct AssignArgs {
 
 /// Says what a machine is.
 pub fn assign(args: &AssignArgs) -> Result<()> {
-    let request =
-        Request::SetAssignment { machine: args.machine.clone(), draft: args.draft.draft() };
+    let draft = args.draft.draft();
+    let request = Request::SetAssignment { machine: args.machine.clone(), draft: draft.clone() };
     match ask_at(&args.state, request)? {
-        Answer::Done => Ok(()),
+        // All of it, for what was not said again is gone.
+        Answer::Done => tell(&draft_words(&args.machine, &draft)),
         other => unexpected(&other),
     }
+}
+
+fn draft_words(machine: &str, draft: &AssignmentDraft) -> String {
+    let said = |what: &Option<String>| plain(what.as_deref().unwrap_or("not said"));
+    let tier = draft.tier.map_or_else(
+        || "not said: treated as clinical (2)".to_owned(),
+        |tier| tier.number().to_string(),
+    );
+    let mut text = format!(
+        "{} is now\n  called     {}\n  tier       {tier}\n  group      {}\n  kind       {}\n",
+        plain(machine),
+        plain(draft.name.as_deref().unwrap_or("as it calls itself")),
+        said(&draft.group),
+        said(&draft.kind),
+    );
+    for lifeline in &draft.lifelines {
+        text += &format!("  lifeline   {}\n", plain(&lifeline_words(lifeline)));
+    }
+    if draft.lifelines.is_empty() {
+        text += "  lifelines  none\n";
+    }
+    text
 }
 
 /// `cordon enrol-token`

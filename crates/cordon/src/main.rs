@@ -8,6 +8,7 @@
 mod accounts;
 mod cli;
 mod control;
+mod gaps;
 mod layout;
 mod measures;
 mod roles;

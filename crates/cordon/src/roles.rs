@@ -10,10 +10,11 @@ use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use cordon_agent::contain::helper::{self, HelperConfig};
 use cordon_agent::run::AgentConfig;
-use cordon_agent::sensor::{Sensor, SensorOptions};
+use cordon_agent::sensor::{Place, Sensor, SensorOptions, SourceChoice};
 use cordon_console::{Console, ConsoleConfig};
 use cordon_hub::HubConfig;
 use cordon_hub::signer::{SignerConfig, User};
+use nix::sys::signal::{SigSet, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -99,12 +100,18 @@ pub struct AgentArgs {
     /// File with a one-time enrolment token.
     #[arg(long)]
     pub enrol_with: Option<PathBuf>,
+    /// Where the hub's link is, if not where it was when the machine enrolled.
+    #[arg(long)]
+    pub hub_at: Option<SocketAddr>,
     /// Sigma rules instead of the built-in pack.
     #[arg(long)]
     pub rules: Option<PathBuf>,
     /// See only what happens in the agent's own network namespace, and not the whole machine.
     #[arg(long)]
     pub own_network_only: bool,
+    /// Do not use eBPF: process starts by the kernel's proc connector, and no connections.
+    #[arg(long)]
+    pub no_ebpf: bool,
 }
 
 /// The helper's arguments.
@@ -123,6 +130,18 @@ pub struct HelperArgs {
 
 /// Runs a role until it is asked to stop.
 pub fn run(role: Role) -> Result<()> {
+    // What `ps` and `ss` call it: it was started as /proc/self/exe.
+    let _ = nix::sys::prctl::set_name(match role {
+        Role::Hub(_) => c"cordon-hub",
+        Role::Signer(_) => c"cordon-signer",
+        Role::Agent(_) => c"cordon-agent",
+        Role::Helper(_) => c"cordon-helper",
+    });
+    // A role is in no terminal's foreground: where `stty tostop` is set, its first word would stop it.
+    // Inherited by every thread that is made from here on.
+    let mut stop_at_word = SigSet::empty();
+    stop_at_word.add(Signal::SIGTTOU);
+    stop_at_word.thread_block().context("blocking a signal")?;
     match role {
         Role::Hub(args) => hub(args),
         Role::Signer(args) => signer(&args),
@@ -168,7 +187,7 @@ fn hub(args: HubArgs) -> Result<()> {
 }
 
 fn signer(args: &SignerArgs) -> Result<()> {
-    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM);
+    let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGTERM);
     let is_root = nix::unistd::geteuid().is_root();
     let account = args.user.as_deref().filter(|_| is_root).map(Account::for_role).transpose()?;
     let user = account.map(|account| User { uid: account.uid.as_raw(), gid: account.gid.as_raw() });
@@ -189,16 +208,21 @@ fn run_helper(args: &HelperArgs) -> Result<()> {
         agent_user: args.agent_uid,
         boot: None,
     };
-    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM);
+    let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGTERM);
     match helper::serve(&config).context("the helper")? {}
 }
 
 fn agent(args: AgentArgs) -> Result<()> {
-    // As root, first of all: the sensors.
-    let sensor = Sensor::open(&SensorOptions {
-        network_namespace: args.own_network_only.then(own_network_namespace).transpose()?,
-        ..SensorOptions::default()
-    });
+    // As root, first of all: the sensors. What it could not contain, it does not look at.
+    let place = Place::of_this_process();
+    let network_namespace = if args.own_network_only {
+        Some(place.network.context("/proc does not tell this process's network namespace")?)
+    } else {
+        place.own_network()
+    };
+    let choice = if args.no_ebpf { SourceChoice::ProcConnector } else { SourceChoice::Best };
+    let sensor =
+        Sensor::open(&SensorOptions { network_namespace, choice, ..SensorOptions::default() });
     let token = args.enrol_with.as_deref().map(read_token).transpose()?.flatten();
     if let Some(user) = &args.user {
         become_user(&Account::for_role(user)?)?;
@@ -212,19 +236,17 @@ fn agent(args: AgentArgs) -> Result<()> {
     });
     let host = match args.host {
         Some(host) => host,
-        None => nix::unistd::gethostname()
-            .ok()
-            .and_then(|name| name.into_string().ok())
-            .unwrap_or_else(|| "unnamed".into()),
+        None => own_host_name(),
     };
-    let config = AgentConfig { directory: args.directory, helper, host, token, rules };
+    let config =
+        AgentConfig { directory: args.directory, helper, host, hub_at: args.hub_at, token, rules };
     block_on(1, async |stop| Ok(cordon_agent::run::run(config, sensor, stop).await?))
 }
 
-/// The inode of this process's network namespace: several agents on one kernel each see their own.
-fn own_network_namespace() -> Result<u64> {
-    let metadata = std::fs::metadata("/proc/self/ns/net").context("looking at the own network")?;
-    Ok(std::os::unix::fs::MetadataExt::ino(&metadata))
+/// The name that the system has for this machine.
+pub fn own_host_name() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    name.unwrap_or_else(|| "unnamed".into())
 }
 
 fn become_user(account: &Account) -> Result<()> {
@@ -275,7 +297,7 @@ where
     F: AsyncFnOnce(watch::Receiver<bool>) -> Result<()>,
 {
     // If whoever supervises this dies, this ends too; what is in the kernel stays.
-    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM);
+    let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGTERM);
     let mut builder = if threads > 1 {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(threads);

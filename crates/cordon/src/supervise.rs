@@ -3,7 +3,8 @@
 //! A role that ends is started again, later each time (up to [`LONGEST_PAUSE`]); a role that was well
 //! for a while starts afresh. Ending is a path of its own: every child is asked to stop, in the reverse
 //! order of its start, and given [`GRACE`] before it is killed. What containment did stays in the
-//! kernel through all of this.
+//! kernel through all of this. A Ctrl-C reaches this process alone, for each role has a process group of
+//! its own: else all would end at once, in no order, and be started again meanwhile.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -40,6 +41,7 @@ impl Role {
         // Not by its path: the role's user may not be able to reach the directory that it was built in.
         let mut command = Command::new("/proc/self/exe");
         command.arg0("cordon").args(&self.arguments).stdin(Stdio::null()).kill_on_drop(true);
+        command.process_group(0);
         if let Some(user) = &self.user {
             // The standard library drops the caller's other groups when it changes the user.
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());

@@ -4,19 +4,21 @@
 //! everything runs as the caller, and it says what it can't see and that it can't contain. Nothing listens
 //! beyond loopback unless an address is given.
 
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use cordon_hub::view::{Contact, MachineRow};
 use cordon_model::ids::OdsCode;
 use tokio::sync::watch;
 
 use crate::accounts::Account;
 use crate::cli::StateArg;
-use crate::control::Control;
+use crate::control::{Control, plain};
 use crate::layout::Layout;
-use crate::roles::block_on;
+use crate::roles::{block_on, own_host_name};
 use crate::supervise::{Kept, Role, keep};
 
 /// The users of the roles, as root.
@@ -26,6 +28,9 @@ const AGENT_USER: &str = "cordon-agent";
 
 /// How long the hub may take to answer. The first start makes keys and tables.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long the sign-in link waits for the local agent, which links within a second.
+const LINKED_WITHIN: Duration = Duration::from_secs(10);
 
 /// The local agent enrols within seconds; its token is good for this long.
 const TOKEN_GOOD_FOR: u32 = 600;
@@ -65,10 +70,13 @@ pub struct UpArgs {
     /// Sigma rules for the agent instead of the built-in pack.
     #[arg(long, value_name = "DIR")]
     rules: Option<PathBuf>,
-    /// See only what happens in this network namespace, and not the whole machine: for several agents on
-    /// one kernel.
+    /// See only what happens in this network namespace, and not the whole machine. So it is anyway where
+    /// the agent can tell that it has a network namespace of its own.
     #[arg(long)]
     own_network_only: bool,
+    /// Do not use eBPF: process starts by the kernel's proc connector, and no connections.
+    #[arg(long, conflicts_with = "no_agent")]
+    no_ebpf: bool,
 }
 
 /// Runs everything until it is asked to stop.
@@ -80,6 +88,13 @@ pub fn run(args: &UpArgs) -> Result<()> {
 async fn up(args: UpArgs, mut stop: watch::Receiver<bool>) -> Result<()> {
     let layout = args.state.layout();
     let is_root = nix::unistd::geteuid().is_root();
+    for (what, address) in [("--link", args.link), ("--enrol", args.enrol)] {
+        if address.ip().is_unspecified() {
+            bail!(
+                "{what} {address}: machines are told this address, so name one that they can reach"
+            );
+        }
+    }
     layout.make()?;
     // Held until the end: two sets of roles on one state would disturb each other.
     let _lock = layout.lock()?;
@@ -89,8 +104,6 @@ async fn up(args: UpArgs, mut stop: watch::Receiver<bool>) -> Result<()> {
         println!("  roles        each as a user of its own; the helper as root");
     } else {
         println!("  roles        all as you: started without root");
-        println!("  NOT POSSIBLE containment: this machine can't be isolated without root");
-        println!("  NOT SEEN     what the agent can't see without root is on the machine's page");
     }
     let mut kept: Vec<Kept> = Vec::new();
     let result = async {
@@ -100,6 +113,9 @@ async fn up(args: UpArgs, mut stop: watch::Receiver<bool>) -> Result<()> {
         }
         if !args.no_agent && !*stop.borrow() {
             start_agent(&args, &layout, is_root, &mut kept).await?;
+            if !args.only_agent {
+                say_agent(&args, &layout, &stop).await;
+            }
         }
         if !args.only_agent && !*stop.borrow() {
             let control = Control::at(&layout);
@@ -119,6 +135,13 @@ async fn up(args: UpArgs, mut stop: watch::Receiver<bool>) -> Result<()> {
     // The last first: the hub outlives its agent, the signer its hub.
     while let Some(role) = kept.pop() {
         role.stop().await;
+    }
+    if result.is_ok() {
+        // Whoever read this may be gone by the same Ctrl-C.
+        let _ = writeln!(
+            std::io::stdout(),
+            "Stopped. What was isolated stays isolated until its lease ends."
+        );
     }
     result
 }
@@ -187,6 +210,27 @@ async fn say_hub(args: &UpArgs, layout: &Layout, stop: &mut watch::Receiver<bool
     Ok(())
 }
 
+/// Says what this machine's agent sees and can do, as soon as it is linked. One that is slow says it on
+/// its machine's page only.
+async fn say_agent(args: &UpArgs, layout: &Layout, stop: &watch::Receiver<bool>) {
+    let host = args.host.clone().unwrap_or_else(own_host_name);
+    let deadline = Instant::now() + LINKED_WITHIN;
+    while Instant::now() < deadline && !*stop.borrow() {
+        let machines = Control::at(layout).machines().await.unwrap_or_default();
+        let is_linked =
+            |row: &&MachineRow| row.host == host && matches!(row.contact, Contact::Linked { .. });
+        if let Some(row) = machines.iter().find(is_linked) {
+            println!("  machine      {}: its agent is linked", plain(&row.name));
+            for (extent, what) in crate::gaps::lines(&row.gaps) {
+                println!("  {extent:<12} {what}");
+            }
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    println!("  machine      {}: its agent is not linked yet", plain(&host));
+}
+
 async fn start_agent(
     args: &UpArgs,
     layout: &Layout,
@@ -241,6 +285,11 @@ async fn start_agent(
             ("--user", Some(agent.name.clone())),
         ]));
     }
+    if !args.only_agent {
+        // This machine's own hub, wherever it listened when the machine enrolled.
+        let at = args.link.to_string();
+        arguments.extend(words([("--hub-at", Some(at))]));
+    }
     if let Some(host) = &args.host {
         arguments.extend(words([("--host", Some(host.clone()))]));
     }
@@ -249,6 +298,9 @@ async fn start_agent(
     }
     if args.own_network_only {
         arguments.push("--own-network-only".to_owned());
+    }
+    if args.no_ebpf {
+        arguments.push("--no-ebpf".to_owned());
     }
     // Started as root: it opens its sensors, then becomes its own user.
     kept.push(keep(Role { name: "agent", arguments, user: None })?);
@@ -276,7 +328,6 @@ fn words<const N: usize>(pairs: [(&str, Option<String>); N]) -> Vec<String> {
 
 /// Writes a new file that only its owner reads.
 fn write_secret(path: &Path, text: &str) -> Result<()> {
-    use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let writing = || format!("writing {}", path.display());
     let mut file = std::fs::OpenOptions::new()

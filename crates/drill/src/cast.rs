@@ -297,6 +297,17 @@ impl Cast {
         bail!("no agent runs on {name}")
     }
 
+    /// How many events the agent on `name` has seen and lost since its start, as the hub was last told.
+    ///
+    /// # Errors
+    /// If the hub does not know.
+    pub fn events_of(&self, name: &str) -> Result<(u64, u64)> {
+        let machines = self.hub_machines()?;
+        let machine = machines.iter().find(|machine| machine["host"] == name);
+        let count = |what: &str| machine.and_then(|machine| machine[what].as_u64());
+        count("events").zip(count("lost")).with_context(|| format!("{name} has not counted yet"))
+    }
+
     /// What the hub knows of its machines, as `cordon machines --json` tells it.
     ///
     /// # Errors

@@ -26,6 +26,9 @@ const BEATS_AFTER: u32 = 10;
 /// A hospital plays so many runs, then another one begins: the signer lets no policy isolate more than 50
 /// machines in ten minutes, and each run is given room for two.
 const RUNS_PER_HOSPITAL: usize = 20;
+/// And so many with its hub cut off. Each uses up the permit of its first victim, twenty machines have
+/// eight, and the signer gives no machine a new one at once.
+const CUT_OFF_RUNS_PER_HOSPITAL: usize = 5;
 /// How long to wait for a machine to be isolated, released, or to come back.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -44,8 +47,11 @@ pub struct OutbreakArgs {
     /// Milliseconds between two tries of each infected machine.
     #[arg(long, default_value_t = 100)]
     pub every: u64,
+    /// How many of the runs are played without Cordon too, the last ones; all if not given.
+    #[arg(long)]
+    pub unprotected_runs: Option<u32>,
     /// How many of the runs are repeated with the hub cut off before they start.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=4))]
+    #[arg(long, default_value_t = 1)]
     pub cut_off_runs: u32,
     /// Print the result as one JSON object.
     #[arg(long)]
@@ -62,12 +68,9 @@ pub struct OutbreakArgs {
 /// and not an error.
 pub fn run(args: &OutbreakArgs) -> Result<Report> {
     let hospital = hospital::machines(usize::from(args.machines));
-    let seeds: Vec<u64> = (0..u64::from(args.runs)).map(|run| args.seed + run).collect();
     let mut seen = Seen::default();
-    let mut hospitals = seeds.chunks(RUNS_PER_HOSPITAL).peekable();
-    while let Some(seeds) = hospitals.next() {
-        let cut_off_runs = if hospitals.peek().is_none() { args.cut_off_runs } else { 0 };
-        drill_one_hospital(&hospital, seeds, cut_off_runs, args.every, &mut seen)?;
+    for share in shares(args)? {
+        drill_one_hospital(&hospital, &share, args.every, &mut seen)?;
     }
     let Seen { without, with, cut_off, lifelines } = seen;
     let report = Report::new(&hospital, args.every, without, with, cut_off, lifelines);
@@ -87,45 +90,103 @@ struct Seen {
     lifelines: LifelineCount,
 }
 
+/// What one hospital plays.
+#[derive(Debug, PartialEq, Eq)]
+struct Share {
+    /// Seeds of its runs with Cordon…
+    seeds: Vec<u64>,
+    /// …of which so many, the last ones, are played without it first…
+    unprotected: usize,
+    /// …and so many are repeated with the hub cut off.
+    cut_off: usize,
+}
+
+/// Who plays what: each hospital its runs in order, those with the hub cut off spread evenly.
+fn shares(args: &OutbreakArgs) -> Result<Vec<Share>> {
+    let seeds: Vec<u64> = (0..u64::from(args.runs)).map(|run| args.seed + run).collect();
+    let chunks: Vec<&[u64]> = seeds.chunks(RUNS_PER_HOSPITAL).collect();
+    let (mut unprotected, mut cut_off) =
+        (args.unprotected_runs.unwrap_or(args.runs) as usize, args.cut_off_runs as usize);
+    let room = chunks.len() * CUT_OFF_RUNS_PER_HOSPITAL;
+    if cut_off > room {
+        bail!(
+            "{} runs leave room for {room} with the hub cut off, and not for {cut_off}",
+            args.runs
+        );
+    }
+    let mut shares = Vec::new();
+    for (left, seeds) in (1..=chunks.len()).rev().zip(chunks.into_iter().rev()) {
+        let share = Share {
+            seeds: seeds.to_vec(),
+            unprotected: unprotected.min(seeds.len()),
+            cut_off: cut_off.div_ceil(left),
+        };
+        unprotected -= share.unprotected;
+        cut_off -= share.cut_off;
+        shares.push(share);
+    }
+    shares.reverse();
+    Ok(shares)
+}
+
 fn drill_one_hospital(
     hospital: &[Machine],
-    seeds: &[u64],
-    cut_off_runs: u32,
+    share: &Share,
     every: u64,
     seen: &mut Seen,
 ) -> Result<()> {
     let program = std::env::current_exe().context("finding this program")?;
     let mut cast = Cast::assemble(hospital, &program)?;
-    say("the outbreak without Cordon");
-    for seed in seeds {
+    let Share { seeds, unprotected, cut_off } = share;
+    if *unprotected > 0 {
+        say("the outbreak without Cordon");
+    }
+    for seed in &seeds[seeds.len() - unprotected..] {
         seen.without.push(let_spread(&mut cast, hospital, *seed, every)?);
     }
 
     say("starting a hub, and an agent on every machine");
     cast.start_hub()?;
-    let runs = u32::try_from(seeds.len()).unwrap_or(u32::MAX).saturating_add(cut_off_runs);
+    let runs = u32::try_from(seeds.len() + cut_off).unwrap_or(u32::MAX);
     cast.start_agents(hospital, runs)?;
 
     say("the same outbreak with Cordon");
     for seed in seeds {
         let zero = patient_zero(&contained_by_itself(hospital), *seed)?;
-        seen.with.push(defend(&mut cast, hospital, &zero, *seed, every)?);
+        let outbreak = defend(&mut cast, hospital, &zero, *seed, every, &BTreeSet::new())?;
+        seen.with.push(outbreak);
     }
-    if cut_off_runs > 0 {
+    if *cut_off > 0 {
         say("the same with the hub cut off");
-    }
-    for seed in seeds.iter().cycle().take(cut_off_runs as usize) {
-        // With no hub in reach only a machine with a permit defends itself; a used one is not given anew
-        // at once.
-        let zero = patient_zero(&cast.permit_holders(), *seed)?;
         cast.cut_hub_off()?;
-        let outbreak = defend(&mut cast, hospital, &zero, *seed, every);
+        let seeds: Vec<u64> = seeds.iter().copied().cycle().take(*cut_off).collect();
+        let outbreaks = defend_without_hub(&mut cast, hospital, &seeds, every);
         cast.bring_hub_back()?;
-        seen.cut_off.push(outbreak?);
+        seen.cut_off.extend(outbreaks?);
         cast.release_all()?;
     }
     seen.lifelines.add(&cast.lifelines()?);
     Ok(())
+}
+
+/// One outbreak after the other, with nobody to release what the last one isolated. Only a machine with a
+/// permit defends itself then, so one that still has its own is the first victim.
+fn defend_without_hub(
+    cast: &mut Cast,
+    hospital: &[Machine],
+    seeds: &[u64],
+    every: u64,
+) -> Result<Vec<Outbreak>> {
+    let mut isolated = BTreeSet::new();
+    let mut outbreaks = Vec::new();
+    for seed in seeds {
+        let zero = patient_zero(&cast.permit_holders(), *seed)?;
+        let outbreak = defend(cast, hospital, &zero, *seed, every, &isolated)?;
+        let lines = outbreak.timelines.iter().filter(|line| line.isolated.is_some());
+        isolated.extend(lines.map(|line| line.machine.clone()));
+        outbreaks.push(outbreak);
+    }
+    Ok(outbreaks)
 }
 
 /// The machines that Cordon may isolate by itself: on tiers 2 and 3 it asks people, and a drill has none.
@@ -166,13 +227,15 @@ fn defend(
     zero: &str,
     seed: u64,
     every: u64,
+    isolated_before: &BTreeSet<String>,
 ) -> Result<Outbreak> {
     let began = cast.infect(zero, seed, every)?;
     // Every infected machine that may be isolated by itself is waited for.
     let deadline = Instant::now() + PATIENCE;
     let (infected, isolated) = loop {
         let infected = infections(cast, began)?;
-        let isolated = cast.isolations_since(began)?;
+        let mut isolated = cast.isolations_since(began)?;
+        isolated.retain(|name, _| !isolated_before.contains(name));
         let waits = infected.keys().any(|name| {
             !isolated.contains_key(name)
                 && hospital.iter().any(|m| m.name == *name && !m.tier.is_clinical())
@@ -185,7 +248,8 @@ fn defend(
         }
         thread::sleep(Duration::from_millis(20));
     };
-    let probes = cast.probe_from_neighbours(&isolated.keys().cloned().collect::<BTreeSet<_>>())?;
+    let all_isolated = isolated.keys().chain(isolated_before).cloned().collect();
+    let probes = cast.probe_from_neighbours(&all_isolated)?;
     cast.reset_hosts()?;
     if cast.is_hub_in_reach() {
         cast.release_all()?;
@@ -251,4 +315,33 @@ pub fn judge(report: &Report) -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(runs: u32, unprotected_runs: Option<u32>, cut_off_runs: u32) -> OutbreakArgs {
+        let (machines, seed, every) = (20, 1, 100);
+        let (json, picture) = (false, None);
+        OutbreakArgs { machines, runs, seed, every, unprotected_runs, cut_off_runs, json, picture }
+    }
+
+    #[test]
+    fn every_run_is_played_once_and_no_hospital_runs_out_of_permits() {
+        let shares = shares(&arguments(45, Some(7), 11)).unwrap();
+        let seeds: Vec<u64> = shares.iter().flat_map(|share| share.seeds.clone()).collect();
+        assert_eq!(seeds, (1..=45).collect::<Vec<_>>());
+        let unprotected: Vec<usize> = shares.iter().map(|share| share.unprotected).collect();
+        assert_eq!(unprotected, [0, 2, 5], "the last ones, so that the table can show a pair");
+        let cut_off: Vec<usize> = shares.iter().map(|share| share.cut_off).collect();
+        assert_eq!(cut_off, [3, 4, 4]);
+    }
+
+    #[test]
+    fn a_drill_of_three_runs_is_one_hospital() {
+        let expected = Share { seeds: vec![1, 2, 3], unprotected: 3, cut_off: 1 };
+        assert_eq!(shares(&arguments(3, None, 1)).unwrap(), [expected]);
+        assert!(shares(&arguments(3, None, 6)).is_err(), "more than there are permits for");
+    }
 }

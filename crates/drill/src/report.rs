@@ -89,6 +89,9 @@ pub struct Report {
     pub isolated_uninfected: usize,
     /// Times that a lifeline's session broke, over the whole drill.
     pub lifelines_broken: usize,
+    /// Machines of tiers 0 and 1 that were infected and never isolated, over all runs with the hub in
+    /// reach: no latency below speaks of these.
+    pub never_isolated: usize,
     /// Isolations that were measured.
     pub n: usize,
     /// From the worm's process being started to the isolation being read back from the kernel.
@@ -141,6 +144,7 @@ impl Report {
                 .flat_map(|outbreak| &outbreak.timelines)
                 .filter(|line| line.isolated.is_some() && line.infected.is_none())
                 .count(),
+            never_isolated: never_isolated(&with, hospital),
             lifelines_broken: lifelines.broken,
             n,
             event_to_isolation_ms,
@@ -166,7 +170,9 @@ impl Report {
             "Outbreak drill: {} machines, a worm that tries a neighbour every {} ms\n",
             self.machines, self.worm_every_ms
         );
-        if let (Some(free), Some(held)) = (without.last(), with.last()) {
+        let held = with.last();
+        let free = held.and_then(|held| without.iter().find(|free| free.seed == held.seed));
+        if let (Some(free), Some(held)) = (free, held) {
             let _ = writeln!(
                 text,
                 "  The last run (seed {}), in milliseconds from the first infection",
@@ -240,8 +246,9 @@ impl Report {
         );
         let _ = writeln!(
             text,
-            "  isolated though not infected: {}; tries from neighbours that contradict: {}",
-            self.isolated_uninfected, self.probes_wrong
+            "  isolated though not infected: {}; infected and never isolated: {}; tries from neighbours that \
+             contradict: {}",
+            self.isolated_uninfected, self.never_isolated, self.probes_wrong
         );
         text
     }
@@ -256,6 +263,16 @@ fn most_infected(runs: &[Outbreak]) -> usize {
         outbreak.timelines.iter().filter(|line| line.infected.is_some()).count()
     };
     runs.iter().map(infected).max().unwrap_or(0)
+}
+
+fn never_isolated(runs: &[Outbreak], hospital: &[Machine]) -> usize {
+    let asks_people = |name: &str| {
+        hospital.iter().any(|machine| machine.name == name && machine.tier.is_clinical())
+    };
+    let lines = runs.iter().flat_map(|outbreak| &outbreak.timelines);
+    lines
+        .filter(|l| l.infected.is_some() && l.isolated.is_none() && !asks_people(&l.machine))
+        .count()
 }
 
 fn latencies(runs: &[Outbreak]) -> (usize, Quantiles) {
@@ -294,10 +311,11 @@ mod tests {
         let with = vec![
             run(vec![line("m01", Some(0), Some(20))]),
             run(vec![line("m01", Some(0), Some(10)), line("m03", None, Some(12))]),
+            run(vec![line("m01", Some(0), None)]),
         ];
         let report = Report::new(&hospital, 100, without, with, vec![], LifelineCount::default());
         assert_eq!((report.infected_without, report.infected_with), (2, 1));
-        assert_eq!((report.n, report.isolated_uninfected), (2, 1));
+        assert_eq!((report.n, report.isolated_uninfected, report.never_isolated), (2, 1, 1));
         assert_eq!(report.event_to_isolation_ms, Quantiles { p50: 10.0, p99: 20.0, max: 20.0 });
         assert!(report.table().contains("m03"));
     }

@@ -21,7 +21,7 @@ use cordon_model::time::UtcNanos;
 use cordon_store::{Seen, StoredMeasure};
 use ed25519_dalek::VerifyingKey;
 
-use crate::view::{Attention, Contact, LedgerStatus, MachineRow, Refused};
+use crate::view::{Attention, Contact, EventCounts, LedgerStatus, MachineRow, Refused};
 
 /// A machine is silent when it was not heard for this long: agents speak every 2 s, so four times
 /// nothing.
@@ -92,6 +92,11 @@ impl Card {
             isolation: self.isolation(),
             truth: self.truth(),
             gaps: coverage.filter(|coverage| coverage.gap.is_some()).cloned().collect(),
+            counts: self
+                .seen
+                .as_ref()
+                .and_then(|seen| seen.status.as_ref())
+                .map(|status| EventCounts { seen: status.events, lost: status.lost }),
         }
     }
 }

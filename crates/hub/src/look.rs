@@ -329,7 +329,8 @@ fn cautions(
     }
     for gap in machine.gaps.iter().filter(|gap| gap.what == "isolation") {
         let why = gap.gap.as_deref().unwrap_or("no reason given");
-        cautions.push(format!("its agent can't isolate: {why}"));
+        let how_far = if gap.by.is_some() { "isolates in part" } else { "can't isolate" };
+        cautions.push(format!("its agent {how_far}: {why}"));
     }
     cautions
 }

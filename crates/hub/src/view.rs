@@ -79,6 +79,18 @@ pub struct MachineRow {
     pub truth: Option<MeasureState>,
     /// What its agent can't see or do, with the reason.
     pub gaps: Vec<Coverage>,
+    /// What its agent counted since its start, as it last said; `None`: it has not said.
+    pub counts: Option<EventCounts>,
+}
+
+/// Events that an agent counted since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventCounts {
+    /// Seen.
+    pub seen: u64,
+    /// Lost: known to have happened, and not seen.
+    pub lost: u64,
 }
 
 /// One machine in full.

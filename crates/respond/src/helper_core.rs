@@ -148,12 +148,15 @@ impl HelperCore {
     }
 
     /// Takes what the organisation says of this machine. If something is in force it is put in place
-    /// again, with the new lifelines.
+    /// again, with the new lifelines. What is held already changes nothing and is no error.
     ///
     /// # Errors
     /// [`NotObeyed::WrongTarget`], [`NotObeyed::OldRevision`].
     pub fn assign(&mut self, assignment: &Verified<Assignment>) -> Result<Vec<Effect>, NotObeyed> {
         self.check_target(&assignment.organisation, assignment.machine)?;
+        if self.assignment.as_ref() == Some(&**assignment) {
+            return Ok(Vec::new());
+        }
         let held = self.assignment.as_ref().map_or(0, |held| held.revision);
         if assignment.revision <= held {
             return Err(NotObeyed::OldRevision { revision: assignment.revision, held });

@@ -63,6 +63,10 @@ pub struct ProcessStart {
     /// The file was already deleted when it began to run.
     #[serde(skip_serializing_if = "is_false")]
     pub image_is_deleted: bool,
+    /// Nobody may tell which file it is, and this is what the process calls itself (its first argument):
+    /// true of most, and hostile ones may lie.
+    #[serde(skip_serializing_if = "is_false")]
+    pub image_is_claimed: bool,
     /// The path is deeper than the sensor follows (128 names, 4 KiB): only its end is here.
     #[serde(skip_serializing_if = "is_false")]
     pub image_is_cut: bool,
@@ -209,7 +213,7 @@ pub struct Loss {
 }
 
 /// Why something was not seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossReason {
     /// The reader was slower than the kernel: the buffer between them was full.

@@ -66,6 +66,16 @@ pub(super) enum KernelError {
     Count(#[source] io::Error),
 }
 
+/// What the programs look at; each a namespace by its number (inode).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scope {
+    /// Only this network namespace; 0: all.
+    pub network_namespace: u32,
+    /// Only processes that are in this PID namespace, and by their numbers there; 0: all, by the numbers of
+    /// the first one.
+    pub pid_namespace: u32,
+}
+
 /// The attached programs. Dropping it detaches them.
 pub(super) struct Kernel {
     ring: RingBuf<MapData>,
@@ -77,8 +87,8 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    /// Loads and attaches the programs, for one network namespace (inode) or, with 0, for all.
-    pub fn open(only_network_namespace: u32, ring_bytes: u32) -> Result<Self, KernelError> {
+    /// Loads and attaches the programs.
+    pub fn open(scope: Scope, ring_bytes: u32) -> Result<Self, KernelError> {
         let object = object().ok_or(KernelError::NotBuilt)?;
         // Kernels before 5.11 count maps against this limit. Refused: the load says so.
         let unlimited = libc::RLIM_INFINITY;
@@ -87,7 +97,8 @@ impl Kernel {
         let wake_at_bytes = ring_bytes / WAKE_AT_PART;
         let mut programs = EbpfLoader::new()
             .btf(Some(&types))
-            .override_global("only_netns", &only_network_namespace, true)
+            .override_global("only_netns", &scope.network_namespace, true)
+            .override_global("own_pidns", &scope.pid_namespace, true)
             .override_global("wake_at_bytes", &wake_at_bytes, true)
             .map_max_entries("ring", ring_bytes)
             .load(object)?;

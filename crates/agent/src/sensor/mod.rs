@@ -32,12 +32,14 @@
 //! | [`process_table`] | who is who, and who forked whom |
 //! | [`event`] | what is told, and its JSON |
 //! | [`sigma`] | the same in the words of the rules |
+//! | [`Place`] | in which namespaces the agent is, so what it can see |
 //! | `proc_files`, `accounts` | `/proc` and `/etc/passwd` |
 
 mod accounts;
 mod connector;
 pub mod event;
 mod kernel;
+mod place;
 pub(crate) mod proc_files;
 pub mod process_table;
 mod reading;
@@ -58,11 +60,12 @@ pub use self::event::{
     Connection, Direction, Endpoint, Loss, LossReason, Parent, ProcessExit, ProcessId,
     ProcessStart, SensorEvent, User,
 };
+pub use self::place::Place;
 pub use self::process_table::ProcessTable;
 pub use self::sigma::SensorFields;
 
 use self::connector::Connector;
-use self::kernel::Kernel;
+use self::kernel::{Kernel, Scope};
 use self::reading::Reader;
 
 /// How long the reader sleeps at most when nothing wakes it: records that hurry nobody (forks, ends of
@@ -136,13 +139,11 @@ impl Sensor {
     #[must_use]
     pub fn open(options: &SensorOptions) -> Self {
         let only = options.network_namespace;
+        let place = Place::of_this_process();
         let mut reader = Reader::new(only);
         let by_kernel = match options.choice {
             SourceChoice::ProcConnector => Err("the proc connector was asked for".to_owned()),
-            SourceChoice::Best => match only.map_or(Ok(0), u32::try_from) {
-                Ok(only) => Kernel::open(only, options.ring_bytes).map_err(|e| with_causes(&e)),
-                Err(_) => Err("network namespaces have numbers of 32 bits".to_owned()),
-            },
+            SourceChoice::Best => open_kernel(only, &place, options.ring_bytes),
         };
         let is_root = nix::unistd::geteuid().is_root();
         let by_kernel = by_kernel.map_err(|why| match is_root {
@@ -150,8 +151,8 @@ impl Sensor {
             false => format!("the agent is not root; {why}"),
         });
         let (source, coverage) = match by_kernel {
-            Ok(kernel) => (Source::Kernel(Box::new(kernel)), kernel_coverage(only)),
-            Err(no_kernel) => match open_connector(only) {
+            Ok(kernel) => (Source::Kernel(Box::new(kernel)), kernel_coverage(only, &place)),
+            Err(no_kernel) => match open_connector(only, &place) {
                 Ok(connector) => (Source::Connector(connector), connector_coverage(&no_kernel)),
                 Err(no_connector) => (Source::Nothing, no_coverage(&no_kernel, &no_connector)),
             },
@@ -268,9 +269,26 @@ impl Drop for RunningSensor {
     }
 }
 
-fn open_connector(only: Option<u64>) -> Result<Connector, String> {
-    let own = proc_files::own_network_namespace();
-    if only.is_some() && only != own {
+fn open_kernel(only: Option<u64>, place: &Place, ring_bytes: u32) -> Result<Kernel, String> {
+    let number = |namespace: Option<u64>| {
+        let number = namespace.map_or(Ok(0), u32::try_from);
+        number.map_err(|_| "namespaces have numbers of 32 bits".to_owned())
+    };
+    let scope =
+        Scope { network_namespace: number(only)?, pid_namespace: number(place.own_pid_namespace)? };
+    Kernel::open(scope, ring_bytes).map_err(|error| with_causes(&error))
+}
+
+fn open_connector(only: Option<u64>, place: &Place) -> Result<Connector, String> {
+    if place.own_pid_namespace.is_some() {
+        // It would not even answer (drivers/connector/cn_proc.c).
+        return Err(
+            "the proc connector tells nothing to a PID namespace of its own, and the agent \
+                    is in one"
+                .to_owned(),
+        );
+    }
+    if only.is_some() && only != place.network {
         return Err("the proc connector can't tell network namespaces apart once the agent is \
                     unprivileged, and another one than its own was asked for"
             .to_owned());
@@ -313,10 +331,14 @@ fn not_built(what: &'static str) -> Coverage {
     Coverage { what, seen_by: None, gap }
 }
 
-fn kernel_coverage(only: Option<u64>) -> Vec<Coverage> {
+fn kernel_coverage(only: Option<u64>, place: &Place) -> Vec<Coverage> {
     let elsewhere = only.map(|only| format!("only those of network namespace {only}"));
+    let outside = place
+        .own_pid_namespace
+        .map(|own| format!("only of processes in PID namespace {own}, the agent's own"));
     let seen = |what, gap: Option<&str>| {
-        let gaps: Vec<&str> = gap.into_iter().chain(elsewhere.as_deref()).collect();
+        let limits = elsewhere.as_deref().into_iter().chain(outside.as_deref());
+        let gaps: Vec<&str> = gap.into_iter().chain(limits).collect();
         let gap = Some(gaps.join("; ")).filter(|gap| !gap.is_empty());
         Coverage { what, seen_by: Some(EBPF), gap }
     };
@@ -340,8 +362,9 @@ fn connector_coverage(no_kernel: &str) -> Vec<Coverage> {
     vec![
         seen(
             STARTS,
-            "those that end at once are only counted, and of other users' programs an agent without \
-             root sees neither the file, nor the directory, nor the network namespace",
+            "those that end at once are only counted; of other users' programs an agent without root sees \
+             the file only as the program names itself, and neither the directory nor the network \
+             namespace",
         ),
         seen(ENDS, "late when many"),
         unseen(OUTGOING),

@@ -217,6 +217,7 @@ impl Reader {
             process,
             image,
             image_is_deleted: start.image.is_deleted,
+            image_is_claimed: false,
             image_is_cut: start.image.is_cut,
             file_name: Some(start.file_name.to_string()).filter(|name| !name.is_empty()),
             command_line,
@@ -302,8 +303,9 @@ impl Reader {
     /// Looks `pid` up in `/proc`, as far as we may.
     fn learn(&mut self, pid: u32) {
         let Some(stat) = proc_files::stat(pid) else { return };
-        let image = proc_files::image(pid).map(|(image, _)| Arc::from(image));
         let arguments = split(&proc_files::arguments(pid).unwrap_or_default());
+        let seen = proc_files::image(pid).map(|(image, _)| Arc::from(image));
+        let image = seen.or_else(|| claimed_image(&arguments));
         let process = ProcessId { pid, started: stat.started };
         let told = proc_files::identity(stat.parent);
         self.processes.started(process, image, &arguments.join(" ").into(), told);
@@ -329,9 +331,12 @@ impl Reader {
         let arguments_are_cut = arguments.len() >= proc_files::COMMAND_LINE_BYTES;
         let arguments = split(&arguments);
         let command_line: Arc<str> = arguments.join(" ").into();
-        let image = proc_files::image(pid);
-        let image_is_deleted = image.as_ref().is_some_and(|(_, is_deleted)| *is_deleted);
-        let image: Option<Arc<str>> = image.map(|(image, _)| image.into());
+        let seen = proc_files::image(pid);
+        let image_is_deleted = seen.as_ref().is_some_and(|(_, is_deleted)| *is_deleted);
+        let seen: Option<Arc<str>> = seen.map(|(image, _)| image.into());
+        let claimed = claimed_image(&arguments).filter(|_| seen.is_none());
+        let image_is_claimed = claimed.is_some();
+        let image = seen.or(claimed);
         let process = ProcessId { pid, started: stat.started };
         let told = proc_files::identity(stat.parent);
         let parent = self.processes.started(process, image.clone(), &command_line, told);
@@ -341,6 +346,7 @@ impl Reader {
             process,
             image,
             image_is_deleted,
+            image_is_claimed,
             image_is_cut: false,
             file_name: None,
             command_line,
@@ -373,6 +379,12 @@ fn whole_arguments(start: &Started<'_>) -> (Vec<String>, bool) {
         Some(now) if now.starts_with(start.arguments) => (split(&now), now.len() < total),
         _ => (split(start.arguments), true),
     }
+}
+
+/// What a process calls itself, if that is a whole path: which file it really runs, only root may ask of
+/// other users' processes.
+fn claimed_image(arguments: &[String]) -> Option<Arc<str>> {
+    arguments.first().filter(|name| name.starts_with('/')).map(|name| name.as_str().into())
 }
 
 /// Arguments as they lie in memory, one by one.

@@ -191,6 +191,7 @@ mod tests {
             process: process(5),
             image: Some("/usr/bin/nc".into()),
             image_is_deleted: false,
+            image_is_claimed: false,
             image_is_cut: false,
             file_name: None,
             command_line: "nc -l".into(),

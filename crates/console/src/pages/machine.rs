@@ -27,7 +27,13 @@ pub fn page(frame: &Frame, view: &MachineView) -> Markup {
             ("Agent", html! {
                 @match &view.build { Some(build) => (Shown(build)), None => "Not heard yet" }
             }),
-            ("Reports", status_line(view.status.as_ref(), row.contact, now)),
+            ("Rules", html! {
+                @match &view.status {
+                    Some(status) => { (status.rules) " loaded" }
+                    None => "Not heard yet"
+                }
+            }),
+            ("Events", events(view.status.as_ref(), row.contact, now)),
         ]))
         @for question in view.questions.iter().filter(|q| q.state == ApprovalState::Open) {
             (question::card(question, &row.name, now))
@@ -61,12 +67,17 @@ pub fn page(frame: &Frame, view: &MachineView) -> Markup {
     frame.live(&row.name, Place::Machines, &main)
 }
 
-fn status_line(status: Option<&Status>, contact: Contact, now: UtcNanos) -> Markup {
+/// What its agent saw, and what it knows that it did not see: never one without the other.
+fn events(status: Option<&Status>, contact: Contact, now: UtcNanos) -> Markup {
     html! {
         @match (status, contact) {
             (Some(status), Contact::Linked { heard } | Contact::Silent { heard }) => {
-                (status.rules) " rules loaded, " (status.events) " events seen, "
-                @if status.lost > 0 { strong { (status.lost) " events lost" } } @else { "none lost" }
+                (status.events) " seen, "
+                @if status.lost > 0 {
+                    strong { (status.lost) " lost" } " (no rule looked at these)"
+                } @else {
+                    "0 lost"
+                }
                 " since its agent started; said " (when(heard, now))
             }
             _ => "Not heard yet"

@@ -1,6 +1,6 @@
 //! Machines and their state, of how many, and how old that is.
 
-use cordon_hub::view::MachineRow;
+use cordon_hub::view::{EventCounts, MachineRow};
 use cordon_model::time::UtcNanos;
 use cordon_store::Listed;
 use maud::{Markup, html};
@@ -46,6 +46,9 @@ fn cells(row: &MachineRow, now: UtcNanos) -> Vec<Markup> {
             @match row.gaps.len() {
                 0 => "No gap reported",
                 n => { a href={ "/machines/" (row.id) "#coverage" } { (count(n, "gap")) } ": " (gap_names(row)) }
+            }
+            @if let Some(EventCounts { lost: lost @ 1.., .. }) = row.counts {
+                br; strong { (count(lost, "event")) " lost" }
             }
         },
     ]

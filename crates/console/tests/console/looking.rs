@@ -3,11 +3,11 @@
 use cordon_model::asset::ClinicalTier;
 use cordon_model::finding::{Level, MatchedField, ProcessRef};
 use cordon_model::time::BootNanos;
-use cordon_model::wire::Report;
+use cordon_model::wire::{FromAgent, Report, Status};
 use cordon_store::Role;
 
 use super::browser::{Served, read_until};
-use super::support::{finding, found};
+use super::support::{finding, found, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_console_says_that_nothing_is_watched_not_that_all_is_well() {
@@ -32,6 +32,28 @@ async fn counts_say_of_how_many_and_how_old() {
     assert!(text.contains("1 of 2 machines never heard"), "{text}");
     assert!(text.contains("Tier not said: treated as clinical"), "{text}");
     assert!(text.contains("Shown: 2 of 2 machines"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_lost_stands_beside_what_it_saw() {
+    let served = Served::start().await;
+    let mut machine = served.site.machine("office-1").await;
+    let ann = served.person("ann", Role::Viewer).await;
+    let path = format!("/machines/{}", machine.id());
+    let text = ann.get(&path).await.text();
+    assert!(text.contains("Not heard yet") && !text.contains("0 lost"), "{text}");
+    for (lost, expected) in [(0, "7 seen, 0 lost since"), (3, "7 seen, 3 lost (no rule looked")] {
+        machine.say(&FromAgent::Status(status(7, lost))).await;
+        until("the page says so", || async { ann.get(&path).await.text().contains(expected) })
+            .await;
+    }
+    let list = ann.get("/machines").await.text();
+    assert!(list.contains("3 events lost"), "{list}");
+}
+
+fn status(events: u64, lost: u64) -> Status {
+    let at_boot = BootNanos(5);
+    Status { at_boot, isolation: None, lease_ends: None, rules: 40, events, lost }
 }
 
 #[tokio::test(flavor = "multi_thread")]

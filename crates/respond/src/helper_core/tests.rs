@@ -20,21 +20,33 @@ fn machine() -> MachineId {
 
 const TERMS: Lease = Lease { seconds: 100, step_down_seconds: 50, warn_seconds: 20 };
 
-fn helper(tier: ClinicalTier) -> HelperCore {
-    let mut helper = HelperCore::new("RJ1".parse().unwrap(), machine(), &moment("a", 0));
-    let assignment = Assignment {
+fn assignment(revision: u64, tier: ClinicalTier) -> Assignment {
+    Assignment {
         organisation: "RJ1".parse().unwrap(),
         machine: machine(),
-        revision: 1,
+        revision,
         name: "m".into(),
         tier: Some(tier),
         kind: None,
         group: None,
         lifelines: vec![],
         hub: vec![],
-    };
-    assert_eq!(helper.assign(&verified(&assignment)), Ok(vec![]));
+    }
+}
+
+fn helper(tier: ClinicalTier) -> HelperCore {
+    let mut helper = HelperCore::new("RJ1".parse().unwrap(), machine(), &moment("a", 0));
+    assert_eq!(helper.assign(&verified(&assignment(1, tier))), Ok(vec![]));
     helper
+}
+
+#[test]
+fn an_assignment_that_is_held_already_is_no_error_and_another_of_its_revision_is() {
+    let mut helper = helper(ClinicalTier::None);
+    let mut take = |tier| helper.assign(&verified(&assignment(1, tier)));
+    assert_eq!(take(ClinicalTier::None), Ok(vec![]));
+    let old = NotObeyed::OldRevision { revision: 1, held: 1 };
+    assert_eq!(take(ClinicalTier::Clinical), Err(old));
 }
 
 fn order(sequence: u64, instruction: Instruction) -> Order {
