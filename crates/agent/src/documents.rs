@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use cordon_link::frame;
 use cordon_model::asset::Assignment;
+use cordon_model::break_glass::BreakGlass;
 use cordon_model::limits;
 use cordon_model::order::Permit;
 use cordon_model::policy::Policy;
@@ -32,6 +33,10 @@ impl Kept for Assignment {
 
 impl Kept for Permit {
     const NAME: &'static str = "permit";
+}
+
+impl Kept for BreakGlass {
+    const NAME: &'static str = "break-glass";
 }
 
 /// Where the documents are.

@@ -36,7 +36,11 @@ impl Control {
         Self { socket: layout.control_socket() }
     }
 
-    async fn ask(&self, request: Request) -> Result<Answer> {
+    /// Asks it one thing.
+    ///
+    /// # Errors
+    /// If it does not answer, or refuses.
+    pub async fn ask(&self, request: Request) -> Result<Answer> {
         let answer = ask(&self.socket, &request).await.with_context(|| {
             format!(
                 "no hub answers at {}: is `cordon up` running, and are you root or the hub's user?",
@@ -94,7 +98,7 @@ pub(crate) fn unexpected<T>(answer: &Answer) -> Result<T> {
     bail!("the hub is of another version: it answered {answer:?}")
 }
 
-fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+pub fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(work)
 }

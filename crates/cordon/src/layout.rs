@@ -18,6 +18,9 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// Where root's state is.
+    pub const ROOTS_OWN: &str = "/var/lib/cordon";
+
     /// The layout below `root`.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
@@ -27,7 +30,7 @@ impl Layout {
     /// (`$XDG_STATE_HOME`, XDG Base Directory Specification).
     pub fn default_root() -> PathBuf {
         if nix::unistd::geteuid().is_root() {
-            return PathBuf::from("/var/lib/cordon");
+            return PathBuf::from(Self::ROOTS_OWN);
         }
         let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
         std::env::var_os("XDG_STATE_HOME")
@@ -71,6 +74,11 @@ impl Layout {
     /// Where the helper listens, for the agent.
     pub fn helper_socket(&self) -> PathBuf {
         self.sockets_of("helper").join("helper.sock")
+    }
+
+    /// Where the helper listens to anybody at the machine who has a break-glass code.
+    pub fn door_socket(&self) -> PathBuf {
+        self.sockets_of("helper").join("break-glass.sock")
     }
 
     /// Where the hub listens, for the command line.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod break_glass;
 mod cli;
 mod control;
 mod layout;

@@ -116,6 +116,9 @@ pub struct HelperArgs {
     /// Its socket.
     #[arg(long)]
     pub socket: PathBuf,
+    /// The socket that any user of this machine may speak to, to open it by a break-glass code.
+    #[arg(long)]
+    pub door: Option<PathBuf>,
     /// The only user, besides root, that it speaks to; the hub's link is this user's alone.
     #[arg(long)]
     pub agent_uid: u32,
@@ -185,6 +188,7 @@ fn signer(args: &SignerArgs) -> Result<()> {
 fn run_helper(args: &HelperArgs) -> Result<()> {
     let config = HelperConfig {
         socket: args.socket.clone(),
+        door: args.door.clone(),
         state: args.directory.clone(),
         agent_user: args.agent_uid,
         boot: None,

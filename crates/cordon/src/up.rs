@@ -224,6 +224,7 @@ async fn start_agent(
                 ("helper", None),
                 ("--directory", Some(text(&layout.helper()))),
                 ("--socket", Some(text(&layout.helper_socket()))),
+                ("--door", Some(text(&layout.door_socket()))),
                 ("--agent-uid", Some(agent.uid.to_string())),
             ]),
             user: None,

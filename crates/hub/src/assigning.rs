@@ -1,6 +1,6 @@
 //! Having it signed what a machine is, and the permits that follow from it.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use cordon_model::asset::Assignment;
 use cordon_model::ids::MachineId;
@@ -74,13 +74,15 @@ impl Shared {
 
     /// Makes sure that the signer and the main task know a machine: at its enrolment, and at its first
     /// link if the signer was away then.
-    pub async fn ensure_assigned(&self, machine: MachineId) -> Result<(), HubError> {
+    pub async fn ensure_assigned(self: &Arc<Self>, machine: MachineId) -> Result<(), HubError> {
         match self.board.card(machine) {
             Some(card) if card.assignment.is_some() => Ok(()),
             Some(_) => {
                 let draft = self.draft_of(machine);
                 self.assign(machine, draft, Actor::Hub).await?;
                 self.renew_permits().await;
+                let shared = self.clone();
+                tokio::spawn(async move { shared.codes_of(machine).await });
                 Ok(())
             }
             None => Err(HubError::Missing { what: "machine" }),

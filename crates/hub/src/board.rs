@@ -18,6 +18,7 @@ use cordon_model::ids::{MachineId, MeasureId};
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::policy::Policy;
 use cordon_model::time::UtcNanos;
+use cordon_respond::signer_core::CodesRow;
 use cordon_store::{Seen, StoredMeasure};
 use ed25519_dalek::VerifyingKey;
 
@@ -45,6 +46,10 @@ pub(crate) struct Card {
     pub address: Option<IpAddr>,
     pub is_struck_off: bool,
     pub measures: BTreeMap<MeasureId, (Action, MeasureState)>,
+    /// How its break-glass codes are, as the signer last said.
+    pub codes: Option<CodesRow>,
+    /// Of which revision the hub has their hashes (0: none).
+    pub codes_kept: u64,
 }
 
 impl Card {

@@ -139,6 +139,18 @@ pub enum Request {
         /// Why.
         reason: String,
     },
+    /// Other break-glass codes for a machine.
+    RenewCodes {
+        /// Its id or name.
+        machine: String,
+        /// Why.
+        reason: String,
+    },
+    /// Which machine has this id or name, and of which revision it holds break-glass codes.
+    Codes {
+        /// Its id or name.
+        machine: String,
+    },
     /// Set how much is done without asking.
     SetMode(Mode),
     /// The policy in force.
@@ -177,6 +189,13 @@ pub enum Answer {
     Preview(Box<Preview>),
     /// To [`Request::Policy`].
     Policy(Box<Policy>),
+    /// To [`Request::Codes`].
+    Codes {
+        /// Which machine.
+        machine: MachineId,
+        /// Of which revision it last said that it holds codes (0: of none); `None`: it was never heard.
+        held: Option<u64>,
+    },
     /// An order was signed.
     Ordered {
         /// For which machine.
@@ -387,6 +406,15 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
         Request::StrikeOff { machine, reason } => {
             hub.strike_off(named(hub, &machine)?, &reason, who).await?;
             Answer::Done
+        }
+        Request::RenewCodes { machine, reason } => {
+            hub.renew_codes(named(hub, &machine)?, &reason, who).await?;
+            Answer::Done
+        }
+        Request::Codes { machine } => {
+            let machine = named(hub, &machine)?;
+            let status = hub.machine(machine).await?.status;
+            Answer::Codes { machine, held: status.map(|status| status.break_glass) }
         }
         Request::SetMode(mode) => {
             hub.set_mode(mode, who).await?;

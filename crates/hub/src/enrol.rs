@@ -202,6 +202,8 @@ async fn enrol(request: &EnrolRequest, shared: &Arc<Shared>) -> Result<Enrolled,
             address: None,
             is_struck_off: false,
             measures: std::collections::BTreeMap::new(),
+            codes: None,
+            codes_kept: 0,
         },
     );
     if let Some(draft) = &draft {

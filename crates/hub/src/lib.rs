@@ -25,6 +25,7 @@ mod assigning;
 pub mod authority;
 mod board;
 mod clock;
+mod codes;
 pub mod control;
 mod enrol;
 mod error;

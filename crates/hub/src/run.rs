@@ -139,6 +139,8 @@ pub(crate) struct Shared {
     pub authority: Authority,
     pub ledger: LedgerDesk,
     pub documents: Arc<Client>,
+    /// For break-glass codes: making them takes long, and nothing else waits behind it.
+    pub codes: Client,
     pub waiters: Arc<Waiters>,
     pub looks: Looks,
     pub news: broadcast::Sender<News>,
@@ -308,6 +310,7 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
         authority,
         ledger: ledger.clone(),
         documents: signer.clone(),
+        codes: connect(&config).await?,
         waiters: Arc::default(),
         looks: Looks::default(),
         news: news.clone(),
@@ -506,6 +509,7 @@ async fn housekeeping(shared: Arc<Shared>) {
             () = crate::run::stopped(&mut stop) => return,
         }
         shared.renew_permits().await;
+        shared.look_after_codes().await;
         let now = UtcNanos::now();
         if let Err(error) = shared.authority.renew_hub_certificate(now) {
             tracing::error!(%error, "the hub's certificate is not renewed");

@@ -17,6 +17,7 @@ use cordon_model::time::UtcNanos;
 use cordon_model::wire::{Coverage, Status};
 use cordon_respond::approval::Approval;
 use cordon_respond::decision::Needs;
+use cordon_respond::signer_core::CodesRow;
 use cordon_store::{Counts, Organisation, StoredMeasure};
 use serde::{Deserialize, Serialize};
 
@@ -96,6 +97,8 @@ pub struct MachineView {
     pub coverage: Vec<Coverage>,
     /// How it last said it is.
     pub status: Option<Status>,
+    /// How its break-glass codes are; `None`: the signer has not said yet.
+    pub codes: Option<CodesRow>,
     /// Its measures, newest first.
     pub measures: Vec<MeasureView>,
     /// Its newest findings…

@@ -15,6 +15,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Finding;
 use cordon_model::ids::{MachineId, OrderId};
 use cordon_model::measure::Receipt;
@@ -99,6 +100,7 @@ pub(crate) enum Input {
         answer: Result<Box<Verified<Order>>, Refusal>,
     },
     Permitted(Vec<Verified<Permit>>),
+    Coded(Box<Verified<BreakGlass>>),
     Deed(Deed),
 }
 
@@ -281,6 +283,9 @@ impl Work {
                 })
                 .await
             }
+            Input::Coded(document) => {
+                self.step(|step| step.outputs = step.core.coded(&document)).await
+            }
             Input::Deed(deed) => self.step(deed).await,
         }
     }
@@ -430,6 +435,7 @@ impl Work {
                     if is_news {
                         card.assignment = Some(Arc::new(assignment.clone()));
                     }
+                    card.codes_kept = row.codes.as_ref().map_or(0, |(revision, _)| *revision);
                 });
                 is_news.then_some(News::Machine(assignment.machine))
             }

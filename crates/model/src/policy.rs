@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::ActionKind;
 use crate::asset::ClinicalTier;
+use crate::break_glass::BreakGlassTerms;
 use crate::finding::Level;
 use crate::ids::OdsCode;
 use crate::measure::Isolation;
@@ -76,6 +77,9 @@ pub struct Policy {
     pub permit_seconds: u32,
     /// How many machines of the organisation hold a permit at once.
     pub permits: u32,
+    /// The one-time codes that open a machine with hub and network gone.
+    #[serde(default)]
+    pub break_glass: BreakGlassTerms,
 }
 
 impl Document for Policy {
@@ -115,6 +119,7 @@ impl Policy {
             deliver_within_seconds: Option::None,
             permit_seconds: 24 * 3600,
             permits: 100,
+            break_glass: BreakGlassTerms::default(),
         }
     }
 }

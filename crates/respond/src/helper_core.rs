@@ -34,9 +34,11 @@ use crate::decision::Needs;
 use crate::lease::{self, LeaseEvent};
 
 mod acting;
+mod glass;
 mod keeping;
 mod words;
 pub use acting::{Acted, Acting, Phase, TakenBack};
+pub use glass::{Glass, NotOpened};
 use keeping::next_at_end_of;
 pub use words::{Effect, Held, Next, NotObeyed, Outcome};
 
@@ -94,6 +96,9 @@ pub struct HelperCore {
     clock: RunningClock,
     /// The latest trusted time that was ever seen.
     time_floor: UtcNanos,
+    /// The one-time codes.
+    #[serde(default)]
+    glass: Glass,
 }
 
 impl HelperCore {
@@ -116,6 +121,7 @@ impl HelperCore {
             acts_spending: Spending::start(now),
             clock: RunningClock::start(now),
             time_floor: now.trusted_utc.unwrap_or(UtcNanos::from_unix_nanos(0)),
+            glass: Glass::default(),
         }
     }
 
@@ -422,6 +428,7 @@ impl HelperCore {
             // What stops nothing is not braked; what stops something obeys the tier as an isolation does.
             Authority::Policy { .. } if !action.kind().stops_something() => Ok(false),
             Authority::Policy { .. } if tier.is_clinical() => Err(NotObeyed::NeedsPeople(tier)),
+            Authority::Policy { .. } if self.is_held_open() => Err(NotObeyed::HeldOpen),
             Authority::Policy { .. } => {
                 self.acts_spending.check(&OWN_ACTS, now).map_err(NotObeyed::Braked)?;
                 Ok(false)
@@ -454,6 +461,9 @@ impl HelperCore {
         let assignment = self.assignment.as_ref().ok_or(NotObeyed::NoAssignment)?;
         if assignment.effective_tier().is_clinical() {
             return Err(NotObeyed::NeedsPeople(assignment.effective_tier()));
+        }
+        if self.is_held_open() {
+            return Err(NotObeyed::HeldOpen);
         }
         self.spending.check(&OWN_BUDGET, now).map_err(NotObeyed::Braked)
     }

@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cordon_model::asset::Assignment;
-use cordon_model::finding::{Finding, ReceivedFinding};
+use cordon_model::break_glass::BreakGlass;
+use cordon_model::finding::{Finding, OPENED_BY_CODE, ReceivedFinding};
 use cordon_model::ids::{ApprovalId, IncidentId, MachineId, MeasureId, OdsCode, OrderId};
 use cordon_model::incident::{Incident, IncidentState};
 use cordon_model::measure::{Isolation, MeasureState, Origin, Receipt};
@@ -25,7 +26,7 @@ use cordon_model::wire::{FromHub, Hello, Status};
 
 use crate::approval::{self, AnswerRefused, Approval, ApprovalState, Identity};
 use crate::clock::{Moment, Randomness, id_bytes};
-use crate::decision::{self, Decision, Needs, SERIOUS, Situation};
+use crate::decision::{self, AskReason, Decision, Needs, SERIOUS, Situation};
 use crate::delivery::Inbox;
 use crate::grouping::{Grouping, How};
 use crate::order::{Delivery, MeasureLife, OrderLife};
@@ -56,6 +57,8 @@ struct Machine {
     boot: Option<BootId>,
     signer_told: Option<BootNanos>,
     is_warned: bool,
+    /// Over which link its codes of which revision were sent.
+    codes_sent: Option<(u64, u64)>,
 }
 
 /// The hub's state.
@@ -74,6 +77,8 @@ pub struct HubCore {
     escalated: BTreeSet<IncidentId>,
     /// Of which machines of open incidents people were told that nothing was blocked.
     told: BTreeSet<(IncidentId, MachineId)>,
+    /// Of which openings by a code people were told; forgotten at a restart, and then said once more.
+    told_open: BTreeSet<MeasureId>,
 }
 
 impl HubCore {
@@ -92,6 +97,7 @@ impl HubCore {
             measures: BTreeMap::new(),
             escalated: BTreeSet::new(),
             told: BTreeSet::new(),
+            told_open: BTreeSet::new(),
         }
     }
 
@@ -187,6 +193,7 @@ impl HubCore {
                 assignment: (**assignment).clone(),
                 assignment_envelope: assignment.envelope().clone(),
                 permit: None,
+                codes: None,
                 inbox: Inbox::default(),
             });
         }
@@ -213,6 +220,18 @@ impl HubCore {
         machine.row.permit = Some(permit.envelope().clone());
         let mut outputs = self.keep_machine(permit.machine);
         outputs.extend(self.send(permit.machine, FromHub::Permit(permit.envelope().clone())));
+        outputs
+    }
+
+    /// The signer signed the hashes of a machine's break-glass codes.
+    pub fn coded(&mut self, document: &Verified<BreakGlass>) -> Vec<Output> {
+        let Some(machine) = self.machines.get_mut(&document.machine) else { return Vec::new() };
+        let revision = document.revision;
+        machine.row.codes = Some((revision, document.envelope().clone()));
+        machine.codes_sent = machine.link.map(|link| (link, revision));
+        let mut outputs = self.keep_machine(document.machine);
+        let message = FromHub::BreakGlass(document.envelope().clone());
+        outputs.extend(self.send(document.machine, message));
         outputs
     }
 
@@ -344,6 +363,14 @@ impl HubCore {
             outputs.push(Output::Tell(Notice::LeaseEnds { machine: id, within }));
         }
         machine.is_warned = is_near;
+        // Once over each link: a machine that can't keep it says so by its status, again and again.
+        if let Some((revision, envelope)) = &machine.row.codes
+            && status.break_glass < *revision
+            && machine.codes_sent != Some((link, *revision))
+        {
+            machine.codes_sent = Some((link, *revision));
+            outputs.push(Output::Send(id, link, FromHub::BreakGlass(envelope.clone())));
+        }
         machine.status = Some(status);
         outputs
     }

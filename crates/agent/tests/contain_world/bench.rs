@@ -33,6 +33,7 @@ fn the_helper_itself() {
     let folder = PathBuf::from(folder);
     let config = HelperConfig {
         socket: folder.join("helper.sock"),
+        door: Some(folder.join("door.sock")),
         state: folder.join("state"),
         agent_user: AGENT_USER,
         boot: std::env::var("CORDON_TEST_BOOT").ok().map(BootId),

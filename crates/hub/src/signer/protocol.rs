@@ -14,6 +14,8 @@ use cordon_respond::signer_core::{Proposal, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
+use super::codes::{CodesAnswer, CodesAsk};
+
 /// The largest message: as on every link. The largest honest one is an answer of
 /// [`MOST_PERMITS`](super::limits::MOST_PERMITS) permits of about 500 bytes: 500 KB.
 pub const MESSAGE_BYTES: usize = cordon_model::limits::MESSAGE_BYTES;
@@ -86,6 +88,8 @@ pub enum Request {
         /// That it begins with what was signed last.
         proof: Vec<ByteArray<32>>,
     },
+    /// About break-glass codes.
+    Codes(CodesAsk),
 }
 
 /// What the signer answers.
@@ -109,6 +113,8 @@ pub enum Answer {
     },
     /// A signed checkpoint, as a note.
     Note(String),
+    /// About break-glass codes.
+    Codes(CodesAnswer),
     /// It is noted.
     Done,
     /// No.
@@ -156,6 +162,12 @@ pub enum Refused {
     /// A name that is none.
     #[error("a person's name has 1 to {limit} bytes and no control characters", limit = cordon_model::limits::NAME_BYTES)]
     BadName,
+    /// Codes in clear.
+    #[error(
+        "break-glass codes are shown to root on the signer's machine alone, by the command `cordon \
+         break-glass`, and never to the hub"
+    )]
+    NotForTheHub,
     /// A policy beyond what this signer signs whoever asks.
     #[error("the policy is beyond this signer's ceiling: {0}")]
     Ceiling(String),

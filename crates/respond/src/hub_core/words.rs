@@ -10,6 +10,7 @@ use cordon_model::order::{Approver, Instruction};
 use cordon_model::policy::Policy;
 use cordon_model::record::Record;
 use cordon_model::signed::Envelope;
+use cordon_model::time::UtcNanos;
 use cordon_model::wire::FromHub;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,9 @@ pub struct MachineRow {
     pub assignment_envelope: Envelope,
     /// Its newest permit, to deliver.
     pub permit: Option<Envelope>,
+    /// The hashes of its break-glass codes, to deliver, and their revision.
+    #[serde(default)]
+    pub codes: Option<(u64, Envelope)>,
     /// Which of its reports are taken.
     pub inbox: Inbox,
 }
@@ -81,6 +85,15 @@ pub enum Notice {
         measure: MeasureId,
         /// What was seen.
         why: String,
+    },
+    /// Somebody at a machine opened it by a break-glass code.
+    OpenedByCode {
+        /// Which machine.
+        machine: MachineId,
+        /// The code's number.
+        code: u8,
+        /// When, by the machine's clock.
+        at: UtcNanos,
     },
     /// Serious, and nobody has it.
     NobodyHasIt(IncidentId),

@@ -111,6 +111,9 @@ pub enum Refusal {
     /// or release a hospital in a second.
     #[error("too many orders by people at once: {0}; wait, or have the policy act")]
     PeoplesBudget(Exhausted),
+    /// Nothing to read out.
+    #[error("this machine has no break-glass code left that was not used: have new ones made")]
+    NoCodes,
     /// Nothing to renew.
     #[error("no such measure on that machine, as far as the signer knows")]
     UnknownMeasure,

@@ -241,3 +241,95 @@ fn another_organisations_assignment_is_refused() {
     foreign.organisation = "A81001".parse().unwrap();
     assert_eq!(bench.signer.assign(foreign), Err(Refusal::WrongOrganisation));
 }
+
+/// Has codes made as the shell does, with hashes that are only numbers.
+fn make_codes(signer: &mut SignerCore, number: u8, wants_new: bool, seconds: u64) -> Option<u64> {
+    let making =
+        signer.codes_to_make(machine(number), wants_new, &moment("a", seconds)).unwrap()?;
+    let mut document = making.document([1; 16]);
+    document.codes = (0..making.terms.codes).map(|code| [code; 32].into()).collect();
+    Some(signer.codes_made(document).unwrap().revision)
+}
+
+#[test]
+fn a_machine_gets_codes_once_and_others_when_somebody_wants_them_or_their_time_nears() {
+    let mut bench = Bench::new(&[OFFICE], None);
+    let signer = &mut bench.signer;
+    assert_eq!(signer.next_code(machine(1)), Err(Refusal::NoCodes));
+    let first = make_codes(signer, 1, false, 1).unwrap();
+    assert_eq!(make_codes(signer, 1, false, 2), None, "it has good ones");
+    assert!(make_codes(signer, 1, true, 3).unwrap() > first);
+    let mut late = moment("a", 4);
+    late.utc = signer.codes(machine(1)).unwrap().expires_at;
+    assert!(signer.codes_to_make(machine(1), false, &late).unwrap().is_some());
+    assert!(signer.codes_to_make(machine(9), false, &late).is_err());
+    // Made twice at once: the first holds.
+    let making = signer.codes_to_make(machine(1), true, &late).unwrap().unwrap();
+    let with = |salt| {
+        let mut document = making.document([salt; 16]);
+        document.codes = vec![[7; 32].into()];
+        document
+    };
+    let held = signer.codes_made(with(1)).unwrap();
+    assert_eq!(signer.codes_made(with(2)).unwrap(), held);
+}
+
+#[test]
+fn a_signer_that_was_restored_gives_no_number_that_a_machine_has_seen() {
+    let bench = Bench::new(&[OFFICE], None);
+    let mut now = moment("a", 1);
+    now.utc = UtcNanos::from_unix_nanos(1_700_000_000_000_000_000);
+    let backup = bench.signer.clone();
+    let before = bench.signer.codes_to_make(machine(1), true, &now).unwrap().unwrap();
+    now.utc = UtcNanos::from_unix_nanos(1_700_000_001_000_000_000);
+    let after = backup.codes_to_make(machine(1), true, &now).unwrap().unwrap();
+    assert!(after.revision > before.revision);
+}
+
+#[test]
+fn a_code_is_read_out_once_as_long_as_there_are_others_and_never_after_its_use() {
+    let mut bench = Bench::new(&[OFFICE], None);
+    let signer = &mut bench.signer;
+    let revision = make_codes(signer, 1, false, 1).unwrap();
+    let now = moment("a", 2);
+    for number in 1..=6 {
+        assert_eq!(signer.next_code(machine(1)), Ok(number));
+        signer.codes_shown(machine(1), &[number], &now).unwrap();
+    }
+    assert_eq!(signer.next_code(machine(1)), Ok(1), "all were told: the first may never have come");
+    let used = |code| Receipt {
+        origin: Origin::BreakGlass { revision, code },
+        action: Action::Isolate(Isolation::Watch),
+        ..receipt(1, order_id(50 + code).into(), MeasureState::Verified)
+    };
+    signer.learn(&used(1));
+    assert_eq!(signer.next_code(machine(1)), Ok(2));
+    let row = signer.codes_row(machine(1), now.utc).unwrap();
+    assert_eq!((row.fates[0], row.fates[1], row.is_due), (CodeFate::Used, CodeFate::Read, false));
+    (2..=6).for_each(|code| signer.learn(&used(code)));
+    assert_eq!(signer.next_code(machine(1)), Err(Refusal::NoCodes));
+    assert!(signer.codes_row(machine(1), now.utc).unwrap().is_due, "none is left");
+}
+
+#[test]
+fn a_machine_that_a_code_holds_open_is_asked_about_until_the_time_is_over() {
+    let mut bench = Bench::new(&[OFFICE, OFFICE], None);
+    let isolated = bench.sign(&by_policy(1, 1), 1).unwrap();
+    let opening = |state| Receipt {
+        origin: Origin::BreakGlass { revision: 1, code: 1 },
+        action: Action::Isolate(Isolation::Watch),
+        ..receipt(1, order_id(50).into(), state)
+    };
+    bench.signer.learn(&opening(MeasureState::Verified));
+    bench.signer.learn(&receipt(1, isolated.id.into(), MeasureState::Released));
+    let asked = bench.sign(&by_policy(1, 2), 2);
+    assert_eq!(asked, Err(Refusal::Ask { needs: Needs::OnePerson, why: AskReason::HeldOpen }));
+    // People may, at any moment.
+    let isolate = by_policy(1, 3).instruction;
+    assert!(bench.sign(&by_people(1, 3, isolate, &[("ann", false)]), 3).is_ok());
+    bench.signer.learn(&opening(MeasureState::Superseded));
+    let order = bench.sign(&by_people(1, 4, Instruction::Release, &[("ann", false)]), 4).unwrap();
+    bench.signer.learn(&receipt(1, order_id(3).into(), MeasureState::Released));
+    assert_eq!(order.instruction, Instruction::Release);
+    assert!(bench.sign(&by_policy(1, 5), 5).is_ok(), "it may be done by itself again");
+}
