@@ -18,6 +18,7 @@ use cordon_link::token::EnrolToken;
 use cordon_model::asset::Assignment;
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Finding;
+use cordon_model::guidance::Guidance;
 use cordon_model::look::LookAt;
 use cordon_model::order::{Order, Permit};
 use cordon_model::policy::Policy;
@@ -113,6 +114,7 @@ struct Pulse {
     events: u64,
     lost: u64,
     break_glass: u64,
+    guidance: u64,
 }
 
 /// Runs the agent until `stop` says so. `sensor` was opened with the privileges that it needs; this needs
@@ -277,6 +279,7 @@ fn status_from(view: &Arc<Mutex<View>>, clocks: &Clocks) -> Box<dyn Fn() -> Stat
             events: view.events,
             lost: view.lost,
             break_glass: view.break_glass,
+            guidance: view.guidance,
         }
     })
 }
@@ -448,7 +451,20 @@ impl Agent {
                 self.keep(&codes);
                 self.take_codes(envelope).await;
             }
+            FromLink::Guidance(envelope) => {
+                let Some(guidance) = self.genuine::<Guidance>(&envelope) else { return };
+                self.keep(&guidance);
+                self.take_guidance(envelope).await;
+            }
         }
+    }
+
+    /// Brings to the helper what it is to tell the person in front of this machine.
+    async fn take_guidance(&mut self, envelope: Envelope) {
+        if let Ok(Answer::Refused { why, .. }) = self.ask(Ask::Guidance(envelope)).await {
+            tracing::debug!(why, "the helper kept its guidance");
+        }
+        self.look().await;
     }
 
     /// Looks, beside the work that must not wait.
@@ -556,6 +572,9 @@ impl Agent {
         if let Some(assignment) = self.documents.read::<Assignment>(&key) {
             self.assign(assignment.envelope().clone(), assignment.revision).await;
         }
+        if let Some(guidance) = self.documents.read::<Guidance>(&key) {
+            self.take_guidance(guidance.envelope().clone()).await;
+        }
         match self.documents.read::<BreakGlass>(&key) {
             Some(codes) => self.take_codes(codes.envelope().clone()).await,
             None => self.look().await,
@@ -610,6 +629,7 @@ impl Agent {
         }
         let mut view = locked(&self.view);
         view.status.break_glass = status.break_glass;
+        view.status.guidance = status.guidance;
         view.last_order = view.last_order.max(status.last_order);
         view.status.isolation = isolation;
         view.status.lease_ends = status.in_force.as_ref().map(|measure| measure.lease_ends);

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::layout::Layout;
-use crate::{break_glass, control, measures, roles, tools, up};
+use crate::{break_glass, control, measures, notice, roles, tools, up};
 
 /// A security operations centre for health services.
 ///
@@ -64,6 +64,8 @@ enum Command {
     Measure(measures::Measure),
     /// Open this machine by a one-time code, with hub and network gone; print codes, read one out
     BreakGlass(break_glass::BreakGlassArgs),
+    /// Show what this machine tells the person in front of it
+    Notice(notice::NoticeArgs),
     /// Say what a machine is: tier, group, kind and the flows that must live
     Assign(control::AssignArgs),
     /// Show or set the policy
@@ -107,6 +109,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Release(args) => control::release(&args).map(done),
         Command::Measure(measure) => measures::run(&measure).map(done),
         Command::BreakGlass(args) => break_glass::run(&args),
+        Command::Notice(args) => notice::run(&args).map(done),
         Command::Assign(args) => control::assign(&args).map(done),
         Command::Policy(args) => control::policy(&args).map(done),
         Command::EnrolToken(args) => control::enrol_token(&args).map(done),

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use cordon_hub::control::{Answer, Request, Status, ask};
 use cordon_hub::view::{AssignmentDraft, Contact, IncidentRow, MachineRow, Preview};
 use cordon_model::asset::{ClinicalTier, Direction, Lifeline, PortRange, Transport};
+use cordon_model::guidance::{Bedside, Contact as Ring, check_contacts};
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::policy::Policy;
 use cordon_model::time::UtcNanos;
@@ -437,6 +438,15 @@ pub struct DraftArgs {
     /// of ports `2000-2010`; `signed-off-by NAME` at the end for a lateral-movement port. May be repeated.
     #[arg(long, value_parser = lifeline)]
     lifeline: Vec<Lifeline>,
+    /// Where it stands, for people who are sent there: `Ward 7, bay 2`.
+    #[arg(long)]
+    place: Option<String>,
+    /// Where the person in front of it is to go when no other of its kind is known to work.
+    #[arg(long)]
+    instead: Option<String>,
+    /// Whom that person is to ring: `WHO=NUMBER`. May be repeated; none: as the policy says.
+    #[arg(long, value_parser = contact)]
+    ring: Vec<Ring>,
 }
 
 impl DraftArgs {
@@ -447,8 +457,20 @@ impl DraftArgs {
             kind: self.kind.clone(),
             group: self.group.clone(),
             lifelines: self.lifeline.clone(),
+            bedside: Some(Bedside {
+                place: self.place.clone(),
+                instead: self.instead.clone(),
+                ring: self.ring.clone(),
+            }),
         }
     }
+}
+
+fn contact(text: &str) -> Result<Ring, String> {
+    let (who, number) = text.split_once('=').ok_or("whom to ring is WHO=NUMBER")?;
+    let contact = Ring { who: who.trim().to_owned(), number: number.trim().to_owned() };
+    check_contacts(std::slice::from_ref(&contact)).map_err(|error| error.to_string())?;
+    Ok(contact)
 }
 
 fn tier(text: &str) -> Result<ClinicalTier, String> {

@@ -81,6 +81,20 @@ impl Layout {
         self.sockets_of("helper").join("break-glass.sock")
     }
 
+    /// What the person in front of the machine is told: the system's own place for root's Cordon.
+    pub fn notice(&self) -> PathBuf {
+        self.notice_folder().join(cordon_agent::contain::bulletin::FILE)
+    }
+
+    /// The folder that it is in.
+    pub fn notice_folder(&self) -> PathBuf {
+        if self.root == Path::new(Self::ROOTS_OWN) {
+            PathBuf::from("/run/cordon")
+        } else {
+            self.root.join("run").join("notice")
+        }
+    }
+
     /// Where the hub listens, for the command line.
     pub fn control_socket(&self) -> PathBuf {
         self.sockets_of("hub").join("hub.sock")

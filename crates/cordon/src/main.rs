@@ -11,6 +11,7 @@ mod cli;
 mod control;
 mod layout;
 mod measures;
+mod notice;
 mod roles;
 mod supervise;
 mod tools;

@@ -22,6 +22,7 @@ use cordon_respond::signer_core::CodesRow;
 use cordon_store::{Seen, StoredMeasure};
 use ed25519_dalek::VerifyingKey;
 
+use crate::guidance::Basis;
 use crate::view::{Attention, Contact, LedgerStatus, MachineRow, Refused};
 
 /// A machine is silent when it was not heard for this long: agents speak every 2 s, so four times
@@ -50,6 +51,10 @@ pub(crate) struct Card {
     pub codes: Option<CodesRow>,
     /// Of which revision the hub has their hashes (0: none).
     pub codes_kept: u64,
+    /// What the guidance that was signed last was made from, since the start.
+    pub guided_by: Option<Basis>,
+    /// Of which revision the hub has its guidance (0: none).
+    pub guidance_kept: u64,
 }
 
 impl Card {

@@ -204,6 +204,8 @@ async fn enrol(request: &EnrolRequest, shared: &Arc<Shared>) -> Result<Enrolled,
             measures: std::collections::BTreeMap::new(),
             codes: None,
             codes_kept: 0,
+            guided_by: None,
+            guidance_kept: 0,
         },
     );
     if let Some(draft) = &draft {

@@ -43,6 +43,8 @@ const DRAFT: &str = "draft";
 const STRUCK_OFF: &str = "struck-off";
 /// Revision and signed hashes of a machine's break-glass codes.
 const CODES: &str = "break-glass";
+/// Revision and signed text of what people in front of a machine are told.
+const GUIDANCE: &str = "guidance";
 
 /// How long an order that died is told to the signer again at each start.
 const DEAD_ORDERS: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -108,6 +110,10 @@ pub(crate) fn changes_of(
             let known = card.map_or(0, |card| card.codes_kept);
             if let Some(codes) = machine.codes.as_ref().filter(|(revision, _)| *revision > known) {
                 changes.push(row(CODES, machine.assignment.machine, Some(codes))?);
+            }
+            let known = card.map_or(0, |card| card.guidance_kept);
+            if let Some(guidance) = machine.guidance.as_ref().filter(|(held, _)| *held > known) {
+                changes.push(row(GUIDANCE, machine.assignment.machine, Some(guidance))?);
             }
             if machine.assignment.revision > kept {
                 changes.push(Change::Assignment {
@@ -221,8 +227,8 @@ pub(crate) struct Kept {
     pub drafts: HashMap<MachineId, Draft>,
 }
 
-/// Revisions and signed hashes of machines' break-glass codes.
-type Codes = BTreeMap<MachineId, (u64, Envelope)>;
+/// Revisions and envelopes of one kind of document, of all machines.
+type Documents = BTreeMap<MachineId, (u64, Envelope)>;
 
 /// Reads everything back.
 pub(crate) async fn restore(
@@ -239,7 +245,7 @@ pub(crate) async fn restore(
         prune: Vec::new(),
     };
     let mut struck_off = Vec::new();
-    let mut codes = Codes::new();
+    let (mut codes, mut guidance) = (Documents::new(), Documents::new());
     for Row { kind, id, document } in store.rows(organisation).await? {
         match kind.as_str() {
             STORY => kept.rows.push(core::Change::Story(decode::<Story>(&document)?)),
@@ -259,12 +265,16 @@ pub(crate) async fn restore(
                 let machine = id.parse::<MachineId>().map_err(|error| unreadable(&error))?;
                 codes.insert(machine, decode(&document)?);
             }
+            GUIDANCE => {
+                let machine = id.parse::<MachineId>().map_err(|error| unreadable(&error))?;
+                guidance.insert(machine, decode(&document)?);
+            }
             // Of a newer version: it stays where it is.
             _ => tracing::warn!(kind, "a row of an unknown kind is left alone"),
         }
     }
     prune_orders(&mut kept, now)?;
-    restore_machines(store, organisation, command_key, now, &codes, &mut kept).await?;
+    restore_machines(store, organisation, command_key, now, (&codes, &guidance), &mut kept).await?;
     for machine in struck_off {
         if let Some(card) = kept.cards.get_mut(&machine) {
             card.is_struck_off = true;
@@ -311,7 +321,7 @@ async fn restore_machines(
     organisation: &OdsCode,
     command_key: &VerifyingKey,
     now: UtcNanos,
-    codes: &Codes,
+    (codes, guidance): (&Documents, &Documents),
     kept: &mut Kept,
 ) -> Result<(), StoreError> {
     let mut page = Page::default();
@@ -333,6 +343,7 @@ async fn restore_machines(
                     assignment_envelope: assignment.envelope().clone(),
                     permit: permits.into_iter().next().map(|permit| permit.envelope),
                     codes: codes.get(&machine.id).cloned(),
+                    guidance: guidance.get(&machine.id).cloned(),
                     inbox: Inbox { highest: machine.reported },
                 }));
             }
@@ -351,6 +362,8 @@ async fn restore_machines(
                     measures: BTreeMap::new(),
                     codes: None,
                     codes_kept: codes.get(&machine.id).map_or(0, |(revision, _)| *revision),
+                    guided_by: None,
+                    guidance_kept: guidance.get(&machine.id).map_or(0, |(held, _)| *held),
                 },
             );
         }

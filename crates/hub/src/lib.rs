@@ -30,6 +30,7 @@ pub mod control;
 mod enrol;
 mod error;
 pub mod foretell;
+mod guidance;
 mod handle;
 mod keep;
 mod keeper;

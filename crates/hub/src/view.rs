@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cordon_model::asset::{Assignment, ClinicalTier, Lifeline, PortRange, Transport};
 use cordon_model::finding::ReceivedFinding;
+use cordon_model::guidance::Bedside;
 use cordon_model::ids::{ApprovalId, IncidentId, MachineId, OrderId};
 use cordon_model::incident::Incident;
 use cordon_model::measure::{Isolation, MeasureState, Receipt};
@@ -99,6 +100,8 @@ pub struct MachineView {
     pub status: Option<Status>,
     /// How its break-glass codes are; `None`: the signer has not said yet.
     pub codes: Option<CodesRow>,
+    /// What the organisation says for the person in front of it; `None`: the signer is away.
+    pub bedside: Option<Bedside>,
     /// Its measures, newest first.
     pub measures: Vec<MeasureView>,
     /// Its newest findings…
@@ -224,6 +227,8 @@ pub struct AssignmentDraft {
     pub group: Option<String>,
     /// The flows that containment keeps.
     pub lifelines: Vec<Lifeline>,
+    /// What the person in front of it is told; `None`: as it was said before.
+    pub bedside: Option<Bedside>,
 }
 
 /// Something that people must see, and since when.

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Finding;
+use cordon_model::guidance::Guidance;
 use cordon_model::ids::{MachineId, OrderId};
 use cordon_model::measure::Receipt;
 use cordon_model::order::{Order, Permit};
@@ -101,6 +102,7 @@ pub(crate) enum Input {
     },
     Permitted(Vec<Verified<Permit>>),
     Coded(Box<Verified<BreakGlass>>),
+    Guided(Box<Verified<Guidance>>),
     Deed(Deed),
 }
 
@@ -286,6 +288,9 @@ impl Work {
             Input::Coded(document) => {
                 self.step(|step| step.outputs = step.core.coded(&document)).await
             }
+            Input::Guided(guidance) => {
+                self.step(|step| step.outputs = step.core.guided(&guidance)).await
+            }
             Input::Deed(deed) => self.step(deed).await,
         }
     }
@@ -436,6 +441,7 @@ impl Work {
                         card.assignment = Some(Arc::new(assignment.clone()));
                     }
                     card.codes_kept = row.codes.as_ref().map_or(0, |(revision, _)| *revision);
+                    card.guidance_kept = row.guidance.as_ref().map_or(0, |(held, _)| *held);
                 });
                 is_news.then_some(News::Machine(assignment.machine))
             }

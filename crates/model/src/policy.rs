@@ -6,6 +6,7 @@ use crate::action::ActionKind;
 use crate::asset::ClinicalTier;
 use crate::break_glass::BreakGlassTerms;
 use crate::finding::Level;
+use crate::guidance::Contact;
 use crate::ids::OdsCode;
 use crate::measure::Isolation;
 use crate::order::Lease;
@@ -80,6 +81,9 @@ pub struct Policy {
     /// The one-time codes that open a machine with hub and network gone.
     #[serde(default)]
     pub break_glass: BreakGlassTerms,
+    /// Whom people ring about a machine that is cut off, where nobody else is named for it; the first first.
+    #[serde(default)]
+    pub ring: Vec<Contact>,
 }
 
 impl Document for Policy {
@@ -120,6 +124,7 @@ impl Policy {
             permit_seconds: 24 * 3600,
             permits: 100,
             break_glass: BreakGlassTerms::default(),
+            ring: Vec::new(),
         }
     }
 }

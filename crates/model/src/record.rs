@@ -76,6 +76,8 @@ pub enum Deed {
     Delivered(OrderId),
     /// A measure changed its state.
     MeasureChanged(MeasureId),
+    /// What people in front of a machine are told was said or changed.
+    BedsideSaid,
     /// The hashes of a machine's break-glass codes were signed.
     CodesSigned,
     /// Break-glass codes were printed, or one was read out to somebody.

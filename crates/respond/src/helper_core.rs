@@ -19,6 +19,7 @@ use std::time::Duration;
 use cordon_model::action::Action;
 use cordon_model::asset::Assignment;
 use cordon_model::finding::Level;
+use cordon_model::guidance::Guidance;
 use cordon_model::ids::{FindingId, MachineId, MeasureId, OdsCode, OrderId, PermitId};
 use cordon_model::measure::{Isolation, MeasureState, Origin, Proof, Receipt};
 use cordon_model::order::{Authority, Instruction, Lease, Order, Permit};
@@ -99,6 +100,9 @@ pub struct HelperCore {
     /// The one-time codes.
     #[serde(default)]
     glass: Glass,
+    /// What to tell the person in front of the machine.
+    #[serde(default)]
+    guidance: Option<Guidance>,
 }
 
 impl HelperCore {
@@ -122,6 +126,7 @@ impl HelperCore {
             clock: RunningClock::start(now),
             time_floor: now.trusted_utc.unwrap_or(UtcNanos::from_unix_nanos(0)),
             glass: Glass::default(),
+            guidance: None,
         }
     }
 
@@ -166,6 +171,29 @@ impl HelperCore {
         }
         self.assignment = Some((**assignment).clone());
         Ok(self.effects_again())
+    }
+
+    /// Takes what to tell the person in front of this machine.
+    ///
+    /// # Errors
+    /// [`NotObeyed::WrongTarget`], [`NotObeyed::OldRevision`], [`NotObeyed::Guidance`].
+    pub fn take_guidance(&mut self, guidance: &Verified<Guidance>) -> Result<(), NotObeyed> {
+        self.check_target(&guidance.organisation, guidance.machine)?;
+        if !guidance.is_bearable() {
+            return Err(NotObeyed::Guidance);
+        }
+        let held = self.guidance.as_ref().map_or(0, |held| held.revision);
+        if guidance.revision <= held {
+            return Err(NotObeyed::OldRevision { revision: guidance.revision, held });
+        }
+        self.guidance = Some((**guidance).clone());
+        Ok(())
+    }
+
+    /// What to tell the person in front of this machine.
+    #[must_use]
+    pub fn guidance(&self) -> Option<&Guidance> {
+        self.guidance.as_ref()
     }
 
     /// Obeys an order, or says why not. An order that was taken already changes nothing and is no error.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use cordon_model::asset::Assignment;
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::{Finding, OPENED_BY_CODE, ReceivedFinding};
+use cordon_model::guidance::Guidance;
 use cordon_model::ids::{ApprovalId, IncidentId, MachineId, MeasureId, OdsCode, OrderId};
 use cordon_model::incident::{Incident, IncidentState};
 use cordon_model::measure::{Isolation, MeasureState, Origin, Receipt};
@@ -59,6 +60,8 @@ struct Machine {
     is_warned: bool,
     /// Over which link its codes of which revision were sent.
     codes_sent: Option<(u64, u64)>,
+    /// The same of its guidance.
+    guidance_sent: Option<(u64, u64)>,
 }
 
 /// The hub's state.
@@ -194,6 +197,7 @@ impl HubCore {
                 assignment_envelope: assignment.envelope().clone(),
                 permit: None,
                 codes: None,
+                guidance: None,
                 inbox: Inbox::default(),
             });
         }
@@ -232,6 +236,21 @@ impl HubCore {
         let mut outputs = self.keep_machine(document.machine);
         let message = FromHub::BreakGlass(document.envelope().clone());
         outputs.extend(self.send(document.machine, message));
+        outputs
+    }
+
+    /// The signer signed what people in front of a machine are told.
+    pub fn guided(&mut self, guidance: &Verified<Guidance>) -> Vec<Output> {
+        let Some(machine) = self.machines.get_mut(&guidance.machine) else { return Vec::new() };
+        let revision = guidance.revision;
+        if machine.row.guidance.as_ref().is_some_and(|(held, _)| *held >= revision) {
+            return Vec::new();
+        }
+        machine.row.guidance = Some((revision, guidance.envelope().clone()));
+        machine.guidance_sent = machine.link.map(|link| (link, revision));
+        let mut outputs = self.keep_machine(guidance.machine);
+        let message = FromHub::Guidance(guidance.envelope().clone());
+        outputs.extend(self.send(guidance.machine, message));
         outputs
     }
 
@@ -370,6 +389,13 @@ impl HubCore {
         {
             machine.codes_sent = Some((link, *revision));
             outputs.push(Output::Send(id, link, FromHub::BreakGlass(envelope.clone())));
+        }
+        if let Some((revision, envelope)) = &machine.row.guidance
+            && status.guidance < *revision
+            && machine.guidance_sent != Some((link, *revision))
+        {
+            machine.guidance_sent = Some((link, *revision));
+            outputs.push(Output::Send(id, link, FromHub::Guidance(envelope.clone())));
         }
         machine.status = Some(status);
         outputs

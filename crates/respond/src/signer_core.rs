@@ -15,6 +15,7 @@ use std::time::Duration;
 use cordon_model::action::Action;
 use cordon_model::asset::Assignment;
 use cordon_model::finding::Level;
+use cordon_model::guidance::{Bedside, Guidance, check_contacts};
 use cordon_model::ids::{MachineId, MeasureId, OrderId, PermitId};
 use cordon_model::measure::{Isolation, Origin, Receipt};
 use cordon_model::order::{Approver, Authority, Instruction, Lease, Order, Permit};
@@ -29,6 +30,7 @@ use crate::lease::{self};
 use crate::permits;
 
 mod codes;
+mod guidance;
 mod proposal;
 use codes::Codes;
 pub use codes::{CodeFate, CodesRow, CodesToMake, RENEW_BEFORE};
@@ -66,6 +68,12 @@ struct Known {
     /// Its break-glass codes.
     #[serde(default)]
     codes: Option<Codes>,
+    /// What the organisation says of it for the person in front of it.
+    #[serde(default)]
+    bedside: Bedside,
+    /// What that person is told, as signed last.
+    #[serde(default)]
+    guidance: Option<Guidance>,
 }
 
 /// A permit that may be, or may have been, used.
@@ -137,6 +145,7 @@ impl SignerCore {
         }
         lease::check_terms(&draft.lease)?;
         draft.break_glass.check().map_err(|error| Refusal::Terms(error.to_string()))?;
+        check_contacts(&draft.ring).map_err(|error| Refusal::Terms(error.to_string()))?;
         self.policy = Policy { revision: self.policy.revision.saturating_add(1), ..draft };
         Ok(self.policy.clone())
     }
@@ -168,6 +177,8 @@ impl SignerCore {
             acts: BTreeSet::new(),
             held_open: None,
             codes: None,
+            bedside: Bedside::default(),
+            guidance: None,
         };
         self.machines.insert(assignment.machine, known);
         Ok(assignment)

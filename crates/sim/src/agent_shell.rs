@@ -129,6 +129,7 @@ impl World<'_> {
                         rules: 1,
                         events: 0,
                         lost: 0,
+                        guidance: 0,
                         break_glass: helper.glass().document.as_ref().map_or(0, |d| d.revision),
                     };
                     self.send_up(index, Up::Status(status));
@@ -286,6 +287,7 @@ impl World<'_> {
             FromHub::Welcome { .. }
             | FromHub::Acknowledged(_)
             | FromHub::Look { .. }
+            | FromHub::Guidance(_)
             | FromHub::Goodbye { .. } => {}
         }
         Ok(())

@@ -182,6 +182,7 @@ pub(crate) fn policy(scenario: Scenario, organisation: OdsCode, random: &mut Ran
             },
             ..BreakGlassTerms::default()
         },
+        ring: Vec::new(),
     }
 }
 

@@ -339,3 +339,41 @@ impl Caller {
         self.is_over = true;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_of_anybody_are_an_ask_or_an_end(
+            bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let (mut person, stream) = UnixStream::pair().unwrap();
+            person.write_all(&bytes).unwrap();
+            drop(person);
+            let mut caller = Caller {
+                number: 1,
+                stream,
+                user: 1_000,
+                since: Instant::now(),
+                received: Vec::new(),
+                waits: false,
+                is_over: false,
+            };
+            // It never waits, never panics, and never keeps more than one message and a reading.
+            while caller.read().is_none() {
+                prop_assert!(caller.received.len() <= MESSAGE_BYTES + 4);
+            }
+            prop_assert!(caller.received.len() <= 2 * (MESSAGE_BYTES + 4));
+        }
+    }
+
+    #[test]
+    fn a_code_in_an_ask_is_not_shown_in_a_log() {
+        let ask = DoorAsk::Code("7KQ4-M2XF-93TV-HBWC".into());
+        assert!(!format!("{ask:?}").contains("7KQ4"));
+        assert!(frame::encode(&ask, MESSAGE_BYTES).is_ok());
+    }
+}

@@ -21,6 +21,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 use serde::Serialize;
 
+use super::bulletin::Places;
 use super::door::Door;
 use super::enforce::Enforcer;
 use super::keeper::Keeper;
@@ -53,6 +54,8 @@ pub struct HelperConfig {
     pub socket: PathBuf,
     /// The socket that any user may speak to, to open this machine by a code; `None`: there is none.
     pub door: Option<PathBuf>,
+    /// Where the person in front of the machine is told; `None`: nowhere.
+    pub notice: Option<Places>,
     /// Its folder, which only root reads.
     pub state: PathBuf,
     /// The agent's user: it alone, besides root, may ask, and it alone may use the hub's link.
@@ -98,8 +101,11 @@ pub fn serve(config: &HelperConfig) -> Result<Infallible, HelperError> {
     // Before the first look, so that no change after it goes unnoticed.
     let watch = Watch::open()?;
     let enforcer = Enforcer::open(config.agent_user)?;
-    let keeper = Keeper::start(&config.state, clocks, enforcer)
+    let mut keeper = Keeper::start(&config.state, clocks, enforcer)
         .map_err(failed(format!("taking up the state in {}", config.state.display())))?;
+    if let Some(places) = &config.notice {
+        keeper.tell_people_at(places.clone());
+    }
     let listener = listen(config)
         .map_err(failed(format!("opening the socket {}", config.socket.display())))?;
     let door = match &config.door {
@@ -196,6 +202,7 @@ impl Server {
             self.ticked = Instant::now();
             self.keeper.tick();
         }
+        self.keeper.tell_people();
         self.tell_events();
         self.connections.retain(|connection| !connection.is_over);
         Ok(())

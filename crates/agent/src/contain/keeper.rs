@@ -20,6 +20,7 @@ use cordon_respond::helper_core::{Acted, Effect, HelperCore, NotObeyed, Outcome}
 use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Serialize};
 
+use super::bulletin::Bulletin;
 use super::disk::{Disk, Found};
 use super::enforce::Enforcer;
 use super::intent::{HUB_ADDRESSES, Intent};
@@ -30,6 +31,7 @@ use super::ruleset::ruleset;
 use super::table::Change;
 
 mod codes;
+mod telling;
 
 /// Events that wait for a listener. An agent that restarts is back within seconds; a storm of wipes
 /// (at most 100 a second are put right) fills this in under one, and then they are only counted.
@@ -77,6 +79,7 @@ pub struct Keeper {
     events: VecDeque<Event>,
     events_lost: u64,
     wiped: u64,
+    bulletin: Option<Bulletin>,
 }
 
 /// Why something was refused: its kind, and in words.
@@ -111,6 +114,7 @@ impl Keeper {
             events: VecDeque::new(),
             events_lost: 0,
             wiped: 0,
+            bulletin: None,
         };
         match keeper.disk.read::<Pin>(PIN)? {
             Found::Whole(pin) | Found::Previous(pin) => keeper.take_up(pin)?,
@@ -163,6 +167,7 @@ impl Keeper {
             Ask::Order(envelope) => self.order(&envelope),
             Ask::UsePermit { permit, finding, level } => self.use_permit(&permit, finding, level),
             Ask::BreakGlass(envelope) => self.take_codes(&envelope),
+            Ask::Guidance(envelope) => self.take_guidance(&envelope),
             Ask::Status => return Answer::Status(Box::new(self.status())),
             Ask::Listen => Ok(()),
             Ask::Reported { before } => self.reported(before),
@@ -341,6 +346,7 @@ impl Keeper {
             break_glass: core
                 .and_then(|core| core.glass().document.as_ref())
                 .map_or(0, |document| document.revision),
+            guidance: core.and_then(HelperCore::guidance).map_or(0, |guidance| guidance.revision),
             wrong_codes: core.map_or_else(WrongCodes::default, |core| WrongCodes {
                 total: core.glass().wrong,
                 user: core.glass().wrong_by,

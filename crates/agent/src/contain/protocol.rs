@@ -48,6 +48,8 @@ pub enum Ask {
     },
     /// Signed hashes of this machine's [break-glass codes](cordon_model::break_glass::BreakGlass).
     BreakGlass(Envelope),
+    /// A signed [`Guidance`](cordon_model::guidance::Guidance) for the person in front of this machine.
+    Guidance(Envelope),
     /// How things are.
     Status,
     /// Send [`Event`]s here from now on, those that waited first.
@@ -181,6 +183,8 @@ pub struct Status {
     pub wiped: u64,
     /// Revision of the break-glass codes held; 0: none.
     pub break_glass: u64,
+    /// Revision of the guidance for people that is held; 0: none.
+    pub guidance: u64,
     /// Wrong break-glass codes that were typed here.
     pub wrong_codes: WrongCodes,
 }

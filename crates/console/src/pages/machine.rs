@@ -103,6 +103,17 @@ fn assignment(view: &MachineView) -> Markup {
                             ul.plain { @for line in &assignment.lifelines { li { (words::lifeline(line)) } } }
                         }),
                         ("Revision", html! { (assignment.revision) }),
+                        ("Where it stands", html! {
+                            @match view.bedside.as_ref().and_then(|bedside| bedside.place.as_ref()) {
+                                Some(place) => (Shown(place)),
+                                None => "Not said"
+                            }
+                        }),
+                        ("People at it ring", html! {
+                            @let ring = view.bedside.as_ref().map_or(&[][..], |bedside| &bedside.ring);
+                            @if ring.is_empty() { "Whom the policy says" }
+                            ul.plain { @for one in ring { li { (Shown(&one.who)) " " (Shown(&one.number)) } } }
+                        }),
                     ]))
                 }
             }

@@ -60,6 +60,18 @@ pub(super) fn accounts(
                 record(Deed::Permitted(permit.id), (Some(permit.machine), None), said)
             })
             .collect(),
+        (Input::SetBedside { machine, bedside, by }, _) => {
+            let ring: Vec<String> =
+                bedside.ring.iter().map(|one| format!("{} {}", one.who, one.number)).collect();
+            let said = format!(
+                "place {}, instead {}, ring {}; said by {}",
+                bedside.place.as_deref().unwrap_or("not said"),
+                bedside.instead.as_deref().unwrap_or("not said"),
+                if ring.is_empty() { "as the policy says".to_owned() } else { ring.join(" or ") },
+                by.name
+            );
+            vec![record(Deed::BedsideSaid, (Some(*machine), None), said)]
+        }
         (Input::CodesMade { by, .. }, Outcome::Codes(document)) => {
             let by = by.as_ref().map_or("the hub, as they were due".to_owned(), |by| {
                 format!("{}: {}", by.name, by.reason)
@@ -101,6 +113,9 @@ impl Subject {
             Request::Assignment(machine) | Request::Situation(machine) => {
                 ("question", Some(*machine), None)
             }
+            Request::SetBedside { machine, .. }
+            | Request::Bedside(machine)
+            | Request::Guide { machine, .. } => ("what people are told", Some(*machine), None),
             Request::Codes(
                 CodesAsk::Document(machine)
                 | CodesAsk::Renew { machine, .. }

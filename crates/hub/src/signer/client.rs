@@ -6,6 +6,7 @@ use cordon_evidence::{Ledger, SignedCheckpoint};
 use cordon_link::frame::{self, FrameError};
 use cordon_model::asset::Assignment;
 use cordon_model::break_glass::BreakGlass;
+use cordon_model::guidance::{Bedside, Guidance};
 use cordon_model::ids::{MachineId, OrderId};
 use cordon_model::measure::Isolation;
 use cordon_model::order::{Approver, Order, Permit};
@@ -182,6 +183,42 @@ impl Client {
         by: Asker,
     ) -> Result<Verified<BreakGlass>, ClientError> {
         self.document(Request::Codes(CodesAsk::Renew { machine, by })).await
+    }
+
+    /// Takes what the organisation says of a machine for the person in front of it.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn set_bedside(
+        &self,
+        machine: MachineId,
+        bedside: Bedside,
+        by: Approver,
+    ) -> Result<(), ClientError> {
+        self.tell(Request::SetBedside { machine, bedside: Box::new(bedside), by }).await
+    }
+
+    /// What the organisation says of a machine for the person in front of it.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn bedside(&self, machine: MachineId) -> Result<Bedside, ClientError> {
+        match self.ask(Request::Bedside(machine)).await? {
+            Answer::Bedside(bedside) => Ok(*bedside),
+            _ => Err(ClientError::Confused),
+        }
+    }
+
+    /// What people in front of a machine are told, with the next machine of its kind that works.
+    ///
+    /// # Errors
+    /// As above; a refusal is the signer's word that this is not the next one.
+    pub async fn guide(
+        &self,
+        machine: MachineId,
+        nearest: Option<MachineId>,
+    ) -> Result<Verified<Guidance>, ClientError> {
+        self.document(Request::Guide { machine, nearest }).await
     }
 
     /// How the codes of machines after one are.

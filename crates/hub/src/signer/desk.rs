@@ -241,6 +241,25 @@ impl Desk {
             }
             Request::Cosign { size, root, proof } => self.cosign(size, root, &proof, now),
             Request::Codes(ask) => self.codes(ask, made, peer, now),
+            Request::SetBedside { by, .. } if !is_name(&by.name) => Ok(Err(Refused::BadName)),
+            Request::SetBedside { machine, bedside, by } => {
+                let noted = self.apply(Input::SetBedside { machine, bedside, by }, now, false)?;
+                Ok(noted.map(|_| Answer::Done))
+            }
+            Request::Bedside(machine) => Ok(match self.state.core.bedside(machine) {
+                Some(bedside) => Ok(Answer::Bedside(Box::new(bedside.clone()))),
+                None => Err(Refused::Rule(Refusal::UnknownMachine)),
+            }),
+            // It may wait for the disk: forgotten, it is made again, with a higher number.
+            Request::Guide { machine, nearest } => {
+                match self.apply(Input::Guide { machine, nearest }, now, true)? {
+                    Ok(Outcome::Guidance(guidance)) => {
+                        Ok(Ok(Answer::Document(self.seal(&guidance)?)))
+                    }
+                    Ok(_) => Ok(Err(confused())),
+                    Err(refused) => Ok(Err(refused)),
+                }
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! fields, and the signer builds what it signs itself.
 
 use cordon_model::asset::Assignment;
+use cordon_model::guidance::Bedside;
 use cordon_model::ids::{MachineId, OdsCode, OrderId};
 use cordon_model::measure::Isolation;
 use cordon_model::order::Approver;
@@ -90,6 +91,24 @@ pub enum Request {
     },
     /// About break-glass codes.
     Codes(CodesAsk),
+    /// Take what the organisation says of a machine for the person in front of it.
+    SetBedside {
+        /// Which machine.
+        machine: MachineId,
+        /// What is said.
+        bedside: Box<Bedside>,
+        /// Who says it: what stands on a hospital's screens needs a name.
+        by: Approver,
+    },
+    /// What the organisation says of a machine for the person in front of it.
+    Bedside(MachineId),
+    /// Sign what people in front of a machine are told.
+    Guide {
+        /// Which machine.
+        machine: MachineId,
+        /// The next of its kind that works, as the hub hears it.
+        nearest: Option<MachineId>,
+    },
 }
 
 /// What the signer answers.
@@ -115,6 +134,8 @@ pub enum Answer {
     Note(String),
     /// About break-glass codes.
     Codes(CodesAnswer),
+    /// To [`Request::Bedside`].
+    Bedside(Box<Bedside>),
     /// It is noted.
     Done,
     /// No.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use cordon_model::asset::Assignment;
 use cordon_model::break_glass::BreakGlass;
+use cordon_model::guidance::{Bedside, Guidance};
 use cordon_model::ids::{MachineId, OrderId};
 use cordon_model::measure::{Isolation, Receipt};
 use cordon_model::order::{Approver, Instruction, Order, Permit};
@@ -75,6 +76,22 @@ pub enum Input {
         /// Who wanted others, if somebody did.
         by: Option<Asker>,
     },
+    /// What the organisation says for the person in front of a machine.
+    SetBedside {
+        /// Which machine.
+        machine: MachineId,
+        /// What is said.
+        bedside: Box<Bedside>,
+        /// Who says it.
+        by: Approver,
+    },
+    /// What people in front of a machine are told.
+    Guide {
+        /// Which machine.
+        machine: MachineId,
+        /// The next of its kind that works.
+        nearest: Option<MachineId>,
+    },
     /// Break-glass codes that are shown to somebody.
     CodesShown {
         /// Of which machine.
@@ -99,6 +116,8 @@ pub enum Outcome {
     Permits(Vec<Permit>),
     /// Break-glass codes to sign.
     Codes(BreakGlass),
+    /// Guidance to sign.
+    Guidance(Guidance),
     /// Noted.
     Nothing,
 }
@@ -181,6 +200,13 @@ impl SignerState {
             }
             Input::CodesMade { document, .. } => {
                 self.core.codes_made((**document).clone()).map(Outcome::Codes)
+            }
+            Input::SetBedside { machine, bedside, .. } => {
+                self.core.set_bedside(*machine, (**bedside).clone())?;
+                Ok(Outcome::Nothing)
+            }
+            Input::Guide { machine, nearest } => {
+                self.core.guide(*machine, *nearest, now).map(Outcome::Guidance)
             }
             Input::CodesShown { machine, code, by } => {
                 self.core.codes_shown(*machine, code.as_slice(), now)?;

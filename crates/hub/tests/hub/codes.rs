@@ -35,6 +35,7 @@ fn status(break_glass: u64) -> FromAgent {
         events: 0,
         lost: 0,
         break_glass,
+        guidance: 0,
     })
 }
 

@@ -12,6 +12,7 @@ mod codes;
 mod control;
 mod crash;
 mod enrolment;
+mod guidance;
 mod incidents;
 mod lies;
 mod links;

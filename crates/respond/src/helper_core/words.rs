@@ -79,6 +79,11 @@ pub enum NotObeyed {
     /// People opened the machine by a code, and are looking at it.
     #[error("a break-glass code opened this machine: for a time only people isolate it again")]
     HeldOpen,
+    /// Guidance that can't be shown.
+    #[error(
+        "the guidance for people is longer than can be shown, or has no telephone number in it"
+    )]
+    Guidance,
     /// Codes that can't be used.
     #[error(transparent)]
     BreakGlass(#[from] BadBreakGlass),

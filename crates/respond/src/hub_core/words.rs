@@ -57,6 +57,9 @@ pub struct MachineRow {
     /// The hashes of its break-glass codes, to deliver, and their revision.
     #[serde(default)]
     pub codes: Option<(u64, Envelope)>,
+    /// What people in front of it are told, to deliver, and its revision.
+    #[serde(default)]
+    pub guidance: Option<(u64, Envelope)>,
     /// Which of its reports are taken.
     pub inbox: Inbox,
 }
@@ -121,6 +124,7 @@ pub enum ForSigner {
 
 /// What the shell has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one step has a handful, each moved once")]
 pub enum Output {
     /// Write this down; all of one call in one transaction, before anything else.
     Keep(Change),

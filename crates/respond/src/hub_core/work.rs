@@ -477,6 +477,7 @@ impl HubCore {
             signer_told: None,
             is_warned: false,
             codes_sent: None,
+            guidance_sent: None,
         };
         self.machines.insert(id, machine);
     }

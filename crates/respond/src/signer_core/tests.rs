@@ -2,6 +2,7 @@
 
 use cordon_model::action::Action;
 use cordon_model::asset::ClinicalTier;
+use cordon_model::guidance::Contact;
 use cordon_model::ids::FindingId;
 use cordon_model::measure::MeasureState;
 use cordon_model::order::Lease;
@@ -332,4 +333,44 @@ fn a_machine_that_a_code_holds_open_is_asked_about_until_the_time_is_over() {
     bench.signer.learn(&receipt(1, order_id(3).into(), MeasureState::Released));
     assert_eq!(order.instruction, Instruction::Release);
     assert!(bench.sign(&by_policy(1, 5), 5).is_ok(), "it may be done by itself again");
+}
+
+fn ring(number: &str) -> Contact {
+    Contact { who: "Security operations".into(), number: number.into() }
+}
+
+#[test]
+fn what_people_are_told_is_the_registrys_and_the_hub_names_only_a_neighbour_that_works() {
+    let mut bench = Bench::new(&[OFFICE, OFFICE, OFFICE], Some("CT console"));
+    let (signer, now) = (&mut bench.signer, moment("a", 1));
+    let place = Some("ground floor, room 0.14".to_owned());
+    let bedside = Bedside { place: place.clone(), ring: vec![ring("1111")], ..Bedside::default() };
+    signer.set_bedside(machine(2), bedside).unwrap();
+    let policy = Policy { ring: vec![ring("5555")], ..signer.policy().clone() };
+    signer.set_policy(policy).unwrap();
+    let told = signer.guide(machine(1), Some(machine(2)), &now).unwrap();
+    let nearest = told.nearest.clone().unwrap();
+    assert_eq!((nearest.name.as_str(), nearest.place), ("m2", place));
+    assert_eq!(told.ring, [ring("5555")], "its own number is the second machine's");
+    assert_eq!(signer.guide(machine(2), None, &now).unwrap().ring, [ring("1111")]);
+    // The same is not signed anew; another is, with a higher number.
+    assert_eq!(signer.guide(machine(1), Some(machine(2)), &moment("a", 9)).unwrap(), told);
+    assert!(signer.guide(machine(1), Some(machine(3)), &now).unwrap().revision > told.revision);
+    // Nobody is sent to a machine that is cut off, of another kind, or the same one.
+    for (of, nearest) in [(1, 1), (1, 9)] {
+        let refused = signer.guide(machine(of), Some(machine(nearest)), &now);
+        assert_eq!(refused, Err(Refusal::NoStandIn));
+    }
+    bench.sign(&by_policy(2, 1), 2).unwrap();
+    let refused = bench.signer.guide(machine(1), Some(machine(2)), &now);
+    assert_eq!(refused, Err(Refusal::NoStandIn));
+}
+
+#[test]
+fn a_telephone_number_that_nobody_can_dial_is_not_taken() {
+    let mut bench = Bench::new(&[OFFICE], None);
+    let bedside = Bedside { ring: vec![ring("evil.example")], ..Bedside::default() };
+    assert!(matches!(bench.signer.set_bedside(machine(1), bedside), Err(Refusal::Terms(_))));
+    let policy = Policy { ring: vec![ring("")], ..bench.signer.policy().clone() };
+    assert!(matches!(bench.signer.set_policy(policy), Err(Refusal::Terms(_))));
 }
