@@ -9,6 +9,7 @@
 mod agent_cost;
 mod detection;
 mod isolation;
+mod undo;
 
 use std::path::PathBuf;
 
@@ -55,6 +56,9 @@ fn main() -> Result<()> {
     }
     if wants("isolation") {
         rows.extend(isolation::measure()?);
+    }
+    if wants("undo") {
+        rows.extend(undo::measure()?);
     }
     if wants("agent") {
         rows.extend(agent_cost::measure()?);

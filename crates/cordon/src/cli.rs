@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::layout::Layout;
-use crate::{break_glass, control, measures, notice, roles, tools, up};
+use crate::{break_glass, control, measures, notice, roles, tools, undo, up};
 
 /// A security operations centre for health services.
 ///
@@ -58,7 +58,9 @@ enum Command {
     /// Cut a machine off
     Isolate(control::IsolateArgs),
     /// Take an isolation back, exactly
-    Release(control::ReleaseArgs),
+    Release(undo::ReleaseArgs),
+    /// Take back everything that Cordon did by itself, to one machine or in one incident
+    Undo(undo::UndoArgs),
     /// Freeze, kill, quarantine, deny, block, disable, collect; and take it back
     #[command(subcommand)]
     Measure(measures::Measure),
@@ -106,7 +108,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Machines(args) => control::machines(&args).map(done),
         Command::Incidents(args) => control::incidents(&args).map(done),
         Command::Isolate(args) => control::isolate(&args).map(done),
-        Command::Release(args) => control::release(&args).map(done),
+        Command::Release(args) => undo::release(&args),
+        Command::Undo(args) => undo::undo(&args),
         Command::Measure(measure) => measures::run(&measure).map(done),
         Command::BreakGlass(args) => break_glass::run(&args),
         Command::Notice(args) => notice::run(&args).map(done),

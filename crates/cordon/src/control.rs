@@ -389,6 +389,7 @@ fn lifeline_words(lifeline: &Lifeline) -> String {
     format!("{} ({service} {way} {})", lifeline.name, lifeline.peer)
 }
 
+/// Says that an order is signed, and whether it is on its way.
 pub(crate) fn say_ordered(answer: &Answer) -> Result<()> {
     match answer {
         Answer::Ordered { order, is_linked, .. } => {
@@ -399,24 +400,6 @@ pub(crate) fn say_ordered(answer: &Answer) -> Result<()> {
         }
         other => unexpected(other),
     }
-}
-
-/// `cordon release`
-#[derive(Debug, Clone, clap::Args)]
-pub struct ReleaseArgs {
-    #[command(flatten)]
-    state: StateArg,
-    /// The machine's name or id.
-    machine: String,
-    /// Why it is safe again.
-    #[arg(long)]
-    reason: String,
-}
-
-/// Takes an isolation back.
-pub fn release(args: &ReleaseArgs) -> Result<()> {
-    let request = Request::Release { machine: args.machine.clone(), reason: args.reason.clone() };
-    say_ordered(&ask_at(&args.state, request)?)
 }
 
 /// What a machine is.

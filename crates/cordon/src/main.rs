@@ -15,6 +15,7 @@ mod notice;
 mod roles;
 mod supervise;
 mod tools;
+mod undo;
 mod up;
 
 use std::process::ExitCode;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cordon_link::frame::{self, FrameError};
 use cordon_model::action::Action;
-use cordon_model::ids::{MachineId, MeasureId};
+use cordon_model::ids::{IncidentId, MachineId, MeasureId};
 use cordon_model::limits::MESSAGE_BYTES;
 use cordon_model::look::{LookAt, Seen};
 use cordon_model::measure::Isolation;
@@ -27,7 +27,9 @@ use crate::error::HubError;
 use crate::handle::Hub;
 use crate::people::Who;
 use crate::run::stopped;
-use crate::view::{AssignmentDraft, IncidentRow, LedgerStatus, MachineRow, Preview, Refused};
+use crate::view::{
+    AssignmentDraft, IncidentRow, LedgerStatus, MachineRow, Preview, Refused, Standing, Undone,
+};
 
 /// Connections at one time.
 const CONNECTIONS: usize = 16;
@@ -118,6 +120,15 @@ pub enum Request {
         /// Why.
         reason: String,
     },
+    /// Take back everything that Cordon did by itself, to one machine or in one incident.
+    UndoAll {
+        /// A machine's id or name, or an incident's id.
+        target: String,
+        /// Why.
+        reason: String,
+    },
+    /// The measures on a machine that are not over.
+    Standing(MachineId),
     /// Extend the lease of a machine's measure in force.
     Renew {
         /// Its id or name.
@@ -205,6 +216,10 @@ pub enum Answer {
         /// Whether the machine's link is up now.
         is_linked: bool,
     },
+    /// To [`Request::UndoAll`], for each machine on which there was something to take back.
+    Undone(Vec<Undone>),
+    /// To [`Request::Standing`].
+    Standing(Vec<Standing>),
     /// Done.
     Done,
     /// No, and why.
@@ -394,6 +409,18 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
             let ordered = hub.release(machine, &reason, None, who).await?;
             Answer::Ordered { machine, order: ordered.order, is_linked: ordered.is_linked }
         }
+        Request::UndoAll { target, reason } => {
+            let machines = match (hub.machine_called(&target), target.parse::<IncidentId>()) {
+                (Some(machine), _) => vec![machine],
+                (None, Ok(incident)) => hub.incident(incident, None).await?.incident.machines,
+                (None, Err(_)) => {
+                    let what = "machine (give its id or its one name) or incident (give its id)";
+                    return Err(HubError::Missing { what });
+                }
+            };
+            Answer::Undone(hub.undo_all(&machines, &reason, who).await?)
+        }
+        Request::Standing(machine) => Answer::Standing(hub.standing(machine)?),
         Request::Renew { machine, reason } => {
             let machine = named(hub, &machine)?;
             let ordered = hub.renew(machine, &reason, who).await?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use cordon_model::asset::{Assignment, ClinicalTier, Lifeline, PortRange, Transport};
 use cordon_model::finding::ReceivedFinding;
 use cordon_model::guidance::Bedside;
-use cordon_model::ids::{ApprovalId, IncidentId, MachineId, OrderId};
+use cordon_model::ids::{ApprovalId, IncidentId, MachineId, MeasureId, OrderId};
 use cordon_model::incident::Incident;
 use cordon_model::measure::{Isolation, MeasureState, Receipt};
 use cordon_model::order::Order;
@@ -210,6 +210,34 @@ pub struct Ordered {
     /// The signed order, on its way to the machine.
     pub order: OrderId,
     /// Whether the machine's link is up now; if not, it gets the order at the next contact.
+    pub is_linked: bool,
+}
+
+/// A measure that is not over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Standing {
+    /// Which.
+    pub measure: MeasureId,
+    /// What it does, in words.
+    pub what: String,
+    /// Whether it is the machine's isolation.
+    pub is_isolation: bool,
+}
+
+/// What came of the wish to take back what Cordon did to one machine by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Undone {
+    /// Which machine.
+    pub machine: MachineId,
+    /// What people call it.
+    pub name: String,
+    /// What is being taken back; it is over once the machine has shown it.
+    pub taken_back: Vec<Standing>,
+    /// What was not ordered, and why.
+    pub refused: Option<String>,
+    /// Whether the machine's link is up now.
     pub is_linked: bool,
 }
 

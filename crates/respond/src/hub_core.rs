@@ -18,7 +18,7 @@ use cordon_model::guidance::Guidance;
 use cordon_model::ids::{ApprovalId, IncidentId, MachineId, MeasureId, OdsCode, OrderId};
 use cordon_model::incident::{Incident, IncidentState};
 use cordon_model::measure::{Isolation, MeasureState, Origin, Receipt};
-use cordon_model::order::{Approver, Instruction, Order, Permit};
+use cordon_model::order::{Approver, Authority, Instruction, Order, Permit};
 use cordon_model::policy::Policy;
 use cordon_model::record::{Actor, Deed, Record};
 use cordon_model::signed::{Envelope, Verified};
@@ -177,6 +177,29 @@ impl HubCore {
     #[must_use]
     pub fn measure(&self, measure: MeasureId) -> Option<&MeasureLife> {
         self.measures.get(&measure)
+    }
+
+    /// How to take back everything that Cordon did to a machine by itself, and what that is: one instruction
+    /// for each measure, or one release where all that cuts the machine off was done by itself.
+    #[must_use]
+    pub fn undoing(&self, machine: MachineId) -> Vec<(Instruction, Vec<MeasureId>)> {
+        let standing =
+            self.measures.values().filter(|life| life.machine == machine && !life.state.is_over());
+        let (isolations, others): (Vec<_>, Vec<_>) =
+            standing.partition(|life| life.action.isolation().is_some());
+        let mut undoing = Vec::new();
+        if !isolations.is_empty() && isolations.iter().all(|life| life.is_by_itself) {
+            let measures = isolations.iter().map(|life| life.measure).collect();
+            undoing.push((Instruction::Release, measures));
+        }
+        // An isolation of people's took the place of the one that was done by itself; it stays.
+        let by_itself =
+            others.iter().filter(|life| life.is_by_itself && !life.action.kind().is_done_at_once());
+        undoing.extend(by_itself.map(|life| {
+            let measure = life.measure;
+            (Instruction::Undo { measure }, vec![measure])
+        }));
+        undoing
     }
 
     /// Whether a machine's link is up.

@@ -17,3 +17,4 @@ mod incidents;
 mod lies;
 mod links;
 mod support;
+mod undo;

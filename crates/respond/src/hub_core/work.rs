@@ -242,6 +242,14 @@ impl HubCore {
             }
         }
         outputs.push(Output::Keep(Change::Order(life.clone())));
+        if let (Instruction::Renew { measure, .. }, Authority::People { .. }) =
+            (&order.instruction, &order.authority)
+            && let Some(renewed) = self.measures.get_mut(measure)
+            && std::mem::take(&mut renewed.is_by_itself)
+        {
+            // Somebody has decided that it goes on: it is people's from now on.
+            outputs.push(Output::Keep(Change::Measure(renewed.clone())));
+        }
         if let Some(measure) = MeasureLife::requested(order) {
             self.measures.insert(measure.measure, measure.clone());
             outputs.push(Output::Keep(Change::Measure(measure)));
@@ -369,7 +377,13 @@ impl HubCore {
             // By an order that this hub never had: either a lie, or an order of before a loss of data.
             // Shown all the same: a machine that says it is cut off must not look open.
             None => {
-                let life = MeasureLife::reported(number, receipt.clone());
+                let follows_itself = match receipt.origin {
+                    Origin::LeaseEnd(of) => {
+                        self.measures.get(&of).is_some_and(|before| before.is_by_itself)
+                    }
+                    _ => false,
+                };
+                let life = MeasureLife::reported(number, receipt.clone(), follows_itself);
                 self.measures.insert(receipt.measure, life);
                 true
             }
