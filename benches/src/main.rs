@@ -9,6 +9,7 @@
 mod agent_cost;
 mod detection;
 mod isolation;
+mod undo;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -50,9 +51,10 @@ impl Row {
 type Measurement = (&'static str, fn() -> Result<Vec<Row>>);
 
 /// All of them. The isolations last, as they take longest.
-const MEASUREMENTS: [Measurement; 3] = [
+const MEASUREMENTS: [Measurement; 4] = [
     ("detection", detection::measure),
     ("agent", agent_cost::measure),
+    ("undo", undo::measure),
     ("isolation", isolation::measure),
 ];
 
@@ -61,7 +63,7 @@ fn main() -> Result<()> {
     if let Some(unknown) =
         wanted.iter().find(|one| MEASUREMENTS.iter().all(|(name, _)| name != one))
     {
-        bail!("there is no measurement {unknown:?}: use detection, agent or isolation");
+        bail!("there is no measurement {unknown:?}: use detection, agent, undo or isolation");
     }
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
     for (name, measure) in MEASUREMENTS {

@@ -111,6 +111,43 @@ fn a_hub_that_opens_its_link_to_others_keeps_its_own_machine() {
 }
 
 #[test]
+fn what_cordon_did_by_itself_is_undone_by_one_command_and_shown() {
+    if lacks_root("`cordon undo`") {
+        return;
+    }
+    let up = Up::start();
+    let name = up.linked_machine()["name"].as_str().unwrap().to_owned();
+    up.cordon(&["assign", &name, "--tier", "0"]).unwrap();
+    up.cordon(&["policy", "mode", "act"]).unwrap();
+    let before = up.nft();
+    assert!(up.cordon(&["undo", &name, "--reason", "nothing was done"]).is_err());
+    let (directory, program) = hidden_program();
+    up.run_inside(&program);
+    fs::remove_dir_all(directory).unwrap();
+    eventually("it is isolated by itself", || {
+        let machine = up.json(&["machines"])[0].clone();
+        (machine["isolation"] == "segment" && machine["truth"] == "verified").then_some(())
+    });
+    let incident = up.json(&["incidents"])[0]["id"].as_str().unwrap().to_owned();
+    let said = up.cordon(&["undo", &incident, "--reason", "our own program"]).unwrap();
+    println!("{said}");
+    assert!(said.contains("taking back: isolate (segment)"), "{said}");
+    assert!(said.contains("TAKEN BACK: shown by 1 of 1 machines"), "{said}");
+    // By the time that it says so, it is so.
+    assert_eq!(up.nft(), before, "as it was, to the byte");
+    // What people ordered is people's to take back.
+    up.cordon(&["isolate", &name, "--reason", "a person wants it"]).unwrap();
+    eventually("the isolation is verified", || {
+        (up.json(&["machines"])[0]["truth"] == "verified").then_some(())
+    });
+    assert!(up.cordon(&["undo", &name, "--reason", "not mine"]).is_err());
+    let said = up.cordon(&["release", &name, "--reason", "test over"]).unwrap();
+    println!("{said}");
+    assert!(said.contains("RELEASED: shown by 1 of 1 machines"), "{said}");
+    assert_eq!(up.nft(), before);
+}
+
+#[test]
 fn roles_run_as_users_of_their_own_and_listen_on_loopback_only() {
     if lacks_root("`cordon up`") {
         return;

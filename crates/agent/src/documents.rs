@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use cordon_link::frame;
 use cordon_model::asset::Assignment;
+use cordon_model::break_glass::BreakGlass;
+use cordon_model::guidance::Guidance;
 use cordon_model::limits;
 use cordon_model::order::Permit;
 use cordon_model::policy::Policy;
@@ -32,6 +34,14 @@ impl Kept for Assignment {
 
 impl Kept for Permit {
     const NAME: &'static str = "permit";
+}
+
+impl Kept for Guidance {
+    const NAME: &'static str = "guidance";
+}
+
+impl Kept for BreakGlass {
+    const NAME: &'static str = "break-glass";
 }
 
 /// Where the documents are.

@@ -10,6 +10,7 @@ pub mod journal;
 pub mod link;
 pub mod local;
 pub mod look;
+mod noticed;
 pub mod run;
 pub mod sensor;
 pub mod spool;

@@ -49,6 +49,10 @@ pub enum FromLink {
     Assignment(Envelope),
     /// Somebody wants to see how it is here.
     Look(u64, LookAt),
+    /// Sealed hashes of break-glass codes.
+    BreakGlass(Envelope),
+    /// A sealed text for people in front of the machine.
+    Guidance(Envelope),
 }
 
 /// The reports that wait, shared between the agent and its link. The lock is held for moments, never
@@ -212,6 +216,8 @@ fn news_of(message: FromHub, spool: &SharedSpool) -> Result<Option<FromLink>, Fr
         FromHub::Policy(envelope) => FromLink::Policy(envelope),
         FromHub::Assignment(envelope) => FromLink::Assignment(envelope),
         FromHub::Look { number, at } => FromLink::Look(number, at),
+        FromHub::BreakGlass(envelope) => FromLink::BreakGlass(envelope),
+        FromHub::Guidance(envelope) => FromLink::Guidance(envelope),
         FromHub::Welcome { .. } => return Ok(None),
         FromHub::Goodbye { why } => return Err(FrameError::Unreadable(why)),
     }))
@@ -253,6 +259,8 @@ mod tests {
             rules: 0,
             events: 0,
             lost: 0,
+            break_glass: 0,
+            guidance: 0,
         };
         let side = LinkSide {
             hello: Box::new(hello),

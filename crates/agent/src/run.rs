@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use cordon_link::token::EnrolToken;
 use cordon_model::asset::Assignment;
-use cordon_model::event::RawEvent;
-use cordon_model::finding::{Finding, Level, MatchedField, RuleRef};
-use cordon_model::ids::FindingId;
+use cordon_model::break_glass::BreakGlass;
+use cordon_model::finding::Finding;
+use cordon_model::guidance::Guidance;
 use cordon_model::look::LookAt;
 use cordon_model::order::{Order, Permit};
 use cordon_model::policy::Policy;
@@ -28,7 +28,6 @@ use cordon_model::time::{BootNanos, UtcNanos};
 use cordon_model::wire::{Coverage, FromAgent, Hello, Report, Status};
 use cordon_respond::agent_core::{Act, AgentCore};
 use cordon_respond::clock::Moment;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
@@ -42,6 +41,7 @@ use crate::journal::Journal;
 use crate::link::{self, FromLink, LinkSide, SharedSpool};
 use crate::local::{LocalDetection, Noticed};
 use crate::look;
+use crate::noticed;
 use crate::sensor::{Place, Sensor, SensorEvent};
 use crate::spool::{Spool, SpoolError};
 
@@ -117,6 +117,8 @@ struct Pulse {
     rules: u32,
     events: u64,
     lost: u64,
+    break_glass: u64,
+    guidance: u64,
 }
 
 /// Runs the agent until `stop` says so. `sensor` was opened with the privileges that it needs; this needs
@@ -221,6 +223,7 @@ pub async fn run(
         looks: Arc::new(Semaphore::new(LOOKS)),
         host: config.host.clone(),
         gaps: Gaps::default(),
+        wrong_codes: 0,
     };
     if let Some(torn) = torn {
         agent.report_gap(0, format!("the spool ended torn: {} bytes were cut off", torn.bytes));
@@ -301,6 +304,8 @@ fn status_from(view: &Arc<Mutex<View>>, clocks: &Clocks) -> Box<dyn Fn() -> Stat
             rules: view.rules,
             events: view.events,
             lost: view.lost,
+            break_glass: view.break_glass,
+            guidance: view.guidance,
         }
     })
 }
@@ -321,6 +326,8 @@ struct Agent {
     host: String,
     looks: Arc<Semaphore>,
     gaps: Gaps,
+    /// Wrong break-glass codes that were told.
+    wrong_codes: u64,
 }
 
 impl Agent {
@@ -476,7 +483,25 @@ impl Agent {
                 }
                 self.assign(envelope, assignment.revision).await;
             }
+            FromLink::BreakGlass(envelope) => {
+                let Some(codes) = self.genuine::<BreakGlass>(&envelope) else { return };
+                self.keep(&codes);
+                self.take_codes(envelope).await;
+            }
+            FromLink::Guidance(envelope) => {
+                let Some(guidance) = self.genuine::<Guidance>(&envelope) else { return };
+                self.keep(&guidance);
+                self.take_guidance(envelope).await;
+            }
         }
+    }
+
+    /// Brings to the helper what it is to tell the person in front of this machine.
+    async fn take_guidance(&mut self, envelope: Envelope) {
+        if let Ok(Answer::Refused { why, .. }) = self.ask(Ask::Guidance(envelope)).await {
+            tracing::debug!(why, "the helper kept its guidance");
+        }
+        self.look().await;
     }
 
     /// Looks, beside the work that must not wait.
@@ -490,6 +515,14 @@ impl Agent {
             let seen = look::look(at, assignment.as_deref(), user, &boot);
             let _ = say.try_send(FromAgent::Looked { number, seen });
         });
+    }
+
+    /// Brings the hashes of break-glass codes to the helper, which says in its status which it holds.
+    async fn take_codes(&mut self, envelope: Envelope) {
+        if let Ok(Answer::Refused { why, .. }) = self.ask(Ask::BreakGlass(envelope)).await {
+            tracing::debug!(why, "the helper kept its break-glass codes");
+        }
+        self.look().await;
     }
 
     /// Brings an assignment to the helper; it counts as held once the helper has it, or is not needed.
@@ -546,9 +579,11 @@ impl Agent {
                 self.note(format!("the lease of measure {measure} ends soon"));
             }
             Told::Event(Event::Wiped { by: (pid, name), noticed, restored, .. }) => {
-                let finding = self.wiped(pid, &name, noticed, restored);
+                let finding = noticed::wiped(&self.host, pid, &name, noticed, restored);
                 self.find(finding).await;
             }
+            // The status that every look asks for has the number.
+            Told::Event(Event::WrongCode) => self.look().await,
             Told::Event(Event::Lost { events }) => {
                 self.report_gap(events, "the helper told more than was heard".into());
             }
@@ -574,7 +609,13 @@ impl Agent {
         if let Some(assignment) = self.documents.read::<Assignment>(&key) {
             self.assign(assignment.envelope().clone(), assignment.revision).await;
         }
-        self.look().await;
+        if let Some(guidance) = self.documents.read::<Guidance>(&key) {
+            self.take_guidance(guidance.envelope().clone()).await;
+        }
+        match self.documents.read::<BreakGlass>(&key) {
+            Some(codes) => self.take_codes(codes.envelope().clone()).await,
+            None => self.look().await,
+        }
         Ok(())
     }
 
@@ -601,6 +642,9 @@ impl Agent {
                 // The helper keeps it, and this and the next are told again.
                 break;
             }
+            if let Some(finding) = noticed::opened_by_code(receipt, &self.host) {
+                self.report(Report::Finding(Box::new(finding)));
+            }
             before += 1;
         }
         if self.ask(Ask::Reported { before }).await.is_err() {
@@ -614,7 +658,15 @@ impl Agent {
         let Ok(Answer::Status(status)) = self.ask(Ask::Status).await else { return };
         let isolation = status.in_force.as_ref().map(|measure| measure.isolation);
         self.core.isolated(isolation);
+        let wrong = status.wrong_codes;
+        if wrong.total > self.wrong_codes {
+            self.wrong_codes = wrong.total;
+            let finding = noticed::wrong_code(&wrong, &self.host);
+            self.report(Report::Finding(Box::new(finding)));
+        }
         let mut view = locked(&self.view);
+        view.status.break_glass = status.break_glass;
+        view.status.guidance = status.guidance;
         view.last_order = view.last_order.max(status.last_order);
         view.status.isolation = isolation;
         view.status.lease_ends = status.in_force.as_ref().map(|measure| measure.lease_ends);
@@ -663,46 +715,6 @@ impl Agent {
     fn note(&mut self, text: impl Into<String>) {
         if let Err(error) = self.journal.note(UtcNanos::now(), text) {
             tracing::error!(%error, "the journal can't be written");
-        }
-    }
-
-    /// Somebody removed Cordon's table: what no rule can see is found here.
-    fn wiped(
-        &self,
-        pid: u32,
-        name: &str,
-        noticed: BootNanos,
-        restored: Option<BootNanos>,
-    ) -> Finding {
-        let rule = RuleRef {
-            id: "7d9f2a54-2f52-4a53-9a63-0c6a4b9c1e11".into(),
-            title: "Cordon's isolation was removed from the kernel by somebody else".into(),
-            level: Level::High,
-            tags: vec!["attack.defense-evasion".into(), "attack.t1562.004".into()],
-        };
-        let json = serde_json::json!({
-            "type": "isolation_wiped",
-            "pid": pid,
-            "process": name,
-            "noticed_boot_ns": noticed.0,
-            "restored_boot_ns": restored.map(|at| at.0),
-        })
-        .to_string();
-        let raw_sha256: [u8; 32] = Sha256::digest(json.as_bytes()).into();
-        Finding {
-            id: FindingId::of(&rule.id, &self.host, &raw_sha256),
-            rule,
-            host: self.host.clone(),
-            time: UtcNanos::now(),
-            boot_time: Some(noticed),
-            process: None,
-            matched: vec![MatchedField {
-                field: "process".into(),
-                value: format!("{name} ({pid})"),
-                pattern: "changed nftables last".into(),
-            }],
-            raw: RawEvent { json, is_cut: false },
-            raw_sha256,
         }
     }
 }

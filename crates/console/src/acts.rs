@@ -23,7 +23,7 @@ type Done = Result<Response, Problem>;
 
 /// Defines forms of a session: each carries the session's token and refuses fields that it doesn't know.
 macro_rules! session_forms {
-    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),* })*) => {$(
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),* $(,)? })*) => {$(
         $(#[$doc])*
         #[derive(Debug, Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -49,7 +49,16 @@ session_forms! {
     /// An answer to a question.
     AnswerForm { answer: YesNo, reason: String }
     /// What a machine is.
-    Assign { name: String, tier: String, kind: String, group: String, lifelines: String }
+    Assign {
+        name: String,
+        tier: String,
+        kind: String,
+        group: String,
+        lifelines: String,
+        place: String,
+        instead: String,
+        ring: String,
+    }
     /// A mode, seen and confirmed with the policy that it was seen with.
     SetMode { mode: Mode, revision: u64 }
 }
@@ -249,6 +258,9 @@ pub async fn assign(
         kind: form.kind,
         group: form.group,
         lifelines: form.lifelines,
+        place: form.place,
+        instead: form.instead,
+        ring: form.ring,
     };
     match typed.draft() {
         Ok(draft) => {

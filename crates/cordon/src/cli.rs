@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::layout::Layout;
-use crate::{control, measures, roles, tools, up};
+use crate::{break_glass, control, measures, notice, roles, tools, undo, up};
 
 /// A security operations centre for health services.
 ///
@@ -31,6 +31,11 @@ pub struct StateArg {
 }
 
 impl StateArg {
+    /// The layout that a machine's own Cordon has, whoever asks: root's, unless another was named.
+    pub fn machines_layout(&self) -> Layout {
+        Layout::new(self.state.clone().unwrap_or_else(|| PathBuf::from(Layout::ROOTS_OWN)))
+    }
+
     /// The layout below it.
     pub fn layout(&self) -> Layout {
         Layout::new(self.state.clone().unwrap_or_else(Layout::default_root))
@@ -53,10 +58,16 @@ enum Command {
     /// Cut a machine off
     Isolate(control::IsolateArgs),
     /// Take an isolation back, exactly
-    Release(control::ReleaseArgs),
+    Release(undo::ReleaseArgs),
+    /// Take back everything that Cordon did by itself, to one machine or in one incident
+    Undo(undo::UndoArgs),
     /// Freeze, kill, quarantine, deny, block, disable, collect; and take it back
     #[command(subcommand)]
     Measure(measures::Measure),
+    /// Open this machine by a one-time code, with hub and network gone; print codes, read one out
+    BreakGlass(break_glass::BreakGlassArgs),
+    /// Show what this machine tells the person in front of it
+    Notice(notice::NoticeArgs),
     /// Say what a machine is: tier, group, kind and the flows that must live
     Assign(control::AssignArgs),
     /// Show or set the policy
@@ -97,8 +108,11 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Machines(args) => control::machines(&args).map(done),
         Command::Incidents(args) => control::incidents(&args).map(done),
         Command::Isolate(args) => control::isolate(&args).map(done),
-        Command::Release(args) => control::release(&args).map(done),
+        Command::Release(args) => undo::release(&args),
+        Command::Undo(args) => undo::undo(&args),
         Command::Measure(measure) => measures::run(&measure).map(done),
+        Command::BreakGlass(args) => break_glass::run(&args),
+        Command::Notice(args) => notice::run(&args).map(done),
         Command::Assign(args) => control::assign(&args).map(done),
         Command::Policy(args) => control::policy(&args).map(done),
         Command::EnrolToken(args) => control::enrol_token(&args).map(done),

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use cordon_hub::control::{Answer, Request, Status, ask};
 use cordon_hub::view::{AssignmentDraft, Contact, EventCounts, IncidentRow, MachineRow, Preview};
 use cordon_model::asset::{ClinicalTier, Direction, Lifeline, PortRange, Transport};
+use cordon_model::guidance::{Bedside, Contact as Ring, check_contacts};
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::policy::Policy;
 use cordon_model::time::UtcNanos;
@@ -36,7 +37,11 @@ impl Control {
         Self { socket: layout.control_socket() }
     }
 
-    async fn ask(&self, request: Request) -> Result<Answer> {
+    /// Asks it one thing.
+    ///
+    /// # Errors
+    /// If it does not answer, or refuses.
+    pub async fn ask(&self, request: Request) -> Result<Answer> {
         let answer = ask(&self.socket, &request).await.with_context(|| {
             format!(
                 "no hub answers at {}: is `cordon up` running, and are you root or the hub's user?",
@@ -105,7 +110,7 @@ pub(crate) fn unexpected<T>(answer: &Answer) -> Result<T> {
     bail!("the hub is of another version: it answered {answer:?}")
 }
 
-fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+pub fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(work)
 }
@@ -395,6 +400,7 @@ fn lifeline_words(lifeline: &Lifeline) -> String {
     format!("{} ({service} {way} {})", lifeline.name, lifeline.peer)
 }
 
+/// Says that an order is signed, and whether it is on its way.
 pub(crate) fn say_ordered(answer: &Answer) -> Result<()> {
     match answer {
         Answer::Ordered { order, is_linked, .. } => {
@@ -405,24 +411,6 @@ pub(crate) fn say_ordered(answer: &Answer) -> Result<()> {
         }
         other => unexpected(other),
     }
-}
-
-/// `cordon release`
-#[derive(Debug, Clone, clap::Args)]
-pub struct ReleaseArgs {
-    #[command(flatten)]
-    state: StateArg,
-    /// The machine's name or id.
-    machine: String,
-    /// Why it is safe again.
-    #[arg(long)]
-    reason: String,
-}
-
-/// Takes an isolation back.
-pub fn release(args: &ReleaseArgs) -> Result<()> {
-    let request = Request::Release { machine: args.machine.clone(), reason: args.reason.clone() };
-    say_ordered(&ask_at(&args.state, request)?)
 }
 
 /// What a machine is.
@@ -444,6 +432,15 @@ pub struct DraftArgs {
     /// of ports `2000-2010`; `signed-off-by NAME` at the end for a lateral-movement port. May be repeated.
     #[arg(long, value_parser = lifeline)]
     lifeline: Vec<Lifeline>,
+    /// Where it stands, for people who are sent there: `Ward 7, bay 2`.
+    #[arg(long)]
+    place: Option<String>,
+    /// Where the person in front of it is to go when no other of its kind is known to work.
+    #[arg(long)]
+    instead: Option<String>,
+    /// Whom that person is to ring: `WHO=NUMBER`. May be repeated; none: as the policy says.
+    #[arg(long, value_parser = contact)]
+    ring: Vec<Ring>,
 }
 
 impl DraftArgs {
@@ -454,8 +451,20 @@ impl DraftArgs {
             kind: self.kind.clone(),
             group: self.group.clone(),
             lifelines: self.lifeline.clone(),
+            bedside: Some(Bedside {
+                place: self.place.clone(),
+                instead: self.instead.clone(),
+                ring: self.ring.clone(),
+            }),
         }
     }
+}
+
+fn contact(text: &str) -> Result<Ring, String> {
+    let (who, number) = text.split_once('=').ok_or("whom to ring is WHO=NUMBER")?;
+    let contact = Ring { who: who.trim().to_owned(), number: number.trim().to_owned() };
+    check_contacts(std::slice::from_ref(&contact)).map_err(|error| error.to_string())?;
+    Ok(contact)
 }
 
 fn tier(text: &str) -> Result<ClinicalTier, String> {

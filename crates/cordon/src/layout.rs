@@ -18,6 +18,9 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// Where root's state is.
+    pub const ROOTS_OWN: &str = "/var/lib/cordon";
+
     /// The layout below `root`.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
@@ -27,7 +30,7 @@ impl Layout {
     /// (`$XDG_STATE_HOME`, XDG Base Directory Specification).
     pub fn default_root() -> PathBuf {
         if nix::unistd::geteuid().is_root() {
-            return PathBuf::from("/var/lib/cordon");
+            return PathBuf::from(Self::ROOTS_OWN);
         }
         let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
         std::env::var_os("XDG_STATE_HOME")
@@ -71,6 +74,25 @@ impl Layout {
     /// Where the helper listens, for the agent.
     pub fn helper_socket(&self) -> PathBuf {
         self.sockets_of("helper").join("helper.sock")
+    }
+
+    /// Where the helper listens to anybody at the machine who has a break-glass code.
+    pub fn door_socket(&self) -> PathBuf {
+        self.sockets_of("helper").join("break-glass.sock")
+    }
+
+    /// What the person in front of the machine is told: the system's own place for root's Cordon.
+    pub fn notice(&self) -> PathBuf {
+        self.notice_folder().join(cordon_agent::contain::bulletin::FILE)
+    }
+
+    /// The folder that it is in.
+    pub fn notice_folder(&self) -> PathBuf {
+        if self.root == Path::new(Self::ROOTS_OWN) {
+            PathBuf::from("/run/cordon")
+        } else {
+            self.root.join("run").join("notice")
+        }
     }
 
     /// Where the hub listens, for the command line.

@@ -6,14 +6,17 @@
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod break_glass;
 mod cli;
 mod control;
 mod gaps;
 mod layout;
 mod measures;
+mod notice;
 mod roles;
 mod supervise;
 mod tools;
+mod undo;
 mod up;
 
 use std::process::ExitCode;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
+use cordon_agent::contain::bulletin::Places;
 use cordon_agent::contain::helper::{self, HelperConfig};
 use cordon_agent::run::AgentConfig;
 use cordon_agent::sensor::{Place, Sensor, SensorOptions, SourceChoice};
@@ -123,6 +124,15 @@ pub struct HelperArgs {
     /// Its socket.
     #[arg(long)]
     pub socket: PathBuf,
+    /// The socket that any user of this machine may speak to, to open it by a break-glass code.
+    #[arg(long)]
+    pub door: Option<PathBuf>,
+    /// The folder for the notice to the person in front of this machine, which everybody may read.
+    #[arg(long)]
+    pub notice: Option<PathBuf>,
+    /// Tell it at the next login and on the open terminals too: not for several helpers on one machine.
+    #[arg(long, requires = "notice")]
+    pub tell_everybody: bool,
     /// The only user, besides root, that it speaks to; the hub's link is this user's alone.
     #[arg(long)]
     pub agent_uid: u32,
@@ -204,6 +214,12 @@ fn signer(args: &SignerArgs) -> Result<()> {
 fn run_helper(args: &HelperArgs) -> Result<()> {
     let config = HelperConfig {
         socket: args.socket.clone(),
+        door: args.door.clone(),
+        notice: args.notice.clone().map(|folder| Places {
+            folder,
+            greetings: args.tell_everybody.then(|| PathBuf::from("/run/motd.d")),
+            devices: args.tell_everybody.then(|| PathBuf::from("/dev")),
+        }),
         state: args.directory.clone(),
         agent_user: args.agent_uid,
         boot: None,

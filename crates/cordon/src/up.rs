@@ -261,17 +261,24 @@ async fn start_agent(
         let root = Account::own();
         layout.make_role_directory(&layout.helper(), &root)?;
         layout.make_socket_directory("helper", &root)?;
-        kept.push(keep(Role {
-            name: "helper",
-            arguments: words([
+        let mut told = words([("--notice", Some(text(&layout.notice_folder())))]);
+        // One of several agents on one kernel does not speak for the machine.
+        if !args.own_network_only {
+            told.push("--tell-everybody".to_owned());
+        }
+        let arguments = [
+            words([
                 ("role", None),
                 ("helper", None),
                 ("--directory", Some(text(&layout.helper()))),
                 ("--socket", Some(text(&layout.helper_socket()))),
+                ("--door", Some(text(&layout.door_socket()))),
                 ("--agent-uid", Some(agent.uid.to_string())),
             ]),
-            user: None,
-        })?);
+            told,
+        ]
+        .concat();
+        kept.push(keep(Role { name: "helper", arguments, user: None })?);
     }
     let mut arguments = words([
         ("role", None),

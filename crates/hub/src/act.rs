@@ -22,7 +22,7 @@ use crate::error::HubError;
 use crate::handle::Hub;
 use crate::keep::{self, Draft, encode};
 use crate::people::{LONGEST_TOKEN, Secret, Who};
-use crate::view::{AssignmentDraft, Ordered};
+use crate::view::{AssignmentDraft, Ordered, Standing, Undone};
 use crate::work::Step;
 
 /// How long a person waits for the signer before being told that it is away.
@@ -91,6 +91,58 @@ impl Hub {
         who: &Who,
     ) -> Result<Ordered, HubError> {
         self.order(machine, Instruction::Release, reason, incident, who).await
+    }
+
+    /// Takes back everything that Cordon did to these machines by itself, every measure of it. What people
+    /// ordered stays. What the signer refuses (the brake on people, say) is said, and the rest goes on.
+    ///
+    /// # Errors
+    /// [`HubError::Missing`] if there is nothing of that kind; [`HubError::NotAllowed`].
+    pub async fn undo_all(
+        &self,
+        machines: &[MachineId],
+        reason: &str,
+        who: &Who,
+    ) -> Result<Vec<Undone>, HubError> {
+        who.must(Role::Responder)?;
+        text("reason", reason)?;
+        let mut undone = Vec::new();
+        for machine in machines.iter().copied() {
+            let (standing, name) = (self.standing(machine)?, self.card(machine)?.name().to_owned());
+            let undoing = self.deed(move |step| step.core.undoing(machine)).await?;
+            if undoing.is_empty() {
+                continue;
+            }
+            let (mut taken_back, mut refused) = (Vec::new(), None);
+            for (instruction, measures) in undoing {
+                match self.order(machine, instruction, reason, None, who).await {
+                    Ok(_) => taken_back.extend(
+                        standing.iter().filter(|one| measures.contains(&one.measure)).cloned(),
+                    ),
+                    Err(error) => refused = Some(error.to_string()),
+                }
+            }
+            let is_linked = self.is_linked(machine);
+            undone.push(Undone { machine, name, taken_back, refused, is_linked });
+        }
+        if undone.is_empty() {
+            return Err(HubError::Missing { what: "measure that Cordon began by itself" });
+        }
+        Ok(undone)
+    }
+
+    /// The measures on a machine that are not over.
+    ///
+    /// # Errors
+    /// [`HubError::Missing`].
+    pub fn standing(&self, machine: MachineId) -> Result<Vec<Standing>, HubError> {
+        let card = self.card(machine)?;
+        let standing = card.measures.iter().map(|(measure, (action, _))| Standing {
+            measure: *measure,
+            what: action.to_string(),
+            is_isolation: action.isolation().is_some(),
+        });
+        Ok(standing.collect())
     }
 
     /// Orders the lease of a machine's strongest measure in force to be extended by the policy's length.

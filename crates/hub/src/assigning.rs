@@ -1,8 +1,10 @@
 //! Having it signed what a machine is, and the permits that follow from it.
 
-use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use cordon_model::asset::Assignment;
+use cordon_model::guidance::Bedside;
 use cordon_model::ids::MachineId;
 use cordon_model::limits;
 use cordon_model::record::{Actor, Deed, Record};
@@ -56,9 +58,14 @@ impl Shared {
             hub: self.link_addresses.clone(),
         };
         let is_new = card.assignment.is_none();
+        let bedside = by.clone().zip(draft.bedside);
         let receipt_key = card.receipt_key.filter(|_| is_new).map(|key| key.to_bytes());
         let signed = self.documents.assign(assignment, receipt_key, by).await;
         let signed = signed.map_err(from_signer)?;
+        if let Some((by, bedside)) = bedside {
+            self.documents.set_bedside(machine, bedside, by).await.map_err(from_signer)?;
+            self.bedside_said.fetch_add(1, Ordering::Relaxed);
+        }
         let detail = format!("{}, {}", signed.name, signed.effective_tier());
         let record =
             Record { machine: Some(machine), ..self.record(actor, Deed::Assigned, detail) };
@@ -74,13 +81,15 @@ impl Shared {
 
     /// Makes sure that the signer and the main task know a machine: at its enrolment, and at its first
     /// link if the signer was away then.
-    pub async fn ensure_assigned(&self, machine: MachineId) -> Result<(), HubError> {
+    pub async fn ensure_assigned(self: &Arc<Self>, machine: MachineId) -> Result<(), HubError> {
         match self.board.card(machine) {
             Some(card) if card.assignment.is_some() => Ok(()),
             Some(_) => {
                 let draft = self.draft_of(machine);
                 self.assign(machine, draft, Actor::Hub).await?;
                 self.renew_permits().await;
+                let shared = self.clone();
+                tokio::spawn(async move { shared.codes_of(machine).await });
                 Ok(())
             }
             None => Err(HubError::Missing { what: "machine" }),
@@ -132,6 +141,9 @@ pub(crate) fn text(what: &'static str, given: &str) -> Result<String, HubError> 
 pub(crate) fn check_draft(draft: &AssignmentDraft) -> Result<(), HubError> {
     for (what, given) in [("name", &draft.name), ("kind", &draft.kind), ("group", &draft.group)] {
         given.as_deref().map(|given| text(what, given)).transpose()?;
+    }
+    if let Some(Err(error)) = draft.bedside.as_ref().map(Bedside::check) {
+        return Err(HubError::Invalid { what: "text for people", why: error.to_string() });
     }
     let invalid = |why: String| HubError::Invalid { what: "lifeline", why };
     if draft.lifelines.len() > limits::LIFELINES_PER_MACHINE {

@@ -18,9 +18,11 @@ use cordon_model::ids::{MachineId, MeasureId};
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::policy::Policy;
 use cordon_model::time::UtcNanos;
+use cordon_respond::signer_core::CodesRow;
 use cordon_store::{Seen, StoredMeasure};
 use ed25519_dalek::VerifyingKey;
 
+use crate::guidance::Basis;
 use crate::view::{Attention, Contact, EventCounts, LedgerStatus, MachineRow, Refused};
 
 /// A machine is silent when it was not heard for this long: agents speak every 2 s, so four times
@@ -45,6 +47,14 @@ pub(crate) struct Card {
     pub address: Option<IpAddr>,
     pub is_struck_off: bool,
     pub measures: BTreeMap<MeasureId, (Action, MeasureState)>,
+    /// How its break-glass codes are, as the signer last said.
+    pub codes: Option<CodesRow>,
+    /// Of which revision the hub has their hashes (0: none).
+    pub codes_kept: u64,
+    /// What the guidance that was signed last was made from, since the start.
+    pub guided_by: Option<Basis>,
+    /// Of which revision the hub has its guidance (0: none).
+    pub guidance_kept: u64,
 }
 
 impl Card {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cordon_link::frame::{self, FrameError};
 use cordon_model::action::Action;
-use cordon_model::ids::{MachineId, MeasureId};
+use cordon_model::ids::{IncidentId, MachineId, MeasureId};
 use cordon_model::limits::MESSAGE_BYTES;
 use cordon_model::look::{LookAt, Seen};
 use cordon_model::measure::Isolation;
@@ -27,7 +27,9 @@ use crate::error::HubError;
 use crate::handle::Hub;
 use crate::people::Who;
 use crate::run::stopped;
-use crate::view::{AssignmentDraft, IncidentRow, LedgerStatus, MachineRow, Preview, Refused};
+use crate::view::{
+    AssignmentDraft, IncidentRow, LedgerStatus, MachineRow, Preview, Refused, Standing, Undone,
+};
 
 /// Connections at one time.
 const CONNECTIONS: usize = 16;
@@ -118,6 +120,15 @@ pub enum Request {
         /// Why.
         reason: String,
     },
+    /// Take back everything that Cordon did by itself, to one machine or in one incident.
+    UndoAll {
+        /// A machine's id or name, or an incident's id.
+        target: String,
+        /// Why.
+        reason: String,
+    },
+    /// The measures on a machine that are not over.
+    Standing(MachineId),
     /// Extend the lease of a machine's measure in force.
     Renew {
         /// Its id or name.
@@ -138,6 +149,18 @@ pub enum Request {
         machine: String,
         /// Why.
         reason: String,
+    },
+    /// Other break-glass codes for a machine.
+    RenewCodes {
+        /// Its id or name.
+        machine: String,
+        /// Why.
+        reason: String,
+    },
+    /// Which machine has this id or name, and of which revision it holds break-glass codes.
+    Codes {
+        /// Its id or name.
+        machine: String,
     },
     /// Set how much is done without asking.
     SetMode(Mode),
@@ -177,6 +200,13 @@ pub enum Answer {
     Preview(Box<Preview>),
     /// To [`Request::Policy`].
     Policy(Box<Policy>),
+    /// To [`Request::Codes`].
+    Codes {
+        /// Which machine.
+        machine: MachineId,
+        /// Of which revision it last said that it holds codes (0: of none); `None`: it was never heard.
+        held: Option<u64>,
+    },
     /// An order was signed.
     Ordered {
         /// For which machine.
@@ -186,6 +216,10 @@ pub enum Answer {
         /// Whether the machine's link is up now.
         is_linked: bool,
     },
+    /// To [`Request::UndoAll`], for each machine on which there was something to take back.
+    Undone(Vec<Undone>),
+    /// To [`Request::Standing`].
+    Standing(Vec<Standing>),
     /// Done.
     Done,
     /// No, and why.
@@ -375,6 +409,18 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
             let ordered = hub.release(machine, &reason, None, who).await?;
             Answer::Ordered { machine, order: ordered.order, is_linked: ordered.is_linked }
         }
+        Request::UndoAll { target, reason } => {
+            let machines = match (hub.machine_called(&target), target.parse::<IncidentId>()) {
+                (Some(machine), _) => vec![machine],
+                (None, Ok(incident)) => hub.incident(incident, None).await?.incident.machines,
+                (None, Err(_)) => {
+                    let what = "machine (give its id or its one name) or incident (give its id)";
+                    return Err(HubError::Missing { what });
+                }
+            };
+            Answer::Undone(hub.undo_all(&machines, &reason, who).await?)
+        }
+        Request::Standing(machine) => Answer::Standing(hub.standing(machine)?),
         Request::Renew { machine, reason } => {
             let machine = named(hub, &machine)?;
             let ordered = hub.renew(machine, &reason, who).await?;
@@ -387,6 +433,15 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
         Request::StrikeOff { machine, reason } => {
             hub.strike_off(named(hub, &machine)?, &reason, who).await?;
             Answer::Done
+        }
+        Request::RenewCodes { machine, reason } => {
+            hub.renew_codes(named(hub, &machine)?, &reason, who).await?;
+            Answer::Done
+        }
+        Request::Codes { machine } => {
+            let machine = named(hub, &machine)?;
+            let status = hub.machine(machine).await?.status;
+            Answer::Codes { machine, held: status.map(|status| status.break_glass) }
         }
         Request::SetMode(mode) => {
             hub.set_mode(mode, who).await?;

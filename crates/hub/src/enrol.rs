@@ -202,6 +202,10 @@ async fn enrol(request: &EnrolRequest, shared: &Arc<Shared>) -> Result<Enrolled,
             address: None,
             is_struck_off: false,
             measures: std::collections::BTreeMap::new(),
+            codes: None,
+            codes_kept: 0,
+            guided_by: None,
+            guidance_kept: 0,
         },
     );
     if let Some(draft) = &draft {

@@ -12,6 +12,7 @@ use cordon_model::ids::{MachineId, MeasureId, OdsCode};
 use cordon_model::incident::IncidentState;
 use cordon_model::order::Approver;
 use cordon_model::record::Record;
+use cordon_model::signed::Envelope;
 use cordon_model::time::UtcNanos;
 use cordon_respond::approval::{Approval, ApprovalState};
 use cordon_respond::delivery::Inbox;
@@ -40,6 +41,10 @@ const OUTBOX: &str = "outbox";
 const DRAFT: &str = "draft";
 /// Machines that may speak no more.
 const STRUCK_OFF: &str = "struck-off";
+/// Revision and signed hashes of a machine's break-glass codes.
+const CODES: &str = "break-glass";
+/// Revision and signed text of what people in front of a machine are told.
+const GUIDANCE: &str = "guidance";
 
 /// How long an order that died is told to the signer again at each start.
 const DEAD_ORDERS: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -101,15 +106,23 @@ pub(crate) fn changes_of(
         core::Change::Machine(machine) => {
             // Its inbox is kept with the reports themselves, its permit when it is signed.
             let kept = card.and_then(|card| card.assignment.as_ref()).map_or(0, |a| a.revision);
+            let mut changes = Vec::new();
+            let known = card.map_or(0, |card| card.codes_kept);
+            if let Some(codes) = machine.codes.as_ref().filter(|(revision, _)| *revision > known) {
+                changes.push(row(CODES, machine.assignment.machine, Some(codes))?);
+            }
+            let known = card.map_or(0, |card| card.guidance_kept);
+            if let Some(guidance) = machine.guidance.as_ref().filter(|(held, _)| *held > known) {
+                changes.push(row(GUIDANCE, machine.assignment.machine, Some(guidance))?);
+            }
             if machine.assignment.revision > kept {
-                vec![Change::Assignment {
+                changes.push(Change::Assignment {
                     machine: machine.assignment.machine,
                     revision: machine.assignment.revision,
                     envelope: machine.assignment_envelope,
-                }]
-            } else {
-                Vec::new()
+                });
             }
+            changes
         }
         core::Change::Approval(approval) => vec![Change::Approval(StoredApproval {
             id: approval.id,
@@ -214,6 +227,9 @@ pub(crate) struct Kept {
     pub drafts: HashMap<MachineId, Draft>,
 }
 
+/// Revisions and envelopes of one kind of document, of all machines.
+type Documents = BTreeMap<MachineId, (u64, Envelope)>;
+
 /// Reads everything back.
 pub(crate) async fn restore(
     store: &dyn State,
@@ -229,6 +245,7 @@ pub(crate) async fn restore(
         prune: Vec::new(),
     };
     let mut struck_off = Vec::new();
+    let (mut codes, mut guidance) = (Documents::new(), Documents::new());
     for Row { kind, id, document } in store.rows(organisation).await? {
         match kind.as_str() {
             STORY => kept.rows.push(core::Change::Story(decode::<Story>(&document)?)),
@@ -244,12 +261,20 @@ pub(crate) async fn restore(
                 kept.drafts.insert(machine, decode(&document)?);
             }
             STRUCK_OFF => struck_off.push(id.parse::<MachineId>().map_err(|e| unreadable(&e))?),
+            CODES => {
+                let machine = id.parse::<MachineId>().map_err(|error| unreadable(&error))?;
+                codes.insert(machine, decode(&document)?);
+            }
+            GUIDANCE => {
+                let machine = id.parse::<MachineId>().map_err(|error| unreadable(&error))?;
+                guidance.insert(machine, decode(&document)?);
+            }
             // Of a newer version: it stays where it is.
             _ => tracing::warn!(kind, "a row of an unknown kind is left alone"),
         }
     }
     prune_orders(&mut kept, now)?;
-    restore_machines(store, organisation, command_key, now, &mut kept).await?;
+    restore_machines(store, organisation, command_key, now, (&codes, &guidance), &mut kept).await?;
     for machine in struck_off {
         if let Some(card) = kept.cards.get_mut(&machine) {
             card.is_struck_off = true;
@@ -296,6 +321,7 @@ async fn restore_machines(
     organisation: &OdsCode,
     command_key: &VerifyingKey,
     now: UtcNanos,
+    (codes, guidance): (&Documents, &Documents),
     kept: &mut Kept,
 ) -> Result<(), StoreError> {
     let mut page = Page::default();
@@ -316,6 +342,8 @@ async fn restore_machines(
                     assignment: (**assignment).clone(),
                     assignment_envelope: assignment.envelope().clone(),
                     permit: permits.into_iter().next().map(|permit| permit.envelope),
+                    codes: codes.get(&machine.id).cloned(),
+                    guidance: guidance.get(&machine.id).cloned(),
                     inbox: Inbox { highest: machine.reported },
                 }));
             }
@@ -332,6 +360,10 @@ async fn restore_machines(
                     address: None,
                     is_struck_off: false,
                     measures: BTreeMap::new(),
+                    codes: None,
+                    codes_kept: codes.get(&machine.id).map_or(0, |(revision, _)| *revision),
+                    guided_by: None,
+                    guidance_kept: guidance.get(&machine.id).map_or(0, |(held, _)| *held),
                 },
             );
         }

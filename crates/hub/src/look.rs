@@ -54,6 +54,8 @@ impl Hub {
             build: card.seen.as_ref().map(|seen| seen.build.clone()),
             coverage: card.seen.as_ref().map(|seen| seen.coverage.clone()).unwrap_or_default(),
             status: card.seen.as_ref().and_then(|seen| seen.status.clone()),
+            codes: card.codes.clone(),
+            bedside: self.shared.documents.bedside(id).await.ok(),
             measures: self.measure_views(measures.items, card.receipt_key).await?,
             findings: findings.items,
             finding_count: findings.total,

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(3);
 
 /// How often permits are renewed, and other housekeeping is done.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether the next working machine of a kind is another now.
+const GUIDING: Duration = Duration::from_secs(10);
 
 /// What a hub needs to know.
 #[derive(Debug, Clone)]
@@ -139,12 +143,16 @@ pub(crate) struct Shared {
     pub authority: Authority,
     pub ledger: LedgerDesk,
     pub documents: Arc<Client>,
+    /// For break-glass codes: making them takes long, and nothing else waits behind it.
+    pub codes: Client,
     pub waiters: Arc<Waiters>,
     pub looks: Looks,
     pub news: broadcast::Sender<News>,
     pub work: mpsc::Sender<Input>,
     pub stop: watch::Receiver<bool>,
     pub drafts: Mutex<HashMap<MachineId, Draft>>,
+    /// How often somebody said something for the people in front of machines, since the start.
+    pub bedside_said: AtomicU64,
     pub refused_sign_ins: Mutex<Bucket>,
     pub link_addresses: Vec<SocketAddr>,
     pub enrol_addresses: Vec<SocketAddr>,
@@ -308,12 +316,14 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
         authority,
         ledger: ledger.clone(),
         documents: signer.clone(),
+        codes: connect(&config).await?,
         waiters: Arc::default(),
         looks: Looks::default(),
         news: news.clone(),
         work,
         stop: stopped.clone(),
         drafts: Mutex::new(kept.drafts),
+        bedside_said: AtomicU64::new(0),
         refused_sign_ins: Mutex::new(Bucket::full(RECORDED_REFUSALS, Instant::now())),
         link_addresses: seen_as(&config.link_seen_as, link_at),
         enrol_addresses: seen_as(&config.enrol_seen_as, enrol_at),
@@ -350,6 +360,7 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
     serving.spawn(link_server::serve(link, link_config, shared.clone()));
     serving.spawn(enrol::serve(enrol, enrol_config, shared.clone()));
     serving.spawn(housekeeping(shared.clone()));
+    serving.spawn(guiding(shared.clone()));
     let cosigning = ledger.cosign_for_ever(signer, board);
     let mut until = stopped.clone();
     serving.spawn(async move {
@@ -495,6 +506,19 @@ fn bound(listener: &TcpListener) -> Result<SocketAddr, HubFailure> {
     })
 }
 
+/// Keeps fresh what people in front of machines are told.
+async fn guiding(shared: Arc<Shared>) {
+    let mut every = tokio::time::interval(GUIDING);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut stop = shared.stop.clone();
+    loop {
+        tokio::select! {
+            _ = every.tick() => shared.look_after_guidance().await,
+            () = crate::run::stopped(&mut stop) => return,
+        }
+    }
+}
+
 /// Renews permits and the hub's certificate, and forgets sessions that are over.
 async fn housekeeping(shared: Arc<Shared>) {
     let mut every = tokio::time::interval(HOUSEKEEPING);
@@ -506,6 +530,7 @@ async fn housekeeping(shared: Arc<Shared>) {
             () = crate::run::stopped(&mut stop) => return,
         }
         shared.renew_permits().await;
+        shared.look_after_codes().await;
         let now = UtcNanos::now();
         if let Err(error) = shared.authority.renew_hub_certificate(now) {
             tracing::error!(%error, "the hub's certificate is not renewed");

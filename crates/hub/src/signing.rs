@@ -131,6 +131,7 @@ fn is_final(refused: &Refused) -> bool {
         Refused::Rule(_)
         | Refused::NeedsPerson(_)
         | Refused::BadName
+        | Refused::NotForTheHub
         | Refused::Ceiling(_)
         | Refused::NotGenuine(_)
         | Refused::Malformed(_) => true,

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use cordon_model::asset::{Assignment, ClinicalTier, Lifeline, PortRange, Transport};
 use cordon_model::finding::ReceivedFinding;
-use cordon_model::ids::{ApprovalId, IncidentId, MachineId, OrderId};
+use cordon_model::guidance::Bedside;
+use cordon_model::ids::{ApprovalId, IncidentId, MachineId, MeasureId, OrderId};
 use cordon_model::incident::Incident;
 use cordon_model::measure::{Isolation, MeasureState, Receipt};
 use cordon_model::order::Order;
@@ -17,6 +18,7 @@ use cordon_model::time::UtcNanos;
 use cordon_model::wire::{Coverage, Status};
 use cordon_respond::approval::Approval;
 use cordon_respond::decision::Needs;
+use cordon_respond::signer_core::CodesRow;
 use cordon_store::{Counts, Organisation, StoredMeasure};
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +110,10 @@ pub struct MachineView {
     pub coverage: Vec<Coverage>,
     /// How it last said it is.
     pub status: Option<Status>,
+    /// How its break-glass codes are; `None`: the signer has not said yet.
+    pub codes: Option<CodesRow>,
+    /// What the organisation says for the person in front of it; `None`: the signer is away.
+    pub bedside: Option<Bedside>,
     /// Its measures, newest first.
     pub measures: Vec<MeasureView>,
     /// Its newest findings…
@@ -219,6 +225,34 @@ pub struct Ordered {
     pub is_linked: bool,
 }
 
+/// A measure that is not over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Standing {
+    /// Which.
+    pub measure: MeasureId,
+    /// What it does, in words.
+    pub what: String,
+    /// Whether it is the machine's isolation.
+    pub is_isolation: bool,
+}
+
+/// What came of the wish to take back what Cordon did to one machine by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Undone {
+    /// Which machine.
+    pub machine: MachineId,
+    /// What people call it.
+    pub name: String,
+    /// What is being taken back; it is over once the machine has shown it.
+    pub taken_back: Vec<Standing>,
+    /// What was not ordered, and why.
+    pub refused: Option<String>,
+    /// Whether the machine's link is up now.
+    pub is_linked: bool,
+}
+
 /// What the organisation says of a machine: what a person fills in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -233,6 +267,8 @@ pub struct AssignmentDraft {
     pub group: Option<String>,
     /// The flows that containment keeps.
     pub lifelines: Vec<Lifeline>,
+    /// What the person in front of it is told; `None`: as it was said before.
+    pub bedside: Option<Bedside>,
 }
 
 /// Something that people must see, and since when.

@@ -15,7 +15,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Finding;
+use cordon_model::guidance::Guidance;
 use cordon_model::ids::{MachineId, OrderId};
 use cordon_model::measure::Receipt;
 use cordon_model::order::{Order, Permit};
@@ -99,6 +101,8 @@ pub(crate) enum Input {
         answer: Result<Box<Verified<Order>>, Refusal>,
     },
     Permitted(Vec<Verified<Permit>>),
+    Coded(Box<Verified<BreakGlass>>),
+    Guided(Box<Verified<Guidance>>),
     Deed(Deed),
 }
 
@@ -281,6 +285,12 @@ impl Work {
                 })
                 .await
             }
+            Input::Coded(document) => {
+                self.step(|step| step.outputs = step.core.coded(&document)).await
+            }
+            Input::Guided(guidance) => {
+                self.step(|step| step.outputs = step.core.guided(&guidance)).await
+            }
             Input::Deed(deed) => self.step(deed).await,
         }
     }
@@ -430,6 +440,8 @@ impl Work {
                     if is_news {
                         card.assignment = Some(Arc::new(assignment.clone()));
                     }
+                    card.codes_kept = row.codes.as_ref().map_or(0, |(revision, _)| *revision);
+                    card.guidance_kept = row.guidance.as_ref().map_or(0, |(held, _)| *held);
                 });
                 is_news.then_some(News::Machine(assignment.machine))
             }

@@ -9,6 +9,10 @@ use crate::event::RawEvent;
 use crate::ids::{FindingId, MachineId};
 use crate::time::{BootNanos, UtcNanos};
 
+/// The rule of the finding that a machine's agent makes of its opening by a break-glass code. The hub opens
+/// an incident for it and isolates nothing because of it: people opened the machine.
+pub const OPENED_BY_CODE: &str = "0c4c7c0e-6a0b-4ad0-9d3a-6d0b6c1f7e52";
+
 /// How serious a rule's author says a match is (Sigma specification 2.1, `level`).
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

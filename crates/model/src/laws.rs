@@ -7,6 +7,7 @@
 //! | law | function | judged |
 //! |---|---|---|
 //! | Authority | [`authority`] | each time that a kernel begins to cut |
+//! | Authority | [`opened_by_code`], [`held_open`] | each time that a code opens a machine; each automatic isolation |
 //! | Lease | [`lease`], [`never_silently_open`] | while it cuts; each time that it opens |
 //! | Lifelines | [`lifelines`], [`last_of_kind`] | while it cuts |
 //! | Truth | [`truth`] | each receipt |
@@ -20,10 +21,12 @@
 //! *Bad stays small* and *No green without evidence* have no function yet: they are judged by the tests
 //! of each parser and screen.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use crate::asset::ClinicalTier;
+use crate::break_glass::BreakGlass;
 use crate::finding::Level;
 use crate::ids::{MachineId, MeasureId, OdsCode};
 use crate::measure::{Isolation, MeasureState};
@@ -155,6 +158,58 @@ pub fn authority(cut: &Cut<'_>) -> Result<(), Violation> {
     }
 }
 
+/// A code opened a machine with nobody in reach.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenedByCode<'a> {
+    /// Which machine.
+    pub machine: MachineId,
+    /// Whose.
+    pub organisation: &'a OdsCode,
+    /// What the signer had said ahead, genuine by the pinned key; `None`: nobody can show any.
+    pub document: Option<&'a Verified<BreakGlass>>,
+    /// The number of the code.
+    pub code: u8,
+    /// The numbers of that document's codes which were used before.
+    pub used: &'a BTreeSet<u8>,
+    /// The machine's best knowledge of the time.
+    pub at: UtcNanos,
+}
+
+/// Law 1: there is a genuine document for this very machine, in its time, that has the code, and the code
+/// was never used before.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn opened_by_code(opened: &OpenedByCode<'_>) -> Result<(), Violation> {
+    let judge = |holds, what: &str| {
+        hold(Law::Authority, holds, || format!("{} opened by {what}", opened.machine))
+    };
+    let Some(document) = opened.document else {
+        return judge(false, "a code that nobody signed");
+    };
+    judge(
+        document.machine == opened.machine && document.organisation == *opened.organisation,
+        "a code of another machine",
+    )?;
+    judge(
+        (1..=document.codes.len()).contains(&usize::from(opened.code)),
+        "a code that its document does not have",
+    )?;
+    judge(opened.at < document.expires_at, "a code that had expired")?;
+    judge(!opened.used.contains(&opened.code), "a code that was used before")
+}
+
+/// Law 1: a machine that a code opened is isolated again by people only, as long as its document says.
+/// Judged each time that a machine isolates itself by an order of the policy or a permit.
+///
+/// # Errors
+/// That it was.
+pub fn held_open(machine: MachineId, is_held_open: bool) -> Result<(), Violation> {
+    hold(Law::Authority, !is_held_open, || {
+        format!("{machine} was isolated by itself while a code of people's held it open")
+    })
+}
+
 /// Law 2: a measure whose lease of `granted` has run for `ran` is no longer in force as it was, but for
 /// the `slack` that waking up and power cuts allow.
 ///
@@ -171,7 +226,8 @@ pub fn lease(
     })
 }
 
-/// Law 2: a machine that was cut is opened only by an order to release it.
+/// Law 2: a machine that was cut is opened only by an order to release it, or by a code that
+/// [may](opened_by_code).
 ///
 /// # Errors
 /// That it opened by itself.

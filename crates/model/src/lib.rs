@@ -13,6 +13,8 @@
 //! | record | [`record`] | the account of it |
 //!
 //! Around them: [`ids`] (names), [`time`] (three clocks), [`asset`] (machines, tiers, lifelines),
+//! [`break_glass`] (codes that open a machine with nobody in reach),
+//! [`guidance`] (what the person in front of a machine is told),
 //! [`signed`] (what a signature covers), [`wire`] (what the links say), [`look`] (what a person is shown
 //! of a machine),
 //! [`limits`] (how much of anything there may be) and [`laws`] (what must always hold).
@@ -21,8 +23,10 @@
 
 pub mod action;
 pub mod asset;
+pub mod break_glass;
 pub mod event;
 pub mod finding;
+pub mod guidance;
 pub mod ids;
 pub mod incident;
 pub mod laws;

@@ -159,6 +159,14 @@ pub enum Origin {
     },
     /// The lease of an earlier measure ended.
     LeaseEnd(MeasureId),
+    /// A one-time code, typed at the machine: what it was isolated by is over, and for the length of this
+    /// measure Cordon does not isolate it by itself.
+    BreakGlass {
+        /// Which of its signed documents the code is of.
+        revision: u64,
+        /// The code's number, from 1. Never the code.
+        code: u8,
+    },
 }
 
 /// What a machine says of one of its measures: signed by the agent, at every change of state.

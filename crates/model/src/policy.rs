@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::ActionKind;
 use crate::asset::ClinicalTier;
+use crate::break_glass::BreakGlassTerms;
 use crate::finding::Level;
+use crate::guidance::Contact;
 use crate::ids::OdsCode;
 use crate::measure::Isolation;
 use crate::order::Lease;
@@ -76,6 +78,12 @@ pub struct Policy {
     pub permit_seconds: u32,
     /// How many machines of the organisation hold a permit at once.
     pub permits: u32,
+    /// The one-time codes that open a machine with hub and network gone.
+    #[serde(default)]
+    pub break_glass: BreakGlassTerms,
+    /// Whom people ring about a machine that is cut off, where nobody else is named for it; the first first.
+    #[serde(default)]
+    pub ring: Vec<Contact>,
 }
 
 impl Document for Policy {
@@ -115,6 +123,8 @@ impl Policy {
             deliver_within_seconds: Option::None,
             permit_seconds: 24 * 3600,
             permits: 100,
+            break_glass: BreakGlassTerms::default(),
+            ring: Vec::new(),
         }
     }
 }

@@ -76,6 +76,19 @@ pub enum Deed {
     Delivered(OrderId),
     /// A measure changed its state.
     MeasureChanged(MeasureId),
+    /// What people in front of a machine are told was said or changed.
+    BedsideSaid,
+    /// The hashes of a machine's break-glass codes were signed.
+    CodesSigned,
+    /// Break-glass codes were printed, or one was read out to somebody.
+    CodesShown,
+    /// A break-glass code opened a machine.
+    OpenedByCode {
+        /// Which of the machine's signed documents the code is of.
+        revision: u64,
+        /// The code's number.
+        code: u8,
+    },
     /// A gap: something that should have been seen was not.
     Gap,
 }

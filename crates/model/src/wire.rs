@@ -177,6 +177,12 @@ pub struct Status {
     pub events: u64,
     /// Events lost since start.
     pub lost: u64,
+    /// Revision of the break-glass codes that it holds (0: none).
+    #[serde(default)]
+    pub break_glass: u64,
+    /// Revision of the guidance for people that it holds (0: none).
+    #[serde(default)]
+    pub guidance: u64,
 }
 
 /// From hub to agent.
@@ -207,6 +213,10 @@ pub enum FromHub {
         /// What is looked at.
         at: LookAt,
     },
+    /// The signed hashes of its break-glass codes: a [`BreakGlass`](crate::break_glass::BreakGlass).
+    BreakGlass(Envelope),
+    /// What to tell people in front of it: a signed [`Guidance`](crate::guidance::Guidance).
+    Guidance(Envelope),
     /// The hub will not go on, and why.
     Goodbye {
         /// In words.

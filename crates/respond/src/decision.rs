@@ -120,6 +120,9 @@ pub enum AskReason {
     /// The brake.
     #[error("the budget is spent: {0}")]
     BudgetSpent(Exhausted),
+    /// Somebody needed the machine more.
+    #[error("a break-glass code opened the machine, and for a time only people isolate it again")]
+    HeldOpen,
 }
 
 /// What to do.
@@ -150,6 +153,20 @@ pub enum Decision {
         /// Why it isn't done by itself.
         why: AskReason,
     },
+}
+
+impl Decision {
+    /// The same for a machine that a break-glass code holds open: what would be done by itself is asked.
+    #[must_use]
+    pub fn of_a_machine_held_open(self, tier: ClinicalTier) -> Self {
+        match self {
+            Self::Do { isolation, lease } => {
+                let needs = Needs::to_contain(tier);
+                Self::Ask { isolation, lease, needs, why: AskReason::HeldOpen }
+            }
+            Self::Ask { .. } | Self::Watch { .. } => self,
+        }
+    }
 }
 
 /// Decides what to do about a finding of `level` on the machine of `assignment`.

@@ -136,6 +136,12 @@ impl Grouping {
         self.stories.get(&incident)
     }
 
+    /// The open incident that findings of this machine join.
+    #[must_use]
+    pub fn of_machine(&self, machine: MachineId) -> Option<IncidentId> {
+        self.by_machine.get(&machine).copied()
+    }
+
     /// All open incidents.
     pub fn stories(&self) -> impl Iterator<Item = &Story> {
         self.stories.values()

@@ -19,6 +19,7 @@ use std::time::Duration;
 use cordon_model::action::Action;
 use cordon_model::asset::Assignment;
 use cordon_model::finding::Level;
+use cordon_model::guidance::Guidance;
 use cordon_model::ids::{FindingId, MachineId, MeasureId, OdsCode, OrderId, PermitId};
 use cordon_model::measure::{Isolation, MeasureState, Origin, Proof, Receipt};
 use cordon_model::order::{Authority, Instruction, Lease, Order, Permit};
@@ -34,9 +35,11 @@ use crate::decision::Needs;
 use crate::lease::{self, LeaseEvent};
 
 mod acting;
+mod glass;
 mod keeping;
 mod words;
 pub use acting::{Acted, Acting, Phase, TakenBack};
+pub use glass::{Glass, NotOpened};
 use keeping::next_at_end_of;
 pub use words::{Effect, Held, Next, NotObeyed, Outcome};
 
@@ -94,6 +97,12 @@ pub struct HelperCore {
     clock: RunningClock,
     /// The latest trusted time that was ever seen.
     time_floor: UtcNanos,
+    /// The one-time codes.
+    #[serde(default)]
+    glass: Glass,
+    /// What to tell the person in front of the machine.
+    #[serde(default)]
+    guidance: Option<Guidance>,
 }
 
 impl HelperCore {
@@ -116,6 +125,8 @@ impl HelperCore {
             acts_spending: Spending::start(now),
             clock: RunningClock::start(now),
             time_floor: now.trusted_utc.unwrap_or(UtcNanos::from_unix_nanos(0)),
+            glass: Glass::default(),
+            guidance: None,
         }
     }
 
@@ -163,6 +174,29 @@ impl HelperCore {
         }
         self.assignment = Some((**assignment).clone());
         Ok(self.effects_again())
+    }
+
+    /// Takes what to tell the person in front of this machine.
+    ///
+    /// # Errors
+    /// [`NotObeyed::WrongTarget`], [`NotObeyed::OldRevision`], [`NotObeyed::Guidance`].
+    pub fn take_guidance(&mut self, guidance: &Verified<Guidance>) -> Result<(), NotObeyed> {
+        self.check_target(&guidance.organisation, guidance.machine)?;
+        if !guidance.is_bearable() {
+            return Err(NotObeyed::Guidance);
+        }
+        let held = self.guidance.as_ref().map_or(0, |held| held.revision);
+        if guidance.revision <= held {
+            return Err(NotObeyed::OldRevision { revision: guidance.revision, held });
+        }
+        self.guidance = Some((**guidance).clone());
+        Ok(())
+    }
+
+    /// What to tell the person in front of this machine.
+    #[must_use]
+    pub fn guidance(&self) -> Option<&Guidance> {
+        self.guidance.as_ref()
     }
 
     /// Obeys an order, or says why not. An order that was taken already changes nothing and is no error.
@@ -425,6 +459,7 @@ impl HelperCore {
             // What stops nothing is not braked; what stops something obeys the tier as an isolation does.
             Authority::Policy { .. } if !action.kind().stops_something() => Ok(false),
             Authority::Policy { .. } if tier.is_clinical() => Err(NotObeyed::NeedsPeople(tier)),
+            Authority::Policy { .. } if self.is_held_open() => Err(NotObeyed::HeldOpen),
             Authority::Policy { .. } => {
                 self.acts_spending.check(&OWN_ACTS, now).map_err(NotObeyed::Braked)?;
                 Ok(false)
@@ -457,6 +492,9 @@ impl HelperCore {
         let assignment = self.assignment.as_ref().ok_or(NotObeyed::NoAssignment)?;
         if assignment.effective_tier().is_clinical() {
             return Err(NotObeyed::NeedsPeople(assignment.effective_tier()));
+        }
+        if self.is_held_open() {
+            return Err(NotObeyed::HeldOpen);
         }
         self.spending.check(&OWN_BUDGET, now).map_err(NotObeyed::Braked)
     }

@@ -12,11 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cordon_model::asset::Assignment;
-use cordon_model::finding::{Finding, ReceivedFinding};
+use cordon_model::break_glass::BreakGlass;
+use cordon_model::finding::{Finding, OPENED_BY_CODE, ReceivedFinding};
+use cordon_model::guidance::Guidance;
 use cordon_model::ids::{ApprovalId, IncidentId, MachineId, MeasureId, OdsCode, OrderId};
 use cordon_model::incident::{Incident, IncidentState};
 use cordon_model::measure::{Isolation, MeasureState, Origin, Receipt};
-use cordon_model::order::{Approver, Instruction, Order, Permit};
+use cordon_model::order::{Approver, Authority, Instruction, Order, Permit};
 use cordon_model::policy::Policy;
 use cordon_model::record::{Actor, Deed, Record};
 use cordon_model::signed::{Envelope, Verified};
@@ -25,7 +27,7 @@ use cordon_model::wire::{FromHub, Hello, Status};
 
 use crate::approval::{self, AnswerRefused, Approval, ApprovalState, Identity};
 use crate::clock::{Moment, Randomness, id_bytes};
-use crate::decision::{self, Decision, Needs, SERIOUS, Situation};
+use crate::decision::{self, AskReason, Decision, Needs, SERIOUS, Situation};
 use crate::delivery::Inbox;
 use crate::grouping::{Grouping, How};
 use crate::order::{Delivery, MeasureLife, OrderLife};
@@ -56,6 +58,10 @@ struct Machine {
     boot: Option<BootId>,
     signer_told: Option<BootNanos>,
     is_warned: bool,
+    /// Over which link its codes of which revision were sent.
+    codes_sent: Option<(u64, u64)>,
+    /// The same of its guidance.
+    guidance_sent: Option<(u64, u64)>,
 }
 
 /// The hub's state.
@@ -74,6 +80,8 @@ pub struct HubCore {
     escalated: BTreeSet<IncidentId>,
     /// Of which machines of open incidents people were told that nothing was blocked.
     told: BTreeSet<(IncidentId, MachineId)>,
+    /// Of which openings by a code people were told; forgotten at a restart, and then said once more.
+    told_open: BTreeSet<MeasureId>,
 }
 
 impl HubCore {
@@ -92,6 +100,7 @@ impl HubCore {
             measures: BTreeMap::new(),
             escalated: BTreeSet::new(),
             told: BTreeSet::new(),
+            told_open: BTreeSet::new(),
         }
     }
 
@@ -170,6 +179,29 @@ impl HubCore {
         self.measures.get(&measure)
     }
 
+    /// How to take back everything that Cordon did to a machine by itself, and what that is: one instruction
+    /// for each measure, or one release where all that cuts the machine off was done by itself.
+    #[must_use]
+    pub fn undoing(&self, machine: MachineId) -> Vec<(Instruction, Vec<MeasureId>)> {
+        let standing =
+            self.measures.values().filter(|life| life.machine == machine && !life.state.is_over());
+        let (isolations, others): (Vec<_>, Vec<_>) =
+            standing.partition(|life| life.action.isolation().is_some());
+        let mut undoing = Vec::new();
+        if !isolations.is_empty() && isolations.iter().all(|life| life.is_by_itself) {
+            let measures = isolations.iter().map(|life| life.measure).collect();
+            undoing.push((Instruction::Release, measures));
+        }
+        // An isolation of people's took the place of the one that was done by itself; it stays.
+        let by_itself =
+            others.iter().filter(|life| life.is_by_itself && !life.action.kind().is_done_at_once());
+        undoing.extend(by_itself.map(|life| {
+            let measure = life.measure;
+            (Instruction::Undo { measure }, vec![measure])
+        }));
+        undoing
+    }
+
     /// Whether a machine's link is up.
     #[must_use]
     pub fn is_linked(&self, machine: MachineId) -> bool {
@@ -187,6 +219,8 @@ impl HubCore {
                 assignment: (**assignment).clone(),
                 assignment_envelope: assignment.envelope().clone(),
                 permit: None,
+                codes: None,
+                guidance: None,
                 inbox: Inbox::default(),
             });
         }
@@ -213,6 +247,33 @@ impl HubCore {
         machine.row.permit = Some(permit.envelope().clone());
         let mut outputs = self.keep_machine(permit.machine);
         outputs.extend(self.send(permit.machine, FromHub::Permit(permit.envelope().clone())));
+        outputs
+    }
+
+    /// The signer signed the hashes of a machine's break-glass codes.
+    pub fn coded(&mut self, document: &Verified<BreakGlass>) -> Vec<Output> {
+        let Some(machine) = self.machines.get_mut(&document.machine) else { return Vec::new() };
+        let revision = document.revision;
+        machine.row.codes = Some((revision, document.envelope().clone()));
+        machine.codes_sent = machine.link.map(|link| (link, revision));
+        let mut outputs = self.keep_machine(document.machine);
+        let message = FromHub::BreakGlass(document.envelope().clone());
+        outputs.extend(self.send(document.machine, message));
+        outputs
+    }
+
+    /// The signer signed what people in front of a machine are told.
+    pub fn guided(&mut self, guidance: &Verified<Guidance>) -> Vec<Output> {
+        let Some(machine) = self.machines.get_mut(&guidance.machine) else { return Vec::new() };
+        let revision = guidance.revision;
+        if machine.row.guidance.as_ref().is_some_and(|(held, _)| *held >= revision) {
+            return Vec::new();
+        }
+        machine.row.guidance = Some((revision, guidance.envelope().clone()));
+        machine.guidance_sent = machine.link.map(|link| (link, revision));
+        let mut outputs = self.keep_machine(guidance.machine);
+        let message = FromHub::Guidance(guidance.envelope().clone());
+        outputs.extend(self.send(guidance.machine, message));
         outputs
     }
 
@@ -344,6 +405,21 @@ impl HubCore {
             outputs.push(Output::Tell(Notice::LeaseEnds { machine: id, within }));
         }
         machine.is_warned = is_near;
+        // Once over each link: a machine that can't keep it says so by its status, again and again.
+        if let Some((revision, envelope)) = &machine.row.codes
+            && status.break_glass < *revision
+            && machine.codes_sent != Some((link, *revision))
+        {
+            machine.codes_sent = Some((link, *revision));
+            outputs.push(Output::Send(id, link, FromHub::BreakGlass(envelope.clone())));
+        }
+        if let Some((revision, envelope)) = &machine.row.guidance
+            && status.guidance < *revision
+            && machine.guidance_sent != Some((link, *revision))
+        {
+            machine.guidance_sent = Some((link, *revision));
+            outputs.push(Output::Send(id, link, FromHub::Guidance(envelope.clone())));
+        }
         machine.status = Some(status);
         outputs
     }

@@ -14,7 +14,7 @@
 //!
 //! They are made of parts that each keep one rule: [`decision`] (do, ask or watch), [`budget`] (the
 //! brake), [`approval`] (who agreed), [`lease`] (every measure ends), [`grouping`]
-//! (one story), [`order`] (an order's delivery, a measure's state), [`delivery`] (exactly once), [`permits`] (leave given ahead), [`plan`] (what else a finding calls for),
+//! (one story), [`notice`] (what the person in front of a machine is told), [`order`] (an order's delivery, a measure's state), [`delivery`] (exactly once), [`permits`] (leave given ahead), [`plan`] (what else a finding calls for),
 //! [`clock`] (running time, which nobody can set).
 
 #![forbid(unsafe_code)]
@@ -29,6 +29,7 @@ pub mod grouping;
 pub mod helper_core;
 pub mod hub_core;
 pub mod lease;
+pub mod notice;
 pub mod order;
 pub mod permits;
 pub mod plan;

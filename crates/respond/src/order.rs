@@ -9,7 +9,7 @@ use std::time::Duration;
 use cordon_model::action::Action;
 use cordon_model::ids::{MachineId, MeasureId};
 use cordon_model::measure::{MeasureState, Origin, Receipt};
-use cordon_model::order::{Instruction, Order};
+use cordon_model::order::{Authority, Instruction, Order};
 use cordon_model::signed::Envelope;
 use cordon_model::time::{BootNanos, UtcNanos};
 use serde::{Deserialize, Serialize};
@@ -129,6 +129,10 @@ pub struct MeasureLife {
     pub action: Action,
     /// What began it.
     pub origin: Origin,
+    /// Nobody was asked: the policy or a permit began it, or it followed on one that they began, and nobody
+    /// has renewed it since.
+    #[serde(default)]
+    pub is_by_itself: bool,
     /// The weakest truth that is known.
     pub state: MeasureState,
     /// The receipt that showed it.
@@ -147,20 +151,28 @@ impl MeasureLife {
             machine: order.machine,
             action: action.clone(),
             origin: Origin::Order(order.id),
+            is_by_itself: matches!(order.authority, Authority::Policy { .. }),
             state: MeasureState::Requested,
             receipt: None,
             number: 0,
         })
     }
 
-    /// A measure that the hub first hears of by its receipt.
+    /// A measure that the hub first hears of by its receipt; `follows_itself`: it follows on a measure that
+    /// nobody was asked about.
     #[must_use]
-    pub fn reported(number: u64, receipt: Receipt) -> Self {
+    pub fn reported(number: u64, receipt: Receipt, follows_itself: bool) -> Self {
         Self {
             measure: receipt.measure,
             machine: receipt.machine,
             action: receipt.action.clone(),
             origin: receipt.origin,
+            is_by_itself: match receipt.origin {
+                Origin::Permit { .. } => true,
+                Origin::LeaseEnd(_) => follows_itself,
+                // An order that this hub does not know may have been people's.
+                Origin::Order(_) | Origin::BreakGlass { .. } => false,
+            },
             state: receipt.state.clone(),
             receipt: Some(receipt),
             number,
@@ -227,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_late_receipt_cannot_resurrect_what_is_over() {
-        let mut life = MeasureLife::reported(1, receipt(MeasureState::Applied));
+        let mut life = MeasureLife::reported(1, receipt(MeasureState::Applied), false);
         assert!(life.take(3, &receipt(MeasureState::Released)));
         assert!(!life.take(2, &receipt(MeasureState::Verified)), "older");
         assert!(!life.take(4, &receipt(MeasureState::Verified)), "after the end");
@@ -236,14 +248,14 @@ mod tests {
 
     #[test]
     fn the_same_receipt_twice_is_one() {
-        let mut life = MeasureLife::reported(1, receipt(MeasureState::Applied));
+        let mut life = MeasureLife::reported(1, receipt(MeasureState::Applied), false);
         assert!(life.take(2, &receipt(MeasureState::Verified)));
         assert!(!life.take(2, &receipt(MeasureState::Verified)));
     }
 
     #[test]
     fn a_machine_cannot_speak_for_the_measure_of_another() {
-        let mut life = MeasureLife::reported(1, receipt(MeasureState::Applied));
+        let mut life = MeasureLife::reported(1, receipt(MeasureState::Applied), false);
         let mut lie = receipt(MeasureState::Released);
         lie.machine = MachineId::new(UtcNanos::from_unix_nanos(0), [9; 10]);
         assert!(!life.take(2, &lie));

@@ -15,6 +15,7 @@ use std::time::Duration;
 use cordon_model::action::Action;
 use cordon_model::asset::Assignment;
 use cordon_model::finding::Level;
+use cordon_model::guidance::{Bedside, Guidance, check_contacts};
 use cordon_model::ids::{MachineId, MeasureId, OrderId, PermitId};
 use cordon_model::measure::{Isolation, Origin, Receipt};
 use cordon_model::order::{Approver, Authority, Instruction, Lease, Order, Permit};
@@ -24,11 +25,15 @@ use serde::{Deserialize, Serialize};
 use crate::approval;
 use crate::budget::{GroupShare, Spending};
 use crate::clock::{Moment, Randomness, RunningClock, id_bytes};
-use crate::decision::{self, Decision, Needs, Situation, WatchReason};
+use crate::decision::{self, AskReason, Decision, Needs, Situation, WatchReason};
 use crate::lease::{self};
 use crate::permits;
 
+mod codes;
+mod guidance;
 mod proposal;
+use codes::Codes;
+pub use codes::{CodeFate, CodesRow, CodesToMake, RENEW_BEFORE};
 pub use proposal::{Basis, Proposal, Refusal};
 
 /// Machines of one organisation: 100,000, some three times the largest trust. A registry entry is about
@@ -57,6 +62,18 @@ struct Known {
     measures: BTreeSet<MeasureId>,
     /// Every other measure that may be.
     acts: BTreeSet<MeasureId>,
+    /// A break-glass code opened it by this measure: until that is over only people isolate it again.
+    #[serde(default)]
+    held_open: Option<MeasureId>,
+    /// Its break-glass codes.
+    #[serde(default)]
+    codes: Option<Codes>,
+    /// What the organisation says of it for the person in front of it.
+    #[serde(default)]
+    bedside: Bedside,
+    /// What that person is told, as signed last.
+    #[serde(default)]
+    guidance: Option<Guidance>,
 }
 
 /// A permit that may be, or may have been, used.
@@ -127,6 +144,8 @@ impl SignerCore {
             return Err(Refusal::WrongOrganisation);
         }
         lease::check_terms(&draft.lease)?;
+        draft.break_glass.check().map_err(|error| Refusal::Terms(error.to_string()))?;
+        check_contacts(&draft.ring).map_err(|error| Refusal::Terms(error.to_string()))?;
         self.policy = Policy { revision: self.policy.revision.saturating_add(1), ..draft };
         Ok(self.policy.clone())
     }
@@ -156,6 +175,10 @@ impl SignerCore {
             intended: None,
             measures: BTreeSet::new(),
             acts: BTreeSet::new(),
+            held_open: None,
+            codes: None,
+            bedside: Bedside::default(),
+            guidance: None,
         };
         self.machines.insert(assignment.machine, known);
         Ok(assignment)
@@ -247,6 +270,7 @@ impl SignerCore {
     /// Takes note of what a machine says of a measure. The shell passes receipts that it has opened
     /// with that machine's own key; repeating one is harmless.
     pub fn learn(&mut self, receipt: &Receipt) {
+        self.learn_of_codes(receipt);
         let Some(known) = self.machines.get_mut(&receipt.machine) else { return };
         if receipt.state.is_over() {
             known.end(receipt.measure);
@@ -257,6 +281,11 @@ impl SignerCore {
             }
         } else if receipt.state.is_acting() {
             known.measures.insert(receipt.measure);
+            if matches!(receipt.origin, Origin::BreakGlass { .. }) {
+                // Nothing is cut any more, whatever was ordered before.
+                known.intended = None;
+                known.held_open = Some(receipt.measure);
+            }
             // After a release was signed, what the machine began by itself is about to end too.
             if matches!(receipt.origin, Origin::Permit { .. } | Origin::LeaseEnd(_))
                 && !known.is_released()
@@ -326,7 +355,11 @@ impl SignerCore {
         let Action::Isolate(isolation) = action else {
             return self.check_policy_also(known, level, action, lease, &situation);
         };
-        match decision::decide(&self.policy, &known.assignment, level, &situation) {
+        let mut decision = decision::decide(&self.policy, &known.assignment, level, &situation);
+        if known.held_open.is_some() {
+            decision = decision.of_a_machine_held_open(known.assignment.effective_tier());
+        }
+        match decision {
             Decision::Do { isolation: would, lease: terms } => {
                 if *isolation == would && *lease == terms {
                     Ok(())
@@ -356,7 +389,7 @@ impl SignerCore {
             return Err(Refusal::NothingToDo(WatchReason::NoResponse));
         }
         let needs = Needs::to_do(action, known.assignment.effective_tier());
-        match also.why_ask {
+        match also.why_ask.or(known.held_open.map(|_| AskReason::HeldOpen)) {
             Some(why) => Err(Refusal::Ask { needs, why }),
             None => Ok(()),
         }
@@ -471,6 +504,9 @@ impl Known {
 
     fn end(&mut self, measure: MeasureId) {
         self.acts.remove(&measure);
+        if self.held_open == Some(measure) {
+            self.held_open = None;
+        }
         if self.measures.remove(&measure) && self.measures.is_empty() {
             self.intended = None;
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cordon_model::action::Action;
 use cordon_model::asset::Assignment;
+use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Level;
 use cordon_model::laws::{self, Violation};
 use cordon_model::measure::{Isolation, MeasureState, Receipt};
@@ -128,6 +129,8 @@ impl World<'_> {
                         rules: 1,
                         events: 0,
                         lost: 0,
+                        guidance: 0,
+                        break_glass: helper.glass().document.as_ref().map_or(0, |d| d.revision),
                     };
                     self.send_up(index, Up::Status(status));
                 }
@@ -275,9 +278,16 @@ impl World<'_> {
                     }
                 }
             }
+            FromHub::BreakGlass(envelope) => {
+                if let Ok(codes) = envelope.open::<BreakGlass>(&self.pinned) {
+                    self.machines[index].documents.codes = Some(codes);
+                    self.give_codes(index);
+                }
+            }
             FromHub::Welcome { .. }
             | FromHub::Acknowledged(_)
             | FromHub::Look { .. }
+            | FromHub::Guidance(_)
             | FromHub::Goodbye { .. } => {}
         }
         Ok(())

@@ -250,6 +250,7 @@ impl World<'_> {
         if let Some(assignment) = assignment {
             self.helper_assigned(index, &assignment)?;
         }
+        self.give_codes(index);
         self.settle(index)?;
         let life = self.machines[index].helper_life;
         self.after(Duration::from_millis(20), Event::HelperWake { machine: index, life });
@@ -309,6 +310,7 @@ impl World<'_> {
         if self.sabotaged(Sabotage::NoSequence) {
             self.forget_sequence(index);
         }
+        self.forget_hold_off(index);
         let now = self.moment(index);
         let Some(helper) = &mut self.machines[index].helper else { return Ok(None) };
         let (sequence, floor) = (helper.last_sequence, helper.time_floor());
@@ -344,6 +346,7 @@ impl World<'_> {
         level: Level,
     ) -> Result<bool, Violation> {
         let now = self.moment(index);
+        self.forget_hold_off(index);
         let Some(helper) = &mut self.machines[index].helper else { return Ok(false) };
         let floor = helper.time_floor();
         let Ok(effects) = helper.use_permit(permit, finding, level, &now) else {

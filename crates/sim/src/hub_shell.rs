@@ -238,6 +238,10 @@ impl World<'_> {
                 self.tally.count("not in force: people told");
                 self.hub.told_of.insert(machine);
             }
+            Notice::OpenedByCode { machine, .. } => {
+                self.tally.count("openings by a code: people told");
+                self.hub.told_of.insert(machine);
+            }
             Notice::NobodyHasIt(incident) => {
                 self.hub.told.insert(incident);
             }

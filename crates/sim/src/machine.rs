@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cordon_model::asset::Assignment;
+use cordon_model::break_glass::BreakGlass;
 use cordon_model::ids::{MachineId, MeasureId};
 use cordon_model::measure::Isolation;
 use cordon_model::order::Permit;
@@ -73,6 +74,7 @@ pub(crate) struct Documents {
     pub(crate) assignment: Option<Verified<Assignment>>,
     pub(crate) permit: Option<Verified<Permit>>,
     pub(crate) permit_since: Duration,
+    pub(crate) codes: Option<Verified<BreakGlass>>,
 }
 
 /// One machine.

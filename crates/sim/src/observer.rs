@@ -2,14 +2,15 @@
 //!
 //! It keeps its own account of what was signed and taken, and never asks the minds that it judges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cordon_model::action::Action;
 use cordon_model::asset::ClinicalTier;
+use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Level;
 use cordon_model::ids::{MeasureId, OdsCode, OrderId};
-use cordon_model::laws::{self, Cut, Grounds, Violation};
+use cordon_model::laws::{self, Cut, Grounds, OpenedByCode, Violation};
 use cordon_model::measure::{Isolation, Origin, Receipt};
 use cordon_model::order::{Approver, Authority, Instruction, Order, Permit};
 use cordon_model::policy::Policy;
@@ -39,6 +40,8 @@ struct Watched {
     taken: BTreeMap<MeasureId, Taken>,
     is_to_be_cut: bool,
     is_release_ordered: bool,
+    /// Measures that codes began: as long as one of them is in force only people isolate the machine.
+    by_code: BTreeSet<MeasureId>,
     /// Names of the flows that its newest assignment declares.
     declared: Vec<String>,
     awake: Duration,
@@ -54,6 +57,8 @@ pub(crate) struct Observer {
     machines: Vec<Watched>,
     orders: BTreeMap<MeasureId, Verified<Order>>,
     permits: BTreeMap<MeasureId, Verified<Permit>>,
+    /// Every set of break-glass codes, and which of them were used.
+    codes: Vec<(Verified<BreakGlass>, BTreeSet<u8>)>,
     automatic: Vec<Duration>,
     decided: BTreeMap<OrderId, Duration>,
 }
@@ -66,6 +71,7 @@ impl Observer {
             machines: Vec::new(),
             orders: BTreeMap::new(),
             permits: BTreeMap::new(),
+            codes: Vec::new(),
             automatic: Vec::new(),
             decided: BTreeMap::new(),
         }
@@ -105,6 +111,64 @@ impl Observer {
         self.permits.insert(permit.id.into(), permit.clone());
     }
 
+    pub(crate) fn coded(&mut self, document: &Verified<BreakGlass>) {
+        if self.codes.iter().all(|(known, _)| known.envelope() != document.envelope()) {
+            self.codes.push((document.clone(), BTreeSet::new()));
+        }
+    }
+
+    /// Somebody typed the code with this hash, and the machine opens by it.
+    pub(crate) fn opened_by_code(
+        &mut self,
+        index: usize,
+        machine: &Machine,
+        hash: &[u8; 32],
+        measure: MeasureId,
+        at: UtcNanos,
+        now: Duration,
+    ) -> Result<(), Violation> {
+        let known = self.codes.iter_mut().find_map(|(document, used)| {
+            let code = document.number_of(hash)?;
+            Some((&*document, code, used))
+        });
+        let nothing = BTreeSet::new();
+        let (document, code, used) = match &known {
+            Some((document, code, used)) => (Some(*document), *code, &**used),
+            None => (None, 0, &nothing),
+        };
+        let (machine, organisation) = (machine.id, &self.organisation);
+        let opened = OpenedByCode { machine, organisation, document, code, used, at };
+        laws::opened_by_code(&opened)?;
+        let granted = document.map_or(0, |document| document.hold_off_seconds);
+        if let Some((_, code, used)) = known {
+            used.insert(code);
+        }
+        let since_awake = self.awake(index, now);
+        let watched = &mut self.machines[index];
+        watched.is_release_ordered = true;
+        watched.by_code.insert(measure);
+        let taken = Taken {
+            people: Vec::new(),
+            is_by_policy_order: false,
+            is_by_permit: false,
+            granted: Duration::from_secs(granted.into()),
+            since_awake,
+        };
+        watched.taken.insert(measure, taken);
+        Ok(())
+    }
+
+    fn is_held_open(&self, index: usize, machine: &Machine, now: Duration) -> bool {
+        let watched = &self.machines[index];
+        let in_kernel = machine.kernel.as_ref().map(|in_kernel| in_kernel.measure);
+        let held = in_kernel.filter(|measure| watched.by_code.contains(measure));
+        held.and_then(|measure| watched.taken.get(&measure)).is_some_and(|taken| {
+            // At its end it is taken back, which may need a second try.
+            let ran = self.awake(index, now).saturating_sub(taken.since_awake);
+            ran + Duration::from_secs(1) < taken.granted
+        })
+    }
+
     pub(crate) fn is_signed(&self, order: OrderId) -> bool {
         self.orders.contains_key(&order.into())
     }
@@ -128,6 +192,11 @@ impl Observer {
     ) -> Result<(), Violation> {
         let genuine = self.orders.get(&order.id.into()).cloned();
         let awake = self.awake(index, now);
+        if let (Instruction::Begin { .. }, Authority::Policy { .. }) =
+            (&order.instruction, &order.authority)
+        {
+            laws::held_open(machine.id, self.is_held_open(index, machine, now))?;
+        }
         let watched = &mut self.machines[index];
         let sequence_before = watched.sequence;
         watched.sequence = watched.sequence.max(order.sequence);
@@ -135,6 +204,9 @@ impl Observer {
             Authority::Policy { .. } => Vec::new(),
             Authority::People { people, .. } => people.clone(),
         };
+        if !matches!(order.instruction, Instruction::Renew { .. }) && !people.is_empty() {
+            watched.by_code.clear();
+        }
         match &order.instruction {
             Instruction::Begin { action: Action::Isolate(isolation), lease } => {
                 laws::authority(&Cut {
@@ -181,6 +253,7 @@ impl Observer {
         at: UtcNanos,
         now: Duration,
     ) -> Result<(), Violation> {
+        laws::held_open(machine.id, self.is_held_open(index, machine, now))?;
         let genuine = self.permits.get(&permit.id.into());
         laws::authority(&Cut {
             machine: machine.id,
@@ -217,7 +290,7 @@ impl Observer {
         if !watched.taken.contains_key(&in_kernel.measure) {
             let before = match origin {
                 Origin::LeaseEnd(of) => watched.taken.get(&of).cloned(),
-                Origin::Order(_) | Origin::Permit { .. } => None,
+                Origin::Order(_) | Origin::Permit { .. } | Origin::BreakGlass { .. } => None,
             };
             let grounds = before.as_ref().map_or(Grounds::Nothing, |_| Grounds::LeaseEnd);
             laws::authority(&Cut {
@@ -313,7 +386,10 @@ impl Observer {
 
     /// A receipt leaves the helper, right after what it says happened.
     pub(crate) fn claimed(&self, machine: &Machine, receipt: &Receipt) -> Result<(), Violation> {
-        let in_kernel = machine.kernel.as_ref();
+        // What only watches has nothing in a real kernel.
+        let in_kernel = machine.kernel.as_ref().filter(|in_kernel| {
+            in_kernel.isolation >= Isolation::Segment || in_kernel.measure == receipt.measure
+        });
         laws::truth(
             machine.id,
             &receipt.state,

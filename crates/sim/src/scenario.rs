@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use cordon_model::asset::{Assignment, ClinicalTier, Direction, Lifeline, PortRange, Transport};
+use cordon_model::break_glass::{Brake, BreakGlassTerms};
 use cordon_model::finding::Level;
 use cordon_model::ids::{MachineId, OdsCode};
 use cordon_model::measure::Isolation;
@@ -99,6 +100,12 @@ pub enum Sabotage {
     TellsNobody,
     /// The hub believes a receipt about whom it is from.
     BelievesSenders,
+    /// The machine forgets which codes were used.
+    CodesTwice,
+    /// The machine takes another machine's codes for its own.
+    ForeignCodes,
+    /// The machine does not remember that people opened it by a code.
+    NoHoldOff,
 }
 
 const TIERS: &[ClinicalTier] = &[
@@ -164,7 +171,28 @@ pub(crate) fn policy(scenario: Scenario, organisation: OdsCode, random: &mut Ran
             Scenario::Everything => 2,
             Scenario::WrongRule => 20,
         },
+        break_glass: BreakGlassTerms {
+            codes: 4,
+            hold_off_seconds: 20,
+            brake: Brake {
+                tries: 3,
+                window_seconds: 30,
+                pause_seconds: 5,
+                longest_pause_seconds: 15,
+            },
+            ..BreakGlassTerms::default()
+        },
+        ring: Vec::new(),
     }
+}
+
+/// The hash of a code. Production's is slow and keyed; here it has only to be nobody else's.
+pub(crate) fn code_hash(machine: MachineId, revision: u64, number: u8) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash[..16].copy_from_slice(machine.as_bytes());
+    hash[16..24].copy_from_slice(&revision.to_be_bytes());
+    hash[24] = number;
+    hash
 }
 
 /// What machine `index` is.

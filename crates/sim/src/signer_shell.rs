@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Level;
 use cordon_model::ids::{FindingId, OrderId};
 use cordon_model::laws::Violation;
-use cordon_model::measure::Isolation;
+use cordon_model::measure::{Isolation, Origin};
 use cordon_model::order::{Instruction, Order, Permit};
 use cordon_model::policy::Policy;
 use cordon_model::signed::seal;
@@ -59,9 +60,12 @@ impl World<'_> {
 
     pub(crate) fn signer_hears(&mut self, message: ForSigner) -> Result<(), Violation> {
         let now = self.hub_moment();
+        let forgets = self.sabotaged(Sabotage::NoHoldOff);
         let Some(signer) = &mut self.signer.core else { return Ok(()) };
         match message {
             ForSigner::Propose(proposal) => return self.sign(&proposal, &now),
+            ForSigner::Learn(receipt)
+                if forgets && matches!(receipt.origin, Origin::BreakGlass { .. }) => {}
             ForSigner::Learn(receipt) => signer.learn(&receipt),
             ForSigner::NeverBegun(machine, order) => signer.never_begun(machine, order),
             ForSigner::Heard(machine, isolation) => signer.heard(machine, isolation, &now),
@@ -142,7 +146,30 @@ impl World<'_> {
             self.observer.permitted(&permit);
             self.hub_step(|core, _, _| core.permitted(&permit))?;
         }
+        if self.options.scenario == scenario::Scenario::Everything {
+            for index in 0..self.machines.len() {
+                self.make_codes(index, false)?;
+            }
+        }
         Ok(())
+    }
+
+    /// Codes for a machine that has none, or whose codes are used up; others if somebody wants them.
+    pub(crate) fn make_codes(&mut self, index: usize, wants_new: bool) -> Result<(), Violation> {
+        let (now, machine) = (self.hub_moment(), self.machines[index].id);
+        let Some(signer) = &mut self.signer.core else { return Ok(()) };
+        let Ok(Some(to_make)) = signer.codes_to_make(machine, wants_new, &now) else {
+            return Ok(());
+        };
+        let mut document = to_make.document([0; 16]);
+        let hash = |number| scenario::code_hash(machine, to_make.revision, number).into();
+        document.codes = (1..=to_make.terms.codes).map(hash).collect();
+        let Ok(document) = signer.codes_made(document) else { return Ok(()) };
+        let opened = seal(&document, &self.key).and_then(|e| e.open::<BreakGlass>(&self.pinned));
+        let Ok(document) = opened else { return Ok(()) };
+        self.tally.count("sets of break-glass codes signed");
+        self.observer.coded(&document);
+        self.hub_step(|core, _, _| core.coded(&document))
     }
 
     pub(crate) fn signer_dies(&mut self) {

@@ -35,6 +35,12 @@ fn the_laws_hold_over_a_thousand_seeds() {
         "seen, not blocked: people told",
         "proposals by a thief",
         "warnings before a lease ends",
+        "sets of break-glass codes signed",
+        "machines opened by a code",
+        "codes of other machines typed",
+        "codes that were used before",
+        "guesses held up",
+        "openings by a code: people told",
     ] {
         assert!(summary.tally.of(what) > 100, "{what}: {}", summary.tally.of(what));
     }
@@ -131,6 +137,21 @@ fn a_hub_that_tells_nobody_is_seen() {
 #[test]
 fn a_hub_that_believes_senders_is_seen() {
     is_seen(Sabotage::BelievesSenders, Law::DistrustBelow);
+}
+
+#[test]
+fn a_code_that_opens_twice_is_seen() {
+    is_seen(Sabotage::CodesTwice, Law::Authority);
+}
+
+#[test]
+fn a_code_of_another_machine_that_opens_is_seen() {
+    is_seen(Sabotage::ForeignCodes, Law::Authority);
+}
+
+#[test]
+fn a_machine_that_isolates_itself_while_people_hold_it_open_is_seen() {
+    is_seen(Sabotage::NoHoldOff, Law::Authority);
 }
 
 #[test]

@@ -21,6 +21,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 use serde::Serialize;
 
+use super::bulletin::Places;
+use super::door::Door;
 use super::enforce::Enforcer;
 use super::keeper::Keeper;
 use super::moment::Clocks;
@@ -42,11 +44,18 @@ const BETWEEN_RESTORES: Duration = Duration::from_millis(10);
 /// busy loop.
 const BETWEEN_TICKS: Duration = Duration::from_millis(100);
 
+/// While somebody stands at the door it is looked at this often, so that who says nothing is sent away.
+const DOOR_WAIT: Duration = Duration::from_secs(1);
+
 /// What a helper is told at its start, and by nobody later.
 #[derive(Debug, Clone)]
 pub struct HelperConfig {
     /// Its socket. The folder must be one that only root can write to.
     pub socket: PathBuf,
+    /// The socket that any user may speak to, to open this machine by a code; `None`: there is none.
+    pub door: Option<PathBuf>,
+    /// Where the person in front of the machine is told; `None`: nowhere.
+    pub notice: Option<Places>,
     /// Its folder, which only root reads.
     pub state: PathBuf,
     /// The agent's user: it alone, besides root, may ask, and it alone may use the hub's link.
@@ -92,11 +101,22 @@ pub fn serve(config: &HelperConfig) -> Result<Infallible, HelperError> {
     // Before the first look, so that no change after it goes unnoticed.
     let watch = Watch::open()?;
     let enforcer = Enforcer::open(config.agent_user)?;
-    let keeper = Keeper::start(&config.state, clocks, enforcer)
+    let mut keeper = Keeper::start(&config.state, clocks, enforcer)
         .map_err(failed(format!("taking up the state in {}", config.state.display())))?;
+    if let Some(places) = &config.notice {
+        keeper.tell_people_at(places.clone());
+    }
     let listener = listen(config)
         .map_err(failed(format!("opening the socket {}", config.socket.display())))?;
+    let door = match &config.door {
+        None => None,
+        Some(socket) => Some(
+            Door::open(socket)
+                .map_err(failed(format!("opening the socket {}", socket.display())))?,
+        ),
+    };
     let mut server = Server {
+        door,
         keeper,
         watch,
         listener,
@@ -128,6 +148,7 @@ fn listen(config: &HelperConfig) -> io::Result<UnixListener> {
 }
 
 struct Server {
+    door: Option<Door>,
     keeper: Keeper,
     watch: Watch,
     listener: UnixListener,
@@ -150,7 +171,12 @@ impl Server {
             let writable = if unsent { PollFlags::POLLOUT } else { PollFlags::empty() };
             PollFd::new(connection.stream.as_fd(), PollFlags::POLLIN | writable)
         }));
-        let timeout = PollTimeout::try_from(self.until_tick()).unwrap_or(PollTimeout::ZERO);
+        let own = waiting.len();
+        let at_door = self.door.iter().flat_map(Door::descriptors);
+        waiting.extend(at_door.map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN)));
+        let is_door_busy = self.door.as_ref().is_some_and(Door::is_busy);
+        let wait = if is_door_busy { self.until_tick().min(DOOR_WAIT) } else { self.until_tick() };
+        let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO);
         match poll(&mut waiting, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -161,7 +187,7 @@ impl Server {
         if ready[0] {
             self.rules_changed();
         }
-        for (connection, is_ready) in self.connections.iter_mut().zip(&ready[2..]) {
+        for (connection, is_ready) in self.connections.iter_mut().zip(&ready[2..own]) {
             if *is_ready {
                 connection.serve(&mut self.keeper);
             }
@@ -169,10 +195,14 @@ impl Server {
         if ready[1] {
             self.accept();
         }
+        if is_door_busy || ready[own..].contains(&true) {
+            self.door.iter_mut().for_each(|door| door.serve(&mut self.keeper));
+        }
         if self.until_tick().is_zero() {
             self.ticked = Instant::now();
             self.keeper.tick();
         }
+        self.keeper.tell_people();
         self.tell_events();
         self.connections.retain(|connection| !connection.is_over);
         Ok(())

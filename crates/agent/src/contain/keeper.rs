@@ -20,14 +20,18 @@ use cordon_respond::helper_core::{Acted, Effect, HelperCore, NotObeyed, Outcome}
 use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Serialize};
 
+use super::bulletin::Bulletin;
 use super::disk::{Disk, Found};
 use super::enforce::Enforcer;
 use super::intent::{HUB_ADDRESSES, Intent};
 use super::means::Means;
 use super::moment::{Clocks, boot_time};
-use super::protocol::{Answer, Ask, Event, InForce, Pin, Receipts, Refusal, Status};
+use super::protocol::{Answer, Ask, Event, InForce, Pin, Receipts, Refusal, Status, WrongCodes};
 use super::ruleset::ruleset;
 use super::table::Change;
+
+mod codes;
+mod telling;
 
 /// Events that wait for a listener. An agent that restarts is back within seconds; a storm of wipes
 /// (at most 100 a second are put right) fills this in under one, and then they are only counted.
@@ -75,6 +79,7 @@ pub struct Keeper {
     events: VecDeque<Event>,
     events_lost: u64,
     wiped: u64,
+    bulletin: Option<Bulletin>,
 }
 
 /// Why something was refused: its kind, and in words.
@@ -109,6 +114,7 @@ impl Keeper {
             events: VecDeque::new(),
             events_lost: 0,
             wiped: 0,
+            bulletin: None,
         };
         match keeper.disk.read::<Pin>(PIN)? {
             Found::Whole(pin) | Found::Previous(pin) => keeper.take_up(pin)?,
@@ -160,6 +166,8 @@ impl Keeper {
             Ask::Assignment(envelope) => self.assign(&envelope),
             Ask::Order(envelope) => self.order(&envelope),
             Ask::UsePermit { permit, finding, level } => self.use_permit(&permit, finding, level),
+            Ask::BreakGlass(envelope) => self.take_codes(&envelope),
+            Ask::Guidance(envelope) => self.take_guidance(&envelope),
             Ask::Status => return Answer::Status(Box::new(self.status())),
             Ask::Listen => Ok(()),
             Ask::Reported { before } => self.reported(before),
@@ -200,13 +208,7 @@ impl Keeper {
     /// Counts leases on, and looks at the kernel.
     pub fn tick(&mut self) {
         let now = self.clocks.now();
-        let mut randomness = || {
-            let mut bytes = [0; 16];
-            // Without randomness an id is only less random; it is no secret and no authority.
-            let _ = getrandom::fill(&mut bytes);
-            bytes
-        };
-        let Some(effects) = self.with_core(|core| core.tick(&now, &mut randomness)) else { return };
+        let Some(effects) = self.with_core(|core| core.tick(&now, &mut fresh)) else { return };
         let has_work = !effects.is_empty();
         if has_work || self.held().is_some() {
             // The checkpoint of the lease, and whatever the tick decided, before it is done.
@@ -341,6 +343,15 @@ impl Keeper {
             }),
             is_unaccounted_for: self.is_unaccounted_for,
             wiped: self.wiped,
+            break_glass: core
+                .and_then(|core| core.glass().document.as_ref())
+                .map_or(0, |document| document.revision),
+            guidance: core.and_then(HelperCore::guidance).map_or(0, |guidance| guidance.revision),
+            wrong_codes: core.map_or_else(WrongCodes::default, |core| WrongCodes {
+                total: core.glass().wrong,
+                user: core.glass().wrong_by,
+                pause_seconds: core.code_pause(&now).as_secs(),
+            }),
         }
     }
 
@@ -427,6 +438,13 @@ impl Keeper {
     fn enforce(&mut self, measure: MeasureId, isolation: Isolation) -> Outcome {
         let assignment =
             self.enrolled.as_ref().and_then(|enrolled| enrolled.kept.core.assignment.as_ref());
+        if assignment.is_none() && isolation == Isolation::Watch {
+            // Watching cuts nothing, so no flow has to be known: a code opens a machine that lost its state.
+            return match self.enforcer.restore() {
+                Ok(proof) => Outcome::Done { proof: Some(proof), sockets_cut: 0 },
+                Err(error) => Outcome::Failed { why: error.to_string() },
+            };
+        }
         let Some(assignment) = assignment else {
             return Outcome::Failed { why: NotObeyed::NoAssignment.to_string() };
         };
@@ -468,6 +486,13 @@ impl Keeper {
             tracing::error!(%error, "the state can't be written to disk");
         }
     }
+}
+
+/// Without randomness an id is only less random; it is no secret and no authority.
+fn fresh() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let _ = getrandom::fill(&mut bytes);
+    bytes
 }
 
 fn not_pinned() -> Refused {

@@ -24,12 +24,16 @@
 //! | `means` | everything that can be done besides isolating |
 //! | [`disk`], [`keeper`] | what survives a crash; documents in, receipts out |
 //! | [`helper`], [`protocol`], [`client`] | the process, what it is asked, and the agent's end |
+//! | [`bulletin`] | telling the person in front of the machine |
+//! | [`door`] | the one thing that any user of the machine may ask: to open it by a code |
 //! | [`moment`], [`urgency`] | its clocks, and its place on the processor |
 
+pub mod bulletin;
 pub mod client;
 mod codec;
 pub mod cover;
 pub mod disk;
+pub mod door;
 pub mod enforce;
 pub mod helper;
 pub mod intent;

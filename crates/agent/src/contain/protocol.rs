@@ -46,6 +46,10 @@ pub enum Ask {
         /// How serious that is.
         level: Level,
     },
+    /// Signed hashes of this machine's [break-glass codes](cordon_model::break_glass::BreakGlass).
+    BreakGlass(Envelope),
+    /// A signed [`Guidance`](cordon_model::guidance::Guidance) for the person in front of this machine.
+    Guidance(Envelope),
     /// How things are.
     Status,
     /// Send [`Event`]s here from now on, those that waited first.
@@ -152,6 +156,8 @@ pub enum Event {
         /// When it was read back in force again; `None` if that failed.
         restored: Option<BootNanos>,
     },
+    /// Somebody typed a code that opens nothing here. This is a finding; [`Status::wrong_codes`] has the rest.
+    WrongCode,
     /// Events that could not wait for a listener any longer.
     Lost {
         /// How many.
@@ -175,6 +181,24 @@ pub struct Status {
     pub is_unaccounted_for: bool,
     /// How often the table was wiped since the helper started.
     pub wiped: u64,
+    /// Revision of the break-glass codes held; 0: none.
+    pub break_glass: u64,
+    /// Revision of the guidance for people that is held; 0: none.
+    pub guidance: u64,
+    /// Wrong break-glass codes that were typed here.
+    pub wrong_codes: WrongCodes,
+}
+
+/// Break-glass codes that were typed at this machine and opened nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrongCodes {
+    /// How many, ever.
+    pub total: u64,
+    /// The user of the system who typed the last of them.
+    pub user: Option<u32>,
+    /// For so many seconds more nobody but root may try.
+    pub pause_seconds: u64,
 }
 
 /// A measure in force.

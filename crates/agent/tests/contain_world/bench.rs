@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use cordon_agent::contain::bulletin::Places;
 use cordon_agent::contain::helper::{HelperConfig, serve};
 use cordon_agent::contain::protocol::{
     Answer, Ask, Event, FromHelper, MESSAGE_BYTES, Pin, Refusal, Request, Status,
@@ -33,6 +34,12 @@ fn the_helper_itself() {
     let folder = PathBuf::from(folder);
     let config = HelperConfig {
         socket: folder.join("helper.sock"),
+        door: Some(folder.join("door.sock")),
+        notice: Some(Places {
+            folder: folder.join("people"),
+            greetings: Some(folder.join("greetings")),
+            devices: None,
+        }),
         state: folder.join("state"),
         agent_user: AGENT_USER,
         boot: std::env::var("CORDON_TEST_BOOT").ok().map(BootId),

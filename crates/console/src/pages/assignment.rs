@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use cordon_hub::view::{AssignmentDraft, MachineView};
 use cordon_model::asset::{ClinicalTier, Direction, Lifeline, PortRange, Transport};
+use cordon_model::guidance::{Bedside, Contact, MOST_CONTACTS, check_contacts};
 use cordon_model::limits;
 use ipnet::IpNet;
 use maud::{Markup, html};
@@ -28,15 +29,25 @@ pub struct Typed {
     pub group: String,
     /// One flow a line.
     pub lifelines: String,
+    /// Where it stands.
+    pub place: String,
+    /// Where to go when no other of its kind works.
+    pub instead: String,
+    /// Whom to ring, one a line.
+    pub ring: String,
 }
 
 impl Typed {
     /// What is said now.
     pub fn of(view: &MachineView) -> Self {
+        let bedside = view.bedside.clone().unwrap_or_default();
         let Some(assignment) = &view.assignment else {
             return Self { name: view.row.name.clone(), ..Self::default() };
         };
         Self {
+            place: bedside.place.unwrap_or_default(),
+            instead: bedside.instead.unwrap_or_default(),
+            ring: contact_lines(&bedside.ring),
             name: assignment.name.clone(),
             tier: assignment.tier.map(|tier| tier.number().to_string()).unwrap_or_default(),
             kind: assignment.kind.clone().unwrap_or_default(),
@@ -66,6 +77,11 @@ impl Typed {
             kind: said(&self.kind),
             group: said(&self.group),
             lifelines: lifelines_from(&self.lifelines)?,
+            bedside: Some(Bedside {
+                place: said(&self.place),
+                instead: said(&self.instead),
+                ring: contacts_from(&self.ring)?,
+            }),
         })
     }
 }
@@ -106,6 +122,12 @@ pub fn page(frame: &Frame, view: &MachineView, typed: &Typed, problem: Option<&s
                  For example: DICOM to the PACS | to | 10.0.4.9 | tcp | 11112. The last is needed only for \
                  services that isolation cuts, and then the address is one machine’s.",
                 &typed.lifelines, 6))
+            h2 { "What the person in front of it is told when it is cut off" }
+            (text_field("place", "Where it stands", "So that people find it as the next one: Ward 7, bay 2.", &typed.place, 1))
+            (text_field("instead", "Where to go instead", "When no other of its kind is known to work: CT of A&E, ground floor.", &typed.instead, 1))
+            (text_field("ring", "Whom to ring, one a line",
+                "who | number. For example: Security operations | 5555. Empty: as the policy says.",
+                &typed.ring, 3))
             div.choosing {
                 button.nhsuk-button type="submit" { "Sign and save" }
                 a href={ "/machines/" (view.row.id) } { "Change nothing" }
@@ -167,6 +189,28 @@ pub fn lifelines_from(lines: &str) -> Result<Vec<Lifeline>, String> {
         lifelines.push(lifeline.map_err(|why| format!("lifeline on line {}: {why}", index + 1))?);
     }
     Ok(lifelines)
+}
+
+/// Whom to ring, as lines of text.
+pub fn contact_lines(ring: &[Contact]) -> String {
+    ring.iter().map(|contact| format!("{} | {}\n", contact.who, contact.number)).collect()
+}
+
+/// Whom to ring, from lines of text.
+///
+/// # Errors
+/// A sentence with the line that is wrong.
+pub fn contacts_from(lines: &str) -> Result<Vec<Contact>, String> {
+    let mut ring = Vec::new();
+    let said = lines.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    for (index, line) in said.take(MOST_CONTACTS + 1) {
+        let wrong = |why: &str| format!("whom to ring, line {}: {why}", index + 1);
+        let (who, number) = line.split_once('|').ok_or_else(|| wrong("it is: who | number"))?;
+        let (who, number) = (who.trim().to_owned(), number.trim().to_owned());
+        ring.push(Contact { who, number });
+        check_contacts(&ring).map_err(|error| wrong(&error.to_string()))?;
+    }
+    Ok(ring)
 }
 
 fn lifeline_from(line: &str) -> Result<Lifeline, String> {
@@ -247,6 +291,15 @@ mod tests {
         assert!(why.starts_with("lifeline on line 3:") && why.contains("pin its peer"), "{why}");
         assert!(lifelines_from("SMB | to | 10.0.0.1 | tcp | 445 | Dr A").is_ok());
         assert!(lifelines_from("only a name").unwrap_err().contains("five parts"));
+    }
+
+    #[test]
+    fn whom_to_ring_survives_being_lines_of_text_and_what_is_wrong_is_said_with_its_line() {
+        let lines = "Security operations | 5555\nDuty manager | 020 7946 0000\n";
+        assert_eq!(contact_lines(&contacts_from(lines).unwrap()), lines);
+        assert!(contacts_from("x | 5555\n\nring me").unwrap_err().contains("line 3"));
+        assert!(contacts_from("x | none").is_err());
+        assert!(contacts_from(&"x | 5555\n".repeat(MOST_CONTACTS + 1)).is_err());
     }
 
     #[test]

@@ -214,6 +214,10 @@ fn deed(deed: &Deed) -> &'static str {
         Deed::Permitted(_) => "A permit was signed",
         Deed::Delivered(_) => "The order reached the machine",
         Deed::MeasureChanged(_) => "The measure changed",
+        Deed::BedsideSaid => "What people at the machine are told was said",
+        Deed::CodesSigned => "Break-glass codes were made",
+        Deed::CodesShown => "Break-glass codes were shown",
+        Deed::OpenedByCode { .. } => "A break-glass code opened the machine",
         Deed::Gap => "A gap: something was not seen",
     }
 }

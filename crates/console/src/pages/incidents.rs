@@ -10,7 +10,7 @@ use cordon_store::Listed;
 use maud::{Markup, html};
 
 use crate::page::{Frame, Place, Table, more};
-use crate::text::{Shown, age_only, count, span};
+use crate::text::{Shown, age_only, count, span, utc};
 use crate::words;
 
 /// Which incidents a page lists.
@@ -126,6 +126,10 @@ fn notice(notice: &Notice) -> Markup {
             }
             Notice::NotInForce { machine, why, .. } => {
                 a href={ "/machines/" (machine) } { "An isolation is not shown to be in force" } ": " (Shown(why))
+            }
+            Notice::OpenedByCode { machine, code, at } => {
+                a href={ "/machines/" (machine) } { "Somebody opened a machine by a break-glass code" }
+                " (number " (code) ") at " (utc(*at)) ", by its clock: find out who and why, and look at it"
             }
             Notice::NobodyHasIt(incident) => { a href={ "/incidents/" (incident) } { "Serious, and nobody has it" } }
             Notice::LeaseEnds { machine, within } => {

@@ -4,11 +4,12 @@ use cordon_hub::view::{Contact, MachineView};
 use cordon_model::time::UtcNanos;
 use cordon_model::wire::Status;
 use cordon_respond::approval::ApprovalState;
+use cordon_respond::signer_core::CodeFate;
 use maud::{Markup, html};
 
 use crate::page::{Frame, Place, Table, facts, more};
 use crate::pages::{finding, measure, question};
-use crate::text::{Shown, when};
+use crate::text::{Shown, utc, when};
 use crate::words;
 
 /// The page.
@@ -39,6 +40,7 @@ pub fn page(frame: &Frame, view: &MachineView) -> Markup {
             (question::card(question, &row.name, now))
         }
         (assignment(view))
+        (codes(view, now))
         section aria-labelledby="measures" {
             h2 #measures { "Measures, newest first: " (view.measures.len()) }
             @if view.measures.is_empty() { p { "Nothing was ever done to it." } }
@@ -112,10 +114,61 @@ fn assignment(view: &MachineView) -> Markup {
                             ul.plain { @for line in &assignment.lifelines { li { (words::lifeline(line)) } } }
                         }),
                         ("Revision", html! { (assignment.revision) }),
+                        ("Where it stands", html! {
+                            @match view.bedside.as_ref().and_then(|bedside| bedside.place.as_ref()) {
+                                Some(place) => (Shown(place)),
+                                None => "Not said"
+                            }
+                        }),
+                        ("People at it ring", html! {
+                            @let ring = view.bedside.as_ref().map_or(&[][..], |bedside| &bedside.ring);
+                            @if ring.is_empty() { "Whom the policy says" }
+                            ul.plain { @for one in ring { li { (Shown(&one.who)) " " (Shown(&one.number)) } } }
+                        }),
                     ]))
                 }
             }
             p.actions { a.act href=(edit) { "Say what it is…" } }
+        }
+    }
+}
+
+/// How the machine's break-glass codes are. The codes themselves are never on a page.
+fn codes(view: &MachineView, now: UtcNanos) -> Markup {
+    let held = view.status.as_ref().map(|status| status.break_glass);
+    html! {
+        section aria-labelledby="codes" {
+            h2 #codes { "Break-glass codes" }
+            @match &view.codes {
+                None => p { "Not known yet: the signer has not said." }
+                Some(row) if row.revision == 0 => {
+                    p { strong { "None yet" } ": they are made within minutes of its enrolment." }
+                }
+                Some(row) => {
+                    (facts(&[
+                        ("On the machine", html! {
+                            @match held {
+                                Some(held) if held == row.revision => "Yes",
+                                Some(0) | None => strong { "No: a code would not open it yet" },
+                                Some(_) => strong { "Other ones: those printed last do not open it yet" },
+                            }
+                        }),
+                        ("Not used", html! {
+                            (row.fates.iter().filter(|fate| **fate != CodeFate::Used).count())
+                            " of " (row.fates.len())
+                            ", of which were read out "
+                            (row.fates.iter().filter(|fate| **fate == CodeFate::Read).count())
+                        }),
+                        ("Printed", html! {
+                            @match row.printed_at {
+                                Some(at) => (when(at, now)),
+                                None => strong { "Never: there is no sheet for this machine" },
+                            }
+                        }),
+                        ("Good until", html! { (utc(row.expires_at)) }),
+                    ]))
+                }
+            }
         }
     }
 }

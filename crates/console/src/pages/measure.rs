@@ -76,6 +76,10 @@ fn origin(view: &MeasureView) -> Markup {
         @match (&view.order, view.measure.receipt.as_ref().map(|receipt| receipt.origin)) {
             (Some(order), _) => (ordered(order)),
             (None, Some(Origin::Permit { .. })) => "The machine itself, by a signed permit, with no hub in reach",
+            (None, Some(Origin::BreakGlass { code, .. })) => {
+                "Somebody at the machine, by break-glass code number " (code)
+                ": nothing is cut, and until the lease ends only people isolate it again"
+            }
             (None, Some(Origin::LeaseEnd(_))) => "The end of an earlier isolation’s lease",
             (None, _) => "An order that the hub does not have"
         }

@@ -162,6 +162,9 @@ async fn what_a_machine_is_is_said_by_a_named_person_and_mistakes_are_given_back
             ("kind", "CT workstation"),
             ("group", "Radiology"),
             ("lifelines", lifelines),
+            ("place", "ground floor, room 0.12"),
+            ("instead", ""),
+            ("ring", "Security operations | 5555"),
         ]
     };
     let wrong = boss.act(&form, &form, &typed("PACS | to | nowhere | tcp | 11112")).await;
@@ -172,6 +175,8 @@ async fn what_a_machine_is_is_said_by_a_named_person_and_mistakes_are_given_back
     assert_eq!(right.status, 303, "{}", right.text());
     let text = boss.get(&format!("/machines/{}", machine.id())).await.text();
     assert!(text.contains("CT 2") && text.contains("Tier 2: clinical"), "{text}");
+    assert!(text.contains("room 0.12") && text.contains("Security operations 5555"), "{text}");
+    assert!(text.contains("Break-glass codes"), "{text}");
     assert!(text.contains("PACS: TCP 11112 to 10.0.4.9/32"), "{text}");
     let text = boss.get(&format!("/machines/{}/isolate?how=full", machine.id())).await.text();
     assert!(text.contains("PACS: TCP 11112"), "a lifeline is shown as what lives: {text}");

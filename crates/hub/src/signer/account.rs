@@ -11,6 +11,7 @@ use cordon_model::record::{Actor, Deed, Record};
 use cordon_model::time::BootNanos;
 use cordon_respond::clock::Moment;
 
+use super::codes::CodesAsk;
 use super::protocol::{Refused, Request};
 use super::state::{Input, Outcome};
 
@@ -59,6 +60,33 @@ pub(super) fn accounts(
                 record(Deed::Permitted(permit.id), (Some(permit.machine), None), said)
             })
             .collect(),
+        (Input::SetBedside { machine, bedside, by }, _) => {
+            let ring: Vec<String> =
+                bedside.ring.iter().map(|one| format!("{} {}", one.who, one.number)).collect();
+            let said = format!(
+                "place {}, instead {}, ring {}; said by {}",
+                bedside.place.as_deref().unwrap_or("not said"),
+                bedside.instead.as_deref().unwrap_or("not said"),
+                if ring.is_empty() { "as the policy says".to_owned() } else { ring.join(" or ") },
+                by.name
+            );
+            vec![record(Deed::BedsideSaid, (Some(*machine), None), said)]
+        }
+        (Input::CodesMade { by, .. }, Outcome::Codes(document)) => {
+            let by = by.as_ref().map_or("the hub, as they were due".to_owned(), |by| {
+                format!("{}: {}", by.name, by.reason)
+            });
+            let (codes, revision) = (document.codes.len(), document.revision);
+            let said = format!("{codes} break-glass codes, revision {revision}, for {by}");
+            vec![record(Deed::CodesSigned, (Some(document.machine), None), said)]
+        }
+        (Input::CodesShown { machine, code, by }, _) => {
+            let what = code.map_or("a sheet of codes was printed".to_owned(), |code| {
+                format!("code number {code} was read out")
+            });
+            let said = format!("{what} for {}: {}", by.name, by.reason);
+            vec![record(Deed::CodesShown, (Some(*machine), None), said)]
+        }
         (Input::NeverBegun { machine, order }, _) => {
             let said = format!("the hub says that order {order} never began");
             vec![record(Deed::MeasureChanged((*order).into()), (Some(*machine), None), said)]
@@ -84,6 +112,18 @@ impl Subject {
             Request::Cosign { .. } => ("checkpoint", None, None),
             Request::Assignment(machine) | Request::Situation(machine) => {
                 ("question", Some(*machine), None)
+            }
+            Request::SetBedside { machine, .. }
+            | Request::Bedside(machine)
+            | Request::Guide { machine, .. } => ("what people are told", Some(*machine), None),
+            Request::Codes(
+                CodesAsk::Document(machine)
+                | CodesAsk::Renew { machine, .. }
+                | CodesAsk::Sheet { machine, .. }
+                | CodesAsk::ReadOne { machine, .. },
+            ) => ("break-glass codes", Some(*machine), None),
+            Request::Codes(CodesAsk::Rows { .. } | CodesAsk::Shown { .. }) => {
+                ("question", None, None)
             }
             Request::NeverBegun { machine, .. } | Request::Heard { machine, .. } => {
                 ("note", Some(*machine), None)

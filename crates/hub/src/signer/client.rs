@@ -5,18 +5,21 @@ use std::path::{Path, PathBuf};
 use cordon_evidence::{Ledger, SignedCheckpoint};
 use cordon_link::frame::{self, FrameError};
 use cordon_model::asset::Assignment;
+use cordon_model::break_glass::BreakGlass;
+use cordon_model::guidance::{Bedside, Guidance};
 use cordon_model::ids::{MachineId, OrderId};
 use cordon_model::measure::Isolation;
 use cordon_model::order::{Approver, Order, Permit};
 use cordon_model::policy::Policy;
 use cordon_model::signed::{Document, Envelope, SignatureError, Verified};
 use cordon_respond::decision::Situation;
-use cordon_respond::signer_core::Proposal;
+use cordon_respond::signer_core::{CodesRow, Proposal};
 use ed25519_dalek::VerifyingKey;
 use serde_bytes::ByteArray;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
+use super::codes::{Asker, CodesAnswer, CodesAsk, Sheet, Shown};
 use super::protocol::{Answer, Keys, MESSAGE_BYTES, Refused, Request};
 
 /// Why the signer gave no answer that can be used.
@@ -157,6 +160,96 @@ impl Client {
     pub async fn renew_permits(&self) -> Result<Vec<Verified<Permit>>, ClientError> {
         match self.ask(Request::RenewPermits).await? {
             Answer::Documents(envelopes) => envelopes.iter().map(|e| self.open(e)).collect(),
+            _ => Err(ClientError::Confused),
+        }
+    }
+
+    /// The signed hashes of a machine's break-glass codes, made if they are due. Takes some tenths of a
+    /// second then: on a connection of its own.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn codes(&self, machine: MachineId) -> Result<Verified<BreakGlass>, ClientError> {
+        self.document(Request::Codes(CodesAsk::Document(machine))).await
+    }
+
+    /// Other codes for a machine.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn renew_codes(
+        &self,
+        machine: MachineId,
+        by: Asker,
+    ) -> Result<Verified<BreakGlass>, ClientError> {
+        self.document(Request::Codes(CodesAsk::Renew { machine, by })).await
+    }
+
+    /// Takes what the organisation says of a machine for the person in front of it.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn set_bedside(
+        &self,
+        machine: MachineId,
+        bedside: Bedside,
+        by: Approver,
+    ) -> Result<(), ClientError> {
+        self.tell(Request::SetBedside { machine, bedside: Box::new(bedside), by }).await
+    }
+
+    /// What the organisation says of a machine for the person in front of it.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn bedside(&self, machine: MachineId) -> Result<Bedside, ClientError> {
+        match self.ask(Request::Bedside(machine)).await? {
+            Answer::Bedside(bedside) => Ok(*bedside),
+            _ => Err(ClientError::Confused),
+        }
+    }
+
+    /// What people in front of a machine are told, with the next machine of its kind that works.
+    ///
+    /// # Errors
+    /// As above; a refusal is the signer's word that this is not the next one.
+    pub async fn guide(
+        &self,
+        machine: MachineId,
+        nearest: Option<MachineId>,
+    ) -> Result<Verified<Guidance>, ClientError> {
+        self.document(Request::Guide { machine, nearest }).await
+    }
+
+    /// How the codes of machines after one are.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn codes_rows(&self, after: Option<MachineId>) -> Result<Vec<CodesRow>, ClientError> {
+        match self.ask(Request::Codes(CodesAsk::Rows { after })).await? {
+            Answer::Codes(CodesAnswer::Rows(rows)) => Ok(rows),
+            _ => Err(ClientError::Confused),
+        }
+    }
+
+    /// What was shown to whom since.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn codes_shown(&self, after: u64) -> Result<Vec<Shown>, ClientError> {
+        match self.ask(Request::Codes(CodesAsk::Shown { after })).await? {
+            Answer::Codes(CodesAnswer::Shown(shown)) => Ok(shown),
+            _ => Err(ClientError::Confused),
+        }
+    }
+
+    /// Codes in clear: a whole sheet, or one to read out. For root alone.
+    ///
+    /// # Errors
+    /// As above; [`Refused::NotForTheHub`].
+    pub async fn show_codes(&self, ask: CodesAsk) -> Result<Sheet, ClientError> {
+        match self.ask(Request::Codes(ask)).await? {
+            Answer::Codes(CodesAnswer::Sheet(sheet)) => Ok(*sheet),
             _ => Err(ClientError::Confused),
         }
     }

@@ -8,9 +8,11 @@
 
 use std::path::Path;
 
+use cordon_code::MasterKey;
 use cordon_evidence::merkle::{Hash, proves_consistency};
 use cordon_evidence::{Checkpoint, FRAME_BYTES, Ledger, LedgerError, RECORDS_PER_READ};
 use cordon_model::asset::{Assignment, ClinicalTier};
+use cordon_model::break_glass::BreakGlass;
 use cordon_model::ids::{MachineId, OdsCode};
 use cordon_model::limits::NAME_BYTES;
 use cordon_model::measure::{Origin, Receipt};
@@ -29,6 +31,9 @@ use super::keys::{KeyError, load_or_make};
 use super::limits::check_ceiling;
 use super::protocol::{Answer, Keys, PROOF_STEPS, Refused, Request, hub_origin, signer_origin};
 use super::state::{Input, Outcome, SignerState};
+
+mod codes;
+pub use codes::Peer;
 
 /// The largest input that is taken: it must fit in a frame of the journal beside a moment and what was
 /// drawn (2 KiB: 128 draws of 16 bytes).
@@ -70,6 +75,7 @@ pub struct Desk {
     organisation: OdsCode,
     command: SigningKey,
     ledger_key: SigningKey,
+    codes_key: MasterKey,
     state: SignerState,
     journal: Journal,
     ledger: Ledger,
@@ -102,12 +108,16 @@ impl Desk {
             let (found, asked) = (found.clone(), organisation.clone());
             return Err(Broken::OtherOrganisation { found, asked });
         }
+        // A signer of before there were codes has none yet; one that made some must not make other codes
+        // than those that machines hold the hashes of.
+        let codes_key = load_or_make(&directory.join("break-glass.key"), !state.core.has_codes())?;
         let (ledger, repaired) =
             Ledger::open(&directory.join("ledger"), &signer_origin(organisation))?;
         let mut desk = Self {
             organisation: organisation.clone(),
             command,
             ledger_key,
+            codes_key: MasterKey::new(codes_key.to_bytes()),
             state,
             journal,
             ledger,
@@ -133,14 +143,28 @@ impl Desk {
         Ok(desk)
     }
 
-    /// Answers one request.
+    /// Answers one request of the hub.
     ///
     /// # Errors
     /// [`Broken`]: stop, and sign nothing more.
     pub fn answer(&mut self, request: Request, now: &Moment) -> Result<Answer, Broken> {
+        self.answer_to(Peer::Hub, request, None, now)
+    }
+
+    /// Answers one request of `peer`, with the codes that were made for it.
+    ///
+    /// # Errors
+    /// [`Broken`], as [`Desk::answer`].
+    pub fn answer_to(
+        &mut self,
+        peer: Peer,
+        request: Request,
+        made: Option<BreakGlass>,
+        now: &Moment,
+    ) -> Result<Answer, Broken> {
         self.settle()?;
         let subject = Subject::of(&request);
-        Ok(match self.decide(request, now)? {
+        Ok(match self.decide(peer, request, made, now)? {
             Ok(answer) => answer,
             Err(refused) => {
                 let line = subject.refused(&refused, &mut self.brake, &self.organisation, now);
@@ -180,7 +204,9 @@ impl Desk {
 
     fn decide(
         &mut self,
+        peer: Peer,
         request: Request,
+        made: Option<BreakGlass>,
         now: &Moment,
     ) -> Result<Result<Answer, Refused>, Broken> {
         match request {
@@ -214,6 +240,26 @@ impl Desk {
                 Ok(Ok(Answer::Cosigned { size, root }))
             }
             Request::Cosign { size, root, proof } => self.cosign(size, root, &proof, now),
+            Request::Codes(ask) => self.codes(ask, made, peer, now),
+            Request::SetBedside { by, .. } if !is_name(&by.name) => Ok(Err(Refused::BadName)),
+            Request::SetBedside { machine, bedside, by } => {
+                let noted = self.apply(Input::SetBedside { machine, bedside, by }, now, false)?;
+                Ok(noted.map(|_| Answer::Done))
+            }
+            Request::Bedside(machine) => Ok(match self.state.core.bedside(machine) {
+                Some(bedside) => Ok(Answer::Bedside(Box::new(bedside.clone()))),
+                None => Err(Refused::Rule(Refusal::UnknownMachine)),
+            }),
+            // It may wait for the disk: forgotten, it is made again, with a higher number.
+            Request::Guide { machine, nearest } => {
+                match self.apply(Input::Guide { machine, nearest }, now, true)? {
+                    Ok(Outcome::Guidance(guidance)) => {
+                        Ok(Ok(Answer::Document(self.seal(&guidance)?)))
+                    }
+                    Ok(_) => Ok(Err(confused())),
+                    Err(refused) => Ok(Err(refused)),
+                }
+            }
         }
     }
 

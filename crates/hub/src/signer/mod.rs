@@ -9,7 +9,7 @@
 //!
 //! | file in its directory | holds |
 //! |---|---|
-//! | `command.key`, `ledger.key` | the private keys, 32 bytes each, mode 600; back them up |
+//! | `command.key`, `ledger.key`, `break-glass.key` | the private keys, 32 bytes each, mode 600; back them up |
 //! | `state`, `journal` | what it remembers: [`state`], and how it survives a crash |
 //! | `ledger/` | everything that it signed or refused, as `cordon verify` reads it |
 //!
@@ -18,6 +18,7 @@
 
 mod account;
 mod client;
+pub mod codes;
 mod desk;
 mod hardening;
 mod journal;
@@ -30,7 +31,7 @@ pub mod state;
 mod tests;
 
 pub use client::{Client, ClientError};
-pub use desk::{Broken, Desk};
+pub use desk::{Broken, Desk, Peer};
 pub use hardening::{Unsafe, User};
 pub use journal::JournalError;
 pub use keys::KeyError;

@@ -4,6 +4,7 @@
 //! fields, and the signer builds what it signs itself.
 
 use cordon_model::asset::Assignment;
+use cordon_model::guidance::Bedside;
 use cordon_model::ids::{MachineId, OdsCode, OrderId};
 use cordon_model::measure::Isolation;
 use cordon_model::order::Approver;
@@ -13,6 +14,8 @@ use cordon_respond::decision::Situation;
 use cordon_respond::signer_core::{Proposal, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
+
+use super::codes::{CodesAnswer, CodesAsk};
 
 /// The largest message: as on every link. The largest honest one is an answer of
 /// [`MOST_PERMITS`](super::limits::MOST_PERMITS) permits of about 500 bytes: 500 KB.
@@ -86,6 +89,26 @@ pub enum Request {
         /// That it begins with what was signed last.
         proof: Vec<ByteArray<32>>,
     },
+    /// About break-glass codes.
+    Codes(CodesAsk),
+    /// Take what the organisation says of a machine for the person in front of it.
+    SetBedside {
+        /// Which machine.
+        machine: MachineId,
+        /// What is said.
+        bedside: Box<Bedside>,
+        /// Who says it: what stands on a hospital's screens needs a name.
+        by: Approver,
+    },
+    /// What the organisation says of a machine for the person in front of it.
+    Bedside(MachineId),
+    /// Sign what people in front of a machine are told.
+    Guide {
+        /// Which machine.
+        machine: MachineId,
+        /// The next of its kind that works, as the hub hears it.
+        nearest: Option<MachineId>,
+    },
 }
 
 /// What the signer answers.
@@ -109,6 +132,10 @@ pub enum Answer {
     },
     /// A signed checkpoint, as a note.
     Note(String),
+    /// About break-glass codes.
+    Codes(CodesAnswer),
+    /// To [`Request::Bedside`].
+    Bedside(Box<Bedside>),
     /// It is noted.
     Done,
     /// No.
@@ -156,6 +183,12 @@ pub enum Refused {
     /// A name that is none.
     #[error("a person's name has 1 to {limit} bytes and no control characters", limit = cordon_model::limits::NAME_BYTES)]
     BadName,
+    /// Codes in clear.
+    #[error(
+        "break-glass codes are shown to root on the signer's machine alone, by the command `cordon \
+         break-glass`, and never to the hub"
+    )]
+    NotForTheHub,
     /// A policy beyond what this signer signs whoever asks.
     #[error("the policy is beyond this signer's ceiling: {0}")]
     Ceiling(String),

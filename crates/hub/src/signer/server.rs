@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cordon_link::frame::{self, FrameError};
+use cordon_model::break_glass::BreakGlass;
 use cordon_model::ids::OdsCode;
 use cordon_model::time::{BootId, BootNanos, UtcNanos};
 use cordon_respond::clock::Moment;
@@ -13,7 +14,8 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::desk::{Broken, Desk};
+use super::codes::CodesAsk;
+use super::desk::{Broken, Desk, Peer};
 use super::hardening::{Unsafe, User, give_up};
 use super::protocol::{Answer, MESSAGE_BYTES, Refused, Request};
 
@@ -107,6 +109,8 @@ pub async fn serve_until(
     let desk = Arc::new(Mutex::new(desk));
     let listener = listen(&config.socket)?;
     let room = Arc::new(Semaphore::new(CONNECTIONS));
+    // One at a time: each takes tens of mebibytes.
+    let hashing = Arc::new(Semaphore::new(1));
     let (failed, mut failure) = mpsc::channel::<SignerError>(1);
     let mut connections = tokio::task::JoinSet::new();
     tokio::pin!(stop);
@@ -125,17 +129,22 @@ pub async fn serve_until(
                 }
             },
         };
-        if let Err(why) = admit(&stream, config.hub_uid) {
-            tracing::warn!("a connection to the signer was refused: {why}");
-            continue;
-        }
+        let peer = match admit(&stream, config.hub_uid) {
+            Ok(peer) => peer,
+            Err(why) => {
+                tracing::warn!("a connection to the signer was refused: {why}");
+                continue;
+            }
+        };
         let Ok(seat) = room.clone().try_acquire_owned() else {
             tracing::warn!("a connection to the signer was refused: {CONNECTIONS} are open");
             continue;
         };
         let (desk, clock, failed) = (desk.clone(), clock.clone(), failed.clone());
+        let hashing = hashing.clone();
         connections.spawn(async move {
-            if let Err(error) = converse(stream, &desk, &clock).await {
+            let talk = converse(stream, peer, &desk, &clock, &hashing);
+            if let Err(error) = talk.await {
                 let _ = failed.try_send(error);
             }
             drop(seat);
@@ -154,8 +163,10 @@ pub async fn serve_until(
 /// Answers one connection until it ends or says what is not understood.
 async fn converse(
     mut stream: UnixStream,
+    peer: Peer,
     desk: &Mutex<Desk>,
     clock: &Clock,
+    hashing: &Semaphore,
 ) -> Result<(), SignerError> {
     loop {
         let request: Request = match frame::read(&mut stream, MESSAGE_BYTES).await {
@@ -172,13 +183,34 @@ async fn converse(
             }
         };
         let now = clock.now()?;
-        let answer = at(desk)?.answer(request, &now)?;
+        let made = match &request {
+            Request::Codes(ask) => make_codes(ask, desk, &now, hashing).await?,
+            _ => None,
+        };
+        let answer = at(desk)?.answer_to(peer, request, made, &now)?;
         let sent = frame::write(&mut stream, &answer, MESSAGE_BYTES).await;
         at(desk)?.settle()?;
         if let Err(error) = sent {
             tracing::warn!(%error, "an answer of the signer was lost");
             return Ok(());
         }
+    }
+}
+
+/// Makes what the ask needs, with the desk free for others meanwhile.
+async fn make_codes(
+    ask: &CodesAsk,
+    desk: &Mutex<Desk>,
+    now: &Moment,
+    hashing: &Semaphore,
+) -> Result<Option<BreakGlass>, SignerError> {
+    let _turn = hashing.acquire().await;
+    // A refusal is said, and written down, by the desk itself.
+    let Ok(Some(making)) = at(desk)?.codes_to_make(ask, now)? else { return Ok(None) };
+    match tokio::task::spawn_blocking(|| making.hash()).await {
+        Ok(Ok(document)) => Ok(Some(document)),
+        Ok(Err(why)) => Err(system("hash a code")(io::Error::other(why))),
+        Err(error) => Err(system("hash a code")(io::Error::other(error))),
     }
 }
 
@@ -190,10 +222,12 @@ fn at(desk: &Mutex<Desk>) -> Result<MutexGuard<'_, Desk>, SignerError> {
     })
 }
 
-/// Whether the other side is the hub's user, or root.
-fn admit(stream: &UnixStream, hub_uid: u32) -> Result<(), String> {
+/// Who the other side is: root or the signer's own user, who could read the keys anyway, or the hub's.
+fn admit(stream: &UnixStream, hub_uid: u32) -> Result<Peer, String> {
+    let own = nix::unistd::geteuid().as_raw();
     match stream.peer_cred() {
-        Ok(peer) if peer.uid() == hub_uid || peer.uid() == 0 => Ok(()),
+        Ok(peer) if peer.uid() == 0 || peer.uid() == own => Ok(Peer::Keeper),
+        Ok(peer) if peer.uid() == hub_uid => Ok(Peer::Hub),
         Ok(peer) => Err(format!("user {} is not the hub's", peer.uid())),
         Err(error) => Err(format!("the system does not say whose it is: {error}")),
     }

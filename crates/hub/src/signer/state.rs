@@ -4,9 +4,11 @@
 //! that the inputs on disk, applied again after a crash, give the same state: the same sequences, the
 //! same budget spent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use cordon_model::asset::Assignment;
+use cordon_model::break_glass::BreakGlass;
+use cordon_model::guidance::{Bedside, Guidance};
 use cordon_model::ids::{MachineId, OrderId};
 use cordon_model::measure::{Isolation, Receipt};
 use cordon_model::order::{Approver, Instruction, Order, Permit};
@@ -17,6 +19,7 @@ use cordon_respond::signer_core::{Basis, Proposal, Refusal, SignerCore};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
+use super::codes::{Asker, SHOWN_KEPT, Shown};
 use super::limits::peoples_budget;
 
 /// Something that changes what the signer knows.
@@ -66,6 +69,38 @@ pub enum Input {
         /// Its root.
         root: ByteArray<32>,
     },
+    /// Break-glass codes that were made.
+    CodesMade {
+        /// Their hashes.
+        document: Box<BreakGlass>,
+        /// Who wanted others, if somebody did.
+        by: Option<Asker>,
+    },
+    /// What the organisation says for the person in front of a machine.
+    SetBedside {
+        /// Which machine.
+        machine: MachineId,
+        /// What is said.
+        bedside: Box<Bedside>,
+        /// Who says it.
+        by: Approver,
+    },
+    /// What people in front of a machine are told.
+    Guide {
+        /// Which machine.
+        machine: MachineId,
+        /// The next of its kind that works.
+        nearest: Option<MachineId>,
+    },
+    /// Break-glass codes that are shown to somebody.
+    CodesShown {
+        /// Of which machine.
+        machine: MachineId,
+        /// Which is read out; `None`: all are printed.
+        code: Option<u8>,
+        /// To whom.
+        by: Asker,
+    },
 }
 
 /// What came of an input.
@@ -79,6 +114,10 @@ pub enum Outcome {
     Order(Order),
     /// Permits to sign.
     Permits(Vec<Permit>),
+    /// Break-glass codes to sign.
+    Codes(BreakGlass),
+    /// Guidance to sign.
+    Guidance(Guidance),
     /// Noted.
     Nothing,
 }
@@ -97,6 +136,12 @@ pub struct SignerState {
     pub receipt_keys: BTreeMap<MachineId, ByteArray<32>>,
     /// Size and root of the hub's ledger as last signed.
     pub cosigned: (u64, ByteArray<32>),
+    /// Break-glass codes that were shown to somebody, for the hub to write down too.
+    #[serde(default)]
+    pub shown: VecDeque<Shown>,
+    /// How many of them there ever were.
+    #[serde(default)]
+    shown_ever: u64,
 }
 
 impl SignerState {
@@ -109,6 +154,8 @@ impl SignerState {
             released_by_people: Spending::start(now),
             receipt_keys: BTreeMap::new(),
             cosigned: (0, ByteArray::new(cordon_evidence::merkle::empty_root().0)),
+            shown: VecDeque::new(),
+            shown_ever: 0,
         }
     }
 
@@ -149,6 +196,31 @@ impl SignerState {
             }
             Input::Cosigned { size, root } => {
                 self.cosigned = (*size, *root);
+                Ok(Outcome::Nothing)
+            }
+            Input::CodesMade { document, .. } => {
+                self.core.codes_made((**document).clone()).map(Outcome::Codes)
+            }
+            Input::SetBedside { machine, bedside, .. } => {
+                self.core.set_bedside(*machine, (**bedside).clone())?;
+                Ok(Outcome::Nothing)
+            }
+            Input::Guide { machine, nearest } => {
+                self.core.guide(*machine, *nearest, now).map(Outcome::Guidance)
+            }
+            Input::CodesShown { machine, code, by } => {
+                self.core.codes_shown(*machine, code.as_slice(), now)?;
+                self.shown_ever = self.shown_ever.saturating_add(1);
+                if self.shown.len() >= SHOWN_KEPT {
+                    self.shown.pop_front();
+                }
+                self.shown.push_back(Shown {
+                    number: self.shown_ever,
+                    machine: *machine,
+                    code: *code,
+                    by: by.clone(),
+                    at: now.utc,
+                });
                 Ok(Outcome::Nothing)
             }
         }

@@ -25,6 +25,8 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+mod codes;
+
 use super::limits::PEOPLE_AT_LEAST;
 use super::{
     Client, ClientError, Refused, SignerConfig, SignerError, User, hub_origin, serve, serve_until,

@@ -312,6 +312,8 @@ async fn every_status_is_answered_with_what_is_on_disk() {
         rules: 40,
         events: 7,
         lost: 0,
+        break_glass: 0,
+        guidance: 0,
     };
     machine.say(&FromAgent::Status(status.clone())).await;
     machine.acknowledged(1).await;

@@ -8,10 +8,13 @@
     reason = "helpers of tests may state expectations too"
 )]
 
+mod codes;
 mod control;
 mod crash;
 mod enrolment;
+mod guidance;
 mod incidents;
 mod lies;
 mod links;
 mod support;
+mod undo;

@@ -100,9 +100,15 @@ impl HelperCore {
                 if let Some(mut before) = self.current.take() {
                     before.state = match next.origin {
                         Origin::LeaseEnd(of) if of == before.measure => MeasureState::SteppedDown,
-                        Origin::LeaseEnd(_) | Origin::Order(_) | Origin::Permit { .. } => {
-                            MeasureState::Superseded
+                        // The rules are gone, and that was read back.
+                        Origin::BreakGlass { .. } if next.state == MeasureState::Verified => {
+                            before.proof = next.proof.clone();
+                            MeasureState::Released
                         }
+                        Origin::LeaseEnd(_)
+                        | Origin::Order(_)
+                        | Origin::Permit { .. }
+                        | Origin::BreakGlass { .. } => MeasureState::Superseded,
                     };
                     self.report(&before, 0, now);
                 }

@@ -9,16 +9,16 @@ use ed25519_dalek::SigningKey;
 use super::*;
 use crate::clock::tests::moment;
 
-fn verified<D: Document>(document: &D) -> Verified<D> {
+pub(super) fn verified<D: Document>(document: &D) -> Verified<D> {
     let key = SigningKey::from_bytes(&[1; 32]);
     seal(document, &key).unwrap().open(&key.verifying_key()).unwrap()
 }
 
-fn machine() -> MachineId {
+pub(super) fn machine() -> MachineId {
     MachineId::new(UtcNanos::from_unix_nanos(0), [1; 10])
 }
 
-const TERMS: Lease = Lease { seconds: 100, step_down_seconds: 50, warn_seconds: 20 };
+pub(super) const TERMS: Lease = Lease { seconds: 100, step_down_seconds: 50, warn_seconds: 20 };
 
 fn assignment(revision: u64, tier: ClinicalTier) -> Assignment {
     Assignment {
@@ -34,7 +34,7 @@ fn assignment(revision: u64, tier: ClinicalTier) -> Assignment {
     }
 }
 
-fn helper(tier: ClinicalTier) -> HelperCore {
+pub(super) fn helper(tier: ClinicalTier) -> HelperCore {
     let mut helper = HelperCore::new("RJ1".parse().unwrap(), machine(), &moment("a", 0));
     assert_eq!(helper.assign(&verified(&assignment(1, tier))), Ok(vec![]));
     helper
@@ -49,7 +49,7 @@ fn an_assignment_that_is_held_already_is_no_error_and_another_of_its_revision_is
     assert_eq!(take(ClinicalTier::Clinical), Err(old));
 }
 
-fn order(sequence: u64, instruction: Instruction) -> Order {
+pub(super) fn order(sequence: u64, instruction: Instruction) -> Order {
     Order {
         id: OrderId::new(UtcNanos::from_unix_nanos(0), [sequence as u8; 10]),
         organisation: "RJ1".parse().unwrap(),
@@ -68,7 +68,7 @@ fn order(sequence: u64, instruction: Instruction) -> Order {
     }
 }
 
-fn isolate(isolation: Isolation) -> Instruction {
+pub(super) fn isolate(isolation: Isolation) -> Instruction {
     Instruction::isolate(isolation, TERMS)
 }
 
@@ -83,13 +83,13 @@ fn proof() -> Proof {
 }
 
 /// Takes an order and lets the kernel do as told.
-fn obey(helper: &mut HelperCore, order: &Order, seconds: u64) {
+pub(super) fn obey(helper: &mut HelperCore, order: &Order, seconds: u64) {
     let now = moment("a", seconds);
     let effects = helper.order(&verified(order), &now).unwrap();
     carry_out(helper, &effects, &now);
 }
 
-fn carry_out(helper: &mut HelperCore, effects: &[Effect], now: &Moment) {
+pub(super) fn carry_out(helper: &mut HelperCore, effects: &[Effect], now: &Moment) {
     for effect in effects {
         if let Effect::Enforce { measure, .. } | Effect::Restore { measure } = effect {
             let done = Outcome::Done { proof: Some(proof()), sockets_cut: 0 };
@@ -98,7 +98,7 @@ fn carry_out(helper: &mut HelperCore, effects: &[Effect], now: &Moment) {
     }
 }
 
-fn states(helper: &mut HelperCore) -> Vec<(Isolation, MeasureState)> {
+pub(super) fn states(helper: &mut HelperCore) -> Vec<(Isolation, MeasureState)> {
     helper
         .unreported
         .drain(..)

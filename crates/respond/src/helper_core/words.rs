@@ -2,6 +2,7 @@
 
 use cordon_model::action::{Action, ActionKind};
 use cordon_model::asset::ClinicalTier;
+use cordon_model::break_glass::BadBreakGlass;
 use cordon_model::finding::Level;
 use cordon_model::ids::MeasureId;
 use cordon_model::measure::{Isolation, MeasureState, Origin, Proof};
@@ -75,6 +76,17 @@ pub enum NotObeyed {
     /// The helper's own brake.
     #[error("this machine's own brake: {0}")]
     Braked(Exhausted),
+    /// People opened the machine by a code, and are looking at it.
+    #[error("a break-glass code opened this machine: for a time only people isolate it again")]
+    HeldOpen,
+    /// Guidance that can't be shown.
+    #[error(
+        "the guidance for people is longer than can be shown, or has no telephone number in it"
+    )]
+    Guidance,
+    /// Codes that can't be used.
+    #[error(transparent)]
+    BreakGlass(#[from] BadBreakGlass),
     /// Not newer than what it has.
     #[error("its revision {revision} is not above {held}, the one held")]
     OldRevision {

@@ -10,6 +10,7 @@ use cordon_model::order::{Approver, Instruction};
 use cordon_model::policy::Policy;
 use cordon_model::record::Record;
 use cordon_model::signed::Envelope;
+use cordon_model::time::UtcNanos;
 use cordon_model::wire::FromHub;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,12 @@ pub struct MachineRow {
     pub assignment_envelope: Envelope,
     /// Its newest permit, to deliver.
     pub permit: Option<Envelope>,
+    /// The hashes of its break-glass codes, to deliver, and their revision.
+    #[serde(default)]
+    pub codes: Option<(u64, Envelope)>,
+    /// What people in front of it are told, to deliver, and its revision.
+    #[serde(default)]
+    pub guidance: Option<(u64, Envelope)>,
     /// Which of its reports are taken.
     pub inbox: Inbox,
 }
@@ -82,6 +89,15 @@ pub enum Notice {
         /// What was seen.
         why: String,
     },
+    /// Somebody at a machine opened it by a break-glass code.
+    OpenedByCode {
+        /// Which machine.
+        machine: MachineId,
+        /// The code's number.
+        code: u8,
+        /// When, by the machine's clock.
+        at: UtcNanos,
+    },
     /// Serious, and nobody has it.
     NobodyHasIt(IncidentId),
     /// A lease ends soon.
@@ -108,6 +124,7 @@ pub enum ForSigner {
 
 /// What the shell has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one step has a handful, each moved once")]
 pub enum Output {
     /// Write this down; all of one call in one transaction, before anything else.
     Keep(Change),

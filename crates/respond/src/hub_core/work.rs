@@ -40,9 +40,20 @@ impl HubCore {
         let situation =
             Situation { contained: self.intended(id), budget: Ok(()), is_last_of_kind: false };
         let level = finding.rule.level;
+        if finding.rule.id == OPENED_BY_CODE {
+            // People opened it, and the receipt that came before this tells of it: that they did is no
+            // reason to cut it off again.
+            return outputs;
+        }
         let assignment = &machine.row.assignment;
-        let decision = decision::decide(&self.policy, assignment, level, &situation);
-        let also = decision::decide_also(&self.policy, assignment, level, &situation);
+        let mut decision = decision::decide(&self.policy, assignment, level, &situation);
+        let mut also = decision::decide_also(&self.policy, assignment, level, &situation);
+        if self.is_held_open(id) {
+            decision = decision.of_a_machine_held_open(assignment.effective_tier());
+            if let Some(also) = &mut also {
+                also.why_ask.get_or_insert(AskReason::HeldOpen);
+            }
+        }
         let boot = machine.boot.clone();
         let (lease, tier) = (self.policy.lease, assignment.effective_tier());
         let mut to_ask = None;
@@ -231,6 +242,14 @@ impl HubCore {
             }
         }
         outputs.push(Output::Keep(Change::Order(life.clone())));
+        if let (Instruction::Renew { measure, .. }, Authority::People { .. }) =
+            (&order.instruction, &order.authority)
+            && let Some(renewed) = self.measures.get_mut(measure)
+            && std::mem::take(&mut renewed.is_by_itself)
+        {
+            // Somebody has decided that it goes on: it is people's from now on.
+            outputs.push(Output::Keep(Change::Measure(renewed.clone())));
+        }
         if let Some(measure) = MeasureLife::requested(order) {
             self.measures.insert(measure.measure, measure.clone());
             outputs.push(Output::Keep(Change::Measure(measure)));
@@ -287,6 +306,7 @@ impl HubCore {
         let measures: Vec<MeasureId> = measures.map(|m| m.measure).collect();
         for old in measures.iter().rev().skip(CLOSED_PER_MACHINE) {
             self.measures.remove(old);
+            self.told_open.remove(old);
         }
         let closed =
             self.approvals.values().filter(|a| a.machine == id && a.state != ApprovalState::Open);
@@ -357,7 +377,13 @@ impl HubCore {
             // By an order that this hub never had: either a lie, or an order of before a loss of data.
             // Shown all the same: a machine that says it is cut off must not look open.
             None => {
-                let life = MeasureLife::reported(number, receipt.clone());
+                let follows_itself = match receipt.origin {
+                    Origin::LeaseEnd(of) => {
+                        self.measures.get(&of).is_some_and(|before| before.is_by_itself)
+                    }
+                    _ => false,
+                };
+                let life = MeasureLife::reported(number, receipt.clone(), follows_itself);
                 self.measures.insert(receipt.measure, life);
                 true
             }
@@ -371,8 +397,18 @@ impl HubCore {
         }
         let incident = match receipt.origin {
             Origin::Order(order) => self.orders.get(&order).and_then(|life| life.order.incident),
+            Origin::BreakGlass { .. } => self.grouping.of_machine(id),
             Origin::Permit { .. } | Origin::LeaseEnd(_) => None,
         };
+        if let Origin::BreakGlass { revision, code } = receipt.origin
+            && receipt.state == MeasureState::Verified
+            && self.told_open.insert(receipt.measure)
+        {
+            let deed = Deed::OpenedByCode { revision, code };
+            let detail = format!("by code number {code}, typed at the machine");
+            outputs.push(self.record(Actor::Agent(id), deed, Some(id), incident, detail, now));
+            outputs.push(Output::Tell(Notice::OpenedByCode { machine: id, code, at: receipt.at }));
+        }
         let detail = state_in_words(&receipt);
         let deed = Deed::MeasureChanged(receipt.measure);
         outputs.push(self.record(Actor::Agent(id), deed, Some(id), incident, detail, now));
@@ -413,6 +449,15 @@ impl HubCore {
             .max()
     }
 
+    /// Whether a break-glass code opened it and the time is not over in which only people isolate it.
+    fn is_held_open(&self, id: MachineId) -> bool {
+        self.measures.values().any(|life| {
+            life.machine == id
+                && matches!(life.origin, Origin::BreakGlass { .. })
+                && !life.state.is_over()
+        })
+    }
+
     fn was_declined(&self, id: MachineId, incident: Option<IncidentId>) -> bool {
         self.approvals.values().any(|approval| {
             approval.machine == id
@@ -445,6 +490,8 @@ impl HubCore {
             boot: None,
             signer_told: None,
             is_warned: false,
+            codes_sent: None,
+            guidance_sent: None,
         };
         self.machines.insert(id, machine);
     }

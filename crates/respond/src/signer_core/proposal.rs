@@ -111,6 +111,15 @@ pub enum Refusal {
     /// or release a hospital in a second.
     #[error("too many orders by people at once: {0}; wait, or have the policy act")]
     PeoplesBudget(Exhausted),
+    /// Not the next one.
+    #[error(
+        "that machine can't be named as the next one that works: it is of another kind, not known, or may \
+         be isolated"
+    )]
+    NoStandIn,
+    /// Nothing to read out.
+    #[error("this machine has no break-glass code left that was not used: have new ones made")]
+    NoCodes,
     /// Nothing to renew.
     #[error("no such measure on that machine, as far as the signer knows")]
     UnknownMeasure,

@@ -2,6 +2,7 @@
 
 use cordon_model::action::Action;
 use cordon_model::asset::ClinicalTier;
+use cordon_model::guidance::Contact;
 use cordon_model::ids::FindingId;
 use cordon_model::measure::MeasureState;
 use cordon_model::order::Lease;
@@ -240,4 +241,136 @@ fn another_organisations_assignment_is_refused() {
     let mut foreign = bench.signer.assignment(machine(1)).unwrap().clone();
     foreign.organisation = "A81001".parse().unwrap();
     assert_eq!(bench.signer.assign(foreign), Err(Refusal::WrongOrganisation));
+}
+
+/// Has codes made as the shell does, with hashes that are only numbers.
+fn make_codes(signer: &mut SignerCore, number: u8, wants_new: bool, seconds: u64) -> Option<u64> {
+    let making =
+        signer.codes_to_make(machine(number), wants_new, &moment("a", seconds)).unwrap()?;
+    let mut document = making.document([1; 16]);
+    document.codes = (0..making.terms.codes).map(|code| [code; 32].into()).collect();
+    Some(signer.codes_made(document).unwrap().revision)
+}
+
+#[test]
+fn a_machine_gets_codes_once_and_others_when_somebody_wants_them_or_their_time_nears() {
+    let mut bench = Bench::new(&[OFFICE], None);
+    let signer = &mut bench.signer;
+    assert_eq!(signer.next_code(machine(1)), Err(Refusal::NoCodes));
+    let first = make_codes(signer, 1, false, 1).unwrap();
+    assert_eq!(make_codes(signer, 1, false, 2), None, "it has good ones");
+    assert!(make_codes(signer, 1, true, 3).unwrap() > first);
+    let mut late = moment("a", 4);
+    late.utc = signer.codes(machine(1)).unwrap().expires_at;
+    assert!(signer.codes_to_make(machine(1), false, &late).unwrap().is_some());
+    assert!(signer.codes_to_make(machine(9), false, &late).is_err());
+    // Made twice at once: the first holds.
+    let making = signer.codes_to_make(machine(1), true, &late).unwrap().unwrap();
+    let with = |salt| {
+        let mut document = making.document([salt; 16]);
+        document.codes = vec![[7; 32].into()];
+        document
+    };
+    let held = signer.codes_made(with(1)).unwrap();
+    assert_eq!(signer.codes_made(with(2)).unwrap(), held);
+}
+
+#[test]
+fn a_signer_that_was_restored_gives_no_number_that_a_machine_has_seen() {
+    let bench = Bench::new(&[OFFICE], None);
+    let mut now = moment("a", 1);
+    now.utc = UtcNanos::from_unix_nanos(1_700_000_000_000_000_000);
+    let backup = bench.signer.clone();
+    let before = bench.signer.codes_to_make(machine(1), true, &now).unwrap().unwrap();
+    now.utc = UtcNanos::from_unix_nanos(1_700_000_001_000_000_000);
+    let after = backup.codes_to_make(machine(1), true, &now).unwrap().unwrap();
+    assert!(after.revision > before.revision);
+}
+
+#[test]
+fn a_code_is_read_out_once_as_long_as_there_are_others_and_never_after_its_use() {
+    let mut bench = Bench::new(&[OFFICE], None);
+    let signer = &mut bench.signer;
+    let revision = make_codes(signer, 1, false, 1).unwrap();
+    let now = moment("a", 2);
+    for number in 1..=6 {
+        assert_eq!(signer.next_code(machine(1)), Ok(number));
+        signer.codes_shown(machine(1), &[number], &now).unwrap();
+    }
+    assert_eq!(signer.next_code(machine(1)), Ok(1), "all were told: the first may never have come");
+    let used = |code| Receipt {
+        origin: Origin::BreakGlass { revision, code },
+        action: Action::Isolate(Isolation::Watch),
+        ..receipt(1, order_id(50 + code).into(), MeasureState::Verified)
+    };
+    signer.learn(&used(1));
+    assert_eq!(signer.next_code(machine(1)), Ok(2));
+    let row = signer.codes_row(machine(1), now.utc).unwrap();
+    assert_eq!((row.fates[0], row.fates[1], row.is_due), (CodeFate::Used, CodeFate::Read, false));
+    (2..=6).for_each(|code| signer.learn(&used(code)));
+    assert_eq!(signer.next_code(machine(1)), Err(Refusal::NoCodes));
+    assert!(signer.codes_row(machine(1), now.utc).unwrap().is_due, "none is left");
+}
+
+#[test]
+fn a_machine_that_a_code_holds_open_is_asked_about_until_the_time_is_over() {
+    let mut bench = Bench::new(&[OFFICE, OFFICE], None);
+    let isolated = bench.sign(&by_policy(1, 1), 1).unwrap();
+    let opening = |state| Receipt {
+        origin: Origin::BreakGlass { revision: 1, code: 1 },
+        action: Action::Isolate(Isolation::Watch),
+        ..receipt(1, order_id(50).into(), state)
+    };
+    bench.signer.learn(&opening(MeasureState::Verified));
+    bench.signer.learn(&receipt(1, isolated.id.into(), MeasureState::Released));
+    let asked = bench.sign(&by_policy(1, 2), 2);
+    assert_eq!(asked, Err(Refusal::Ask { needs: Needs::OnePerson, why: AskReason::HeldOpen }));
+    // People may, at any moment.
+    let isolate = by_policy(1, 3).instruction;
+    assert!(bench.sign(&by_people(1, 3, isolate, &[("ann", false)]), 3).is_ok());
+    bench.signer.learn(&opening(MeasureState::Superseded));
+    let order = bench.sign(&by_people(1, 4, Instruction::Release, &[("ann", false)]), 4).unwrap();
+    bench.signer.learn(&receipt(1, order_id(3).into(), MeasureState::Released));
+    assert_eq!(order.instruction, Instruction::Release);
+    assert!(bench.sign(&by_policy(1, 5), 5).is_ok(), "it may be done by itself again");
+}
+
+fn ring(number: &str) -> Contact {
+    Contact { who: "Security operations".into(), number: number.into() }
+}
+
+#[test]
+fn what_people_are_told_is_the_registrys_and_the_hub_names_only_a_neighbour_that_works() {
+    let mut bench = Bench::new(&[OFFICE, OFFICE, OFFICE], Some("CT console"));
+    let (signer, now) = (&mut bench.signer, moment("a", 1));
+    let place = Some("ground floor, room 0.14".to_owned());
+    let bedside = Bedside { place: place.clone(), ring: vec![ring("1111")], ..Bedside::default() };
+    signer.set_bedside(machine(2), bedside).unwrap();
+    let policy = Policy { ring: vec![ring("5555")], ..signer.policy().clone() };
+    signer.set_policy(policy).unwrap();
+    let told = signer.guide(machine(1), Some(machine(2)), &now).unwrap();
+    let nearest = told.nearest.clone().unwrap();
+    assert_eq!((nearest.name.as_str(), nearest.place), ("m2", place));
+    assert_eq!(told.ring, [ring("5555")], "its own number is the second machine's");
+    assert_eq!(signer.guide(machine(2), None, &now).unwrap().ring, [ring("1111")]);
+    // The same is not signed anew; another is, with a higher number.
+    assert_eq!(signer.guide(machine(1), Some(machine(2)), &moment("a", 9)).unwrap(), told);
+    assert!(signer.guide(machine(1), Some(machine(3)), &now).unwrap().revision > told.revision);
+    // Nobody is sent to a machine that is cut off, of another kind, or the same one.
+    for (of, nearest) in [(1, 1), (1, 9)] {
+        let refused = signer.guide(machine(of), Some(machine(nearest)), &now);
+        assert_eq!(refused, Err(Refusal::NoStandIn));
+    }
+    bench.sign(&by_policy(2, 1), 2).unwrap();
+    let refused = bench.signer.guide(machine(1), Some(machine(2)), &now);
+    assert_eq!(refused, Err(Refusal::NoStandIn));
+}
+
+#[test]
+fn a_telephone_number_that_nobody_can_dial_is_not_taken() {
+    let mut bench = Bench::new(&[OFFICE], None);
+    let bedside = Bedside { ring: vec![ring("evil.example")], ..Bedside::default() };
+    assert!(matches!(bench.signer.set_bedside(machine(1), bedside), Err(Refusal::Terms(_))));
+    let policy = Policy { ring: vec![ring("")], ..bench.signer.policy().clone() };
+    assert!(matches!(bench.signer.set_policy(policy), Err(Refusal::Terms(_))));
 }
