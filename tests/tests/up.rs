@@ -119,11 +119,10 @@ fn what_cordon_did_by_itself_is_undone_by_one_command_and_shown() {
     let name = up.linked_machine()["name"].as_str().unwrap().to_owned();
     up.cordon(&["assign", &name, "--tier", "0"]).unwrap();
     up.cordon(&["policy", "mode", "act"]).unwrap();
-    let before = up.nft();
+    let before = up.packet_rules();
     assert!(up.cordon(&["undo", &name, "--reason", "nothing was done"]).is_err());
-    let (directory, program) = hidden_program();
-    up.run_inside(&program);
-    fs::remove_dir_all(directory).unwrap();
+    let attack = Attack::new("undo");
+    assert!(up.inside(attack.program()).status().unwrap().success());
     eventually("it is isolated by itself", || {
         let machine = up.json(&["machines"])[0].clone();
         (machine["isolation"] == "segment" && machine["truth"] == "verified").then_some(())
@@ -134,7 +133,7 @@ fn what_cordon_did_by_itself_is_undone_by_one_command_and_shown() {
     assert!(said.contains("taking back: isolate (segment)"), "{said}");
     assert!(said.contains("TAKEN BACK: shown by 1 of 1 machines"), "{said}");
     // By the time that it says so, it is so.
-    assert_eq!(up.nft(), before, "as it was, to the byte");
+    assert_eq!(up.packet_rules(), before, "as it was, to the byte");
     // What people ordered is people's to take back.
     up.cordon(&["isolate", &name, "--reason", "a person wants it"]).unwrap();
     eventually("the isolation is verified", || {
@@ -144,7 +143,7 @@ fn what_cordon_did_by_itself_is_undone_by_one_command_and_shown() {
     let said = up.cordon(&["release", &name, "--reason", "test over"]).unwrap();
     println!("{said}");
     assert!(said.contains("RELEASED: shown by 1 of 1 machines"), "{said}");
-    assert_eq!(up.nft(), before);
+    assert_eq!(up.packet_rules(), before);
 }
 
 #[test]
