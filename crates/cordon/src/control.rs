@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use cordon_hub::control::{Answer, Request, Status, ask};
 use cordon_hub::view::{AssignmentDraft, Contact, EventCounts, IncidentRow, MachineRow, Preview};
-use cordon_model::asset::{ClinicalTier, Direction, Lifeline, PortRange, Transport};
+use cordon_model::action::FilePath;
+use cordon_model::asset::{ClinicalTier, Direction, Lifeline, PortRange, Protected, Transport};
 use cordon_model::guidance::{Bedside, Contact as Ring, check_contacts};
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::policy::Policy;
@@ -432,6 +433,16 @@ pub struct DraftArgs {
     /// of ports `2000-2010`; `signed-off-by NAME` at the end for a lateral-movement port. May be repeated.
     #[arg(long, value_parser = lifeline)]
     lifeline: Vec<Lifeline>,
+    /// A program that care needs there, by its absolute path: without people it is not stopped, and what it
+    /// runs neither. May be repeated; none of these three: as it was said before.
+    #[arg(long)]
+    protect: Vec<String>,
+    /// The same for a unit of systemd: `pacs-viewer.service`.
+    #[arg(long)]
+    protect_unit: Vec<String>,
+    /// The same for a control group and all below it: `/machine.slice/modality`.
+    #[arg(long)]
+    protect_cgroup: Vec<String>,
     /// Where it stands, for people who are sent there: `Ward 7, bay 2`.
     #[arg(long)]
     place: Option<String>,
@@ -451,12 +462,25 @@ impl DraftArgs {
             kind: self.kind.clone(),
             group: self.group.clone(),
             lifelines: self.lifeline.clone(),
+            protected: self.protected(),
             bedside: Some(Bedside {
                 place: self.place.clone(),
                 instead: self.instead.clone(),
                 ring: self.ring.clone(),
             }),
         }
+    }
+}
+
+impl DraftArgs {
+    /// What is needed for care, if anything was said of it.
+    fn protected(&self) -> Option<Protected> {
+        let protected = Protected {
+            units: self.protect_unit.clone(),
+            cgroups: self.protect_cgroup.clone(),
+            executables: self.protect.iter().map(|path| FilePath::new(path.as_bytes())).collect(),
+        };
+        Some(protected).filter(|protected| *protected != Protected::default())
     }
 }
 

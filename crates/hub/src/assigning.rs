@@ -46,6 +46,7 @@ impl Shared {
             None => (AssignmentDraft::default(), None),
         };
         check_draft(&draft)?;
+        let before = card.assignment.as_ref().map(|before| before.protected.clone());
         let assignment = Assignment {
             organisation: self.organisation.code.clone(),
             machine,
@@ -55,6 +56,7 @@ impl Shared {
             kind: draft.kind,
             group: draft.group,
             lifelines: draft.lifelines,
+            protected: draft.protected.or(before).unwrap_or_default(),
             hub: self.link_addresses.clone(),
         };
         let is_new = card.assignment.is_none();

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use cordon_model::asset::{Assignment, ClinicalTier, Lifeline, PortRange, Transport};
+use cordon_model::asset::{Assignment, ClinicalTier, Lifeline, PortRange, Protected, Transport};
 use cordon_model::finding::ReceivedFinding;
 use cordon_model::guidance::Bedside;
 use cordon_model::ids::{ApprovalId, IncidentId, MachineId, MeasureId, OrderId};
@@ -267,6 +267,8 @@ pub struct AssignmentDraft {
     pub group: Option<String>,
     /// The flows that containment keeps.
     pub lifelines: Vec<Lifeline>,
+    /// What is needed for care there; `None`: as it was said before.
+    pub protected: Option<Protected>,
     /// What the person in front of it is told; `None`: as it was said before.
     pub bedside: Option<Bedside>,
 }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::action::FilePath;
 use crate::ids::{MachineId, OdsCode};
 use crate::limits;
 use crate::signed::Document;
@@ -180,6 +181,9 @@ pub enum LifelineError {
     /// A name is empty, too long or has control characters.
     #[error("a lifeline's name must be 1 to {limit} bytes with no control characters", limit = limits::NAME_BYTES)]
     Name,
+    /// Too many names of what is needed for care.
+    #[error("more than {limit} names of what is needed for care", limit = limits::PROTECTED)]
+    TooMuchProtected,
     /// Too many.
     #[error("{count} lifelines, and one machine may have {limit}", limit = limits::LIFELINES_PER_MACHINE)]
     TooMany {
@@ -223,6 +227,32 @@ impl Lifeline {
     }
 }
 
+/// What is needed for care on a machine, as the organisation names it: nothing is frozen, killed, set aside or
+/// denied there unless people say so.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Protected {
+    /// Units of systemd: `pacs-viewer.service`. Only what systemd itself runs counts, not a unit of
+    /// that name in a user's own session.
+    #[serde(default)]
+    pub units: Vec<String>,
+    /// Control groups, each with all below it: `/machine.slice/modality`.
+    #[serde(default)]
+    pub cgroups: Vec<String>,
+    /// Programs: all processes that run them, and the files themselves. For what an interpreter runs,
+    /// name the unit: an interpreter named here protects every script.
+    #[serde(default)]
+    pub executables: Vec<FilePath>,
+}
+
+impl Protected {
+    /// Whether it is short enough to be looked through for every process.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.units.len() + self.cgroups.len() + self.executables.len() <= limits::PROTECTED
+    }
+}
+
 /// What the organisation says of one machine, signed with its command key and pinned by the agent.
 ///
 /// It is shipped before any incident: nothing in it is ever resolved on a suspect machine.
@@ -246,6 +276,9 @@ pub struct Assignment {
     pub group: Option<String>,
     /// The flows that containment keeps.
     pub lifelines: Vec<Lifeline>,
+    /// What is needed for care there.
+    #[serde(default)]
+    pub protected: Protected,
     /// Where the hub's link is, by address: always kept, for the agent's own user only.
     pub hub: Vec<SocketAddr>,
 }
@@ -263,6 +296,7 @@ impl Assignment {
             kind: None,
             group: None,
             lifelines: Vec::new(),
+            protected: Protected::default(),
             hub: Vec::new(),
         }
     }
@@ -280,6 +314,9 @@ impl Assignment {
     pub fn check(&self) -> Result<(), LifelineError> {
         if self.lifelines.len() > limits::LIFELINES_PER_MACHINE {
             return Err(LifelineError::TooMany { count: self.lifelines.len() });
+        }
+        if !self.protected.is_short() {
+            return Err(LifelineError::TooMuchProtected);
         }
         self.lifelines.iter().try_for_each(Lifeline::check)
     }

@@ -51,3 +51,6 @@ pub const MEASURES_PER_MACHINE: usize = 64;
 pub const DONE_LINES: usize = 32;
 /// See [`DONE_LINES`]: 32 × 256 bytes are 8 KiB of a message of 1 MiB.
 pub const DONE_LINE_BYTES: usize = 256;
+
+/// What an organisation names as needed for care on one machine: a page of names at most.
+pub const PROTECTED: usize = 256;

@@ -218,6 +218,7 @@ mod tests {
             kind: None,
             group: None,
             lifelines: vec![],
+            protected: cordon_model::asset::Protected::default(),
             hub: vec![],
         }));
         let permit = Permit {

@@ -228,6 +228,7 @@ mod tests {
                     signed_off_by: None,
                 })
                 .collect(),
+            protected: cordon_model::asset::Protected::default(),
             hub: vec![],
         }
     }

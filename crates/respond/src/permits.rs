@@ -86,6 +86,7 @@ mod tests {
             kind: None,
             group: None,
             lifelines: vec![],
+            protected: cordon_model::asset::Protected::default(),
             hub: vec![],
         };
         let office = assignment(Some(ClinicalTier::None));

@@ -217,6 +217,7 @@ pub(crate) fn assignment(index: usize, organisation: OdsCode, revision: u64) -> 
                 signed_off_by: None,
             })
             .collect(),
+        protected: cordon_model::asset::Protected::default(),
         hub: Vec::new(),
     }
 }

@@ -58,6 +58,8 @@ pub struct HelperConfig {
     pub notice: Option<Places>,
     /// Its folder, which only root reads.
     pub state: PathBuf,
+    /// The socket of the warden, who answers the kernel whether a program may be started.
+    pub warden: PathBuf,
     /// The agent's user: it alone, besides root, may ask, and it alone may use the hub's link.
     pub agent_user: u32,
     /// Which boot this is, if not to be read from the kernel (to try out a restart of the machine).
@@ -101,7 +103,7 @@ pub fn serve(config: &HelperConfig) -> Result<Infallible, HelperError> {
     // Before the first look, so that no change after it goes unnoticed.
     let watch = Watch::open()?;
     let enforcer = Enforcer::open(config.agent_user)?;
-    let mut keeper = Keeper::start(&config.state, clocks, enforcer)
+    let mut keeper = Keeper::start(&config.state, &config.warden, clocks, enforcer)
         .map_err(failed(format!("taking up the state in {}", config.state.display())))?;
     if let Some(places) = &config.notice {
         keeper.tell_people_at(places.clone());

@@ -24,7 +24,7 @@ use super::bulletin::Bulletin;
 use super::disk::{Disk, Found};
 use super::enforce::Enforcer;
 use super::intent::{HUB_ADDRESSES, Intent};
-use super::means::Means;
+use super::means::{Means, Places, Under};
 use super::moment::{Clocks, boot_time};
 use super::protocol::{Answer, Ask, Event, InForce, Pin, Receipts, Refusal, Status, WrongCodes};
 use super::ruleset::ruleset;
@@ -102,13 +102,20 @@ impl Keeper {
     /// # Errors
     /// When the disk can't be read, or the pin on it is torn: then nobody is obeyed, and what is in
     /// the kernel stays as it is.
-    pub fn start(folder: &Path, clocks: Clocks, enforcer: Enforcer) -> io::Result<Self> {
+    pub fn start(
+        folder: &Path,
+        warden: &Path,
+        clocks: Clocks,
+        enforcer: Enforcer,
+    ) -> io::Result<Self> {
         let disk = Disk::open(folder)?;
+        let places = Places { state: folder.to_owned(), warden: warden.to_owned() };
+        let means = Means::open(&places, clocks.now().boot)?;
         let mut keeper = Self {
             disk,
             clocks,
             enforcer,
-            means: Means::default(),
+            means,
             enrolled: None,
             is_unaccounted_for: false,
             events: VecDeque::new(),
@@ -406,17 +413,27 @@ impl Keeper {
                     self.with_core(|core| core.enforced(measure, outcome, &now));
                 }
                 Effect::Apply { measure, action, spares_clinical_services } => {
-                    let outcome = self.means.apply(measure, &action, spares_clinical_services);
+                    let Some(assignment) = self.assignment() else { continue };
+                    let under = Under { assignment: &assignment, spares_clinical_services };
+                    let outcome = self.means.apply(measure, &action, under);
                     self.say_acted(measure, outcome);
                 }
                 Effect::LookAgain { measure } => {
-                    let Some(action) = self.acting(measure) else { continue };
-                    let outcome = self.means.look(measure, &action);
+                    let Some((action, assignment, is_by_people)) = self.acting(measure) else {
+                        continue;
+                    };
+                    let spares_clinical_services = !is_by_people;
+                    let under = Under { assignment: &assignment, spares_clinical_services };
+                    let outcome = self.means.look(measure, &action, under);
                     self.say_acted(measure, outcome);
                 }
                 Effect::TakeBack { measure } => {
-                    let Some(action) = self.acting(measure) else { continue };
-                    let outcome = self.means.take_back(measure, &action);
+                    let Some((action, assignment, is_by_people)) = self.acting(measure) else {
+                        continue;
+                    };
+                    let spares_clinical_services = !is_by_people;
+                    let under = Under { assignment: &assignment, spares_clinical_services };
+                    let outcome = self.means.take_back(measure, &action, under);
                     let now = self.clocks.now();
                     self.with_core(|core| core.taken_back(measure, outcome, &now));
                 }
@@ -425,9 +442,13 @@ impl Keeper {
         }
     }
 
-    fn acting(&self, measure: MeasureId) -> Option<Action> {
+    fn acting(&self, measure: MeasureId) -> Option<(Action, Assignment, bool)> {
         let acting = self.enrolled.as_ref()?.kept.core.acting.get(&measure)?;
-        Some(acting.action.clone())
+        Some((acting.action.clone(), self.assignment()?, acting.is_by_people))
+    }
+
+    fn assignment(&self) -> Option<Assignment> {
+        self.enrolled.as_ref()?.kept.core.assignment.clone()
     }
 
     fn say_acted(&mut self, measure: MeasureId, outcome: Acted) {

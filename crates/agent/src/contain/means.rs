@@ -1,31 +1,202 @@
 //! What this machine can do besides isolating itself: one door to all the mechanisms.
 //!
 //! The one idea: the helper's mind says *apply*, *look again*, *take back*, each as often as it likes; here
-//! each is passed to the mechanism of that action, and what came of it is put into the mind's words.
+//! each is passed to the mechanism of that action, and what came of it is put into the mind's words. Each
+//! mechanism keeps its own journal, so that a half-done measure is known after a crash, whoever asks.
 
-use cordon_model::action::Action;
+use std::io;
+use std::path::PathBuf;
+
+use cordon_model::action::{Action, ProcessTarget};
+use cordon_model::asset::{Assignment, Protected};
 use cordon_model::ids::MeasureId;
+use cordon_model::measure::Proof;
+use cordon_model::time::BootId;
 use cordon_respond::helper_core::{Acted, TakenBack};
 
+use super::action::deny::Deny;
+use super::action::hold::{Held, Holder, Spared};
+use super::action::kill::{Killed, Victim};
+use super::action::quarantine::Quarantined;
+use super::action::quarantine::vault::{Limits, Vault};
+use super::action::{ActError, Freeze, Journal, Kill, Quarantine, Undone};
+use super::moment::boot_time;
+use crate::sensor::ProcessId;
+
 /// The mechanisms of one machine.
-#[derive(Debug, Default)]
-pub struct Means {}
+#[derive(Debug)]
+pub struct Means {
+    boot: BootId,
+    freeze: Freeze,
+    kill: Kill,
+    quarantine: Quarantine,
+    deny: Deny,
+}
+
+/// Where the mechanisms find their things.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// The helper's own folder.
+    pub state: PathBuf,
+    /// The warden's socket.
+    pub warden: PathBuf,
+}
+
+/// Under what a measure is carried out.
+#[derive(Debug, Clone, Copy)]
+pub struct Under<'a> {
+    /// What the organisation says of this machine.
+    pub assignment: &'a Assignment,
+    /// Nobody was asked: what is declared as needed for care is not touched.
+    pub spares_clinical_services: bool,
+}
+
+impl Under<'_> {
+    fn protected(&self) -> Protected {
+        if self.spares_clinical_services {
+            self.assignment.protected.clone()
+        } else {
+            Protected::default()
+        }
+    }
+}
 
 impl Means {
+    /// Opens them, in this thread's network namespace.
+    ///
+    /// # Errors
+    /// When the journal or the vault can't be made.
+    pub fn open(places: &Places, boot: BootId) -> io::Result<Self> {
+        let journal = Journal::open(&places.state.join("measures"))?;
+        let vault = Vault::open(&places.state.join("vault"), Limits::default())?;
+        let holder = || Holder::new(journal.clone(), boot.clone(), true);
+        Ok(Self {
+            freeze: Freeze::new(holder()),
+            kill: Kill::new(holder()),
+            quarantine: Quarantine::new(journal.clone(), vault, places.state.clone()),
+            deny: Deny::new(journal, places.warden.clone(), Vec::new(), places.state.clone()),
+            boot,
+        })
+    }
+
     /// Does it, or sees that it is done.
-    pub fn apply(&mut self, measure: MeasureId, action: &Action, spares: bool) -> Acted {
-        let _ = (measure, spares);
-        Acted::Impossible { why: format!("this machine has no means to {}", action.kind()) }
+    pub fn apply(&mut self, measure: MeasureId, action: &Action, under: Under<'_>) -> Acted {
+        let protected = under.protected();
+        acted(match action {
+            Action::Isolate(_) => Err(ActError::Refused("an isolation has its own way".into())),
+            Action::Freeze(target) => self.of_this_boot(target).and_then(|root| {
+                let held = self.freeze.apply(measure, &[root], &protected)?;
+                Ok((self.freeze.prove(&held, &protected)?, frozen(&held)))
+            }),
+            Action::Kill(target) => self.of_this_boot(target).and_then(|root| {
+                let killed = self.kill.apply(measure, &[root], &protected)?;
+                Ok((self.kill.prove(&killed)?, killed_in_words(&killed)))
+            }),
+            Action::Quarantine(target) => {
+                self.quarantine.apply(measure, target, &protected).and_then(|quarantined| {
+                    Ok((self.quarantine.prove(&quarantined)?, set_aside(&quarantined)))
+                })
+            }
+            Action::Deny(denied) => self
+                .deny
+                .apply(measure, denied, &[], &protected)
+                .and_then(|program| Ok((self.deny.prove(&program)?, program.not_covered.clone()))),
+            Action::Block(_) | Action::DisableAccount(_) | Action::Collect(_) => {
+                Err(ActError::Refused(format!("this version can't {} by order", action.kind())))
+            }
+        })
     }
 
-    /// Looks whether it still holds.
-    pub fn look(&mut self, measure: MeasureId, action: &Action) -> Acted {
-        self.apply(measure, action, false)
+    /// Looks whether it still holds. A warden that was started again is told anew what is denied.
+    pub fn look(&mut self, measure: MeasureId, action: &Action, under: Under<'_>) -> Acted {
+        if matches!(action, Action::Deny(_))
+            && let Err(error) = self.deny.tell_again(&under.protected())
+        {
+            return acted(Err(error));
+        }
+        // Doing it again finds it done, and proves it.
+        self.apply(measure, action, under)
     }
 
-    /// Takes it back.
-    pub fn take_back(&mut self, measure: MeasureId, action: &Action) -> TakenBack {
-        let _ = measure;
-        TakenBack::Failed { why: format!("this machine has no means to {}", action.kind()) }
+    /// Takes it back. What was never begun leaves nothing to take back.
+    pub fn take_back(
+        &mut self,
+        measure: MeasureId,
+        action: &Action,
+        under: Under<'_>,
+    ) -> TakenBack {
+        let protected = under.protected();
+        taken_back(match action {
+            Action::Isolate(_)
+            | Action::Kill(_)
+            | Action::Block(_)
+            | Action::DisableAccount(_)
+            | Action::Collect(_) => Ok(None),
+            Action::Freeze(_) => self
+                .freeze
+                .begun(measure)
+                .and_then(|begun| begun.map(|held| self.freeze.undo(&held)).transpose()),
+            Action::Quarantine(_) => self.quarantine.begun(measure).and_then(|begun| {
+                begun.map(|quarantined| self.quarantine.undo(&quarantined)).transpose()
+            }),
+            Action::Deny(_) => self.deny.begun(measure).and_then(|begun| {
+                begun.map(|program| self.deny.undo(&program, &protected)).transpose()
+            }),
+        })
+    }
+
+    /// The process that is meant. A process of another boot has ended, and its number is another's.
+    fn of_this_boot(&self, target: &ProcessTarget) -> Result<ProcessId, ActError> {
+        if target.boot != self.boot {
+            return Err(ActError::NotThere(
+                "the machine was restarted: the process has ended".into(),
+            ));
+        }
+        Ok(ProcessId { pid: target.process.pid, started: target.process.started })
+    }
+}
+
+fn frozen(held: &Held) -> Vec<String> {
+    let mut words = vec![format!("{} processes stand still", held.processes)];
+    let spared = |one: &Spared| format!("process {} was left alone: {}", one.process.pid, one.why);
+    words.extend(held.spared.iter().map(spared));
+    words.extend(held.doubts.iter().cloned());
+    words
+}
+
+fn killed_in_words(killed: &Killed) -> Vec<String> {
+    let mut words = vec![format!("{} processes were ended", killed.count)];
+    let victim = |one: &Victim| format!("process {}: {}", one.process.pid, one.program);
+    words.extend(killed.victims.iter().map(victim));
+    words
+}
+
+fn set_aside(quarantined: &Quarantined) -> Vec<String> {
+    let digest = quarantined.sha256.map(|digest| format!("what was set aside has sha256 {digest}"));
+    digest.into_iter().collect()
+}
+
+fn acted(result: Result<(Proof, Vec<String>), ActError>) -> Acted {
+    match result {
+        Ok((proof, done)) => Acted::Done { proof: Some(proof), done },
+        Err(error) if error.is_final() => Acted::Impossible { why: error.to_string() },
+        Err(error) => Acted::Failed { why: error.to_string() },
+    }
+}
+
+fn taken_back(result: Result<Option<Undone>, ActError>) -> TakenBack {
+    match result {
+        Ok(undone) => {
+            let done = undone.unwrap_or_default().differs;
+            let proof = Proof {
+                table_handle: None,
+                is_read_back: true,
+                probes: Vec::new(),
+                unproven: Vec::new(),
+                at: boot_time(),
+            };
+            TakenBack::Done { proof: Some(proof), done }
+        }
+        Err(error) => TakenBack::Failed { why: error.to_string() },
     }
 }

@@ -28,6 +28,7 @@
 //! | [`door`] | the one thing that any user of the machine may ask: to open it by a code |
 //! | [`moment`], [`urgency`] | its clocks, and its place on the processor |
 
+pub mod action;
 pub mod bulletin;
 pub mod client;
 mod codec;

@@ -41,6 +41,7 @@ fn the_helper_itself() {
             devices: None,
         }),
         state: folder.join("state"),
+        warden: folder.join("warden.sock"),
         agent_user: AGENT_USER,
         boot: std::env::var("CORDON_TEST_BOOT").ok().map(BootId),
     };
@@ -153,6 +154,7 @@ impl Bench {
                 direction: Direction::Outbound,
                 signed_off_by: None,
             }],
+            protected: cordon_model::asset::Protected::default(),
             hub: vec![
                 SocketAddr::new(HUB.parse().unwrap(), HUB_PORT),
                 SocketAddr::new(HUB6.parse().unwrap(), HUB_PORT),

@@ -77,6 +77,7 @@ impl Typed {
             kind: said(&self.kind),
             group: said(&self.group),
             lifelines: lifelines_from(&self.lifelines)?,
+            protected: None,
             bedside: Some(Bedside {
                 place: said(&self.place),
                 instead: said(&self.instead),

@@ -283,6 +283,7 @@ mod tests {
                     kind: None,
                     group: None,
                     lifelines: vec![],
+                    protected: cordon_model::asset::Protected::default(),
                     hub: vec![],
                 }),
                 receipt_key: Some(ByteArray::new([id; 32])),

@@ -118,6 +118,7 @@ fn assignment(number: u8, tier: Option<ClinicalTier>) -> Assignment {
         kind: None,
         group: Some(format!("ward {number}")),
         lifelines: vec![],
+        protected: cordon_model::asset::Protected::default(),
         hub: vec![],
     }
 }

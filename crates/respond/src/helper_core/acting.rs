@@ -249,8 +249,12 @@ impl HelperCore {
                         let ends = acting.lease.ends_at(now);
                         effects.push(Effect::Warn { measure: acting.measure, ends });
                     }
+                    // What was found missing is put in place again.
+                    let is_missing = acting.state.is_unproven()
+                        && !acting.proof.as_ref().is_some_and(|proof| proof.is_read_back);
                     effects.push(match phase {
                         Phase::Applying => acting.apply(),
+                        Phase::InForce if is_missing => acting.apply(),
                         Phase::InForce | Phase::TakingBack => {
                             Effect::LookAgain { measure: acting.measure }
                         }

@@ -30,6 +30,7 @@ fn assignment(revision: u64, tier: ClinicalTier) -> Assignment {
         kind: None,
         group: None,
         lifelines: vec![],
+        protected: cordon_model::asset::Protected::default(),
         hub: vec![],
     }
 }

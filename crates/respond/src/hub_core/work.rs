@@ -56,27 +56,12 @@ impl HubCore {
         }
         let boot = machine.boot.clone();
         let (lease, tier) = (self.policy.lease, assignment.effective_tier());
-        let mut to_ask = None;
+        let (mut by_itself, mut to_ask) = (Vec::new(), None);
         if let Some(also) = also {
             let action = |kind: &ActionKind| plan::action_for(*kind, finding, boot.as_ref());
             let actions: Vec<Action> = also.kinds.iter().filter_map(action).collect();
             match also.why_ask {
-                None => {
-                    for action in actions {
-                        let order = policys_order(id, finding, action.kind());
-                        let reason = format!("{} ({level})", finding.rule.title);
-                        let instruction = Instruction::Begin { action, lease };
-                        let basis = Basis::Policy { finding: finding.id, level };
-                        outputs.extend(self.propose_this(Proposal {
-                            id: order,
-                            machine: id,
-                            instruction,
-                            basis,
-                            incident,
-                            reason,
-                        }));
-                    }
-                }
+                None => by_itself = actions,
                 Some(why) if !actions.is_empty() => {
                     let needs = actions.iter().map(|action| Needs::to_do(action, tier)).max();
                     let begin = |action| Instruction::Begin { action, lease };
@@ -85,6 +70,20 @@ impl HubCore {
                 }
                 Some(_) => {}
             }
+        }
+        // What spreads stands still before its machine is cut off; what takes longer comes after that.
+        let is_first = |action: &Action| action.kind() == ActionKind::Freeze;
+        let (first, after): (Vec<Action>, Vec<Action>) = by_itself.into_iter().partition(is_first);
+        let of_policy = |action: Action| Proposal {
+            id: policys_order(id, finding, action.kind()),
+            machine: id,
+            instruction: Instruction::Begin { action, lease },
+            basis: Basis::Policy { finding: finding.id, level },
+            incident,
+            reason: format!("{} ({level})", finding.rule.title),
+        };
+        for action in first {
+            outputs.extend(self.propose_this(of_policy(action)));
         }
         match decision {
             Decision::Watch { why, escalates } => {
@@ -125,6 +124,9 @@ impl HubCore {
                     outputs.extend(self.ask(&proposal, also, needs, why, finding, now, randomness));
                 }
             }
+        }
+        for action in after {
+            outputs.extend(self.propose_this(of_policy(action)));
         }
         // The isolation is in force, or is done without asking: what else there is, is asked by itself.
         if let Some((mut instructions, needs, why)) = to_ask

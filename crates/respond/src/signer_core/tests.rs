@@ -47,6 +47,7 @@ impl Bench {
                 kind: kind.map(Into::into),
                 group: Some("ward".into()),
                 lifelines: vec![],
+                protected: cordon_model::asset::Protected::default(),
                 hub: vec![],
             };
             assert_eq!(signer.assign(draft).unwrap().revision, 1);
