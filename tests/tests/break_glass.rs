@@ -126,6 +126,15 @@ impl Hospital {
         (output.status.success(), String::from_utf8(output.stdout).unwrap())
     }
 
+    /// What anybody at the machine is told.
+    fn notice(&self) -> String {
+        let mut command = Command::new(cordon());
+        command.args(["notice", "--state"]).arg(self.machines.path()).uid(NOBODY).gid(NOBODY);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     fn cable(&self, state: &str) {
         let (space, link) = (format!("{}m", self.prefix), format!("{}vm", self.prefix));
         run("ip", &["-n", &space, "link", "set", &link, state]);
@@ -211,11 +220,21 @@ fn with_hub_signer_and_network_gone_a_code_opens_the_machine_and_people_learn_of
     assert_eq!(codes.len(), 6, "{sheet}");
     assert!(sheet.contains("ct-2") && !sheet.contains("NOTE"), "{sheet}");
 
+    let said = ["assign", "ct-2", "--called", "ct-2", "--tier", "0", "--kind", "CT console"];
+    let told = ["--instead", "CT of A&E", "--ring", "Security operations=5555"];
+    hospital.at_hub(&[&said[..], &told[..]].concat()).unwrap();
+    assert!(hospital.notice().contains("nothing to tell"));
+
     // An isolation, and then nothing is left: no hub, no signer, no cable.
     hospital.at_hub(&["isolate", "ct-2", "--mode", "full", "--reason", "test"]).unwrap();
     eventually("the isolation is verified", || hospital.is_isolated("full"));
     let (_, said) = hospital.at_the_machine("");
     assert!(said.contains("ct-2") && said.contains("cut off"), "{said}");
+    // The person in front of it is told, with what was signed ahead.
+    let notice = eventually("the notice has what was said", || {
+        Some(hospital.notice()).filter(|notice| notice.contains("Security operations 5555"))
+    });
+    assert!(notice.contains("WAS CUT OFF") && notice.contains("Go to: CT of A&E"), "{notice}");
     end(&mut hospital.hub, nix::sys::signal::Signal::SIGKILL);
     hospital.cable("down");
     assert!(hospital.rules().contains("table inet cordon"));
@@ -230,6 +249,11 @@ fn with_hub_signer_and_network_gone_a_code_opens_the_machine_and_people_learn_of
     assert!(!hospital.rules().contains("table inet cordon"));
     let (is_done, said) = hospital.at_the_machine(&format!("{typed}\n"));
     assert!(is_done && said.contains("No code is needed"), "{said}");
+    let notice = hospital.notice();
+    assert!(
+        notice.contains("open again since") && notice.contains("nobody has looked"),
+        "{notice}"
+    );
 
     // Everything is back: it is in front of people, in the ledger, and the code is known to be used.
     hospital.cable("up");

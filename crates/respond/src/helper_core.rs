@@ -176,7 +176,8 @@ impl HelperCore {
         Ok(self.effects_again())
     }
 
-    /// Takes what to tell the person in front of this machine.
+    /// Takes what to tell the person in front of this machine. What is held already changes nothing and
+    /// is no error.
     ///
     /// # Errors
     /// [`NotObeyed::WrongTarget`], [`NotObeyed::OldRevision`], [`NotObeyed::Guidance`].
@@ -184,6 +185,9 @@ impl HelperCore {
         self.check_target(&guidance.organisation, guidance.machine)?;
         if !guidance.is_bearable() {
             return Err(NotObeyed::Guidance);
+        }
+        if self.guidance.as_ref() == Some(&**guidance) {
+            return Ok(());
         }
         let held = self.guidance.as_ref().map_or(0, |held| held.revision);
         if guidance.revision <= held {

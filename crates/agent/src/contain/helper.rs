@@ -204,8 +204,9 @@ impl Server {
             self.ticked = Instant::now();
             self.keeper.tick();
         }
-        self.keeper.tell_people();
         self.tell_events();
+        // After the agent: the hub is to know first, and this writes to disk.
+        self.keeper.tell_people();
         self.connections.retain(|connection| !connection.is_over);
         Ok(())
     }

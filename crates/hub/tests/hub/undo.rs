@@ -1,7 +1,9 @@
 //! Taking back everything that was done by itself, and nothing else.
 
 use cordon_hub::HubError;
+use cordon_hub::view::AssignmentDraft;
 use cordon_model::action::Action;
+use cordon_model::asset::ClinicalTier;
 use cordon_model::finding::Level;
 use cordon_model::ids::{FindingId, MeasureId, PermitId};
 use cordon_model::measure::{Isolation, MeasureState, Origin, Receipt};
@@ -41,7 +43,14 @@ async fn what_the_policy_did_on_all_machines_of_an_incident_is_taken_back_at_onc
     let policy = Policy { mode: Mode::Act, ..(*hub.policy()).clone() };
     hub.set_policy(policy, &admin()).await.unwrap();
     let mut machines = vec![site.machine("office-1").await, site.machine("office-2").await];
-    for machine in &mut machines {
+    for (number, machine) in (1..).zip(&mut machines) {
+        // Of a group of its own each, so that the group's share lets both be cut off.
+        let draft = AssignmentDraft {
+            tier: Some(ClinicalTier::None),
+            group: Some(format!("ward {number}")),
+            ..AssignmentDraft::default()
+        };
+        hub.assign(machine.id(), draft, &admin()).await.unwrap();
         machine.report(found(&machine.host.clone(), Level::High, 1)).await;
         let order = machine.order().await;
         machine.carry_out(&order).await;
