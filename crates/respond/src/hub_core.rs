@@ -8,7 +8,7 @@
 //! It signs nothing and believes no machine about another (law 11): who a message is from is said by the
 //! link, and messages of an older link are ignored.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use cordon_model::asset::Assignment;
@@ -74,6 +74,9 @@ pub struct HubCore {
     grouping: Grouping,
     approvals: BTreeMap<ApprovalId, Approval>,
     proposals: BTreeMap<OrderId, Proposal>,
+    /// The proposals of each machine in the order in which they were made. The signer has one at a time
+    /// of each: so orders come in their order, and no machine refuses one as older than another.
+    queues: BTreeMap<MachineId, VecDeque<OrderId>>,
     orders: BTreeMap<OrderId, OrderLife>,
     measures: BTreeMap<MeasureId, MeasureLife>,
     /// Serious incidents that escalated; forgotten at a restart, and then said once more.
@@ -96,6 +99,7 @@ impl HubCore {
             grouping: Grouping::new(policy.organisation.clone()),
             approvals: BTreeMap::new(),
             proposals: BTreeMap::new(),
+            queues: BTreeMap::new(),
             orders: BTreeMap::new(),
             measures: BTreeMap::new(),
             escalated: BTreeSet::new(),
@@ -118,6 +122,7 @@ impl HubCore {
                     hub.approvals.insert(approval.id, approval);
                 }
                 Change::Proposed(proposal) => {
+                    hub.queues.entry(proposal.machine).or_default().push_back(proposal.id);
                     hub.proposals.insert(proposal.id, proposal);
                 }
                 Change::Order(order) => {
@@ -149,7 +154,7 @@ impl HubCore {
         let mut messages: Vec<ForSigner> = receipts.map(ForSigner::Learn).collect();
         let dead = self.orders.values().filter(|o| matches!(o.delivery, Delivery::Dead { .. }));
         messages.extend(dead.map(|o| ForSigner::NeverBegun(o.order.machine, o.order.id)));
-        messages.extend(self.proposals.values().cloned().map(ForSigner::Propose));
+        messages.extend(self.next_proposals().map(ForSigner::Propose));
         messages
     }
 
@@ -519,6 +524,7 @@ impl HubCore {
     ) -> Vec<Output> {
         let Some(proposal) = self.proposals.remove(&proposal) else { return Vec::new() };
         let mut outputs = vec![Output::Keep(Change::Answered(proposal.id))];
+        outputs.extend(self.next_of(&proposal));
         match answer {
             Ok(order) => outputs.extend(self.ordered(&order, now)),
             Err(refusal) => {
@@ -545,7 +551,7 @@ impl HubCore {
     pub fn tick(&mut self, now: &Moment) -> Vec<Output> {
         let mut outputs = Vec::new();
         // The signer may have died before it answered; the same id gets the same answer.
-        let proposals = self.proposals.values().cloned();
+        let proposals = self.next_proposals();
         outputs.extend(proposals.map(|proposal| Output::Signer(ForSigner::Propose(proposal))));
         let open: BTreeSet<MachineId> =
             self.orders.values().filter(|o| o.is_open()).map(|o| o.order.machine).collect();

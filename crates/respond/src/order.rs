@@ -69,13 +69,19 @@ impl OrderLife {
         self.is_open() && self.last_sent.is_none_or(|sent| now.since(sent) >= RETRY)
     }
 
-    /// Whether it takes the place of every earlier order that was never sent.
+    /// Whether it says how far the machine is to be cut off, or that it is not.
     #[must_use]
-    pub fn supersedes(&self) -> bool {
+    pub fn is_of_isolation(&self) -> bool {
+        is_of_isolation(&self.order.instruction)
+    }
+
+    /// Whether an earlier order that was never sent need not be: the newest word on how far the machine is cut
+    /// off counts, and what is taken back need not be begun.
+    #[must_use]
+    pub fn replaces(&self, earlier: &Order) -> bool {
         match &self.order.instruction {
-            Instruction::Begin { action, .. } => action.isolation().is_some(),
-            Instruction::Release => true,
-            Instruction::Renew { .. } | Instruction::Undo { .. } => false,
+            Instruction::Undo { measure } => MeasureId::from(earlier.id) == *measure,
+            newest => is_of_isolation(newest) && is_of_isolation(&earlier.instruction),
         }
     }
 
@@ -115,6 +121,10 @@ impl OrderLife {
         }
         drops
     }
+}
+
+fn is_of_isolation(instruction: &Instruction) -> bool {
+    *instruction == Instruction::Release || instruction.isolation().is_some()
 }
 
 /// A measure, as its machine's receipts show it.

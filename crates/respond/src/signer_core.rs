@@ -353,6 +353,9 @@ impl SignerCore {
         };
         let situation = self.situation(known.assignment.machine, now);
         let Action::Isolate(isolation) = action else {
+            // A group's share is of machines that are cut off, and this cuts none off.
+            let budget = self.spending.check(&self.policy.budget, now);
+            let situation = Situation { budget, ..situation };
             return self.check_policy_also(known, level, action, lease, &situation);
         };
         let mut decision = decision::decide(&self.policy, &known.assignment, level, &situation);

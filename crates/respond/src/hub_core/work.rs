@@ -215,11 +215,34 @@ impl HubCore {
     }
 
     fn propose_this(&mut self, proposal: Proposal) -> Vec<Output> {
+        let mut outputs = vec![Output::Keep(Change::Proposed(proposal.clone()))];
+        let queue = self.queues.entry(proposal.machine).or_default();
+        if !queue.contains(&proposal.id) {
+            queue.push_back(proposal.id);
+        }
         self.proposals.insert(proposal.id, proposal.clone());
-        vec![
-            Output::Keep(Change::Proposed(proposal.clone())),
-            Output::Signer(ForSigner::Propose(proposal)),
-        ]
+        if queue.front() == Some(&proposal.id) {
+            outputs.push(Output::Signer(ForSigner::Propose(proposal)));
+        }
+        outputs
+    }
+
+    /// The proposal of each machine that the signer is to answer now.
+    pub(super) fn next_proposals(&self) -> impl Iterator<Item = Proposal> {
+        let fronts = self.queues.values().filter_map(VecDeque::front);
+        fronts.filter_map(|front| self.proposals.get(front)).cloned()
+    }
+
+    /// One was answered: the machine's next one goes to the signer.
+    pub(super) fn next_of(&mut self, answered: &Proposal) -> Option<Output> {
+        let queue = self.queues.get_mut(&answered.machine)?;
+        queue.retain(|waiting| *waiting != answered.id);
+        let Some(front) = queue.front() else {
+            self.queues.remove(&answered.machine);
+            return None;
+        };
+        let next = self.proposals.get(front)?;
+        Some(Output::Signer(ForSigner::Propose(next.clone())))
     }
 
     /// A signed order: earlier ones that were never sent give way, and it is delivered.
@@ -230,17 +253,16 @@ impl HubCore {
         let machine = order.machine;
         let life = OrderLife::new((**order).clone(), order.envelope().clone());
         let mut outputs = Vec::new();
-        if life.supersedes() {
-            let earlier: Vec<OrderId> = self
-                .orders
-                .values()
-                .filter(|o| o.order.machine == machine && o.order.sequence < order.sequence)
-                .map(|o| o.order.id)
-                .collect();
-            for id in earlier {
-                if self.orders.get_mut(&id).is_some_and(OrderLife::superseded) {
-                    outputs.extend(self.order_died(id));
-                }
+        let earlier: Vec<OrderId> = self
+            .orders
+            .values()
+            .filter(|o| o.order.machine == machine && o.order.sequence < order.sequence)
+            .filter(|o| life.replaces(&o.order))
+            .map(|o| o.order.id)
+            .collect();
+        for id in earlier {
+            if self.orders.get_mut(&id).is_some_and(OrderLife::superseded) {
+                outputs.extend(self.order_died(id));
             }
         }
         outputs.push(Output::Keep(Change::Order(life.clone())));
@@ -438,7 +460,7 @@ impl HubCore {
         let last_order = self
             .orders
             .values()
-            .filter(|life| life.order.machine == id && life.supersedes())
+            .filter(|life| life.order.machine == id && life.is_of_isolation())
             .filter(|life| !matches!(life.delivery, Delivery::Dead { .. }))
             .max_by_key(|life| life.order.sequence);
         if last_order.is_some_and(|life| life.order.instruction == Instruction::Release) {
