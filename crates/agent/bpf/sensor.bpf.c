@@ -172,6 +172,16 @@ INLINE __u32 number_of(struct task_struct *task)
 	return 0;
 }
 
+// Whether `task` is to be told of; with its network namespace, and its number for the reader.
+INLINE bool is_told(struct task_struct *task, __u32 *netns, __u32 *number)
+{
+	*netns = task->nsproxy->net_ns->ns.inum;
+	if (!is_wanted(*netns))
+		return false;
+	*number = number_of(task);
+	return *number != 0;
+}
+
 // Records that nobody acts on at once (forks, exits) leave the reader asleep until much is waiting;
 // it then finds them before the next one that does wake it. The others always wake it: the ring's
 // own rule, "wake if the reader has caught up", would miss it behind a record that did not.
@@ -195,11 +205,8 @@ int on_fork(__u64 *arguments)
 	struct task_struct *child = (void *)arguments[1];
 	if (child->pid != child->tgid)
 		return 0; // a thread
-	__u32 netns = child->nsproxy->net_ns->ns.inum;
-	if (!is_wanted(netns))
-		return 0;
-	__u32 number = number_of(child);
-	if (number == 0)
+	__u32 netns, number;
+	if (!is_told(child, &netns, &number))
 		return 0;
 	struct forked record = {
 		.kind = FORKED,
@@ -220,11 +227,8 @@ int on_exit(__u64 *arguments)
 	struct task_struct *task = (void *)arguments[0];
 	if (task->signal->live.counter > 0)
 		return 0; // other threads of this process go on
-	__u32 netns = task->nsproxy->net_ns->ns.inum;
-	if (!is_wanted(netns))
-		return 0;
-	__u32 number = number_of(task);
-	if (number == 0)
+	__u32 netns, number;
+	if (!is_told(task, &netns, &number))
 		return 0;
 	struct exited record = {
 		.kind = EXITED,
@@ -294,11 +298,8 @@ int on_exec(__u64 *arguments)
 {
 	struct task_struct *task = (void *)arguments[0];
 	struct linux_binprm *program = (void *)arguments[2];
-	__u32 netns = task->nsproxy->net_ns->ns.inum;
-	if (!is_wanted(netns))
-		return 0;
-	__u32 number = number_of(task);
-	if (number == 0)
+	__u32 netns, number;
+	if (!is_told(task, &netns, &number))
 		return 0;
 	__u32 zero = 0;
 	struct started *record = bpf_map_lookup_elem(&scratch, &zero);

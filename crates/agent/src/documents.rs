@@ -3,9 +3,7 @@
 //! The one idea: the agent keeps the sealed bytes and checks the signature again each time it reads them,
 //! so that a file that somebody changed is as good as none.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use cordon_link::frame;
@@ -89,14 +87,8 @@ impl Documents {
     pub fn write<D: Kept>(&self, document: &Verified<D>) -> io::Result<()> {
         let bytes =
             frame::encode(document.envelope(), limits::MESSAGE_BYTES).map_err(io::Error::other)?;
-        let path = self.directory.join(D::NAME);
-        let next = path.with_extension("new");
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
         // The length before the item is the frame's; a file needs none.
-        file.write_all(&bytes[4..])?;
-        file.sync_all()?;
-        std::fs::rename(&next, &path)
+        Ok(cordon_durable::write_whole(&self.directory.join(D::NAME), &bytes[4..])?)
     }
 
     /// Forgets the document of this kind: a permit that was used.

@@ -4,10 +4,8 @@
 //! byte is sent, the private keys are made here and never leave, and from then on no message can make
 //! the agent belong to anybody else: the identity file is the only place that says so.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -362,20 +360,11 @@ fn file_in(directory: &Path) -> PathBuf {
 }
 
 fn write_file(path: &Path, stored: &Stored) -> Result<(), IdentityError> {
-    let file_error = |source| IdentityError::File { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     ciborium::into_writer(stored, &mut bytes)
         .map_err(|error| IdentityError::Answer(error.to_string()))?;
-    let next = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&next)
-        .map_err(file_error)?;
-    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(file_error)?;
-    std::fs::rename(&next, path).map_err(file_error)
+    let written = cordon_durable::write_whole(path, &bytes);
+    written.map_err(|error| IdentityError::File { path: path.to_owned(), source: error.into() })
 }
 
 #[cfg(test)]

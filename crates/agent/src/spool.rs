@@ -158,18 +158,20 @@ impl Spool {
     }
 
     fn reserve(&mut self, reserved: u64) -> Result<(), SpoolError> {
-        write_reserved(&reserved_path(&self.path), reserved).map_err(|source| self.disk(source))?;
+        // On disk before a number is used.
+        let digits = reserved.to_string();
+        cordon_durable::write_whole(&reserved_path(&self.path), digits.as_bytes())
+            .map_err(|error| self.disk(error.into()))?;
         self.reserved = reserved;
         Ok(())
     }
 
     fn rewrite(&mut self) -> Result<(), SpoolError> {
-        let next = self.path.with_extension("new");
         let waiting = self.reports.waiting().iter();
         let bytes: Vec<u8> =
             waiting.flat_map(|(number, report)| frame_of(*number, report)).collect();
-        let file = write_synced(&next, &bytes)
-            .and_then(|()| std::fs::rename(&next, &self.path))
+        let file = cordon_durable::write_whole(&self.path, &bytes)
+            .map_err(io::Error::from)
             .and_then(|()| OpenOptions::new().read(true).append(true).open(&self.path))
             .map_err(|source| self.disk(source))?;
         self.file = file;
@@ -231,21 +233,6 @@ fn read_reserved(path: &Path) -> io::Result<u64> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
         Err(error) => Err(error),
     }
-}
-
-fn write_reserved(path: &Path, reserved: u64) -> io::Result<()> {
-    let next = path.with_extension("reserved-new");
-    write_synced(&next, reserved.to_string().as_bytes())?;
-    std::fs::rename(&next, path)?;
-    // The rename itself must be on disk before a number is used.
-    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 #[cfg(test)]

@@ -10,10 +10,10 @@
 //! Opening trusts `nodes` and `places` only as far as the newest checkpoint bears them out, and makes
 //! the rest again; so it costs what was written since that checkpoint.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::io::Write as _;
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use cordon_model::record::Record;
@@ -296,18 +296,7 @@ impl Ledger {
         let (notes, _) = read_checkpoints(path)?;
         let kept: Vec<&SignedCheckpoint> = notes.iter().rev().step_by(2).collect();
         let text: String = kept.iter().rev().map(|note| format!("{}\n", note.note())).collect();
-        let unfinished = path.with_extension("unfinished");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&unfinished)
-            .map_err(LogError::io("make", &unfinished))?;
-        file.write_all(text.as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(LogError::io("write", &unfinished))?;
-        std::fs::rename(&unfinished, path).map_err(LogError::io("name", path))?;
+        cordon_durable::write_whole(path, text.as_bytes()).map_err(LogError::from)?;
         self.checkpoint_count = kept.len();
         self.checkpoints = open_checkpoints(path, 0)?;
         Ok(())

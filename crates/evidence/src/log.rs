@@ -10,6 +10,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use cordon_durable::{FileError, failed};
+
 use crate::merkle::{Hash, leaf_hash};
 
 /// The largest payload: 64 KiB. A record is a few hundred bytes; its longest parts are a name and a
@@ -27,16 +29,8 @@ const SCAN_BYTES: usize = 512 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The system refused.
-    #[error("can't {what} {path}")]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Another kind of file, or of another version.
     #[error(
         "{path} does not begin with {expected:?}: it is another kind of file, or of another version"
@@ -79,8 +73,8 @@ pub enum LogError {
 
 impl LogError {
     pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Io { what, path, source }
+        let failed = failed(what, path);
+        move |source| Self::File(failed(source))
     }
 }
 

@@ -8,9 +8,9 @@
 //! TLS 1.3 only, sessions are never resumed (a struck-off machine must not come back by a ticket), and
 //! the provider (ring) is passed explicitly.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -358,21 +358,9 @@ fn make_directory(path: &Path) -> Result<(), AuthorityError> {
     made.map_err(|source| AuthorityError::File { path: path.to_owned(), source })
 }
 
-/// Whole or not at all: written beside, synced, renamed.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), AuthorityError> {
-    let next = path.with_extension("new");
-    let written = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&next)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&next, path))
-        .and_then(|()| {
-            path.parent().map_or(Ok(()), |parent| std::fs::File::open(parent)?.sync_all())
-        });
-    written.map_err(|source| AuthorityError::File { path: path.to_owned(), source })
+    let written = cordon_durable::write_whole(path, bytes);
+    written.map_err(|error| AuthorityError::File { path: path.to_owned(), source: error.into() })
 }
 
 #[cfg(test)]

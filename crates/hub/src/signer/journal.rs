@@ -5,11 +5,10 @@
 //! writes a new snapshot and begins the journal anew; a crash between any two of these steps leaves something to start from, because inputs are numbered
 //! and the snapshot says up to which number it goes.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use cordon_durable::{FileError, failed, write_whole};
 use cordon_evidence::{Log, LogError, TornTail};
 use cordon_respond::clock::Moment;
 use serde::{Deserialize, Serialize};
@@ -33,16 +32,8 @@ pub enum JournalError {
     #[error(transparent)]
     Log(#[from] LogError),
     /// The snapshot's file.
-    #[error("can't {what} {path}")]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Something there is not understood.
     #[error("{path} can't be read: {reason}")]
     Unreadable {
@@ -197,7 +188,7 @@ fn read_snapshot(path: &Path) -> Result<Option<Snapshot>, JournalError> {
     match std::fs::read(path) {
         Ok(bytes) => decode(path, &bytes).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed("read", path)(error)),
+        Err(error) => Err(failed("read", path)(error).into()),
     }
 }
 
@@ -207,20 +198,9 @@ fn write_snapshot(directory: &Path, upto: u64, state: &SignerState) -> Result<()
         upto: u64,
         state: &'a SignerState,
     }
-    let (path, unfinished) = (directory.join("state"), directory.join("state.unfinished"));
+    let path = directory.join("state");
     let bytes = encode(&path, &Borrowed { upto, state })?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&unfinished)
-        .map_err(failed("make", &unfinished))?;
-    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed("write", &unfinished))?;
-    std::fs::rename(&unfinished, &path).map_err(failed("name", &path))?;
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(failed("sync", directory))
+    Ok(write_whole(&path, &bytes)?)
 }
 
 fn encode<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, JournalError> {
@@ -237,11 +217,6 @@ fn decode<T: for<'de> Deserialize<'de>>(path: &Path, bytes: &[u8]) -> Result<T, 
         path: path.to_owned(),
         reason: error.to_string(),
     })
-}
-
-fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalError {
-    let path = path.to_owned();
-    move |source| JournalError::Io { what, path, source }
 }
 
 #[cfg(test)]

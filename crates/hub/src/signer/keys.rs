@@ -1,10 +1,11 @@
 //! The signer's two private keys: made at its first start, never sent, never logged.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use cordon_durable::{FileError, failed, write_whole};
 use ed25519_dalek::SigningKey;
 use zeroize::Zeroizing;
 
@@ -12,16 +13,8 @@ use zeroize::Zeroizing;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The system refused.
-    #[error("can't {what} {path}")]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Somebody else could read or replace it.
     #[error(
         "{path} must be a file of this user with mode 600; it may have been read: make new keys"
@@ -57,7 +50,7 @@ pub fn load_or_make(path: &Path, may_make: bool) -> Result<SigningKey, KeyError>
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(KeyError::Missing { path: path.to_owned() })
         }
-        Err(error) => Err(failed("open", path)(error)),
+        Err(error) => Err(failed("open", path)(error).into()),
     }
 }
 
@@ -90,34 +83,8 @@ fn make(path: &Path) -> Result<SigningKey, KeyError> {
     getrandom::fill(&mut seed[..]).map_err(|error| {
         failed("draw randomness for", path)(io::Error::other(error.to_string()))
     })?;
-    // Whole under its name, or not at all.
-    let unfinished = path.with_extension("unfinished");
-    match std::fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(failed("remove", &unfinished)(error));
-        }
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&unfinished)
-        .map_err(failed("make", &unfinished))?;
-    file.write_all(&seed[..])
-        .and_then(|()| file.sync_all())
-        .map_err(failed("write", &unfinished))?;
-    std::fs::rename(&unfinished, path).map_err(failed("name", path))?;
-    let directory = path.parent().unwrap_or(Path::new("."));
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(failed("sync", directory))?;
+    write_whole(path, &seed[..])?;
     Ok(SigningKey::from_bytes(&seed))
-}
-
-fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyError {
-    let path = path.to_owned();
-    move |source| KeyError::Io { what, path, source }
 }
 
 #[cfg(test)]
