@@ -133,6 +133,21 @@ impl Enforcer {
         Ok(Some(self.tables.read_back()?.as_ref() == Some(shown)))
     }
 
+    /// Whether the kernel holds `isolation` just as it is meant.
+    ///
+    /// # Errors
+    /// [`EnforceError`] when it can't be said.
+    pub fn holds(
+        &mut self,
+        measure: MeasureId,
+        isolation: Isolation,
+        assignment: &Assignment,
+    ) -> Result<bool, EnforceError> {
+        let meant = ruleset(&Intent::new(isolation, assignment, self.agent_user), measure)?;
+        let found = self.tables.read_back()?.map(|found| found.table);
+        Ok(found == meant)
+    }
+
     /// Whether a table of Cordon's name is in the kernel, whatever it holds.
     ///
     /// # Errors

@@ -82,6 +82,12 @@ pub struct Keeper {
     bulletin: Option<Bulletin>,
 }
 
+impl Enrolled {
+    fn assignment(&self) -> Option<&Assignment> {
+        self.kept.core.assignment.as_ref()
+    }
+}
+
 /// Why something was refused: its kind, and in words.
 #[derive(Debug)]
 struct Refused(Refusal, String);
@@ -390,7 +396,7 @@ impl Keeper {
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
+        for effect in self.without_detour(effects) {
             match effect {
                 Effect::Enforce { measure, isolation } => {
                     let outcome = self.enforce(measure, isolation);
@@ -435,9 +441,27 @@ impl Keeper {
         self.with_core(|core| core.acted(measure, outcome, &now));
     }
 
+    /// What was on its way when a helper died is begun with what it was to replace, so that the machine
+    /// is not open if it can't be put there. If it is there already, that would be a step back.
+    fn without_detour(&mut self, mut effects: Vec<Effect>) -> Vec<Effect> {
+        let mut enforced = effects.iter().enumerate().filter_map(|(at, effect)| match effect {
+            Effect::Enforce { measure, isolation } => Some((at, *measure, *isolation)),
+            _ => None,
+        });
+        if let (Some((before, ..)), Some((_, measure, isolation))) = (enforced.next(), enforced.next())
+        {
+            let assignment = self.enrolled.as_ref().and_then(Enrolled::assignment);
+            let is_there = assignment
+                .is_some_and(|of| self.enforcer.holds(measure, isolation, of).unwrap_or(false));
+            if is_there {
+                effects.remove(before);
+            }
+        }
+        effects
+    }
+
     fn enforce(&mut self, measure: MeasureId, isolation: Isolation) -> Outcome {
-        let assignment =
-            self.enrolled.as_ref().and_then(|enrolled| enrolled.kept.core.assignment.as_ref());
+        let assignment = self.enrolled.as_ref().and_then(Enrolled::assignment);
         if assignment.is_none() && isolation == Isolation::Watch {
             // Watching cuts nothing, so no flow has to be known: a code opens a machine that lost its state.
             return match self.enforcer.restore() {
