@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bulletin::Bulletin;
 use super::disk::{Disk, Found};
-use super::enforce::Enforcer;
+use super::enforce::{Enforcer, Standing};
 use super::intent::{HUB_ADDRESSES, Intent};
 use super::means::Means;
 use super::moment::{Clocks, boot_time};
@@ -235,13 +235,14 @@ impl Keeper {
             return;
         }
         let noticed = boot_time();
-        let was_shown = match self.enforcer.is_still_in_force() {
-            Ok(Some(true)) => return,
-            Ok(Some(false)) | Err(_) => true,
-            // It could not be put in force, or not be read back. Tried again in time, and not at every
-            // change: our own attempt is one.
-            Ok(None) if change.is_some() => return,
-            Ok(None) => false,
+        let was_wiped = match self.enforcer.standing() {
+            Ok(Standing::AsMeant) => return,
+            Ok(Standing::Changed) | Err(_) => true,
+            // Others were at it while it was put there; without them it is the kernel that differs.
+            Ok(Standing::NeverAsMeant) => change.is_some(),
+            // The kernel refused it. It is tried again in time, not at every change of others.
+            Ok(Standing::NothingPut) if change.is_some() => return,
+            Ok(Standing::NothingPut) => false,
         };
         let outcome = self.enforce(measure, isolation);
         let now = self.clocks.now();
@@ -250,7 +251,7 @@ impl Keeper {
             Outcome::Done { .. } | Outcome::Failed { .. } => None,
         };
         self.with_core(|core| core.enforced(measure, outcome, &now));
-        if was_shown {
+        if was_wiped {
             self.wiped = self.wiped.saturating_add(1);
             let change = change.unwrap_or_default();
             let by = (change.process, change.name);

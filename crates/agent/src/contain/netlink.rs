@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
-    setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname,
+    recv, send, setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
 
@@ -86,6 +86,8 @@ pub(super) struct Message {
     pub(super) kind: u16,
     pub(super) flags: u16,
     pub(super) sequence: u32,
+    /// Of a notification: the socket whose request it tells of.
+    pub(super) port: u32,
     pub(super) body: Vec<u8>,
 }
 
@@ -183,6 +185,7 @@ fn messages(mut bytes: &[u8]) -> Option<Vec<Message>> {
             kind: u16::from_ne_bytes([header[4], header[5]]),
             flags: u16::from_ne_bytes([header[6], header[7]]),
             sequence: u32::from_ne_bytes([header[8], header[9], header[10], header[11]]),
+            port: u32::from_ne_bytes([header[12], header[13], header[14], header[15]]),
             body: bytes.get(HEADER..length)?.to_vec(),
         });
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -217,6 +220,12 @@ impl Channel {
         // Only root may; without it the default buffer (208 KiB) carries 2,000 elements.
         let _ = setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER_BYTES);
         Ok(Self { socket, sequence: 0, buffer: vec![0; DATAGRAM_BYTES] })
+    }
+
+    /// The number by which the kernel knows this socket.
+    pub(super) fn port(&self) -> Result<u32, NetlinkError> {
+        let refused = |errno| NetlinkError::Refused { doing: "naming a netlink socket", errno };
+        getsockname::<NetlinkAddr>(self.socket.as_raw_fd()).map(|at| at.pid()).map_err(refused)
     }
 
     /// A number for the next message.

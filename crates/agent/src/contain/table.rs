@@ -82,6 +82,14 @@ impl Tables {
         Channel::open(SockProtocol::NetlinkNetFilter, 0).map(|channel| Self { channel })
     }
 
+    /// The number by which notifications tell what was done from here.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn port(&self) -> Result<u32, NetlinkError> {
+        self.channel.port()
+    }
+
     /// Puts `table` in force in place of whatever Cordon's table held.
     ///
     /// # Errors
@@ -281,15 +289,15 @@ impl Watch {
         Channel::open(SockProtocol::NetlinkNetFilter, NOTIFICATIONS).map(|channel| Self { channel })
     }
 
-    /// Takes what has been notified: whether anything changed, and who changed it last. An overrun
-    /// counts as a change by nobody known.
-    pub fn changes(&mut self) -> Option<Change> {
+    /// Takes what has been notified: whether anybody but `own` (a [`Tables::port`]) changed anything, and
+    /// who did so last. An overrun counts as a change by nobody known.
+    pub fn changes(&mut self, own: u32) -> Option<Change> {
         let mut last = None;
         loop {
             match self.channel.receive("watching the rules", MsgFlags::MSG_DONTWAIT) {
                 Ok(None) => return last,
                 Ok(Some(messages)) => {
-                    for message in messages {
+                    for message in messages.into_iter().filter(|message| message.port != own) {
                         let change = last.get_or_insert_with(Change::default);
                         if message.kind == of(kind::NEW_GENERATION) {
                             let body = payload(&message.body);

@@ -6,3 +6,4 @@
 #[path = "../contain_world/mod.rs"]
 mod contain_world;
 mod killed;
+mod wiped;
