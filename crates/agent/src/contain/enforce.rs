@@ -13,7 +13,7 @@ use super::netlink::NetlinkError;
 use super::nft::Table;
 use super::probe::{Probes, probe};
 use super::ruleset::{TooScattered, ruleset};
-use super::sockets::{Sockets, own_addresses};
+use super::sockets::{Cut, Sockets, own_addresses};
 use super::table::{InForce, Tables};
 
 /// Why an isolation could not be carried out. The kernel is then as it was before.
@@ -113,10 +113,8 @@ impl Enforcer {
             });
         }
         let at = boot_time();
-        let sockets_cut = self.sockets.cut(&intent, &own_addresses()).unwrap_or_else(|error| {
-            unproven.push(format!("open connections may not all be cut: {error}"));
-            0
-        });
+        let Cut { closed: sockets_cut, left } = self.sockets.cut(&intent, &own_addresses());
+        unproven.extend(left.map(|why| format!("open connections may not all be cut: {why}")));
         if self.tables.has_flow_tables().unwrap_or(true) {
             unproven.push(
                 "forwarded connections that another table's flow table carries may go on".into(),

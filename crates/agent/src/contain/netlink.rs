@@ -38,9 +38,9 @@ const HEADER: usize = 16;
 /// (`NLMSG_GOODSIZE` and the reader's own buffer); twice that leaves room.
 const DATAGRAM_BYTES: usize = 64 << 10;
 
-/// Send buffer asked for: a transaction of the most elements that a ruleset may have
-/// (4,096 × 100 bytes) and its rules, doubled.
-const SEND_BUFFER_BYTES: usize = 1 << 20;
+/// Send buffer asked for: a transaction of the most pieces that a ruleset may have (4,096 in four rules
+/// each of 400 bytes, 6.6 MB), with room.
+const SEND_BUFFER_BYTES: usize = 8 << 20;
 
 /// How often a list that changed while being read is read again before giving up.
 const DUMP_ATTEMPTS: usize = 8;
@@ -217,7 +217,7 @@ impl Channel {
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups)).map_err(refused)?;
         // A kernel that does not answer must not hang the helper; all answers here are immediate.
         setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(5, 0)).map_err(refused)?;
-        // Only root may; without it the default buffer (208 KiB) carries 2,000 elements.
+        // Only root may; without it the default buffer (208 KiB) carries 500 rules.
         let _ = setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER_BYTES);
         Ok(Self { socket, sequence: 0, buffer: vec![0; DATAGRAM_BYTES] })
     }

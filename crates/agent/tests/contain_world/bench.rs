@@ -175,8 +175,11 @@ impl Bench {
     }
 
     pub fn assign(&self, revision: u64, tier: Option<ClinicalTier>) {
-        let envelope = seal(&self.assignment(revision, tier), &self.key).unwrap();
-        let answer = self.ask(Ask::Assignment(envelope));
+        self.reassign(&self.assignment(revision, tier));
+    }
+
+    pub fn reassign(&self, assignment: &Assignment) {
+        let answer = self.ask(Ask::Assignment(seal(assignment, &self.key).unwrap()));
         assert!(matches!(answer, Answer::Obeyed(_)), "{answer:?}");
     }
 

@@ -60,6 +60,10 @@ impl Container {
         }
         world.peer.run("ip", &["route", "add", "172.31.7.0/24", "via", super::MACHINE]);
         world.peer.run("ip", &["-6", "route", "add", "fd31::/64", "via", super::MACHINE6]);
+        // The new links settle their own addresses first, and until then routes may say no.
+        for peer in [super::PEER, super::PEER6] {
+            while !super::flow::answers_ping(&namespace, super::address(peer), true) {}
+        }
         Self { namespace }
     }
 
@@ -86,11 +90,15 @@ impl Container {
         ));
     }
 
-    /// Dials from inside, shortly.
-    pub fn dial(&self, address: &str, port: u16) -> std::io::Result<std::net::TcpStream> {
+    /// Dials from inside: patiently where it should be answered.
+    pub fn dial(
+        &self,
+        address: &str,
+        port: u16,
+        should: bool,
+    ) -> std::io::Result<std::net::TcpStream> {
         let address = SocketAddr::new(address.parse().unwrap(), port);
-        self.namespace.inside(move || {
-            std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_millis(700))
-        })
+        let patience = std::time::Duration::from_millis(if should { 10_000 } else { 300 });
+        self.namespace.inside(move || std::net::TcpStream::connect_timeout(&address, patience))
     }
 }

@@ -1,9 +1,16 @@
 //! Flows of datagrams: a peer that answers, a question, a flood.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, recv, sendto,
+    setsockopt, socket, sockopt,
+};
+use nix::sys::time::TimeVal;
 
 use super::Namespace;
 
@@ -33,6 +40,40 @@ pub fn comes_back(namespace: &Namespace, to: SocketAddr, length: usize, should: 
         (0..attempts).any(|_| {
             socket.send_to(&question, to).is_ok()
                 && socket.recv(&mut answer).is_ok_and(|got| answer[..got] == question)
+        })
+    })
+}
+
+/// Whether `to` answers an echo request (RFC 792, RFC 4443).
+pub fn answers_ping(namespace: &Namespace, to: IpAddr, should: bool) -> bool {
+    let (patience, attempts) = if should { (1, 10) } else { (0, 2) };
+    namespace.inside(move || {
+        let (family, protocol, request, reply) = match to {
+            IpAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp, 8u8, 0u8),
+            IpAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6, 128, 129),
+        };
+        let socket = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).unwrap();
+        let timeout = TimeVal::new(patience, 200_000);
+        setsockopt(&socket, sockopt::ReceiveTimeout, &timeout).unwrap();
+        let address = SockaddrStorage::from(SocketAddr::new(to, 0));
+        // Type, code 0, checksum (of ICMPv6 the kernel's business), and the rest zero.
+        let sum = if to.is_ipv4() { !(u16::from(request) << 8) } else { 0 }.to_be_bytes();
+        let message = [request, 0, sum[0], sum[1], 0, 0, 0, 0];
+        (0..attempts).any(|_| {
+            if sendto(socket.as_raw_fd(), &message, &address, MsgFlags::empty()).is_err() {
+                return false;
+            }
+            let mut bytes = [0; 256];
+            loop {
+                let Ok(length) = recv(socket.as_raw_fd(), &mut bytes, MsgFlags::empty()) else {
+                    return false;
+                };
+                // A raw IPv4 socket shows the header too.
+                let header = if to.is_ipv4() { usize::from(bytes[0] & 15) * 4 } else { 0 };
+                if bytes[..length].get(header) == Some(&reply) {
+                    return true;
+                }
+            }
         })
     })
 }

@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;
 
-use cordon_agent::contain::nft::Table;
+use cordon_agent::contain::nft::{Expression, Table};
 use cordon_agent::contain::protocol::{Answer, Ask, MESSAGE_BYTES, Request};
 use cordon_agent::contain::table::{InForce, Tables};
 use cordon_link::frame::blocking as frame;
@@ -23,7 +23,7 @@ use crate::contain_world::traced::{Ran, Traced, await_gate};
 /// What makes the helper change the kernel.
 enum Trigger {
     /// It is given an order.
-    Order(Order),
+    Order(Box<Order>),
     /// Somebody wipes all rules.
     Wipe,
     /// It is started.
@@ -49,6 +49,11 @@ fn table(bench: &Bench) -> Option<Table> {
     kernel(bench).map(|in_force| in_force.table)
 }
 
+/// What the usual tool lists, with the handles that change when rules are put there again.
+fn rule_handles(bench: &Bench) -> String {
+    bench.world.machine.run("nft", &["-a", "list", "ruleset"])
+}
+
 fn put(bench: &Bench, table: Option<Table>) {
     bench.world.machine.inside(move || {
         let mut tables = Tables::open().unwrap();
@@ -69,16 +74,20 @@ fn copy(from: &Path, to: &Path) {
 
 /// The same table whatever the measure is called: a step-down's gets its name when it happens.
 fn unnamed(table: Option<Table>) -> Option<Table> {
-    table.map(|table| Table {
-        comment: table.comment.split(", measure").next().unwrap().to_owned(),
-        ..table
+    table.map(|mut table| {
+        for step in table.chains.iter_mut().flat_map(|chain| &mut chain.rules).flatten() {
+            if let Expression::Comment(label) = step {
+                label.truncate(label.find(", measure").unwrap());
+            }
+        }
+        table
     })
 }
 
 #[track_caller]
 fn is_same(table: &Option<Table>, new: &Option<Table>, what: &str, call: usize) {
-    let comments = [table, new].map(|table| table.as_ref().map(|table| table.comment.as_str()));
-    assert!(table == new, "{what}, call {call}: neither the old nor the new: {comments:?}");
+    let labels = [table, new].map(|table| table.as_ref().map(Table::label));
+    assert!(table == new, "{what}, call {call}: neither the old nor the new: {labels:?}");
 }
 
 impl Deed {
@@ -194,14 +203,11 @@ impl Deed {
     ) {
         let was_new =
             unnamed(left.as_ref().map(|left| left.table.clone())) == unnamed(self.after.clone());
+        let handles = rule_handles(bench);
         bench.start();
         if was_new {
-            let handle = |table: &Option<InForce>| table.as_ref().map(|table| table.handle);
-            assert_eq!(
-                handle(&kernel(bench)),
-                handle(left),
-                "{what}, call {call}: what was new already is left alone"
-            );
+            let now = rule_handles(bench);
+            assert_eq!(now, handles, "{what}, call {call}: what was new already is left alone");
         }
         match &self.trigger {
             Trigger::Order(order) => {
@@ -222,8 +228,8 @@ impl Deed {
         assert_eq!(held.is_some(), self.after.is_some(), "{what}, call {call}");
         if let Some(held) = held {
             assert_eq!(held.state, MeasureState::Verified, "{what}, call {call}");
-            let comment = &self.after.as_ref().unwrap().comment;
-            assert!(comment.starts_with(&format!("cordon: {}", held.isolation)), "{comment}");
+            let label = self.after.as_ref().unwrap().label().unwrap();
+            assert!(label.starts_with(&format!("cordon: {}", held.isolation)), "{label}");
         }
     }
 }
@@ -237,7 +243,7 @@ fn isolate(isolation: Isolation) -> Instruction {
 fn point_1_killed_anywhere_while_it_isolates_the_machine_is_open_or_isolated() {
     let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
     let order = bench.order(isolate(Isolation::Full));
-    let deed = Deed::of(&mut bench, Trigger::Order(order));
+    let deed = Deed::of(&mut bench, Trigger::Order(Box::new(order)));
     assert_eq!(deed.before, None);
     deed.is_cut_short_everywhere(&mut bench, "isolating");
 }
@@ -248,7 +254,7 @@ fn point_1_killed_anywhere_while_it_tightens_the_machine_is_never_open() {
     let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
     bench.isolate(Isolation::Segment);
     let order = bench.order(isolate(Isolation::Full));
-    let deed = Deed::of(&mut bench, Trigger::Order(order));
+    let deed = Deed::of(&mut bench, Trigger::Order(Box::new(order)));
     deed.is_cut_short_everywhere(&mut bench, "tightening");
 }
 
@@ -258,7 +264,7 @@ fn point_1_killed_anywhere_while_it_releases_the_machine_is_isolated_or_free() {
     let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
     bench.isolate(Isolation::Full);
     let order = bench.order(Instruction::Release);
-    let deed = Deed::of(&mut bench, Trigger::Order(order));
+    let deed = Deed::of(&mut bench, Trigger::Order(Box::new(order)));
     assert_eq!(deed.after, None);
     deed.is_cut_short_everywhere(&mut bench, "releasing");
 }
