@@ -31,6 +31,7 @@ mod killed;
 mod leases;
 mod modes;
 mod pinned;
+mod reapplied;
 mod restarted;
 mod sessions;
 mod truth;

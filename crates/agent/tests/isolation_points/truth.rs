@@ -50,7 +50,9 @@ fn point_7_verified_is_said_when_packets_show_it_and_released_when_they_pass_aga
 fn point_7_a_probe_that_fails_is_said_and_opens_nothing() {
     let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
     bench.world.machine.nft(
-        "table inet somebody { chain o { type filter hook output priority 10; oif lo drop; } }",
+        "table inet somebody {
+           chain o { type filter hook output priority 10; oif lo drop; }
+         }",
     );
     let receipt = bench.isolate(Isolation::Full);
     let MeasureState::Unproven { why } = &receipt.state else { panic!("{receipt:?}") };
