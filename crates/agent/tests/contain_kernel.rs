@@ -11,6 +11,9 @@ use std::time::Duration;
 
 use contain_world::{MACHINE, MACHINE6, PACS, PACS6, PEER, PEER6, World};
 use cordon_agent::contain::intent::{Connection, Intent};
+use cordon_agent::contain::nft::{
+    Base, Chain, Element, Expression, Field, Header, Hook, Meta, Set, Table, Verdict,
+};
 use cordon_agent::contain::ruleset::ruleset;
 use cordon_agent::contain::table::{Tables, Watch};
 use cordon_model::asset::{Direction, Lifeline, PortRange, Transport};
@@ -103,13 +106,89 @@ fn people_can_read_the_rules_with_the_usual_tool() {
     eprintln!("{listed}");
     for line in [
         "comment \"cordon: full, measure 018bcfe5-6800-",
-        "elements = { 10.77.0.0/24 . tcp . 104-110 }",
-        "type filter hook output priority -50; policy drop;",
+        "type filter hook output priority -50; policy accept;",
         "ip daddr 10.77.0.4 tcp dport 7443 meta skuid 990",
-        "ip daddr . meta l4proto . th dport @outbound4 accept",
+        "ip daddr 10.77.0.0/24 tcp dport 104-110 accept",
+        "ip saddr 10.77.0.0/24 tcp sport 104-110 jump answers",
     ] {
         assert!(listed.contains(line), "{line} is missing in\n{listed}");
     }
+    for hook in ["input", "forward", "output"] {
+        let (_, chain) = listed.split_once(&format!("chain {hook} {{")).unwrap();
+        let rules: Vec<&str> = chain.split('}').next().unwrap().trim().lines().collect();
+        assert_eq!(rules.last().unwrap().trim(), "drop", "{hook} ends in it\n{listed}");
+    }
+}
+
+#[test]
+fn a_table_with_sets_is_read_back_as_it_was_meant_too() {
+    let Some(world) = World::new() else { return };
+    let key = |address: u8, port: u8| vec![10, 77, 0, address, 6, 0, 0, 0, 0, port, 0, 0];
+    let elements = BTreeSet::from([
+        Element { first: key(1, 80), last: key(9, 90) },
+        Element { first: key(20, 22), last: key(20, 22) },
+    ]);
+    let set = Set {
+        name: "peers".into(),
+        key: vec![Field::Ipv4, Field::Protocol, Field::Port],
+        elements,
+    };
+    let rule = vec![
+        Expression::Meta { key: Meta::Family, into: 1 },
+        Expression::Compare { register: 1, is_equal: true, value: vec![2] },
+        Expression::Payload { header: Header::Network, offset: 16, bytes: 4, into: 1 },
+        Expression::Meta { key: Meta::Protocol, into: 9 },
+        Expression::Payload { header: Header::Transport, offset: 2, bytes: 2, into: 10 },
+        Expression::Lookup { set: "peers".into(), register: 1 },
+        Expression::Verdict(Verdict::Drop),
+    ];
+    let base = Base { hook: Hook::Output.number(), priority: 0, drops: true };
+    let chain = Chain { name: "output".into(), base: Some(base), rules: vec![rule] };
+    let table = Table::new("a test's", vec![set], vec![chain]);
+    let meant = table.clone();
+    let found = world.machine.inside(move || {
+        let mut tables = Tables::open().unwrap();
+        tables.replace(&table).unwrap();
+        tables.read_back().unwrap().unwrap().table
+    });
+    assert_eq!(found, meant);
+    assert!(world.machine.ruleset().contains("10.77.0.1-10.77.0.9 . tcp . 80-90"));
+}
+
+#[test]
+fn rules_are_exchanged_in_place_and_what_others_made_of_the_table_is_made_anew() {
+    let Some(world) = World::new() else { return };
+    let machine = world.machine.clone();
+    world.machine.inside(move || {
+        let mut tables = Tables::open().unwrap();
+        let table = |isolation| {
+            let intent =
+                Intent { isolation, hub: Vec::new(), lifelines: Vec::new(), agent_user: 990 };
+            ruleset(&intent, measure()).unwrap().unwrap()
+        };
+        let [segment, full] = [Isolation::Segment, Isolation::Full].map(table);
+        let mut put = |table: &Table| {
+            tables.replace(table).unwrap();
+            let found = tables.read_back().unwrap().unwrap();
+            assert_eq!(found.table, *table);
+            found.handle
+        };
+        let first = put(&segment);
+        assert_eq!([put(&full), put(&segment), put(&full)], [first; 3], "the same table");
+        for script in [
+            "add chain inet cordon input { policy drop; }",
+            "add table inet cordon { flags dormant; }",
+            "add chain inet cordon own { type filter hook input priority 0; }",
+            "delete table inet cordon; add table inet cordon",
+        ] {
+            let before = put(&full);
+            machine.nft(script);
+            assert_ne!(put(&segment), before, "{script}");
+        }
+        let before = put(&full);
+        machine.nft("add chain inet cordon foreign; add rule inet cordon input accept");
+        assert_eq!(put(&segment), before, "and foreign rules go without a trace");
+    });
 }
 
 #[test]
@@ -119,11 +198,16 @@ fn any_change_by_others_is_seen_and_told_with_its_author() {
     world.machine.inside(move || {
         let mut tables = Tables::open().unwrap();
         let mut watch = Watch::open().unwrap();
-        assert_eq!(watch.changes(), None);
+        let own = tables.port().unwrap();
+        assert_eq!(watch.changes(own), None);
         for script in [
             "add rule inet cordon input accept",
             "flush chain inet cordon output",
-            "delete element inet cordon lateral { tcp . 445 }",
+            "flush chain inet cordon lateral",
+            "insert rule inet cordon lateral return",
+            "add rule inet cordon outbound tcp dport 445 accept",
+            "add chain inet cordon foreign",
+            "add set inet cordon foreign { type ipv4_addr; }",
             "add table inet cordon { flags dormant; }",
             "add chain inet cordon input { policy drop; }",
             "delete table inet cordon",
@@ -139,9 +223,9 @@ fn any_change_by_others_is_seen_and_told_with_its_author() {
             tables.replace(&table).unwrap();
             let before = tables.read_back().unwrap().unwrap();
             assert_eq!(before.table, table);
-            watch.changes();
+            assert_eq!(watch.changes(own), None, "what is done from here is no change by others");
             machine.nft(script);
-            assert_eq!(watch.changes().unwrap().name, "nft", "{script}");
+            assert_eq!(watch.changes(own).unwrap().name, "nft", "{script}");
             assert_ne!(tables.read_back().unwrap(), Some(before), "{script}");
         }
     });

@@ -42,7 +42,29 @@ const DROP: u32 = 0;
 /// `NFT_JUMP` is −3.
 const JUMP: u32 = (-3i32).cast_unsigned();
 
-pub(super) fn write_expression(to: &mut Vec<u8>, expression: &Expression) {
+/// The attributes of a rule besides where it stands.
+pub(super) fn write_rule(to: &mut Vec<u8>, rule: &Rule) {
+    nest(to, 4, |to| rule.iter().for_each(|step| write_expression(to, step)));
+    if let Some(Expression::Comment(words)) = rule.last() {
+        attribute(to, 7, &comment(words));
+    }
+}
+
+/// As the `nft` tool writes a comment: type 0, length, text, zero byte.
+pub(super) fn comment(words: &str) -> Vec<u8> {
+    let words = words.get(..words.len().min(250)).unwrap_or_default();
+    let mut bytes = vec![0, u8::try_from(words.len() + 1).unwrap_or(0)];
+    bytes.extend_from_slice(words.as_bytes());
+    bytes.push(0);
+    bytes
+}
+
+pub(super) fn read_comment(bytes: &[u8]) -> String {
+    let words = bytes.get(2..).unwrap_or_default();
+    String::from_utf8_lossy(words.strip_suffix(&[0]).unwrap_or(words)).into_owned()
+}
+
+fn write_expression(to: &mut Vec<u8>, expression: &Expression) {
     let mut step = |name: &str, data: &dyn Fn(&mut Vec<u8>)| {
         nest(to, LIST_ELEMENT, |to| {
             text(to, 1, name);
@@ -85,6 +107,12 @@ pub(super) fn write_expression(to: &mut Vec<u8>, expression: &Expression) {
             number(to, 2, u32::from(!is_equal));
             value(to, 3, with);
         }),
+        Expression::Between { register, first, last } => step("range", &|to| {
+            number(to, 1, *register);
+            number(to, 2, 0);
+            value(to, 3, first);
+            value(to, 4, last);
+        }),
         Expression::Lookup { set, register } => step("lookup", &|to| {
             text(to, 1, set);
             number(to, 2, *register);
@@ -106,19 +134,21 @@ pub(super) fn write_expression(to: &mut Vec<u8>, expression: &Expression) {
             number(to, 1, 1);
             attribute(to, 2, &[0]);
         }),
+        // No step of the rule, but said beside it.
+        Expression::Comment(_) => {}
         // Never meant; the kernel refuses a name that it does not know.
         Expression::Foreign(name) => step(name, &|_| {}),
     }
 }
 
-pub(super) fn read_rule(listed: &[u8]) -> Rule {
-    attributes(listed)
-        .map(|(_, step)| {
-            let name = find_text(step, 1).unwrap_or_default();
-            let data = find(step, 2).unwrap_or_default();
-            read_expression(&name, data).unwrap_or(Expression::Foreign(name))
-        })
-        .collect()
+/// A rule from its attributes.
+pub(super) fn read_rule(body: &[u8]) -> Rule {
+    let steps = attributes(find(body, 4).unwrap_or_default()).map(|(_, step)| {
+        let name = find_text(step, 1).unwrap_or_default();
+        let data = find(step, 2).unwrap_or_default();
+        read_expression(&name, data).unwrap_or(Expression::Foreign(name))
+    });
+    steps.chain(find(body, 7).map(|words| Expression::Comment(read_comment(words)))).collect()
 }
 
 fn read_expression(name: &str, data: &[u8]) -> Option<Expression> {
@@ -175,6 +205,11 @@ fn read_expression(name: &str, data: &[u8]) -> Option<Expression> {
                 is_equal: operation == 0,
                 value: value(3)?,
             }
+        }
+        "range" => {
+            let is_plain = find_number(data, 2)? == 0;
+            let register = find_number(data, 1).filter(|_| is_plain)?;
+            Expression::Between { register, first: value(3)?, last: value(4)? }
         }
         "lookup" => {
             let is_plain = find_number(data, 5).unwrap_or(0) == 0 && find(data, 3).is_none();

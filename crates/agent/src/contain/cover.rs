@@ -1,16 +1,15 @@
-//! Lifelines as elements that don't overlap.
+//! Lifelines as pieces that don't overlap.
 //!
-//! The kernel refuses a set of intervals in which two overlap, and people declare lifelines that do
-//! (`104 to the PACS`, `104–110 to the imaging network`). Networks are nested or apart, never half
-//! inside each other, so it is enough to take from each network's ports those that a wider network
-//! already has.
+//! People declare lifelines that do (`104 to the PACS`, `104–110 to the imaging network`), and whatever
+//! they declare comes to as few rules as need be. Networks are nested or apart, never half inside each
+//! other, so it is enough to take from each network's ports those that a wider network already has.
 
 use cordon_model::asset::{PortRange, Transport};
 use ipnet::IpNet;
 
-/// Elements that one ruleset's lifelines may come to. 256 lifelines of a real machine give at most a
-/// few hundred; only a contrived nesting gives more, and each element costs about 100 bytes of the
-/// transaction.
+/// Pieces that one ruleset's lifelines may come to. 256 lifelines of a real machine give at most a few
+/// hundred; only a contrived nesting gives more. Each piece costs two rules (an inbound one four, for a
+/// service may be published) of about 400 bytes of the transaction.
 pub const ELEMENTS: usize = 4096;
 
 /// A network, a transport and ports.

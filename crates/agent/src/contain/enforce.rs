@@ -13,7 +13,7 @@ use super::netlink::NetlinkError;
 use super::nft::Table;
 use super::probe::{Probes, probe};
 use super::ruleset::{TooScattered, ruleset};
-use super::sockets::{Sockets, own_addresses};
+use super::sockets::{Cut, Sockets, own_addresses};
 use super::table::{InForce, Tables};
 
 /// Why an isolation could not be carried out. The kernel is then as it was before.
@@ -36,14 +36,34 @@ pub struct Enforced {
     pub sockets_cut: u32,
 }
 
+/// How what is in the kernel compares with what was put there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing was put there, or it was refused.
+    NothingPut,
+    /// It is there, to the handle.
+    AsMeant,
+    /// It was put there, and was not to be read back as it was meant.
+    NeverAsMeant,
+    /// It was there as meant, and somebody has changed it since.
+    Changed,
+}
+
+/// What was seen of the rules that were put into the kernel last.
+#[derive(Debug)]
+enum Seen {
+    Nothing,
+    AsMeant(InForce),
+    Otherwise,
+}
+
 /// The means of containment in one network namespace.
 #[derive(Debug)]
 pub struct Enforcer {
     tables: Tables,
     sockets: Sockets,
     agent_user: u32,
-    /// What the kernel was last shown to hold, as meant.
-    shown: Option<InForce>,
+    seen: Seen,
 }
 
 impl Enforcer {
@@ -52,7 +72,16 @@ impl Enforcer {
     /// # Errors
     /// Without root, or in a kernel without nftables.
     pub fn open(agent_user: u32) -> Result<Self, NetlinkError> {
-        Ok(Self { tables: Tables::open()?, sockets: Sockets::open()?, agent_user, shown: None })
+        let (tables, sockets) = (Tables::open()?, Sockets::open()?);
+        Ok(Self { tables, sockets, agent_user, seen: Seen::Nothing })
+    }
+
+    /// The number by which the kernel's notifications tell what was done from here.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn port(&self) -> Result<u32, NetlinkError> {
+        self.tables.port()
     }
 
     /// Puts `isolation` in force in place of any before, and shows it. A table that is there already
@@ -72,17 +101,20 @@ impl Enforcer {
             proof.unproven = probe(&intent).unproven;
             return Ok(Enforced { proof, sockets_cut: 0 });
         };
-        let mut found = self.tables.read_back()?;
+        let mut unproven = Vec::new();
+        // What can't be read, because somebody keeps changing it, can still be replaced.
+        let mut found = self.tables.read_back().unwrap_or(None);
         if found.as_ref().map(|found| &found.table) != Some(&meant) {
             self.tables.replace(&meant)?;
-            found = self.tables.read_back()?;
+            self.seen = Seen::Otherwise;
+            found = self.tables.read_back().unwrap_or_else(|error| {
+                unproven.push(error.to_string());
+                None
+            });
         }
         let at = boot_time();
-        let mut unproven = Vec::new();
-        let sockets_cut = self.sockets.cut(&intent, &own_addresses()).unwrap_or_else(|error| {
-            unproven.push(format!("open connections may not all be cut: {error}"));
-            0
-        });
+        let Cut { closed: sockets_cut, left } = self.sockets.cut(&intent, &own_addresses());
+        unproven.extend(left.map(|why| format!("open connections may not all be cut: {why}")));
         if self.tables.has_flow_tables().unwrap_or(true) {
             unproven.push(
                 "forwarded connections that another table's flow table carries may go on".into(),
@@ -97,7 +129,7 @@ impl Enforcer {
             unproven,
             at,
         };
-        self.shown = found.filter(|_| proof.is_read_back);
+        self.seen = found.filter(|_| proof.is_read_back).map_or(Seen::Otherwise, Seen::AsMeant);
         Ok(Enforced { proof, sockets_cut })
     }
 
@@ -113,7 +145,7 @@ impl Enforcer {
             self.tables.remove()?;
             self.tables.read_back()?.is_none()
         };
-        self.shown = None;
+        self.seen = Seen::Nothing;
         Ok(Proof {
             table_handle: None,
             is_read_back: is_gone,
@@ -123,14 +155,34 @@ impl Enforcer {
         })
     }
 
-    /// Whether the kernel still holds what it was shown to hold, to the handle; `None` if nothing was
-    /// ever shown.
+    /// How what is in the kernel now compares with what was put there last.
     ///
     /// # Errors
     /// When it can't be read.
-    pub fn is_still_in_force(&mut self) -> Result<Option<bool>, NetlinkError> {
-        let Some(shown) = &self.shown else { return Ok(None) };
-        Ok(Some(self.tables.read_back()?.as_ref() == Some(shown)))
+    pub fn standing(&mut self) -> Result<Standing, NetlinkError> {
+        Ok(match &self.seen {
+            Seen::Nothing => Standing::NothingPut,
+            Seen::Otherwise => Standing::NeverAsMeant,
+            Seen::AsMeant(seen) if self.tables.read_back()?.as_ref() == Some(seen) => {
+                Standing::AsMeant
+            }
+            Seen::AsMeant(_) => Standing::Changed,
+        })
+    }
+
+    /// Whether the kernel holds `isolation` just as it is meant.
+    ///
+    /// # Errors
+    /// [`EnforceError`] when it can't be said.
+    pub fn holds(
+        &mut self,
+        measure: MeasureId,
+        isolation: Isolation,
+        assignment: &Assignment,
+    ) -> Result<bool, EnforceError> {
+        let meant = ruleset(&Intent::new(isolation, assignment, self.agent_user), measure)?;
+        let found = self.tables.read_back()?.map(|found| found.table);
+        Ok(found == meant)
     }
 
     /// Whether a table of Cordon's name is in the kernel, whatever it holds.

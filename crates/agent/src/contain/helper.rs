@@ -103,7 +103,11 @@ pub fn serve(config: &HelperConfig) -> Result<Infallible, HelperError> {
     // Before the first look, so that no change after it goes unnoticed.
     let watch = Watch::open()?;
     let enforcer = Enforcer::open(config.agent_user)?;
+<<<<<<< HEAD
     let mut keeper = Keeper::start(&config.state, &config.warden, clocks, enforcer)
+=======
+    let own_port = enforcer.port()?;
+>>>>>>> packets
         .map_err(failed(format!("taking up the state in {}", config.state.display())))?;
     if let Some(places) = &config.notice {
         keeper.tell_people_at(places.clone());
@@ -121,6 +125,7 @@ pub fn serve(config: &HelperConfig) -> Result<Infallible, HelperError> {
         door,
         keeper,
         watch,
+        own_port,
         listener,
         agent_user: config.agent_user,
         connections: Vec::new(),
@@ -153,6 +158,7 @@ struct Server {
     door: Option<Door>,
     keeper: Keeper,
     watch: Watch,
+    own_port: u32,
     listener: UnixListener,
     agent_user: u32,
     connections: Vec<Connection>,
@@ -219,16 +225,13 @@ impl Server {
     }
 
     fn rules_changed(&mut self) {
-        let Some(change) = self.watch.changes() else { return };
+        // Our own transactions are notified like any other; they are told by our socket's number.
+        let Some(change) = self.watch.changes(self.own_port) else { return };
         if let Some(restored) = self.restored {
             std::thread::sleep(BETWEEN_RESTORES.saturating_sub(restored.elapsed()));
         }
-        // Our own transactions are notified like any other. The kernel tells the thread's number, as the
-        // first process-id namespace counts: in a container we don't know ourselves, and look once more.
-        if change.process != nix::unistd::gettid().as_raw().cast_unsigned() {
-            self.keeper.look(Some(change));
-            self.restored = Some(Instant::now());
-        }
+        self.keeper.look(Some(change));
+        self.restored = Some(Instant::now());
     }
 
     fn accept(&mut self) {

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bulletin::Bulletin;
 use super::disk::{Disk, Found};
-use super::enforce::Enforcer;
+use super::enforce::{Enforcer, Standing};
 use super::intent::{HUB_ADDRESSES, Intent};
 use super::means::{Means, Places, Under};
 use super::moment::{Clocks, boot_time};
@@ -80,6 +80,12 @@ pub struct Keeper {
     events_lost: u64,
     wiped: u64,
     bulletin: Option<Bulletin>,
+}
+
+impl Enrolled {
+    fn assignment(&self) -> Option<&Assignment> {
+        self.kept.core.assignment.as_ref()
+    }
 }
 
 /// Why something was refused: its kind, and in words.
@@ -236,13 +242,14 @@ impl Keeper {
             return;
         }
         let noticed = boot_time();
-        let was_shown = match self.enforcer.is_still_in_force() {
-            Ok(Some(true)) => return,
-            Ok(Some(false)) | Err(_) => true,
-            // It could not be put in force, or not be read back. Tried again in time, and not at every
-            // change: our own attempt is one.
-            Ok(None) if change.is_some() => return,
-            Ok(None) => false,
+        let was_wiped = match self.enforcer.standing() {
+            Ok(Standing::AsMeant) => return,
+            Ok(Standing::Changed) | Err(_) => true,
+            // Others were at it while it was put there; without them it is the kernel that differs.
+            Ok(Standing::NeverAsMeant) => change.is_some(),
+            // The kernel refused it. It is tried again in time, not at every change of others.
+            Ok(Standing::NothingPut) if change.is_some() => return,
+            Ok(Standing::NothingPut) => false,
         };
         let outcome = self.enforce(measure, isolation);
         let now = self.clocks.now();
@@ -251,7 +258,7 @@ impl Keeper {
             Outcome::Done { .. } | Outcome::Failed { .. } => None,
         };
         self.with_core(|core| core.enforced(measure, outcome, &now));
-        if was_shown {
+        if was_wiped {
             self.wiped = self.wiped.saturating_add(1);
             let change = change.unwrap_or_default();
             let by = (change.process, change.name);
@@ -397,7 +404,7 @@ impl Keeper {
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
+        for effect in self.without_detour(effects) {
             match effect {
                 Effect::Enforce { measure, isolation } => {
                     let outcome = self.enforce(measure, isolation);
@@ -456,9 +463,27 @@ impl Keeper {
         self.with_core(|core| core.acted(measure, outcome, &now));
     }
 
+    /// What was on its way when a helper died is begun with what it was to replace, so that the machine
+    /// is not open if it can't be put there. If it is there already, that would be a step back.
+    fn without_detour(&mut self, mut effects: Vec<Effect>) -> Vec<Effect> {
+        let mut enforced = effects.iter().enumerate().filter_map(|(at, effect)| match effect {
+            Effect::Enforce { measure, isolation } => Some((at, *measure, *isolation)),
+            _ => None,
+        });
+        if let (Some((before, ..)), Some((_, measure, isolation))) = (enforced.next(), enforced.next())
+        {
+            let assignment = self.enrolled.as_ref().and_then(Enrolled::assignment);
+            let is_there = assignment
+                .is_some_and(|of| self.enforcer.holds(measure, isolation, of).unwrap_or(false));
+            if is_there {
+                effects.remove(before);
+            }
+        }
+        effects
+    }
+
     fn enforce(&mut self, measure: MeasureId, isolation: Isolation) -> Outcome {
-        let assignment =
-            self.enrolled.as_ref().and_then(|enrolled| enrolled.kept.core.assignment.as_ref());
+        let assignment = self.enrolled.as_ref().and_then(Enrolled::assignment);
         if assignment.is_none() && isolation == Isolation::Watch {
             // Watching cuts nothing, so no flow has to be known: a code opens a machine that lost its state.
             return match self.enforcer.restore() {

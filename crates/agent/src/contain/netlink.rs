@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
-    setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname,
+    recv, send, setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
 
@@ -38,9 +38,9 @@ const HEADER: usize = 16;
 /// (`NLMSG_GOODSIZE` and the reader's own buffer); twice that leaves room.
 const DATAGRAM_BYTES: usize = 64 << 10;
 
-/// Send buffer asked for: a transaction of the most elements that a ruleset may have
-/// (4,096 × 100 bytes) and its rules, doubled.
-const SEND_BUFFER_BYTES: usize = 1 << 20;
+/// Send buffer asked for: a transaction of the most pieces that a ruleset may have (4,096 in four rules
+/// each of 400 bytes, 6.6 MB), with room.
+const SEND_BUFFER_BYTES: usize = 8 << 20;
 
 /// How often a list that changed while being read is read again before giving up.
 const DUMP_ATTEMPTS: usize = 8;
@@ -86,6 +86,8 @@ pub(super) struct Message {
     pub(super) kind: u16,
     pub(super) flags: u16,
     pub(super) sequence: u32,
+    /// Of a notification: the socket whose request it tells of.
+    pub(super) port: u32,
     pub(super) body: Vec<u8>,
 }
 
@@ -183,6 +185,7 @@ fn messages(mut bytes: &[u8]) -> Option<Vec<Message>> {
             kind: u16::from_ne_bytes([header[4], header[5]]),
             flags: u16::from_ne_bytes([header[6], header[7]]),
             sequence: u32::from_ne_bytes([header[8], header[9], header[10], header[11]]),
+            port: u32::from_ne_bytes([header[12], header[13], header[14], header[15]]),
             body: bytes.get(HEADER..length)?.to_vec(),
         });
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -214,9 +217,15 @@ impl Channel {
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups)).map_err(refused)?;
         // A kernel that does not answer must not hang the helper; all answers here are immediate.
         setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(5, 0)).map_err(refused)?;
-        // Only root may; without it the default buffer (208 KiB) carries 2,000 elements.
+        // Only root may; without it the default buffer (208 KiB) carries 500 rules.
         let _ = setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER_BYTES);
         Ok(Self { socket, sequence: 0, buffer: vec![0; DATAGRAM_BYTES] })
+    }
+
+    /// The number by which the kernel knows this socket.
+    pub(super) fn port(&self) -> Result<u32, NetlinkError> {
+        let refused = |errno| NetlinkError::Refused { doing: "naming a netlink socket", errno };
+        getsockname::<NetlinkAddr>(self.socket.as_raw_fd()).map(|at| at.pid()).map_err(refused)
     }
 
     /// A number for the next message.

@@ -16,8 +16,40 @@ pub struct Table {
     pub flags: u32,
     /// Its sets.
     pub sets: Vec<Set>,
-    /// Its chains.
+    /// Its chains, in the order of their names: their order in the kernel means nothing.
     pub chains: Vec<Chain>,
+}
+
+impl Table {
+    /// A table that is in force, of these parts in any order.
+    #[must_use]
+    pub fn new(comment: &str, sets: Vec<Set>, mut chains: Vec<Chain>) -> Self {
+        chains.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        Self { comment: comment.to_owned(), flags: 0, sets, chains }
+    }
+
+    /// Whether `other` differs in its rules, and the chains that they jump to, only. A set has no rules
+    /// to be exchanged.
+    #[must_use]
+    pub fn has_frame_of(&self, other: &Self) -> bool {
+        let bases = |table: &Self| -> Vec<(String, Base)> {
+            let base = |chain: &Chain| chain.base.clone().map(|base| (chain.name.clone(), base));
+            table.chains.iter().filter_map(base).collect()
+        };
+        self.sets.is_empty()
+            && other.sets.is_empty()
+            && (&self.comment, self.flags) == (&other.comment, other.flags)
+            && bases(self) == bases(other)
+    }
+
+    /// What people read beside the table's rules of what they are for.
+    #[must_use]
+    pub fn label(&self) -> Option<&str> {
+        self.chains.iter().flat_map(|chain| &chain.rules).flatten().find_map(|step| match step {
+            Expression::Comment(words) => Some(words.as_str()),
+            _ => None,
+        })
+    }
 }
 
 /// One part of a set's key.
@@ -194,12 +226,16 @@ pub enum Expression {
     Bits { register: Register, mask: Vec<u8>, flip: Vec<u8> },
     /// Goes on only if equal (or only if not).
     Compare { register: Register, is_equal: bool, value: Vec<u8> },
+    /// Goes on only if neither less nor more, as numbers in network order.
+    Between { register: Register, first: Vec<u8>, last: Vec<u8> },
     /// Goes on only if the key that begins in `register` is in the set.
     Lookup { set: String, register: Register },
     /// Decides.
     Verdict(Verdict),
     /// Drops, and tells the sender by a TCP reset.
     Reset,
+    /// What people read beside the rule; does nothing. Stands at a rule's end.
+    Comment(String),
     /// Something that Cordon never writes.
     Foreign(String),
 }

@@ -4,6 +4,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use cordon_model::asset::{PortRange, Transport};
+use ipnet::IpNet;
+
 use super::nft::{Expression, Header, Meta, Rule, Track, Verdict};
 use super::ruleset::HUB_MARK;
 
@@ -36,8 +39,15 @@ pub(super) enum Port {
     Original,
 }
 
-pub(super) fn to_answers() -> Verdict {
-    Verdict::Jump("answers".into())
+pub(super) fn jump(chain: &str) -> Verdict {
+    Verdict::Jump(chain.into())
+}
+
+pub(super) fn number_of(transport: Transport) -> u8 {
+    match transport {
+        Transport::Tcp => TCP,
+        Transport::Udp => UDP,
+    }
 }
 
 pub(super) fn equal(value: &[u8]) -> Expression {
@@ -140,24 +150,37 @@ pub(super) fn of_hub(hub: &SocketAddr, side: Side, port: Port) -> Rule {
     .concat()
 }
 
-/// Loads address (if any), protocol and port side by side, and looks them up.
-pub(super) fn in_set(set: String, address: Option<(Family, Side)>, port: Port) -> Rule {
-    // Registers of 4 bytes are numbered from 8; register 1 is the first four of them and register 2
-    // the next four (and the kernel says "2" where the number is 12).
-    let (mut rule, protocol_at, port_at) = match address {
-        None => (Rule::new(), 1, 9),
-        Some((family, side)) => {
-            let mut rule = of_family(family);
-            rule.push(load_address(family, side));
-            match family {
-                Family::V4 => (rule, 9, 10),
-                Family::V6 => (rule, 2, 13),
-            }
+/// An address of `network` at one side.
+pub(super) fn in_network(network: &IpNet, side: Side) -> Rule {
+    let (family, address, netmask) = match network.trunc() {
+        IpNet::V4(net) => {
+            (Family::V4, net.addr().octets().to_vec(), net.netmask().octets().to_vec())
+        }
+        IpNet::V6(net) => {
+            (Family::V6, net.addr().octets().to_vec(), net.netmask().octets().to_vec())
         }
     };
-    rule.push(Expression::Meta { key: Meta::Protocol, into: protocol_at });
-    rule.push(load_port(port, port_at));
-    rule.push(Expression::Lookup { set, register: 1 });
+    let mut rule = of_family(family);
+    if network.prefix_len() > 0 {
+        rule.push(load_address(family, side));
+        if network.prefix_len() < network.max_prefix_len() {
+            rule.push(mask(&netmask));
+        }
+        rule.push(equal(&address));
+    }
+    rule
+}
+
+/// One of `ports` of `transport`.
+pub(super) fn at_ports(transport: Transport, port: Port, ports: PortRange) -> Rule {
+    let mut rule = protocol(number_of(transport));
+    rule.push(load_port(port, 1));
+    rule.push(if ports.first == ports.last {
+        equal(&ports.first.to_be_bytes())
+    } else {
+        let [first, last] = [ports.first, ports.last].map(|port| port.to_be_bytes().to_vec());
+        Expression::Between { register: 1, first, last }
+    });
     rule
 }
 

@@ -15,6 +15,8 @@
 //!   so its replies need tracking's direction.
 //! * **The hub's link** is open to the agent's user alone; its connections get a bit in their mark, by
 //!   which replies, and the last packets of a socket that was closed, are known.
+//! * **Rules only**: no sets, no policies. Rules change from the old to the new in one instant; what stands
+//!   beside them does not (see [`super::table`]). Lifelines are rules in chains of their own.
 //! * **DNS is closed**: nothing is resolved on a contained machine, and names are an exit for data.
 //!
 //! What it does not reach, and is not claimed: frames that root sends by a packet socket, which pass no
@@ -25,24 +27,18 @@
 //! Refused TCP from this machine is answered by a reset, so that its programs fail at once instead of
 //! hanging; what comes from outside is dropped without a word.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
-
 use cordon_model::asset::{Direction, LATERAL_MOVEMENT, Transport};
 use cordon_model::ids::MeasureId;
 use cordon_model::measure::Isolation;
-use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 use super::cover::{self, Patch};
 use super::intent::Intent;
-use super::nft::{
-    Base, Chain, Element, Expression, Field, Header, Hook, Meta, Rule, Set, Table, Track, Verdict,
-};
+use super::nft::{Base, Chain, Expression, Header, Hook, Meta, Rule, Table, Track, Verdict};
 use super::phrase::{
-    Family, ICMP, ICMPV6, Port, Side, TCP, UDP, dhcp, different, direction, equal, icmpv6, in_set,
-    is_marked, is_translated, link_local, mask, of_family, of_hub, on_loopback, opens_nothing,
-    protocol, to_answers,
+    Family, ICMP, ICMPV6, Port, Side, TCP, UDP, at_ports, dhcp, different, direction, equal,
+    icmpv6, in_network, is_marked, is_translated, jump, link_local, mask, of_family, of_hub,
+    on_loopback, opens_nothing, protocol,
 };
 
 /// The table's name.
@@ -55,6 +51,9 @@ pub const HUB_MARK: u32 = 1 << 28;
 
 /// Tracking's state bit for an error about a known connection.
 const RELATED: u32 = 1 << 2;
+
+/// What people see beside the table. It never changes: a table's comment can't be exchanged in place.
+const COMMENT: &str = "Cordon isolates this machine; its helper puts this back";
 
 /// A declared set of flows that is too scattered to be kept exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -70,29 +69,33 @@ pub struct TooScattered(usize);
 /// [`TooScattered`].
 pub fn ruleset(intent: &Intent, measure: MeasureId) -> Result<Option<Table>, TooScattered> {
     let flows = Flows::of(intent)?;
-    let mut table = match intent.isolation {
+    let (mut base_chains, helpers) = match intent.isolation {
         Isolation::Watch => return Ok(None),
-        Isolation::Segment => segment(intent, flows),
-        Isolation::Full => full(intent, flows),
+        Isolation::Segment => segment(intent),
+        Isolation::Full => full(intent),
     };
     // Read back by people; what is compared is the table itself.
-    let digest = Sha256::digest(format!("{:?}{:?}", table.sets, table.chains));
+    let digest = Sha256::digest(format!("{base_chains:?}{helpers:?}"));
     let digest: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    table.comment = format!("cordon: {}, measure {measure}, rules {digest}", intent.isolation);
-    Ok(Some(table))
+    let label = format!("cordon: {}, measure {measure}, rules {digest}", intent.isolation);
+    base_chains[0].rules[0].push(Expression::Comment(label));
+    let chains = [base_chains.into(), helpers, flows.chains(), vec![answers()]].concat();
+    Ok(Some(Table::new(COMMENT, Vec::new(), chains)))
 }
 
-/// The lifelines as sets; a set that would be empty is left out, and so are its rules.
+/// What comes in, through and out; and the chains of their own that they jump to.
+type Chains = ([Chain; 3], Vec<Chain>);
+
+/// The lifelines. Each direction has chains of rules, one for each piece, that are jumped to; they are
+/// there also when they are empty.
 struct Flows {
-    sets: Vec<Set>,
+    outbound: Vec<Patch>,
+    inbound: Vec<Patch>,
 }
 
 impl Flows {
     fn of(intent: &Intent) -> Result<Self, TooScattered> {
-        let mut sets = Vec::new();
-        for (direction, name) in
-            [(Direction::Outbound, "outbound"), (Direction::Inbound, "inbound")]
-        {
+        let pieces = |direction| {
             let patches: Vec<Patch> = intent
                 .lifelines
                 .iter()
@@ -103,148 +106,102 @@ impl Flows {
                     ports: lifeline.ports,
                 })
                 .collect();
-            let pieces = cover::disjoint(&patches);
-            for (suffix, address) in [("4", Field::Ipv4), ("6", Field::Ipv6)] {
-                let elements: BTreeSet<Element> = pieces
-                    .iter()
-                    .filter(|piece| matches!(piece.network, IpNet::V4(_)) == (suffix == "4"))
-                    .map(element)
-                    .collect();
-                if !elements.is_empty() {
-                    sets.push(Set {
-                        name: format!("{name}{suffix}"),
-                        key: vec![address, Field::Protocol, Field::Port],
-                        elements,
-                    });
-                }
-            }
-        }
-        let pieces = sets.iter().map(|set: &Set| set.elements.len()).sum();
-        if pieces > cover::ELEMENTS { Err(TooScattered(pieces)) } else { Ok(Self { sets }) }
+            cover::disjoint(&patches)
+        };
+        let flows =
+            Self { outbound: pieces(Direction::Outbound), inbound: pieces(Direction::Inbound) };
+        let pieces = flows.outbound.len() + flows.inbound.len();
+        if pieces > cover::ELEMENTS { Err(TooScattered(pieces)) } else { Ok(flows) }
     }
 
-    fn has(&self, set: &str) -> bool {
-        self.sets.iter().any(|found| found.name == set)
-    }
-
-    /// Rules for packets whose `address` and `port` side are in one of `set`'s two families.
-    fn rules(
-        &self,
-        set: &str,
-        address: Side,
-        port: Port,
-        before: &[Expression],
-        then: Verdict,
-    ) -> Vec<Rule> {
-        [("4", Family::V4), ("6", Family::V6)]
-            .into_iter()
-            .map(|(suffix, family)| (format!("{set}{suffix}"), family))
-            .filter(|(name, _)| self.has(name))
-            .map(|(name, family)| {
-                let mut rule = before.to_vec();
-                rule.extend(in_set(name, Some((family, address)), port));
+    /// Packets that belong to a lifeline, by who sends them and which port tells.
+    fn chains(&self) -> Vec<Chain> {
+        let chain = |name: &str, pieces: &[Patch], address, port, then: Verdict| {
+            let rule = |piece: &Patch| {
+                let mut rule = in_network(&piece.network, address);
+                rule.extend(at_ports(piece.transport, port, piece.ports));
                 rule.push(Expression::Verdict(then.clone()));
                 rule
-            })
-            .collect()
-    }
-}
-
-fn element(piece: &Patch) -> Element {
-    let number = match piece.transport {
-        Transport::Tcp => TCP,
-        Transport::Udp => UDP,
-    };
-    let bytes = |address: IpAddr, port: u16| {
-        let mut key = match address {
-            IpAddr::V4(address) => address.octets().to_vec(),
-            IpAddr::V6(address) => address.octets().to_vec(),
+            };
+            Chain { name: name.into(), base: None, rules: pieces.iter().map(rule).collect() }
         };
-        key.extend_from_slice(&[number, 0, 0, 0]);
-        key.extend_from_slice(&port.to_be_bytes());
-        key.extend_from_slice(&[0, 0]);
-        key
-    };
-    Element {
-        first: bytes(piece.network.network(), piece.ports.first),
-        last: bytes(piece.network.broadcast(), piece.ports.last),
+        let (peer_is_asked, peer_asks) = (Side::Destination, Side::Source);
+        let accept = Verdict::Accept;
+        let answers = jump("answers");
+        let (outbound, inbound) = (&self.outbound, &self.inbound);
+        vec![
+            chain("outbound", outbound, peer_is_asked, Port::Destination, accept.clone()),
+            chain("outbound-answers", outbound, peer_asks, Port::Source, answers.clone()),
+            chain("inbound", inbound, peer_asks, Port::Destination, accept.clone()),
+            chain("inbound-answers", inbound, peer_is_asked, Port::Source, answers),
+            // A service in a container is published by translating its port, so a lifeline to it is known
+            // by the port that the peer opened.
+            chain("published", inbound, peer_asks, Port::Original, accept.clone()),
+            chain("published-answers", inbound, peer_is_asked, Port::Original, accept),
+        ]
     }
 }
 
-fn lateral() -> Set {
-    let elements = LATERAL_MOVEMENT
-        .iter()
-        .map(|(transport, ports)| {
-            let number = if *transport == Transport::Tcp { TCP } else { UDP };
-            let [first, last] = [ports.first, ports.last].map(|port| {
-                let port = port.to_be_bytes();
-                vec![number, 0, 0, 0, port[0], port[1], 0, 0]
-            });
-            Element { first, last }
-        })
-        .collect();
-    Set { name: "lateral".into(), key: vec![Field::Protocol, Field::Port], elements }
+fn go(chain: &str) -> Rule {
+    vec![Expression::Verdict(jump(chain))]
 }
 
-fn segment(intent: &Intent, mut flows: Flows) -> Table {
-    let cut = |then: fn(bool) -> Rule| {
-        let mut rules = Vec::new();
-        for is_tcp in [true, false] {
-            for port in [Port::Destination, Port::Source, Port::Original] {
-                let mut rule = if is_tcp { protocol(TCP) } else { Rule::new() };
-                // A service that is published by translation shows another port by now.
-                rule.extend(if port == Port::Original { is_translated() } else { Rule::new() });
-                rule.extend(in_set("lateral".into(), None, port));
-                rule.extend(then(is_tcp));
-                rules.push(rule);
-            }
-        }
-        rules
+fn segment(intent: &Intent) -> Chains {
+    // A service that is published by translation shows another port by now.
+    let cut = |chain: &str| {
+        let translated = [is_translated(), go(&format!("{chain}-published"))].concat();
+        vec![go(chain), translated]
     };
-    let silently = |_| vec![Expression::Verdict(Verdict::Drop)];
-    let aloud =
-        |is_tcp| vec![if is_tcp { Expression::Reset } else { Expression::Verdict(Verdict::Drop) }];
-    let chains = vec![
-        answers(),
-        base(Hook::Input, false, [kept_in(intent, &flows), cut(silently)].concat()),
-        base(Hook::Forward, false, [kept_through(&flows), cut(silently)].concat()),
-        base(Hook::Output, false, [kept_out(intent, &flows), cut(aloud)].concat()),
+    let bases = [
+        base(Hook::Input, [kept_in(intent), cut("lateral")].concat()),
+        base(Hook::Forward, [kept_through(), cut("lateral")].concat()),
+        base(Hook::Output, [kept_out(intent), cut("refused")].concat()),
     ];
-    flows.sets.push(lateral());
-    Table { comment: String::new(), flags: 0, sets: flows.sets, chains }
+    let both = [Port::Destination, Port::Source];
+    let helpers = vec![
+        lateral("lateral", &both, false),
+        lateral("lateral-published", &[Port::Original], false),
+        lateral("refused", &both, true),
+        lateral("refused-published", &[Port::Original], true),
+    ];
+    (bases, helpers)
 }
 
-fn full(intent: &Intent, flows: Flows) -> Table {
-    let mut reset = protocol(TCP);
-    reset.push(Expression::Reset);
-    let chains = vec![
-        answers(),
-        base(
-            Hook::Input,
-            true,
-            [kept_in(intent, &flows), configuration_in(), path_errors()].concat(),
-        ),
-        base(Hook::Forward, true, [kept_through(&flows), path_errors()].concat()),
-        base(
-            Hook::Output,
-            true,
-            [kept_out(intent, &flows), configuration_out(), vec![reset]].concat(),
-        ),
-    ];
-    Table { comment: String::new(), flags: 0, sets: flows.sets, chains }
+/// What worms and intruders move by, at any of `ports`; aloud, programs here are told at once.
+fn lateral(name: &str, ports: &[Port], is_aloud: bool) -> Chain {
+    let rules = ports.iter().flat_map(|port| {
+        LATERAL_MOVEMENT.iter().map(|(transport, range)| {
+            let mut rule = at_ports(*transport, *port, *range);
+            rule.push(match transport {
+                Transport::Tcp if is_aloud => Expression::Reset,
+                Transport::Tcp | Transport::Udp => Expression::Verdict(Verdict::Drop),
+            });
+            rule
+        })
+    });
+    Chain { name: name.into(), base: None, rules: rules.collect() }
 }
 
-fn base(hook: Hook, drops: bool, rules: Vec<Rule>) -> Chain {
+fn full(intent: &Intent) -> Chains {
+    let drop = || vec![vec![Expression::Verdict(Verdict::Drop)]];
+    let reset = vec![[protocol(TCP), vec![Expression::Reset]].concat()];
+    let bases = [
+        base(Hook::Input, [kept_in(intent), configuration_in(), path_errors(), drop()].concat()),
+        base(Hook::Forward, [kept_through(), path_errors(), drop()].concat()),
+        base(Hook::Output, [kept_out(intent), configuration_out(), reset, drop()].concat()),
+    ];
+    (bases, Vec::new())
+}
+
+/// What no rule decides is accepted: a policy comes into force beside the rules, not with them.
+fn base(hook: Hook, rules: Vec<Rule>) -> Chain {
     let name = match hook {
         Hook::Input => "input",
         Hook::Forward => "forward",
         Hook::Output => "output",
     };
-    Chain {
-        name: name.into(),
-        base: Some(Base { hook: hook.number(), priority: PRIORITY, drops }),
-        rules,
-    }
+    let base = Base { hook: hook.number(), priority: PRIORITY, drops: false };
+    Chain { name: name.into(), base: Some(base), rules }
 }
 
 /// Packets of the side that answers: TCP that opens nothing, UDP that tracking knows as a reply.
@@ -255,7 +212,7 @@ fn answers() -> Chain {
     Chain { name: "answers".into(), base: None, rules: vec![tcp, udp] }
 }
 
-fn kept_in(intent: &Intent, flows: &Flows) -> Vec<Rule> {
+fn kept_in(intent: &Intent) -> Vec<Rule> {
     let mut rules = vec![on_loopback(Meta::InputInterface)];
     rules.extend(intent.hub.iter().map(|hub| {
         let mut rule = of_hub(hub, Side::Source, Port::Source);
@@ -263,12 +220,11 @@ fn kept_in(intent: &Intent, flows: &Flows) -> Vec<Rule> {
         rule.push(Expression::Verdict(Verdict::Accept));
         rule
     }));
-    rules.extend(flows.rules("inbound", Side::Source, Port::Destination, &[], Verdict::Accept));
-    rules.extend(flows.rules("outbound", Side::Source, Port::Source, &[], to_answers()));
+    rules.extend([go("inbound"), go("outbound-answers")]);
     rules
 }
 
-fn kept_out(intent: &Intent, flows: &Flows) -> Vec<Rule> {
+fn kept_out(intent: &Intent) -> Vec<Rule> {
     let mut rules = vec![on_loopback(Meta::OutputInterface)];
     for hub in &intent.hub {
         let to_hub = of_hub(hub, Side::Destination, Port::Destination);
@@ -290,30 +246,20 @@ fn kept_out(intent: &Intent, flows: &Flows) -> Vec<Rule> {
             [to_hub, is_marked(), opens_nothing(), vec![Expression::Verdict(Verdict::Accept)]];
         rules.extend([opening, closing.concat()]);
     }
-    rules.extend(flows.rules(
-        "outbound",
-        Side::Destination,
-        Port::Destination,
-        &[],
-        Verdict::Accept,
-    ));
-    rules.extend(flows.rules("inbound", Side::Destination, Port::Source, &[], to_answers()));
+    rules.extend([go("outbound"), go("inbound-answers")]);
     rules
 }
 
-/// Containers' lifelines. A service in a container is published by translating its port, so an
-/// inbound lifeline is known by the port that the peer opened, and only on translated connections:
-/// this machine does not become a router to others' services.
-fn kept_through(flows: &Flows) -> Vec<Rule> {
-    let accept = || Verdict::Accept;
-    let published = |way: u8| [is_translated(), direction(way)].concat();
-    [
-        flows.rules("outbound", Side::Destination, Port::Destination, &[], accept()),
-        flows.rules("outbound", Side::Source, Port::Source, &[], to_answers()),
-        flows.rules("inbound", Side::Source, Port::Original, &published(0), accept()),
-        flows.rules("inbound", Side::Destination, Port::Original, &published(1), accept()),
+/// Containers' lifelines. An inbound one is taken on translated connections only: this machine does not
+/// become a router to others' services.
+fn kept_through() -> Vec<Rule> {
+    let published = |way: u8, chain| [is_translated(), direction(way), go(chain)].concat();
+    vec![
+        go("outbound"),
+        go("outbound-answers"),
+        published(0, "published"),
+        published(1, "published-answers"),
     ]
-    .concat()
 }
 
 /// What keeps the machine's addresses: neighbour and router discovery (RFC 4861, hop limit 255 proves

@@ -6,6 +6,7 @@ use cordon_model::asset::{Lifeline, PortRange};
 use cordon_model::time::UtcNanos;
 use proptest::prelude::*;
 
+use super::super::nft::Set;
 use super::super::phrase::TRANSLATED;
 use super::*;
 
@@ -242,6 +243,13 @@ fn run_chain(table: &Table, chain: &Chain, packet: &Packet, mark: &mut u32) -> O
                         continue 'rules;
                     }
                 }
+                Expression::Between { register, first, last } => {
+                    let value = &registers[at(*register)..][..first.len()];
+                    if value < &first[..] || value > &last[..] {
+                        continue 'rules;
+                    }
+                }
+                Expression::Comment(_) => {}
                 Expression::Lookup { set, register } => {
                     let set = table.sets.iter().find(|found| found.name == *set).unwrap();
                     if !holds(set, &registers[at(*register)..]) {

@@ -34,6 +34,15 @@ struct Found {
     id: [u8; ID_BYTES],
 }
 
+/// What became of the connections that an isolation forbids.
+#[derive(Debug)]
+pub struct Cut {
+    /// How many were closed.
+    pub closed: u32,
+    /// Why some may still be there; their packets are stopped by the rules all the same.
+    pub left: Option<NetlinkError>,
+}
+
 /// The way to this namespace's sockets.
 #[derive(Debug)]
 pub struct Sockets {
@@ -49,23 +58,25 @@ impl Sockets {
         Channel::open(SockProtocol::NetlinkSockDiag, 0).map(|channel| Self { channel })
     }
 
-    /// Closes every connection that `intent` does not keep, and says how many.
-    ///
-    /// # Errors
-    /// When they can't be listed, or the kernel refuses to close one for another reason than that it
-    /// is gone.
-    pub fn cut(&mut self, intent: &Intent, own: &BTreeSet<IpAddr>) -> Result<u32, NetlinkError> {
-        let mut cut = 0;
+    /// Closes every connection that `intent` does not keep, and says how many. One that can't be closed
+    /// does not save the others.
+    pub fn cut(&mut self, intent: &Intent, own: &BTreeSet<IpAddr>) -> Cut {
+        let mut cut = Cut { closed: 0, left: None };
         for (transport, number) in [(Transport::Tcp, 6), (Transport::Udp, 17)] {
             for family in [IPV4, IPV6] {
-                for found in self.list(transport, number, family)? {
-                    if !intent.keeps(&found.connection, own) && self.close(number, &found)? {
-                        cut += 1;
+                let found = self.list(transport, number, family).unwrap_or_else(|error| {
+                    cut.left.get_or_insert(error);
+                    Vec::new()
+                });
+                for found in found.iter().filter(|found| !intent.keeps(&found.connection, own)) {
+                    match self.close(number, found) {
+                        Ok(was_there) => cut.closed += u32::from(was_there),
+                        Err(error) => drop(cut.left.get_or_insert(error)),
                     }
                 }
             }
         }
-        Ok(cut)
+        cut
     }
 
     /// Every open connection.

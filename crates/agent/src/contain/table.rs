@@ -1,15 +1,26 @@
 //! Cordon's table in the kernel: put in place, read back, removed, watched. Nobody else's is touched.
 //!
-//! The one idea: one netlink batch is one nftables transaction. It makes sure that the table exists,
-//! deletes it, and makes it anew as meant; so whatever was there before, and wherever the process dies,
-//! the kernel holds the old rules or the new ones and nothing between.
+//! The one idea: one netlink batch is one nftables transaction, and rules change from the old to the new
+//! for every packet at once. So whatever was there before, and wherever the process dies, the kernel holds
+//! the old rules or the new ones and nothing between.
+//!
+//! That is true of **rules**. It is not of what stands beside them, and what follows was seen with real
+//! packets (`tests/isolation_points/reapplied.rs`):
+//!
+//! * A set of intervals that is made in a transaction is empty until after its rules are in force, for
+//!   as long as the kernel takes to notify of everything else in it.
+//! * A base chain that is made anew has its policy a little after its rules; and one that is deleted
+//!   keeps its policy, without its rules, until it is unhooked.
+//! * A packet that is on its way through the hooks when its chain is deleted may meet neither chain.
+//!
+//! So the table's base chains stay when rules are exchanged, and only what they hold is replaced.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::socket::{MsgFlags, SockProtocol};
 
-use super::codec::{LIST_ELEMENT, read_rule, write_expression};
+use super::codec::{LIST_ELEMENT, comment, read_comment, read_rule, write_rule};
 use super::netlink::{
     ACK, APPEND, CREATE, Channel, NetlinkError, REQUEST, attribute, attributes, find, find_number,
     find_text, message, nest, number, text,
@@ -35,8 +46,10 @@ mod kind {
     pub(super) const DELETE_TABLE: u16 = 2;
     pub(super) const NEW_CHAIN: u16 = 3;
     pub(super) const GET_CHAIN: u16 = 4;
+    pub(super) const DELETE_CHAIN: u16 = 5;
     pub(super) const NEW_RULE: u16 = 6;
     pub(super) const GET_RULE: u16 = 7;
+    pub(super) const DELETE_RULE: u16 = 8;
     pub(super) const NEW_SET: u16 = 9;
     pub(super) const GET_SET: u16 = 10;
     pub(super) const NEW_ELEMENTS: u16 = 12;
@@ -48,6 +61,8 @@ mod kind {
 
 /// `NFT_SET_INTERVAL | NFT_SET_CONCAT`.
 const SET_FLAGS: u32 = 0x84;
+
+const DOING: &str = "reading the rules back";
 
 /// Cordon's table as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,11 +97,26 @@ impl Tables {
         Channel::open(SockProtocol::NetlinkNetFilter, 0).map(|channel| Self { channel })
     }
 
+    /// The number by which notifications tell what was done from here.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn port(&self) -> Result<u32, NetlinkError> {
+        self.channel.port()
+    }
+
     /// Puts `table` in force in place of whatever Cordon's table held.
     ///
     /// # Errors
     /// What the kernel says; then nothing was changed.
     pub fn replace(&mut self, table: &Table) -> Result<(), NetlinkError> {
+        // What can't be read is made anew, as is what somebody has made differently meanwhile.
+        if let Ok(Some(found)) = self.read_frame()
+            && found.has_frame_of(table)
+            && self.exchange(&found, table).is_ok()
+        {
+            return Ok(());
+        }
         self.transaction("putting the rules in force", |batch| {
             batch.add(kind::NEW_TABLE, CREATE, |to| text(to, 1, TABLE));
             batch.add(kind::DELETE_TABLE, 0, |to| text(to, 1, TABLE));
@@ -101,15 +131,26 @@ impl Tables {
             for chain in &table.chains {
                 batch.add(kind::NEW_CHAIN, CREATE, |to| write_chain(to, chain));
             }
-            for chain in &table.chains {
-                for rule in &chain.rules {
-                    batch.add(kind::NEW_RULE, CREATE | APPEND, |to| {
-                        text(to, 1, TABLE);
-                        text(to, 2, &chain.name);
-                        nest(to, 4, |to| rule.iter().for_each(|step| write_expression(to, step)));
-                    });
-                }
+            write_rules(batch, table);
+        })
+    }
+
+    /// Exchanges the rules, and the chains that are only jumped to; the base chains stay where they are.
+    fn exchange(&mut self, found: &Table, table: &Table) -> Result<(), NetlinkError> {
+        let lacks =
+            |of: &Table, chain: &Chain| of.chains.iter().all(|known| known.name != chain.name);
+        self.transaction("exchanging the rules", |batch| {
+            batch.add(kind::DELETE_RULE, 0, |to| text(to, 1, TABLE));
+            for chain in found.chains.iter().filter(|chain| lacks(table, chain)) {
+                batch.add(kind::DELETE_CHAIN, 0, |to| {
+                    text(to, 1, TABLE);
+                    text(to, 3, &chain.name);
+                });
             }
+            for chain in table.chains.iter().filter(|chain| lacks(found, chain)) {
+                batch.add(kind::NEW_CHAIN, CREATE, |to| write_chain(to, chain));
+            }
+            write_rules(batch, table);
         })
     }
 
@@ -129,24 +170,8 @@ impl Tables {
     /// # Errors
     /// When it can't be read.
     pub fn read_back(&mut self) -> Result<Option<InForce>, NetlinkError> {
-        const DOING: &str = "reading the rules back";
-        let found = self.channel.ask(DOING, of(kind::GET_TABLE), |to| {
-            header(to);
-            text(to, 1, TABLE);
-        });
-        let found = match found {
-            Ok(found) => found,
-            Err(error) if error.is_not_found() => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let body = payload(&found.body);
-        let handle =
-            find(body, 4).and_then(|handle| handle.try_into().ok()).map(u64::from_be_bytes);
-        let mut table = Table {
-            comment: find(body, 6).map(read_comment).unwrap_or_default(),
-            flags: find_number(body, 2).unwrap_or(0),
-            sets: self.read_sets(DOING)?,
-            chains: self.read_chains(DOING)?,
+        let Some(InForce { handle, mut table }) = self.read_all_but_rules()? else {
+            return Ok(None);
         };
         let rules = self.channel.list(DOING, of(kind::GET_RULE), |to| {
             header(to);
@@ -159,9 +184,35 @@ impl Tables {
             }
             let name = find_text(body, 2).unwrap_or_default();
             if let Some(chain) = table.chains.iter_mut().find(|chain| chain.name == name) {
-                chain.rules.push(read_rule(find(body, 4).unwrap_or_default()));
+                chain.rules.push(read_rule(body));
             }
         }
+        Ok(Some(InForce { handle, table }))
+    }
+
+    /// The table without its rules.
+    fn read_frame(&mut self) -> Result<Option<Table>, NetlinkError> {
+        Ok(self.read_all_but_rules()?.map(|found| found.table))
+    }
+
+    fn read_all_but_rules(&mut self) -> Result<Option<InForce>, NetlinkError> {
+        let found = self.channel.ask(DOING, of(kind::GET_TABLE), |to| {
+            header(to);
+            text(to, 1, TABLE);
+        });
+        let found = match found {
+            Ok(found) => found,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let body = payload(&found.body);
+        let handle =
+            find(body, 4).and_then(|handle| handle.try_into().ok()).map(u64::from_be_bytes);
+        let comment = find(body, 6).map(read_comment).unwrap_or_default();
+        let table = Table {
+            flags: find_number(body, 2).unwrap_or(0),
+            ..Table::new(&comment, self.read_sets(DOING)?, self.read_chains(DOING)?)
+        };
         let handle = handle.ok_or(NetlinkError::Malformed { doing: DOING, what: "no handle" })?;
         Ok(Some(InForce { handle, table }))
     }
@@ -281,15 +332,15 @@ impl Watch {
         Channel::open(SockProtocol::NetlinkNetFilter, NOTIFICATIONS).map(|channel| Self { channel })
     }
 
-    /// Takes what has been notified: whether anything changed, and who changed it last. An overrun
-    /// counts as a change by nobody known.
-    pub fn changes(&mut self) -> Option<Change> {
+    /// Takes what has been notified: whether anybody but `own` (a [`Tables::port`]) changed anything, and
+    /// who did so last. An overrun counts as a change by nobody known.
+    pub fn changes(&mut self, own: u32) -> Option<Change> {
         let mut last = None;
         loop {
             match self.channel.receive("watching the rules", MsgFlags::MSG_DONTWAIT) {
                 Ok(None) => return last,
                 Ok(Some(messages)) => {
-                    for message in messages {
+                    for message in messages.into_iter().filter(|message| message.port != own) {
                         let change = last.get_or_insert_with(Change::default);
                         if message.kind == of(kind::NEW_GENERATION) {
                             let body = payload(&message.body);
@@ -362,18 +413,16 @@ fn is_ours(body: &[u8]) -> bool {
     find_text(body, 1).as_deref() == Some(TABLE)
 }
 
-/// As the `nft` tool writes a comment: type 0, length, text, zero byte.
-fn comment(words: &str) -> Vec<u8> {
-    let words = words.get(..words.len().min(250)).unwrap_or_default();
-    let mut bytes = vec![0, u8::try_from(words.len() + 1).unwrap_or(0)];
-    bytes.extend_from_slice(words.as_bytes());
-    bytes.push(0);
-    bytes
-}
-
-fn read_comment(bytes: &[u8]) -> String {
-    let words = bytes.get(2..).unwrap_or_default();
-    String::from_utf8_lossy(words.strip_suffix(&[0]).unwrap_or(words)).into_owned()
+fn write_rules(batch: &mut Batch<'_>, table: &Table) {
+    for chain in &table.chains {
+        for rule in &chain.rules {
+            batch.add(kind::NEW_RULE, CREATE | APPEND, |to| {
+                text(to, 1, TABLE);
+                text(to, 2, &chain.name);
+                write_rule(to, rule);
+            });
+        }
+    }
 }
 
 fn write_set(batch: &mut Batch<'_>, set: &Set, id: u32) {

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use cordon_agent::contain::bulletin::Places;
@@ -21,7 +21,7 @@ use cordon_model::signed::{Envelope, seal};
 use cordon_model::time::{BootId, UtcNanos};
 use ed25519_dalek::SigningKey;
 
-use super::{AGENT_USER, HUB, HUB6, PACS, World};
+use super::{AGENT_USER, HUB, HUB6, Namespace, PACS, World};
 
 pub const PACS_PORT: u16 = 11112;
 pub const HUB_PORT: u16 = 7443;
@@ -32,6 +32,10 @@ pub const LEASE: Lease = Lease { seconds: 3600, step_down_seconds: 1800, warn_se
 fn the_helper_itself() {
     let Ok(folder) = std::env::var("CORDON_TEST_HELPER") else { return };
     let folder = PathBuf::from(folder);
+    if std::env::var_os("CORDON_TEST_GATE").is_some() {
+        // Whoever started it wants to be ready first.
+        let _ = std::io::stdin().read(&mut [0]);
+    }
     let config = HelperConfig {
         socket: folder.join("helper.sock"),
         door: Some(folder.join("door.sock")),
@@ -75,7 +79,14 @@ impl Bench {
     }
 
     pub fn bare() -> Option<Self> {
-        let mut bench = Self {
+        let mut bench = Self::off()?;
+        bench.start();
+        Some(bench)
+    }
+
+    /// The same, before its helper was ever started.
+    pub fn off() -> Option<Self> {
+        Some(Self {
             world: World::new()?,
             folder: tempfile::tempdir().unwrap(),
             helper: None,
@@ -83,12 +94,16 @@ impl Bench {
             machine: MachineId::new(UtcNanos::now(), [1; 10]),
             key: SigningKey::from_bytes(&[7; 32]),
             sequence: 0,
-        };
-        bench.start();
-        Some(bench)
+        })
     }
 
     pub fn start(&mut self) {
+        self.helper = Some(self.command().spawn().unwrap());
+        let _ = self.connect();
+    }
+
+    /// What starts the helper.
+    pub fn command(&self) -> Command {
         let mut command =
             self.world.machine.command(std::env::current_exe().unwrap().to_str().unwrap());
         command
@@ -98,8 +113,7 @@ impl Bench {
         if let Some(boot) = self.boot {
             command.env("CORDON_TEST_BOOT", boot);
         }
-        self.helper = Some(command.spawn().unwrap());
-        let _ = self.connect();
+        command
     }
 
     /// As `kill -9` does.
@@ -163,8 +177,11 @@ impl Bench {
     }
 
     pub fn assign(&self, revision: u64, tier: Option<ClinicalTier>) {
-        let envelope = seal(&self.assignment(revision, tier), &self.key).unwrap();
-        let answer = self.ask(Ask::Assignment(envelope));
+        self.reassign(&self.assignment(revision, tier));
+    }
+
+    pub fn reassign(&self, assignment: &Assignment) {
+        let answer = self.ask(Ask::Assignment(seal(assignment, &self.key).unwrap()));
         assert!(matches!(answer, Answer::Obeyed(_)), "{answer:?}");
     }
 
@@ -282,9 +299,14 @@ pub fn assert_refused(answer: &Answer, as_what: Refusal, because: &str) {
 
 /// A peer's service that says back what it hears, on `address`.
 pub fn echo(world: &World, address: &str, port: u16) {
+    echo_in(&world.peer, address, port);
+}
+
+/// The same, in whichever namespace.
+pub fn echo_in(namespace: &Namespace, address: &str, port: u16) {
     let address = SocketAddr::new(address.parse().unwrap(), port);
     let (ready, is_ready) = std::sync::mpsc::channel();
-    world.peer.spawn(move || {
+    namespace.spawn(move || {
         let listener = TcpListener::bind(address).unwrap();
         ready.send(()).unwrap();
         for stream in listener.incoming() {

@@ -6,6 +6,11 @@
 #![allow(dead_code, reason = "each test file uses its part of the world")]
 
 pub mod bench;
+pub mod container;
+pub mod flow;
+pub mod foreign;
+pub mod traced;
+pub mod wiretap;
 
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
@@ -32,7 +37,6 @@ pub const PACS6: &str = "fd77::3";
 pub const HUB6: &str = "fd77::4";
 
 pub struct World {
-    prefix: String,
     pub machine: Namespace,
     pub peer: Namespace,
 }
@@ -48,16 +52,23 @@ impl World {
             eprintln!("skipped: network namespaces and nftables need root");
             return None;
         }
+        let world = Self::unplugged();
+        world.plug();
+        Some(world)
+    }
+
+    /// The same before the network is: the machine's link has no address and is down.
+    fn unplugged() -> Self {
         let prefix = format!("cc{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let machine = Namespace { name: format!("{prefix}m") };
         let peer = Namespace { name: format!("{prefix}p") };
-        let world = Self { prefix, machine, peer };
-        let Self { machine, peer, .. } = &world;
-        let (ours, theirs) = (format!("{}v", machine.name), format!("{}v", peer.name));
+        let world = Self { machine, peer };
+        let Self { machine, peer } = &world;
         for namespace in [machine, peer] {
             run("ip", &["netns", "add", &namespace.name]);
             namespace.run("ip", &["link", "set", "lo", "up"]);
         }
+        let (ours, theirs) = (world.link(), world.far_link());
         run(
             "ip",
             &[
@@ -75,27 +86,42 @@ impl World {
                 &peer.name,
             ],
         );
-        for (namespace, link, addresses) in [
-            (machine, &ours, &[MACHINE, MACHINE6][..]),
-            (peer, &theirs, &[PEER, PACS, HUB, PEER6, PACS6, HUB6][..]),
-        ] {
-            for address in addresses {
-                if address.contains(':') {
-                    let address = format!("{address}/64");
-                    namespace.run("ip", &["addr", "add", &address, "dev", link, "nodad"]);
-                } else {
-                    namespace.run("ip", &["addr", "add", &format!("{address}/24"), "dev", link]);
-                }
-            }
-            namespace.run("ip", &["link", "set", link, "up"]);
-        }
-        Some(world)
+        addressed(peer, &theirs, &[PEER, PACS, HUB, PEER6, PACS6, HUB6]);
+        world
+    }
+
+    /// Gives the machine its addresses and its link.
+    pub fn plug(&self) {
+        addressed(&self.machine, &self.link(), &[MACHINE, MACHINE6]);
+    }
+
+    /// Switches the machine off and on: the kernel's tables, links and addresses are gone, and the
+    /// network is not there yet. What stands beside it (disk, peer's services) is the caller's.
+    pub fn restart(&mut self) {
+        *self = Self::unplugged();
+    }
+
+    /// The peer's end of the cable.
+    pub fn far_link(&self) -> String {
+        format!("{}v", self.peer.name)
     }
 
     /// The machine's link to the peer.
     pub fn link(&self) -> String {
         format!("{}v", self.machine.name)
     }
+}
+
+fn addressed(namespace: &Namespace, link: &str, addresses: &[&str]) {
+    for address in addresses {
+        if address.contains(':') {
+            let address = format!("{address}/64");
+            namespace.run("ip", &["addr", "add", &address, "dev", link, "nodad"]);
+        } else {
+            namespace.run("ip", &["addr", "add", &format!("{address}/24"), "dev", link]);
+        }
+    }
+    namespace.run("ip", &["link", "set", link, "up"]);
 }
 
 impl Drop for World {

@@ -1,0 +1,94 @@
+//! Point 8: every isolation has a lease. At its end it steps down, with a warning before: never silently
+//! open, never silently shut.
+//!
+//! Answers Wazuh #376 (blocks that stay for ever) and #9370 (of many timeouts only the first is undone).
+//! The release code by telephone is not built.
+
+use std::net::SocketAddr;
+
+use cordon_agent::contain::protocol::{Ask, Event};
+use cordon_model::asset::ClinicalTier;
+use cordon_model::measure::{Isolation, MeasureState, Origin};
+use cordon_model::order::{Instruction, Lease};
+
+use crate::contain_world::bench::{Bench, dial, echo, last};
+use crate::contain_world::flow::Flood;
+use crate::contain_world::wiretap::Wiretap;
+use crate::contain_world::{PEER, PEER6, address};
+
+/// A program tries NetBIOS and web traffic all the while. *Full* cuts both; at the end of its lease
+/// *segment* follows, and cuts NetBIOS still, again and again: not one datagram of it ever leaves, until
+/// a person releases.
+#[test]
+fn point_8_at_the_end_of_its_lease_full_becomes_segment_and_is_never_open() {
+    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    for peer in [PEER, PEER6] {
+        echo(&bench.world, peer, 8080);
+    }
+    let netbios = [PEER, PEER6].map(|peer| SocketAddr::new(address(peer), 137)).to_vec();
+    let mut agent = bench.connect();
+    agent.ask(Ask::Listen);
+    let lease = Lease { seconds: 2, step_down_seconds: 1, warn_seconds: 1 };
+    let order = bench.order(Instruction::Isolate { isolation: Isolation::Full, lease });
+    let envelope = bench.sealed(&order);
+    let first = last(agent.ask(Ask::Order(envelope)));
+    assert_eq!(first.state, MeasureState::Verified);
+    let mut tap = Wiretap::on(&bench.world);
+    let flood = Flood::from(&bench.world.machine, netbios);
+    for peer in [PEER, PEER6] {
+        assert!(dial(&bench.world, peer, 8080).is_err(), "full: {peer}");
+    }
+    let warned = agent.event(|event| matches!(event, Event::LeaseEnds { .. }));
+    assert!(matches!(warned, Event::LeaseEnds { measure, .. } if measure == first.measure));
+    let mut measure = first.measure;
+    for time in 1..=2 {
+        // Told in order: what is in force now, then that the other is over.
+        let told = agent.event(|event| match event {
+            Event::Receipts(receipts) => receipts.receipts.iter().any(|receipt| {
+                receipt.measure == measure && receipt.state == MeasureState::SteppedDown
+            }),
+            _ => false,
+        });
+        let Event::Receipts(told) = told else { unreachable!() };
+        let next = told.receipts.iter().find(|r| r.origin == Origin::LeaseEnd(measure)).unwrap();
+        assert_eq!((next.isolation, &next.state), (Isolation::Segment, &MeasureState::Verified));
+        measure = next.measure;
+        for peer in [PEER, PEER6] {
+            assert!(dial(&bench.world, peer, 8080).is_ok(), "segment, time {time}: {peer}");
+            assert!(dial(&bench.world, peer, 445).is_err(), "segment, time {time}: {peer}");
+        }
+    }
+    flood.is_refused(50);
+    let leaked: Vec<_> =
+        tap.settle().into_iter().filter(|frame| frame.at_port(137).is_some()).collect();
+    assert_eq!(leaked, []);
+    bench.release();
+    while !tap.settle().iter().any(|frame| frame.at_port(137).is_some()) {}
+    assert!(flood.counts().0 > 0, "the program was trying all the while");
+}
+
+/// Twelve machines whose leases end at the same time: every one steps down, none is left as it was and
+/// none is open. And what has stepped down is released like anything else.
+#[test]
+fn point_8_of_many_leases_that_end_together_every_one_steps_down() {
+    let benches: Vec<Bench> = (0..12).filter_map(|_| Bench::new(ClinicalTier::None)).collect();
+    let lease = Lease { seconds: 2, ..crate::contain_world::bench::LEASE };
+    let mut machines = Vec::new();
+    for mut bench in benches {
+        let order = bench.order(Instruction::Isolate { isolation: Isolation::Full, lease });
+        bench.give(&order);
+        machines.push(bench);
+    }
+    for bench in &mut machines {
+        while bench.status().in_force.unwrap().isolation == Isolation::Full {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let held = bench.status().in_force.unwrap();
+        assert_eq!((held.isolation, held.state), (Isolation::Segment, MeasureState::Verified));
+        assert!(dial(&bench.world, PEER, 445).is_err());
+        echo(&bench.world, PEER, 8080);
+        assert!(dial(&bench.world, PEER, 8080).is_ok());
+        assert_eq!(bench.release().state, MeasureState::Released);
+        assert_eq!(bench.world.machine.ruleset(), "");
+    }
+}

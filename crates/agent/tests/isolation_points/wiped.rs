@@ -1,0 +1,121 @@
+//! Point 6: watched by kernel notification; put back at once when wiped; each wipe is a finding.
+//!
+//! Answers Defender for Endpoint on Linux, whose isolation any administrator's change to iptables lifts,
+//! and whatever else flushes foreign rules. Time to put back is printed, and judges nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cordon_agent::contain::protocol::{Ask, Event};
+use cordon_agent::contain::table::Tables;
+use cordon_model::asset::ClinicalTier;
+use cordon_model::measure::{Isolation, MeasureState};
+
+use crate::contain_world::bench::Bench;
+use crate::contain_world::flow::Flood;
+use crate::contain_world::traced::{Ran, Traced};
+use crate::contain_world::wiretap::Wiretap;
+use crate::contain_world::{PEER, PEER6};
+
+fn everywhere(port: u16) -> Vec<SocketAddr> {
+    [PEER, PEER6].map(|peer| SocketAddr::new(peer.parse().unwrap(), port)).to_vec()
+}
+
+/// A program sends without pause while others wipe the rules, in each way that there is: once a wipe is
+/// put right, not one of its packets comes out.
+#[test]
+fn point_6_what_is_wiped_is_put_back_and_then_not_one_packet_leaves() {
+    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    let mut tap = Wiretap::on(&bench.world);
+    let flood = Flood::from(&bench.world.machine, everywhere(9));
+    while tap.settle().iter().filter(|frame| frame.at_port(9).is_some()).count() < 10 {}
+    bench.isolate(Isolation::Full);
+    let mut agent = bench.connect();
+    agent.ask(Ask::Listen);
+    let mut took = Vec::new();
+    for script in [
+        "flush ruleset",
+        "delete table inet cordon",
+        "flush table inet cordon",
+        "flush chain inet cordon output",
+        "insert rule inet cordon output accept",
+        "insert rule inet cordon input accept",
+        "add chain inet cordon output { policy accept; }",
+        "add table inet cordon { flags dormant; }",
+        "delete table inet cordon; add table inet cordon",
+    ] {
+        bench.world.machine.nft(script);
+        let wiped = agent.event(|event| matches!(event, Event::Wiped { .. }));
+        let Event::Wiped { by, noticed, restored, .. } = wiped else { unreachable!() };
+        assert!(by.1 == "nft" || by.1.is_empty(), "{script}: {by:?}");
+        took.push(restored.expect(script).since(noticed));
+        // Whatever was let out until now is history; from here on it is judged.
+        tap.settle();
+        flood.is_refused(200);
+        assert_eq!(tap.settle_traffic(), [], "{script}");
+    }
+    took.sort();
+    eprintln!("put back after {took:?}");
+    assert_eq!(bench.status().wiped, 9);
+    assert_eq!(bench.status().in_force.unwrap().state, MeasureState::Verified);
+}
+
+/// Somebody wipes the rules again just as they are put back: at each system call of putting them back in
+/// turn. The helper does not rest before they are there.
+#[test]
+fn point_6_a_wipe_while_a_wipe_is_being_put_right_is_put_right_too() {
+    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    bench.isolate(Isolation::Full);
+    let mut agent = bench.connect();
+    agent.ask(Ask::Listen);
+    let mut traced = Traced::seize(bench.helper.take().unwrap());
+    let mut late = Vec::new();
+    for call in 1.. {
+        bench.world.machine.nft("flush ruleset");
+        let ran = traced.run_to(call, || true, |_| {});
+        if let Ran::ToTheEnd { calls } = ran {
+            eprintln!("wiped again at each of {calls} system calls; late at {late:?}");
+            break;
+        }
+        bench.world.machine.nft("flush ruleset");
+        traced.run_to(usize::MAX, || true, |_| {});
+        if !bench.is_cut_off() {
+            late.push(call);
+            // It has given itself a second; so that the next round begins as this one did.
+            traced.run_to(usize::MAX, || bench.is_cut_off(), |_| {});
+        }
+    }
+    assert!(late.is_empty(), "the helper rested while the machine was open");
+}
+
+/// Rules are wiped thousands of times a second from before the order comes until after it was obeyed.
+/// When that is over, the machine is isolated, and every screen can say so.
+#[test]
+fn point_6_a_storm_of_wipes_neither_keeps_an_isolation_out_nor_outlives_it() {
+    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    let mut tap = Wiretap::on(&bench.world);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let ends = Arc::clone(&is_over);
+    let storm = bench.world.machine.spawn(move || {
+        let mut tables = Tables::open().unwrap();
+        let mut wipes = 0u32;
+        while !ends.load(Ordering::Relaxed) {
+            tables.remove().unwrap();
+            wipes += 1;
+        }
+        wipes
+    });
+    bench.isolate(Isolation::Full);
+    while bench.status().wiped < 20 {}
+    is_over.store(true, Ordering::Relaxed);
+    let wipes = storm.join().unwrap();
+    // It may still have to put right what was wiped last.
+    while bench.status().in_force.unwrap().state != MeasureState::Verified {}
+    eprintln!("{wipes} wipes; put back {} times", bench.status().wiped);
+    assert!(bench.is_cut_off());
+    tap.settle();
+    let flood = Flood::from(&bench.world.machine, everywhere(9));
+    flood.is_refused(200);
+    assert_eq!(tap.settle_traffic(), []);
+}
