@@ -103,11 +103,8 @@ pub fn serve(config: &HelperConfig) -> Result<Infallible, HelperError> {
     // Before the first look, so that no change after it goes unnoticed.
     let watch = Watch::open()?;
     let enforcer = Enforcer::open(config.agent_user)?;
-<<<<<<< HEAD
-    let mut keeper = Keeper::start(&config.state, &config.warden, clocks, enforcer)
-=======
     let own_port = enforcer.port()?;
->>>>>>> packets
+    let mut keeper = Keeper::start(&config.state, &config.warden, clocks, enforcer)
         .map_err(failed(format!("taking up the state in {}", config.state.display())))?;
     if let Some(places) = &config.notice {
         keeper.tell_people_at(places.clone());

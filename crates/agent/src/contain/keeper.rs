@@ -470,7 +470,8 @@ impl Keeper {
             Effect::Enforce { measure, isolation } => Some((at, *measure, *isolation)),
             _ => None,
         });
-        if let (Some((before, ..)), Some((_, measure, isolation))) = (enforced.next(), enforced.next())
+        if let (Some((before, ..)), Some((_, measure, isolation))) =
+            (enforced.next(), enforced.next())
         {
             let assignment = self.enrolled.as_ref().and_then(Enrolled::assignment);
             let is_there = assignment

@@ -21,7 +21,7 @@ fn point_10_after_five_without_people_the_machine_takes_orders_from_people_only(
     echo(&bench.world, PEER, 445);
     let by_policy = |bench: &mut Bench| {
         let isolation = Isolation::Segment;
-        let mut order = bench.order(Instruction::Isolate { isolation, lease: LEASE });
+        let mut order = bench.order(Instruction::isolate(isolation, LEASE));
         let finding = FindingId::of("a wrong rule", "host", &[1; 32]);
         order.authority = Authority::Policy { revision: 1, finding };
         bench.give(&order)

@@ -235,7 +235,7 @@ impl Deed {
 }
 
 fn isolate(isolation: Isolation) -> Instruction {
-    Instruction::Isolate { isolation, lease: LEASE }
+    Instruction::isolate(isolation, LEASE)
 }
 
 /// Nothing → *full*.
@@ -274,7 +274,7 @@ fn point_1_killed_anywhere_while_it_releases_the_machine_is_isolated_or_free() {
 fn point_1_killed_anywhere_while_it_steps_down_the_machine_is_never_open() {
     let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
     let lease = Lease { seconds: 1, ..LEASE };
-    let order = bench.order(Instruction::Isolate { isolation: Isolation::Full, lease });
+    let order = bench.order(Instruction::isolate(Isolation::Full, lease));
     bench.give(&order);
     bench.kill();
     // The lease ends while nobody counts it.

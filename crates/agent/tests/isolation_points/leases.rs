@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 
 use cordon_agent::contain::protocol::{Ask, Event};
+use cordon_model::action::Action;
 use cordon_model::asset::ClinicalTier;
 use cordon_model::measure::{Isolation, MeasureState, Origin};
 use cordon_model::order::{Instruction, Lease};
@@ -29,7 +30,7 @@ fn point_8_at_the_end_of_its_lease_full_becomes_segment_and_is_never_open() {
     let mut agent = bench.connect();
     agent.ask(Ask::Listen);
     let lease = Lease { seconds: 2, step_down_seconds: 1, warn_seconds: 1 };
-    let order = bench.order(Instruction::Isolate { isolation: Isolation::Full, lease });
+    let order = bench.order(Instruction::isolate(Isolation::Full, lease));
     let envelope = bench.sealed(&order);
     let first = last(agent.ask(Ask::Order(envelope)));
     assert_eq!(first.state, MeasureState::Verified);
@@ -51,7 +52,8 @@ fn point_8_at_the_end_of_its_lease_full_becomes_segment_and_is_never_open() {
         });
         let Event::Receipts(told) = told else { unreachable!() };
         let next = told.receipts.iter().find(|r| r.origin == Origin::LeaseEnd(measure)).unwrap();
-        assert_eq!((next.isolation, &next.state), (Isolation::Segment, &MeasureState::Verified));
+        assert_eq!(next.action, Action::Isolate(Isolation::Segment));
+        assert_eq!(next.state, MeasureState::Verified);
         measure = next.measure;
         for peer in [PEER, PEER6] {
             assert!(dial(&bench.world, peer, 8080).is_ok(), "segment, time {time}: {peer}");
@@ -75,7 +77,7 @@ fn point_8_of_many_leases_that_end_together_every_one_steps_down() {
     let lease = Lease { seconds: 2, ..crate::contain_world::bench::LEASE };
     let mut machines = Vec::new();
     for mut bench in benches {
-        let order = bench.order(Instruction::Isolate { isolation: Isolation::Full, lease });
+        let order = bench.order(Instruction::isolate(Isolation::Full, lease));
         bench.give(&order);
         machines.push(bench);
     }

@@ -23,7 +23,7 @@ use crate::contain_world::{AGENT_USER, HUB, HUB6, PEER, PEER6, address};
 fn point_5_after_a_restart_the_rules_are_there_before_the_network_is() {
     let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
     let week = Lease { seconds: 7 * 24 * 3600, ..LEASE };
-    let order = bench.order(Instruction::Isolate { isolation: Isolation::Full, lease: week });
+    let order = bench.order(Instruction::isolate(Isolation::Full, week));
     bench.give(&order);
     bench.kill();
     bench.world.restart();

@@ -82,7 +82,7 @@ fn point_7_what_the_kernel_refuses_is_never_called_done_and_is_done_when_it_can_
     let mut orders = owner.stdin.take().unwrap();
     orders.write_all(b"add table inet cordon { flags owner; }\n").unwrap();
     while !bench.world.machine.ruleset().contains("cordon") {}
-    let order = bench.order(Instruction::Isolate { isolation: Isolation::Full, lease: LEASE });
+    let order = bench.order(Instruction::isolate(Isolation::Full, LEASE));
     let Answer::Obeyed(receipts) = bench.give(&order) else { panic!() };
     let receipt = receipts.receipts.last().unwrap();
     let MeasureState::Unproven { why } = &receipt.state else { panic!("{receipt:?}") };
