@@ -88,6 +88,12 @@ impl Bench {
     }
 
     pub fn start(&mut self) {
+        self.helper = Some(self.spawn());
+        let _ = self.connect();
+    }
+
+    /// The helper's process, which may end by itself.
+    pub fn spawn(&self) -> Child {
         let mut command =
             self.world.machine.command(std::env::current_exe().unwrap().to_str().unwrap());
         command
@@ -97,8 +103,7 @@ impl Bench {
         if let Some(boot) = self.boot {
             command.env("CORDON_TEST_BOOT", boot);
         }
-        self.helper = Some(command.spawn().unwrap());
-        let _ = self.connect();
+        command.spawn().unwrap()
     }
 
     /// As `kill -9` does.
