@@ -36,6 +36,7 @@ use crate::lease::{self, LeaseEvent};
 
 mod acting;
 mod glass;
+mod holdings;
 mod keeping;
 mod words;
 pub use acting::{Acted, Acting, Phase, TakenBack};

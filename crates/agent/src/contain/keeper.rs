@@ -353,6 +353,7 @@ impl Keeper {
                 state: held.state.clone(),
                 lease_ends: held.lease.ends_at(&now),
             }),
+            holds: core.map_or_else(Vec::new, |core| core.holdings(&now)),
             is_unaccounted_for: self.is_unaccounted_for,
             wiped: self.wiped,
             break_glass: core
