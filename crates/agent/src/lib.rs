@@ -5,6 +5,7 @@ pub mod contain;
 pub mod documents;
 pub mod gaps;
 pub mod helper_link;
+mod helper_word;
 pub mod identity;
 pub mod journal;
 pub mod link;

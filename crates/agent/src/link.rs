@@ -254,8 +254,7 @@ mod tests {
         };
         let status = || Status {
             at_boot: BootNanos(1),
-            isolation: None,
-            lease_ends: None,
+            holds: cordon_model::holds::Holds::NOTHING,
             rules: 0,
             events: 0,
             lost: 0,

@@ -20,6 +20,7 @@ use cordon_model::asset::Assignment;
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Finding;
 use cordon_model::guidance::Guidance;
+use cordon_model::holds::Holds;
 use cordon_model::look::LookAt;
 use cordon_model::order::{Order, Permit};
 use cordon_model::policy::Policy;
@@ -36,6 +37,7 @@ use crate::contain::protocol::{Answer, Ask, Event, Pin, Receipts, Refusal};
 use crate::documents::{Documents, Kept};
 use crate::gaps::{Gaps, TELL_EVERY, Why};
 use crate::helper_link::{Helper, HelperGone, Told};
+use crate::helper_word::{Asking, holds_of};
 use crate::identity::{Identity, IdentityError};
 use crate::journal::Journal;
 use crate::link::{self, FromLink, LinkSide, SharedSpool};
@@ -52,6 +54,8 @@ const NOTICED: usize = 1_024;
 const LOOKS: usize = 2;
 /// How often the core looks whether the hub has been silent for too long; it asks for 50 ms at least.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// How often the helper is asked how things are, whatever else happens: as often as the hub is told.
+const ASK_EVERY: Duration = Duration::from_secs(2);
 /// The pause between two attempts to enrol.
 const ENROL_AGAIN: Duration = Duration::from_secs(5);
 
@@ -110,15 +114,28 @@ struct View {
 }
 
 /// [`Status`] without its time.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Pulse {
-    isolation: Option<cordon_model::measure::Isolation>,
-    lease_ends: Option<BootNanos>,
+    holds: Holds,
     rules: u32,
     events: u64,
     lost: u64,
     break_glass: u64,
     guidance: u64,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        let why = "the privileged helper has not been asked yet".to_owned();
+        Self {
+            holds: Holds::Unknown { why },
+            rules: 0,
+            events: 0,
+            lost: 0,
+            break_glass: 0,
+            guidance: 0,
+        }
+    }
 }
 
 /// Runs the agent until `stop` says so. `sensor` was opened with the privileges that it needs; this needs
@@ -224,6 +241,7 @@ pub async fn run(
         host: config.host.clone(),
         gaps: Gaps::default(),
         wrong_codes: 0,
+        turn: 0,
     };
     if let Some(torn) = torn {
         agent.report_gap(0, format!("the spool ended torn: {} bytes were cut off", torn.bytes));
@@ -234,7 +252,10 @@ pub async fn run(
             agent.helper = Some(helper);
             told
         }
-        Err(_) => mpsc::channel(1).1,
+        Err(why) => {
+            agent.not_known(format!("nothing can be contained here, nor asked about: {why}"));
+            mpsc::channel(1).1
+        }
     };
     agent.read_documents();
     let result = agent.work(noticed, from_link, told, &mut stop).await;
@@ -299,8 +320,7 @@ fn status_from(view: &Arc<Mutex<View>>, clocks: &Clocks) -> Box<dyn Fn() -> Stat
         let view = &locked(&view).status;
         Status {
             at_boot: clocks.now().at,
-            isolation: view.isolation,
-            lease_ends: view.lease_ends,
+            holds: view.holds.clone(),
             rules: view.rules,
             events: view.events,
             lost: view.lost,
@@ -328,6 +348,8 @@ struct Agent {
     gaps: Gaps,
     /// Wrong break-glass codes that were told.
     wrong_codes: u64,
+    /// Counts up whenever what the helper said is out of date: an answer from before says nothing of after.
+    turn: u64,
 }
 
 impl Agent {
@@ -343,6 +365,9 @@ impl Agent {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tell_gaps = tokio::time::interval(TELL_EVERY);
         tell_gaps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ask = tokio::time::interval(ASK_EVERY);
+        ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut asking = Asking::default();
         loop {
             tokio::select! {
                 // What may end in an isolation first.
@@ -358,6 +383,18 @@ impl Agent {
                     self.act(act).await;
                 }
                 Some(word) = told.recv() => self.listen(word).await?,
+                (turn, answer) = asking.answered() => {
+                    if turn == self.turn {
+                        self.hear_helper(answer);
+                    }
+                }
+                _ = ask.tick() => match &self.helper {
+                    Some(_) if asking.is_under_way() => {
+                        self.not_known("the privileged helper does not answer");
+                    }
+                    Some(helper) => asking.begin(helper, self.turn),
+                    None => {}
+                },
                 _ = tell_gaps.tick(), if self.gaps.are_waiting() => self.tell_gaps(Gaps::due),
                 one = noticed.recv() => match one {
                     Some(one) => self.notice(one).await,
@@ -428,7 +465,9 @@ impl Agent {
         tracing::warn!(%finding, "no hub in reach: this machine segments itself by its permit");
         self.note("no hub in reach: used the permit to segment this machine");
         let ask = Ask::UsePermit { permit: permit.envelope().clone(), finding, level };
-        match self.ask(ask).await {
+        let answer = self.tell(ask).await;
+        let is_here = answer.is_ok();
+        match answer {
             Ok(Answer::Obeyed(receipts)) => {
                 if let Err(error) = self.documents.forget::<Permit>() {
                     tracing::warn!(%error, "a used permit can't be forgotten; the helper knows it");
@@ -442,6 +481,7 @@ impl Agent {
             Ok(Answer::Status(_)) => {}
             Err(HelperGone) => tracing::error!("{HelperGone}: the machine is not segmented"),
         }
+        self.look_if(is_here).await;
     }
 
     async fn hear(&mut self, news: FromLink) {
@@ -498,10 +538,11 @@ impl Agent {
 
     /// Brings to the helper what it is to tell the person in front of this machine.
     async fn take_guidance(&mut self, envelope: Envelope) {
-        if let Ok(Answer::Refused { why, .. }) = self.ask(Ask::Guidance(envelope)).await {
+        let answer = self.ask(Ask::Guidance(envelope)).await;
+        if let Ok(Answer::Refused { why, .. }) = &answer {
             tracing::debug!(why, "the helper kept its guidance");
         }
-        self.look().await;
+        self.look_if(answer.is_ok()).await;
     }
 
     /// Looks, beside the work that must not wait.
@@ -519,15 +560,18 @@ impl Agent {
 
     /// Brings the hashes of break-glass codes to the helper, which says in its status which it holds.
     async fn take_codes(&mut self, envelope: Envelope) {
-        if let Ok(Answer::Refused { why, .. }) = self.ask(Ask::BreakGlass(envelope)).await {
+        let answer = self.ask(Ask::BreakGlass(envelope)).await;
+        if let Ok(Answer::Refused { why, .. }) = &answer {
             tracing::debug!(why, "the helper kept its break-glass codes");
         }
-        self.look().await;
+        self.look_if(answer.is_ok()).await;
     }
 
     /// Brings an assignment to the helper; it counts as held once the helper has it, or is not needed.
     async fn assign(&mut self, envelope: Envelope, revision: u64) {
-        match self.ask(Ask::Assignment(envelope)).await {
+        let answer = self.tell(Ask::Assignment(envelope)).await;
+        let is_here = answer.is_ok();
+        match answer {
             Ok(Answer::Obeyed(receipts)) => {
                 locked(&self.view).assignment = revision;
                 self.take(receipts).await;
@@ -539,11 +583,14 @@ impl Agent {
             Err(HelperGone) if self.helper.is_none() => locked(&self.view).assignment = revision,
             Err(HelperGone) => tracing::warn!("{HelperGone}"),
         }
+        self.look_if(is_here).await;
     }
 
     async fn obey(&mut self, envelope: Envelope) {
         let Some(order) = self.genuine::<Order>(&envelope) else { return };
-        match self.ask(Ask::Order(envelope)).await {
+        let answer = self.tell(Ask::Order(envelope)).await;
+        let is_here = answer.is_ok();
+        match answer {
             Ok(Answer::Obeyed(receipts)) => {
                 {
                     let mut view = locked(&self.view);
@@ -564,17 +611,24 @@ impl Agent {
             // Not taken: the hub sends it again.
             Err(HelperGone) => tracing::error!(order = %order.id, "{HelperGone}"),
         }
+        self.look_if(is_here).await;
     }
 
     async fn listen(&mut self, word: Told) -> Result<(), AgentError> {
         match word {
             Told::Here => self.introduce().await?,
-            Told::Gone => self.report_gap(
-                0,
-                "the privileged helper is gone: until it is back, nothing is contained or released here"
-                    .into(),
-            ),
-            Told::Event(Event::Receipts(receipts)) => self.take(receipts).await,
+            Told::Gone => {
+                self.not_known("the privileged helper is gone");
+                self.report_gap(
+                    0,
+                    "the privileged helper is gone: until it is back, nothing is contained or released here"
+                        .into(),
+                );
+            }
+            Told::Event(Event::Receipts(receipts)) => {
+                self.take(receipts).await;
+                self.look_if(true).await;
+            }
             Told::Event(Event::LeaseEnds { measure, .. }) => {
                 self.note(format!("the lease of measure {measure} ends soon"));
             }
@@ -583,7 +637,7 @@ impl Agent {
                 self.find(finding).await;
             }
             // The status that every look asks for has the number.
-            Told::Event(Event::WrongCode) => self.look().await,
+            Told::Event(Event::WrongCode) => self.look_if(true).await,
             Told::Event(Event::Lost { events }) => {
                 self.report_gap(events, "the helper told more than was heard".into());
             }
@@ -614,7 +668,7 @@ impl Agent {
         }
         match self.documents.read::<BreakGlass>(&key) {
             Some(codes) => self.take_codes(codes.envelope().clone()).await,
-            None => self.look().await,
+            None => self.look_if(true).await,
         }
         Ok(())
     }
@@ -650,14 +704,25 @@ impl Agent {
         if self.ask(Ask::Reported { before }).await.is_err() {
             tracing::warn!("the helper will tell these receipts again");
         }
-        self.look().await;
     }
 
-    /// Asks the helper how things are, for the status and for the core.
-    async fn look(&mut self) {
-        let Ok(Answer::Status(status)) = self.ask(Ask::Status).await else { return };
-        let isolation = status.in_force.as_ref().map(|measure| measure.isolation);
-        self.core.isolated(isolation);
+    /// Asks the helper how things are, for the status and for the core. One that has just not answered is
+    /// not waited for once more: it is asked again beside everything else.
+    async fn look_if(&mut self, is_here: bool) {
+        if is_here && self.helper.is_some() {
+            let answer = self.ask(Ask::Status).await;
+            self.hear_helper(answer);
+        }
+    }
+
+    fn hear_helper(&mut self, answer: Result<Answer, HelperGone>) {
+        let Ok(Answer::Status(status)) = answer else {
+            return self.not_known("the privileged helper does not answer");
+        };
+        let holds = holds_of(&status);
+        if holds.unknown().is_none() {
+            self.core.isolated(holds.isolation());
+        }
         let wrong = status.wrong_codes;
         if wrong.total > self.wrong_codes {
             self.wrong_codes = wrong.total;
@@ -668,8 +733,22 @@ impl Agent {
         view.status.break_glass = status.break_glass;
         view.status.guidance = status.guidance;
         view.last_order = view.last_order.max(status.last_order);
-        view.status.isolation = isolation;
-        view.status.lease_ends = status.in_force.as_ref().map(|measure| measure.lease_ends);
+        view.status.holds = holds;
+    }
+
+    /// Until the helper has said, the hub is told that nobody knows; what it was asked before this says
+    /// nothing any more. The core goes by what it last said.
+    fn not_known(&mut self, why: impl Into<String>) {
+        self.turn += 1;
+        locked(&self.view).status.holds = Holds::Unknown { why: why.into() };
+    }
+
+    /// Asks the helper to do something. What it said of itself before is out of date from here on.
+    async fn tell(&mut self, ask: Ask) -> Result<Answer, HelperGone> {
+        if self.helper.is_some() {
+            self.not_known("the privileged helper is at work");
+        }
+        self.ask(ask).await
     }
 
     async fn ask(&self, ask: Ask) -> Result<Answer, HelperGone> {

@@ -3,7 +3,7 @@
 //! The one idea: a mark is a word in a frame. Its colour helps those who see it and says nothing that the
 //! word does not.
 
-use cordon_hub::view::Contact;
+use cordon_hub::view::{Contact, MachineRow};
 use cordon_model::action::Action;
 use cordon_model::asset::{ClinicalTier, Direction, Lifeline, PortRange, Transport};
 use cordon_model::finding::Level;
@@ -65,14 +65,21 @@ pub fn contact(contact: Contact, now: UtcNanos) -> Markup {
 }
 
 /// How far a machine is cut off, and how sure that is: the weakest truth.
-pub fn isolation(isolation: Option<Isolation>, truth: Option<&MeasureState>) -> Markup {
+pub fn isolation(machine: &MachineRow) -> Markup {
+    let MachineRow { isolation, truth, unknown, .. } = machine;
     html! {
-        @match (isolation, truth) {
-            (Some(isolation), Some(truth)) => {
-                (isolation_word(isolation)) " " (measure_state(truth))
+        @match (isolation, truth, unknown) {
+            (Some(isolation), _, Some(why)) => {
+                (isolation_word(*isolation)) " " (mark("orange", "Unknown now")) " " (Shown(why))
             }
-            (Some(isolation), None) => { (isolation_word(isolation)) " " (mark("grey", "State not known")) }
-            (None, _) => "Not isolated"
+            (None, _, Some(why)) => { (mark("orange", "Isolation unknown")) " " (Shown(why)) }
+            (Some(isolation), Some(truth), None) => {
+                (isolation_word(*isolation)) " " (measure_state(truth))
+            }
+            (Some(isolation), None, None) => {
+                (isolation_word(*isolation)) " " (mark("grey", "State not known"))
+            }
+            (None, _, None) => "Not isolated"
         }
     }
 }
@@ -222,6 +229,24 @@ pub fn lifeline(lifeline: &Lifeline) -> Markup {
 mod tests {
     use super::*;
 
+    fn shown(how: Option<Isolation>, truth: Option<MeasureState>, unknown: Option<&str>) -> String {
+        let machine = MachineRow {
+            id: cordon_model::ids::MachineId::new(UtcNanos::from_unix_nanos(0), [1; 10]),
+            name: "m".into(),
+            host: "m".into(),
+            tier: None,
+            kind: None,
+            group: None,
+            contact: Contact::Never,
+            isolation: how,
+            truth,
+            unknown: unknown.map(Into::into),
+            gaps: vec![],
+            counts: None,
+        };
+        isolation(&machine).into_string()
+    }
+
     #[test]
     fn only_what_was_verified_is_said_to_be_in_force() {
         for state in [
@@ -230,12 +255,23 @@ mod tests {
             MeasureState::Applied,
             MeasureState::Unproven { why: "445 answers".into() },
         ] {
-            let text = isolation(Some(Isolation::Full), Some(&state)).into_string();
+            let text = shown(Some(Isolation::Full), Some(state), None);
             assert!(!text.contains("Verified") && !text.contains("green"), "{text}");
         }
-        let text = isolation(Some(Isolation::Full), Some(&MeasureState::Verified)).into_string();
+        let text = shown(Some(Isolation::Full), Some(MeasureState::Verified), None);
         assert!(text.contains("Verified"));
-        assert_eq!(isolation(None, None).into_string(), "Not isolated");
+        assert_eq!(shown(None, None, None), "Not isolated");
+    }
+
+    #[test]
+    fn what_nobody_can_say_is_shown_as_unknown_and_never_as_open_or_in_force() {
+        let why = Some("the helper does not answer");
+        let text = shown(None, None, why);
+        assert!(text.contains("unknown") && text.contains("does not answer"), "{text}");
+        assert!(!text.contains("Not isolated"), "{text}");
+        let text = shown(Some(Isolation::Segment), Some(MeasureState::Verified), why);
+        assert!(text.contains("Segment") && text.contains("Unknown now"), "{text}");
+        assert!(!text.contains("Verified") && !text.contains("green"), "{text}");
     }
 
     #[test]

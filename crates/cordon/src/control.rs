@@ -174,6 +174,9 @@ pub fn machines(args: &MachinesArgs) -> Result<()> {
             isolation_words(row),
             contact_words(row.contact),
         )?;
+        if let Some(why) = &row.unknown {
+            writeln!(text, "    what is in force is not known: {}", plain(why))?;
+        }
         for (extent, what) in crate::gaps::lines(&row.gaps) {
             writeln!(text, "    {extent} {what}")?;
         }
@@ -200,8 +203,12 @@ fn machine_json(row: &MachineRow) -> serde_json::Value {
         "group": row.group,
         "is_linked": is_linked,
         "heard_unix_ns": heard.map(UtcNanos::unix_nanos),
-        "isolation": row.isolation,
-        "truth": row.truth.as_ref().map(truth_word),
+        "isolation": isolation_word(row),
+        "truth": match &row.unknown {
+            Some(_) => Some("unknown"),
+            None => row.truth.as_ref().map(truth_word),
+        },
+        "unknown": row.unknown,
         "gaps": row.gaps,
         "events": row.counts.map(|counts| counts.seen),
         "lost": row.counts.map(|counts| counts.lost),
@@ -223,11 +230,19 @@ pub(crate) fn truth_word(state: &MeasureState) -> &'static str {
     }
 }
 
+/// How far, or that nobody knows; `None` is said only of a machine that says that it holds nothing.
+fn isolation_word(row: &MachineRow) -> Option<&'static str> {
+    let unknown = row.unknown.as_ref().map(|_| "unknown");
+    row.isolation.map(Isolation::as_str).or(unknown)
+}
+
 fn isolation_words(row: &MachineRow) -> String {
-    match (row.isolation, &row.truth) {
-        (Some(isolation), Some(truth)) => format!("{isolation}, {}", truth_word(truth)),
-        (Some(isolation), None) => isolation.to_string(),
-        (None, _) => "-".to_owned(),
+    match (row.isolation, &row.unknown, &row.truth) {
+        (Some(isolation), Some(_), _) => format!("{isolation}, UNKNOWN now"),
+        (None, Some(_), _) => "UNKNOWN".to_owned(),
+        (Some(isolation), None, Some(truth)) => format!("{isolation}, {}", truth_word(truth)),
+        (Some(isolation), None, None) => isolation.to_string(),
+        (None, None, _) => "-".to_owned(),
     }
 }
 

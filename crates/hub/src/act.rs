@@ -137,10 +137,10 @@ impl Hub {
     /// [`HubError::Missing`].
     pub fn standing(&self, machine: MachineId) -> Result<Vec<Standing>, HubError> {
         let card = self.card(machine)?;
-        let standing = card.measures.iter().map(|(measure, (action, _))| Standing {
+        let standing = card.measures.iter().map(|(measure, known)| Standing {
             measure: *measure,
-            what: action.to_string(),
-            is_isolation: action.isolation().is_some(),
+            what: known.action.to_string(),
+            is_isolation: known.action.isolation().is_some(),
         });
         Ok(standing.collect())
     }
@@ -156,9 +156,9 @@ impl Hub {
         who: &Who,
     ) -> Result<Ordered, HubError> {
         let card = self.card(machine)?;
-        let acting = card.measures.iter().filter(|(_, (_, state))| state.is_acting());
+        let acting = card.measures.iter().filter(|(_, known)| known.is_acting());
         let (measure, _) = acting
-            .max_by_key(|(_, (action, _))| action.isolation())
+            .max_by_key(|(_, known)| known.action.isolation())
             .ok_or(HubError::Missing { what: "measure in force on this machine" })?;
         let instruction = Instruction::Renew { measure: *measure, lease: self.policy().lease };
         self.order(machine, instruction, reason, None, who).await

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use cordon_model::action::Action;
 use cordon_model::asset::Assignment;
+use cordon_model::holds::Holds;
 use cordon_model::ids::{MachineId, MeasureId};
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::policy::Policy;
@@ -46,7 +47,7 @@ pub(crate) struct Card {
     pub link: Option<u64>,
     pub address: Option<IpAddr>,
     pub is_struck_off: bool,
-    pub measures: BTreeMap<MeasureId, (Action, MeasureState)>,
+    pub measures: BTreeMap<MeasureId, Known>,
     /// How its break-glass codes are, as the signer last said.
     pub codes: Option<CodesRow>,
     /// Of which revision the hub has their hashes (0: none).
@@ -55,6 +56,27 @@ pub(crate) struct Card {
     pub guided_by: Option<Basis>,
     /// Of which revision the hub has its guidance (0: none).
     pub guidance_kept: u64,
+}
+
+/// What is known of a measure that is not over.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub action: Action,
+    pub state: MeasureState,
+    /// Its machine says that it does not hold it.
+    pub is_denied: bool,
+}
+
+impl Known {
+    pub fn of(measure: &StoredMeasure) -> Self {
+        let StoredMeasure { action, state, is_denied, .. } = measure.clone();
+        Self { action, state, is_denied }
+    }
+
+    /// Whether it may be changing its machine, and its machine does not deny it.
+    pub fn is_acting(&self) -> bool {
+        self.state.is_acting() && !self.is_denied
+    }
 }
 
 impl Card {
@@ -72,20 +94,44 @@ impl Card {
         }
     }
 
-    /// The strongest isolation that is ordered or in force; watching cuts nothing.
+    /// What the machine last said that it holds, on its last link.
+    fn holds(&self) -> Option<&Holds> {
+        self.seen.as_ref()?.status.as_ref().map(|status| &status.holds)
+    }
+
+    /// The strongest isolation that is ordered or in force, or that the machine says it holds; watching
+    /// cuts nothing.
     pub fn isolation(&self) -> Option<Isolation> {
-        self.measures.values().filter_map(|(action, _)| action.isolation()).max()
+        let known = self.measures.values().filter_map(|known| known.action.isolation()).max();
+        known.max(self.holds().and_then(Holds::isolation))
     }
 
     /// The weakest truth over what is not over.
     pub fn truth(&self) -> Option<MeasureState> {
-        self.measures.values().map(|(_, state)| state).min_by_key(|state| strength(state)).cloned()
+        let states = self.measures.values().map(|known| &known.state);
+        states.min_by_key(|state| strength(state)).cloned()
     }
 
+    /// Why nobody knows what is in force on it now, if so.
+    pub fn unknown(&self) -> Option<String> {
+        match (&self.seen, self.holds()) {
+            (None, _) => Some("it was never heard".to_owned()),
+            (Some(_), None) => Some("it has not said since it connected".to_owned()),
+            (Some(_), Some(holds)) => holds.unknown().map(str::to_owned),
+        }
+    }
+
+    /// Whether an isolation acts on it, proven or not, for all that it says itself.
     pub fn is_cut_off(&self) -> bool {
-        self.measures
-            .values()
-            .any(|(action, state)| action.isolation() > Some(Isolation::Watch) && state.is_acting())
+        let cuts = |known: &Known| known.action.isolation() > Some(Isolation::Watch);
+        self.measures.values().any(|known| cuts(known) && known.is_acting())
+    }
+
+    /// Whether it surely works: it is in contact, and nothing that anybody knows of may be cutting it off.
+    pub fn surely_works(&self, now: UtcNanos) -> bool {
+        matches!(self.contact(now), Contact::Linked { .. })
+            && self.unknown().is_none()
+            && self.isolation().is_none_or(|isolation| isolation == Isolation::Watch)
     }
 
     pub fn row(&self, id: MachineId, now: UtcNanos) -> MachineRow {
@@ -101,6 +147,7 @@ impl Card {
             contact: self.contact(now),
             isolation: self.isolation(),
             truth: self.truth(),
+            unknown: self.unknown(),
             gaps: coverage.filter(|coverage| coverage.gap.is_some()).cloned().collect(),
             counts: self
                 .seen
@@ -188,7 +235,7 @@ impl Board {
             if measure.state.is_over() {
                 card.measures.remove(&measure.id);
             } else {
-                card.measures.insert(measure.id, (measure.action.clone(), measure.state.clone()));
+                card.measures.insert(measure.id, Known::of(measure));
             }
         });
     }

@@ -28,7 +28,7 @@ use ed25519_dalek::VerifyingKey;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::board::Card;
+use crate::board::{Card, Known};
 use crate::view::AssignmentDraft;
 
 const STORY: &str = "story";
@@ -173,6 +173,7 @@ pub(crate) fn stored_measure(life: &MeasureLife, now: UtcNanos) -> StoredMeasure
         machine: life.machine,
         action: life.action.clone(),
         state: life.state.clone(),
+        is_denied: life.is_denied(),
         since: now,
         receipt: life.receipt.clone(),
     }
@@ -384,7 +385,7 @@ async fn restore_measures(
         let listed = store.measures_not_over(organisation, &page).await?;
         for measure in listed.items {
             if let Some(card) = kept.cards.get_mut(&measure.machine) {
-                card.measures.insert(measure.id, (measure.action, measure.state));
+                card.measures.insert(measure.id, Known::of(&measure));
             }
         }
         match listed.next {

@@ -379,6 +379,9 @@ impl Conversation<'_> {
                 return Ok(());
             }
             FromAgent::Status(status) => {
+                if !status.holds.is_within_limits() {
+                    return Err(LinkEnd::Protocol("more in a status than it may have"));
+                }
                 // An empty batch has no effect but the answer: what is on disk.
                 self.shared.tell(Input::Status { machine, link, status: Box::new(status) }).await;
                 let Some(turn) = self.turn().await else { return Ok(()) };

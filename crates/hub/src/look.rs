@@ -181,8 +181,7 @@ impl Hub {
             let (mut working, mut all) = (0, 0);
             for (_, card) in others {
                 all += 1;
-                let is_there = matches!(card.contact(now), Contact::Linked { .. });
-                working += usize::from(is_there && !card.is_cut_off());
+                working += usize::from(card.surely_works(now));
             }
             (working, all)
         });
@@ -328,6 +327,9 @@ fn cautions(
     }
     if machine.isolation >= Some(isolation) {
         cautions.push("it is, or is being, isolated as far already".to_owned());
+    }
+    if let Some(why) = &machine.unknown {
+        cautions.push(format!("what is in force on it now is not known: {why}"));
     }
     for gap in machine.gaps.iter().filter(|gap| gap.what == "isolation") {
         let why = gap.gap.as_deref().unwrap_or("no reason given");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cordon_model::ids::{MachineId, OdsCode, OrderId};
+use cordon_model::ids::{MachineId, MeasureId, OdsCode, OrderId};
 use cordon_model::measure::Isolation;
 use cordon_model::signed::Envelope;
 use cordon_respond::hub_core::ForSigner;
@@ -35,6 +35,7 @@ enum Note {
     Learn(MachineId, Envelope),
     NeverBegun(MachineId, OrderId),
     Heard(MachineId, Option<Isolation>),
+    NotInForce(MachineId, MeasureId),
     /// A receipt of before the start: its envelope is in the store.
     LearnAgain(Box<cordon_model::measure::Receipt>),
 }
@@ -108,6 +109,9 @@ impl Signers {
             ForSigner::Learn(receipt) => self.note(Note::LearnAgain(Box::new(receipt))),
             ForSigner::NeverBegun(machine, order) => self.note(Note::NeverBegun(machine, order)),
             ForSigner::Heard(machine, isolation) => self.note(Note::Heard(machine, isolation)),
+            ForSigner::NotInForce(machine, measure) => {
+                self.note(Note::NotInForce(machine, measure));
+            }
         }
     }
 
@@ -153,6 +157,7 @@ async fn tell_for_ever(
                 Note::Learn(machine, receipt) => client.learn(*machine, receipt.clone()).await,
                 Note::NeverBegun(machine, order) => client.never_begun(*machine, *order).await,
                 Note::Heard(machine, isolation) => client.heard(*machine, *isolation).await,
+                Note::NotInForce(machine, measure) => client.not_in_force(*machine, *measure).await,
                 Note::LearnAgain(receipt) => {
                     let key = Key::new(&organisation, (receipt.machine, receipt.measure));
                     match store.receipts(&key).await {

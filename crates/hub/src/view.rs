@@ -75,10 +75,13 @@ pub struct MachineRow {
     pub group: Option<String>,
     /// Whether it is in contact.
     pub contact: Contact,
-    /// How far it is, or is meant to be, cut off: the strongest measure that is not over.
+    /// How far it is, or is meant to be, cut off: the strongest measure that is not over, or that it says it
+    /// holds. `None` is "not isolated" only where [`MachineRow::unknown`] is `None` too.
     pub isolation: Option<Isolation>,
-    /// The weakest truth over its measures that are not over.
+    /// The weakest truth over its measures that are not over, as it was last shown.
     pub truth: Option<MeasureState>,
+    /// Why nobody knows what is in force on it now; `None`: it has said.
+    pub unknown: Option<String>,
     /// What its agent can't see or do, with the reason.
     pub gaps: Vec<Coverage>,
     /// What its agent counted since its start, as it last said; `None`: it has not said.

@@ -319,8 +319,11 @@ impl Work {
             if card.link == Some(link)
                 && let Some(seen) = &mut card.seen
             {
-                let before = seen.status.as_ref().map(|status| status.isolation);
-                is_news = before != Some(status.isolation);
+                let said = |status: &Status| {
+                    let held = status.holds.known().iter().map(|held| held.measure);
+                    (status.holds.unknown().is_some(), held.collect::<Vec<_>>())
+                };
+                is_news = seen.status.as_ref().map(said) != Some(said(status));
                 seen.at = at;
                 seen.status = Some(status.clone());
                 card.is_unsaved = true;

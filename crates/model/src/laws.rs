@@ -10,7 +10,7 @@
 //! | Authority | [`opened_by_code`], [`held_open`] | each time that a code opens a machine; each automatic isolation |
 //! | Lease | [`lease`], [`never_silently_open`] | while it cuts; each time that it opens |
 //! | Lifelines | [`lifelines`], [`last_of_kind`] | while it cuts |
-//! | Truth | [`truth`] | each receipt |
+//! | Truth | [`truth`], [`shown`] | each receipt; what a hub shows of a machine that it hears |
 //! | Budget | [`budget`], [`group_share`] | each order signed without people |
 //! | Autonomy | [`autonomy`], [`self_defence`] | each use of a permit; each serious finding with no hub |
 //! | Nothing lost | [`nothing_lost`] | each acknowledgement |
@@ -302,6 +302,23 @@ pub fn truth(
     })
 }
 
+/// Law 4: what a hub shows as in force on a machine that it hears, with nothing on its way, is in that
+/// machine's kernel.
+///
+/// # Errors
+/// What was shown, and what was there.
+pub fn shown(
+    machine: MachineId,
+    measure: MeasureId,
+    shown: &MeasureState,
+    in_kernel: Option<MeasureId>,
+) -> Result<(), Violation> {
+    let is_shown = matches!(shown, MeasureState::Applied | MeasureState::Verified);
+    hold(Law::Truth, !is_shown || in_kernel == Some(measure), || {
+        format!("{measure} is shown as {shown:?}, and the kernel of {machine} has {in_kernel:?}")
+    })
+}
+
 /// Law 5: of the running times at which something was ordered without people, no more than the budget's
 /// count fall in any one window. `times` ascend, and the newest is judged.
 ///
@@ -475,5 +492,14 @@ mod tests {
         assert!(!judge(MeasureState::Verified, None));
         assert!(!judge(MeasureState::Released, Some(Isolation::Segment)));
         assert!(judge(MeasureState::Applied, None), "applied claims no proof");
+    }
+
+    #[test]
+    fn what_is_shown_as_in_force_is_in_the_kernel_and_what_is_said_to_be_unproven_need_not_be() {
+        let measure = MeasureId::new(UtcNanos::from_unix_nanos(0), [2; 10]);
+        let judge = |state, kernel| shown(machine(), measure, &state, kernel).is_ok();
+        assert!(judge(MeasureState::Verified, Some(measure)));
+        assert!(!judge(MeasureState::Verified, None) && !judge(MeasureState::Applied, None));
+        assert!(judge(MeasureState::Unproven { why: "it says that it has none".into() }, None));
     }
 }

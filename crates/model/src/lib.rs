@@ -15,8 +15,8 @@
 //! Around them: [`ids`] (names), [`time`] (three clocks), [`asset`] (machines, tiers, lifelines),
 //! [`break_glass`] (codes that open a machine with nobody in reach),
 //! [`guidance`] (what the person in front of a machine is told),
-//! [`signed`] (what a signature covers), [`wire`] (what the links say), [`look`] (what a person is shown
-//! of a machine),
+//! [`signed`] (what a signature covers), [`wire`] (what the links say), [`holds`] (what a machine says is in
+//! force on it now), [`look`] (what a person is shown of a machine),
 //! [`limits`] (how much of anything there may be) and [`laws`] (what must always hold).
 
 #![forbid(unsafe_code)]
@@ -27,6 +27,7 @@ pub mod break_glass;
 pub mod event;
 pub mod finding;
 pub mod guidance;
+pub mod holds;
 pub mod ids;
 pub mod incident;
 pub mod laws;

@@ -25,6 +25,10 @@ pub const LIFELINES_PER_MACHINE: usize = 256;
 /// The longest name (machine, rule title, reason) that is taken over a border, in bytes.
 pub const NAME_BYTES: usize = 1024;
 
+/// Measures that a machine may say it holds: an isolation, one that takes its place, and all others. An
+/// entry is about 80 bytes, so at most 5.2 KiB in each status.
+pub const HOLDINGS_PER_MACHINE: usize = MEASURES_PER_MACHINE + 2;
+
 /// Fields shown as the reason of one finding.
 pub const MATCHED_FIELDS_PER_FINDING: usize = 32;
 

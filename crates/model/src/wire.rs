@@ -8,9 +8,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::finding::Finding;
+use crate::holds::Holds;
 use crate::ids::{MachineId, OdsCode, OrderId};
 use crate::look::{LookAt, Seen};
-use crate::measure::Isolation;
 use crate::signed::Envelope;
 use crate::time::{BootId, BootNanos, UtcNanos};
 
@@ -167,10 +167,8 @@ pub enum FromAgent {
 pub struct Status {
     /// Boot time when this was written.
     pub at_boot: BootNanos,
-    /// The strongest isolation in force, as last read back.
-    pub isolation: Option<Isolation>,
-    /// When its lease ends.
-    pub lease_ends: Option<BootNanos>,
+    /// What is in force, as its helper says.
+    pub holds: Holds,
     /// Rules loaded.
     pub rules: u32,
     /// Events seen since start.

@@ -36,6 +36,7 @@ use crate::lease::{self, LeaseEvent};
 
 mod acting;
 mod glass;
+mod holdings;
 mod keeping;
 mod words;
 pub use acting::{Acted, Acting, Phase, TakenBack};
@@ -78,7 +79,7 @@ pub struct HelperCore {
     pub machine: MachineId,
     /// What the machine is and which flows must live.
     pub assignment: Option<Assignment>,
-    /// The highest order sequence that was taken.
+    /// The highest order sequence that was taken or refused: the replay floor.
     pub last_sequence: u64,
     /// The measure in the kernel, as far as known.
     pub current: Option<Held>,
@@ -204,9 +205,11 @@ impl HelperCore {
     }
 
     /// Obeys an order, or says why not. An order that was taken already changes nothing and is no error.
+    /// One that is refused has had its turn all the same: its hub gave it up, and whoever recorded it can't
+    /// have it obeyed later, when the reason is gone.
     ///
     /// # Errors
-    /// See [`NotObeyed`]; nothing has changed then.
+    /// See [`NotObeyed`]; nothing has changed then, but perhaps [`HelperCore::last_sequence`].
     pub fn order(
         &mut self,
         order: &Verified<Order>,
@@ -220,10 +223,20 @@ impl HelperCore {
         if order.sequence <= self.last_sequence {
             return Err(NotObeyed::Stale { sequence: order.sequence, last: self.last_sequence });
         }
+        self.last_sequence = order.sequence;
+        let effects = self.obey(order, now)?;
+        if self.taken.len() >= REMEMBERED_ORDERS {
+            self.taken.pop_front();
+        }
+        self.taken.push_back(order.id);
+        Ok(effects)
+    }
+
+    fn obey(&mut self, order: &Order, now: &Moment) -> Result<Vec<Effect>, NotObeyed> {
         if order.deliver_until.is_some_and(|until| now.best_utc(self.time_floor) >= until) {
             return Err(NotObeyed::Expired);
         }
-        let effects = match &order.instruction {
+        Ok(match &order.instruction {
             Instruction::Begin { action: Action::Isolate(isolation), lease } => {
                 lease::check_terms(lease)?;
                 let is_by_people = self.check_authority(&order.authority, now)?;
@@ -256,13 +269,7 @@ impl HelperCore {
             }
             Instruction::Undo { measure } => self.undo(*measure, now)?,
             Instruction::Release => self.free(now),
-        };
-        self.last_sequence = order.sequence;
-        if self.taken.len() >= REMEMBERED_ORDERS {
-            self.taken.pop_front();
-        }
-        self.taken.push_back(order.id);
-        Ok(effects)
+        })
     }
 
     /// Uses a permit for a finding, with no hub in reach: segment, on tiers 0 and 1 only (law 6).

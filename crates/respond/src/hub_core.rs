@@ -15,6 +15,7 @@ use cordon_model::asset::Assignment;
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::{Finding, OPENED_BY_CODE, ReceivedFinding};
 use cordon_model::guidance::Guidance;
+use cordon_model::holds::{Holding, Holds};
 use cordon_model::ids::{ApprovalId, IncidentId, MachineId, MeasureId, OdsCode, OrderId};
 use cordon_model::incident::{Incident, IncidentState};
 use cordon_model::measure::{Isolation, MeasureState, Origin, Receipt};
@@ -33,6 +34,7 @@ use crate::grouping::{Grouping, How};
 use crate::order::{Delivery, MeasureLife, OrderLife};
 use crate::signer_core::{Basis, Proposal, Refusal};
 
+mod truth;
 mod words;
 mod work;
 pub use words::{Arrived, Change, ForSigner, MachineRow, Notice, Output, Wish};
@@ -53,9 +55,14 @@ struct Machine {
     row: MachineRow,
     /// The number of its present link.
     link: Option<u64>,
+    /// What it last said of itself on that link.
     status: Option<Status>,
     /// The boot that it was last linked in.
     boot: Option<BootId>,
+    /// Its measures that are in memory.
+    measures: BTreeSet<MeasureId>,
+    /// What its statuses say of some of them in a row, against what is shown.
+    said: BTreeMap<MeasureId, truth::Said>,
     signer_told: Option<BootNanos>,
     is_warned: bool,
     /// Over which link its codes of which revision were sent.
@@ -113,6 +120,7 @@ impl HubCore {
     pub fn restore(policy: &Verified<Policy>, rows: Vec<Change>) -> (Self, Vec<Output>) {
         let mut hub = Self::new(policy);
         let mut stories = Vec::new();
+        let mut measures = Vec::new();
         for row in rows {
             match row {
                 Change::Story(story) => stories.push(story),
@@ -128,11 +136,11 @@ impl HubCore {
                 Change::Order(order) => {
                     hub.orders.insert(order.order.id, order);
                 }
-                Change::Measure(measure) => {
-                    hub.measures.insert(measure.measure, measure);
-                }
+                Change::Measure(measure) => measures.push(measure),
             }
         }
+        // Once the machines are there that they are of.
+        measures.into_iter().for_each(|measure| hub.put_measure(measure));
         hub.grouping = Grouping::restore(hub.organisation.clone(), stories);
         let mut outputs: Vec<Output> =
             hub.for_a_new_signer().into_iter().map(Output::Signer).collect();
@@ -150,8 +158,12 @@ impl HubCore {
     /// comes back.
     #[must_use]
     pub fn for_a_new_signer(&self) -> Vec<ForSigner> {
-        let receipts = self.measures.values().filter_map(|measure| measure.receipt.clone());
-        let mut messages: Vec<ForSigner> = receipts.map(ForSigner::Learn).collect();
+        // The receipt of a measure that its machine denies by now would make it count again.
+        let told = self.measures.values().filter_map(|life| match life.is_denied() {
+            true => Some(ForSigner::NotInForce(life.machine, life.measure)),
+            false => life.receipt.clone().map(ForSigner::Learn),
+        });
+        let mut messages: Vec<ForSigner> = told.collect();
         let dead = self.orders.values().filter(|o| matches!(o.delivery, Delivery::Dead { .. }));
         messages.extend(dead.map(|o| ForSigner::NeverBegun(o.order.machine, o.order.id)));
         messages.extend(self.next_proposals().map(ForSigner::Propose));
@@ -290,6 +302,8 @@ impl HubCore {
         }
         machine.link = Some(link);
         machine.boot = Some(hello.boot.clone());
+        machine.status = None;
+        machine.said.clear();
         let version = hello.version.min(cordon_model::wire::VERSION);
         let mut messages = vec![
             FromHub::Welcome { version, now: now.utc },
@@ -373,59 +387,18 @@ impl HubCore {
         {
             let incident = life.order.incident;
             let detail = life.order.instruction.to_string();
+            let taken = life.order.clone();
             outputs.push(Output::Keep(Change::Order(life.clone())));
             if let Some(measure) = self.measures.get_mut(&order.into())
                 && measure.delivered()
             {
                 outputs.push(Output::Keep(Change::Measure(measure.clone())));
             }
+            outputs.extend(self.let_go(&taken));
             let deed = Deed::Delivered(order);
             outputs.push(self.record(Actor::Agent(id), deed, Some(id), incident, detail, now));
         }
         outputs.extend(self.deliver(id, now));
-        outputs
-    }
-
-    /// How a machine says that it is.
-    pub fn status(
-        &mut self,
-        id: MachineId,
-        link: u64,
-        status: Status,
-        now: &Moment,
-    ) -> Vec<Output> {
-        if !self.is_present(id, link) {
-            return Vec::new();
-        }
-        let warn_within = Duration::from_secs(self.policy.lease.warn_seconds.into());
-        let Some(machine) = self.machines.get_mut(&id) else { return Vec::new() };
-        let mut outputs = Vec::new();
-        if machine.signer_told.is_none_or(|told| now.at.since(told) >= TELL_EVERY) {
-            machine.signer_told = Some(now.at);
-            outputs.push(Output::Signer(ForSigner::Heard(id, status.isolation)));
-        }
-        let within = status.lease_ends.map(|ends| ends.since(status.at_boot));
-        let is_near = within.is_some_and(|within| within <= warn_within);
-        if let (true, false, Some(within)) = (is_near, machine.is_warned, within) {
-            outputs.push(Output::Tell(Notice::LeaseEnds { machine: id, within }));
-        }
-        machine.is_warned = is_near;
-        // Once over each link: a machine that can't keep it says so by its status, again and again.
-        if let Some((revision, envelope)) = &machine.row.codes
-            && status.break_glass < *revision
-            && machine.codes_sent != Some((link, *revision))
-        {
-            machine.codes_sent = Some((link, *revision));
-            outputs.push(Output::Send(id, link, FromHub::BreakGlass(envelope.clone())));
-        }
-        if let Some((revision, envelope)) = &machine.row.guidance
-            && status.guidance < *revision
-            && machine.guidance_sent != Some((link, *revision))
-        {
-            machine.guidance_sent = Some((link, *revision));
-            outputs.push(Output::Send(id, link, FromHub::Guidance(envelope.clone())));
-        }
-        machine.status = Some(status);
         outputs
     }
 
@@ -576,6 +549,9 @@ impl HubCore {
         outputs
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 /// When an incident was opened, by the hub's clock: its id says so (UUIDv7).
 fn opened_at(incident: IncidentId) -> UtcNanos {

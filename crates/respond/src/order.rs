@@ -2,7 +2,9 @@
 //!
 //! The one idea: an order has a **delivery** (has the machine got it?), a measure has a **state** (what does
 //! the machine show?), and neither ever goes back. A late or repeated message changes nothing; what is over
-//! stays over; and while the hub can't know whether a machine took an order, it goes on asking.
+//! stays over; and while the hub can't know whether a machine took an order, it goes on asking. A receipt
+//! shows what was once; what the machine says that it holds now may take the hub's trust in it away, and
+//! give it back (law 4; [`hub_core`](crate::hub_core) decides which).
 
 use std::time::Duration;
 
@@ -61,6 +63,12 @@ impl OrderLife {
     #[must_use]
     pub fn is_open(&self) -> bool {
         matches!(self.delivery, Delivery::Waiting | Delivery::Sent)
+    }
+
+    /// Whether it will never be taken.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        matches!(self.delivery, Delivery::Dead { .. })
     }
 
     /// Whether it is to be sent now.
@@ -149,6 +157,12 @@ pub struct MeasureLife {
     pub receipt: Option<Receipt>,
     /// That receipt's number among its machine's reports.
     number: u64,
+    /// Its machine says that it does not hold it, against what is shown: nobody may count on it.
+    #[serde(default)]
+    is_denied: bool,
+    /// Its machine has an order on its disk that ends it.
+    #[serde(default)]
+    is_let_go: bool,
 }
 
 impl MeasureLife {
@@ -165,6 +179,8 @@ impl MeasureLife {
             state: MeasureState::Requested,
             receipt: None,
             number: 0,
+            is_denied: false,
+            is_let_go: false,
         })
     }
 
@@ -186,7 +202,27 @@ impl MeasureLife {
             state: receipt.state.clone(),
             receipt: Some(receipt),
             number,
+            is_denied: false,
+            is_let_go: false,
         }
+    }
+
+    /// Whether a finding on its machine may be left to it: it is not over, and its machine does not deny it.
+    #[must_use]
+    pub fn may_be_counted_on(&self) -> bool {
+        !self.state.is_over() && !self.is_denied
+    }
+
+    /// Whether its machine says that it does not hold it, against what was shown.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        self.is_denied
+    }
+
+    /// Whether its machine has an order on its disk that ends it.
+    #[must_use]
+    pub fn is_let_go(&self) -> bool {
+        self.is_let_go
     }
 
     /// Takes a receipt of this measure. Whether anything changed: an older one, one after the end, or
@@ -199,7 +235,34 @@ impl MeasureLife {
         self.number = number;
         self.state = receipt.state.clone();
         self.receipt = Some(receipt.clone());
+        self.is_denied = false;
         true
+    }
+
+    /// Its machine says that it does not hold it, `why`. What it showed before stays with it.
+    pub fn denied(&mut self, why: &str) {
+        self.is_denied = true;
+        self.state = MeasureState::Unproven { why: why.to_owned() };
+    }
+
+    /// Its machine holds it after all: it is what the last receipt showed.
+    pub fn held_after_all(&mut self) {
+        self.is_denied = false;
+        let shown = self.receipt.as_ref().map(|receipt| receipt.state.clone());
+        self.state = shown.unwrap_or(MeasureState::Delivered);
+    }
+
+    /// Its machine has an order on its disk that ends it. Whether that is news.
+    pub fn let_go(&mut self) -> bool {
+        let is_news = !self.is_let_go && !self.state.is_over();
+        self.is_let_go |= is_news;
+        is_news
+    }
+
+    /// Its machine says that it does not hold it, and there is a reason why it should not: it is over.
+    pub fn gone(&mut self, state: MeasureState) {
+        self.is_denied = false;
+        self.state = state;
     }
 
     /// Its order is on the machine's disk. Whether that is news.
@@ -254,6 +317,18 @@ mod tests {
         assert!(!life.take(2, &receipt(MeasureState::Verified)), "older");
         assert!(!life.take(4, &receipt(MeasureState::Verified)), "after the end");
         assert_eq!(life.state, MeasureState::Released);
+    }
+
+    #[test]
+    fn what_is_denied_is_not_counted_on_until_it_is_shown_again() {
+        let mut life = MeasureLife::reported(1, receipt(MeasureState::Verified), false);
+        life.denied("nothing is in force");
+        assert!(!life.may_be_counted_on() && life.state.is_unproven());
+        let mut again = life.clone();
+        again.held_after_all();
+        assert_eq!((again.may_be_counted_on(), again.state), (true, MeasureState::Verified));
+        assert!(life.take(2, &receipt(MeasureState::Verified)));
+        assert!(life.may_be_counted_on());
     }
 
     #[test]

@@ -74,6 +74,12 @@ struct Known {
     /// What that person is told, as signed last.
     #[serde(default)]
     guidance: Option<Guidance>,
+    /// Those of them that the machine itself denies: no finding is left to them, and its place stays taken.
+    #[serde(default)]
+    denied: BTreeSet<MeasureId>,
+    /// Those of the last orders that will never begin anything.
+    #[serde(default)]
+    dead: BTreeSet<OrderId>,
 }
 
 /// A permit that may be, or may have been, used.
@@ -179,6 +185,8 @@ impl SignerCore {
             codes: None,
             bedside: Bedside::default(),
             guidance: None,
+            denied: BTreeSet::new(),
+            dead: BTreeSet::new(),
         };
         self.machines.insert(assignment.machine, known);
         Ok(assignment)
@@ -273,7 +281,7 @@ impl SignerCore {
         self.learn_of_codes(receipt);
         let Some(known) = self.machines.get_mut(&receipt.machine) else { return };
         if receipt.state.is_over() {
-            known.end(receipt.measure);
+            known.ended_by_its_word(receipt.measure);
         } else if receipt.state.is_acting() && receipt.action.isolation().is_none() {
             // A machine holds no more than this many, whatever it says.
             if known.acts.len() < cordon_model::limits::MEASURES_PER_MACHINE {
@@ -281,6 +289,7 @@ impl SignerCore {
             }
         } else if receipt.state.is_acting() {
             known.measures.insert(receipt.measure);
+            known.denied.remove(&receipt.measure);
             if matches!(receipt.origin, Origin::BreakGlass { .. }) {
                 // Nothing is cut any more, whatever was ordered before.
                 known.intended = None;
@@ -299,17 +308,44 @@ impl SignerCore {
     /// expired before the machine had it.
     pub fn never_begun(&mut self, machine: MachineId, order: OrderId) {
         if let Some(known) = self.machines.get_mut(&machine) {
+            if known.recent.iter().any(|recent| recent.id == order) {
+                known.dead.insert(order);
+            }
             known.end(order.into());
+            // It is the release before it that counts again.
+            if known.is_released() {
+                known.intended = None;
+            }
         }
     }
 
-    /// Takes note that the machine is in contact and says how far it is isolated. Its permits that
-    /// ended [some time](permits::SETTLE) ago count no longer, unless it is isolated: whoever segmented
-    /// itself holds its place until it is released, so that the total stays bounded over time too.
+    /// Takes note that a machine says that a measure is not in force which it said, or was ordered, to
+    /// hold. No finding is left to it any more; but the machine's place in its group, its kind and among
+    /// the permits stays taken until people release it: by such words no machine frees anything (law 11).
+    pub fn not_in_force(&mut self, machine: MachineId, measure: MeasureId) {
+        if let Some(known) = self.machines.get_mut(&machine)
+            && known.measures.contains(&measure)
+        {
+            known.denied.insert(measure);
+        }
+    }
+
+    /// Takes note that the machine is in contact and says how far it is isolated. What people released is
+    /// over when it says that nothing is in force. Its permits that ended [some time](permits::SETTLE) ago
+    /// count no longer, unless it is isolated: whoever segmented itself holds its place until it is
+    /// released, so that the total stays bounded over time too.
     pub fn heard(&mut self, machine: MachineId, isolation: Option<Isolation>, now: &Moment) {
         let running = self.clock.advance(now);
-        let known = self.machines.get(&machine);
-        if isolation.is_none() && known.is_some_and(|known| known.measures.is_empty()) {
+        if isolation.is_some() {
+            return;
+        }
+        let Some(known) = self.machines.get_mut(&machine) else { return };
+        if known.is_released() {
+            known.intended = None;
+            known.measures.clear();
+            known.denied.clear();
+        }
+        if known.measures.is_empty() {
             self.permits.retain(|_, held| {
                 let settled = held.issued.saturating_add(held.good_for) + permits::SETTLE;
                 held.machine != machine || settled > running
@@ -329,7 +365,7 @@ impl SignerCore {
         let holders = self.permit_holders();
         let standing = self.stand_ins(kind, machine, &holders);
         Situation {
-            contained: known.intended,
+            contained: known.contained(),
             budget,
             is_last_of_kind: decision::is_last_of_kind(kind, standing),
         }
@@ -398,13 +434,16 @@ impl SignerCore {
         }
     }
 
+    /// How much of a machine's group is contained besides itself: its own place is not taken twice when it
+    /// is isolated further, or anew.
     fn group_of(&self, known: &Known) -> GroupShare {
         let group = known.assignment.group.as_deref();
         let members = self.machines.values().filter(|m| m.assignment.group.as_deref() == group);
         let (mut size, mut contained) = (0, 0);
         for member in members {
             size += 1;
-            contained += u32::from(member.may_be_contained());
+            let is_itself = member.assignment.machine == known.assignment.machine;
+            contained += u32::from(member.may_be_contained() && !is_itself);
         }
         GroupShare { group: group.unwrap_or_default().to_owned(), size, contained }
     }
@@ -475,14 +514,20 @@ impl Known {
         self.intended.is_some() || !self.measures.is_empty()
     }
 
-    /// Whether the newest order, renewals aside, is to release it.
+    /// Whether the newest order about its isolation that is not dead, renewals aside, is to end it.
     fn is_released(&self) -> bool {
-        let newest = self
-            .recent
-            .iter()
-            .rev()
-            .find(|order| !matches!(order.instruction, Instruction::Renew { .. }));
-        newest.is_some_and(|order| order.instruction == Instruction::Release)
+        let living = self.recent.iter().rev().filter(|order| !self.dead.contains(&order.id));
+        for order in living {
+            match &order.instruction {
+                Instruction::Release => return true,
+                Instruction::Undo { measure } if self.measures.contains(measure) => return true,
+                Instruction::Begin { action: Action::Isolate(_), .. } => return false,
+                Instruction::Begin { .. }
+                | Instruction::Undo { .. }
+                | Instruction::Renew { .. } => {}
+            }
+        }
+        false
     }
 
     fn note(&mut self, order: &Order) {
@@ -495,14 +540,37 @@ impl Known {
                     self.acts.insert(order.id.into());
                 }
             }
-            Instruction::Renew { .. } | Instruction::Undo { .. } => {}
             // What is in force stays noted until the machine says that it is over.
+            Instruction::Undo { measure } if self.measures.contains(measure) => {
+                self.intended = None;
+            }
             Instruction::Release => self.intended = None,
+            Instruction::Renew { .. } | Instruction::Undo { .. } => {}
         }
-        if self.recent.len() >= REMEMBERED_ORDERS {
-            self.recent.pop_front();
+        if self.recent.len() >= REMEMBERED_ORDERS
+            && let Some(forgotten) = self.recent.pop_front()
+        {
+            self.dead.remove(&forgotten.id);
         }
         self.recent.push_back(order.clone());
+    }
+
+    /// How far it is isolated or about to be, for all that a finding may be left to.
+    fn contained(&self) -> Option<Isolation> {
+        let is_denied = !self.measures.is_empty() && self.measures.is_subset(&self.denied);
+        self.intended.filter(|_| !is_denied)
+    }
+
+    /// A machine says that a measure is over. Its last one ends only where people released it: else a
+    /// machine that lies would free its own place, and could pass for a stand-in that works (law 11). What
+    /// took its place, or what it claims did, counts for it.
+    fn ended_by_its_word(&mut self, measure: MeasureId) {
+        let is_last = self.measures.len() == 1 && self.measures.contains(&measure);
+        if is_last && !self.is_released() {
+            self.denied.insert(measure);
+        } else {
+            self.end(measure);
+        }
     }
 
     fn end(&mut self, measure: MeasureId) {
@@ -510,6 +578,7 @@ impl Known {
         if self.held_open == Some(measure) {
             self.held_open = None;
         }
+        self.denied.remove(&measure);
         if self.measures.remove(&measure) && self.measures.is_empty() {
             self.intended = None;
         }

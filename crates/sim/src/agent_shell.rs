@@ -6,21 +6,32 @@ use cordon_model::action::Action;
 use cordon_model::asset::Assignment;
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Level;
+use cordon_model::holds::Holds;
 use cordon_model::laws::{self, Violation};
-use cordon_model::measure::{Isolation, MeasureState, Receipt};
+use cordon_model::measure::{Isolation, MeasureState, Origin, Receipt};
 use cordon_model::order::Order;
 use cordon_model::policy::{Mode, Policy};
 use cordon_model::signed::Envelope;
 use cordon_model::time::UtcNanos;
 use cordon_model::wire::{FromHub, Hello, Status};
 use cordon_respond::agent_core::{Act, AgentCore};
+use cordon_respond::clock::Moment;
 use cordon_respond::delivery::Spool;
+use cordon_respond::helper_core::HelperCore;
 use cordon_respond::hub_core::Arrived;
 use ed25519_dalek::SigningKey;
 
 use crate::network::{Fate, Way};
 use crate::scenario::Sabotage;
 use crate::world::{Event, Up, World};
+
+/// What an agent says of its helper, which may be away.
+fn holds_of(helper: Option<&HelperCore>, now: &Moment) -> Holds {
+    match helper {
+        Some(helper) => Holds::Measures(helper.holdings(now)),
+        None => Holds::Unknown { why: "the helper is away".into() },
+    }
+}
 
 impl World<'_> {
     pub(crate) fn find(&mut self, index: usize, level: Level, rule: u64) -> Result<(), Violation> {
@@ -120,20 +131,20 @@ impl World<'_> {
             }
             Some(_) if machine.is_welcome => {
                 let now = self.moment(index);
-                if let Some(helper) = &machine.helper {
-                    let held = helper.current.as_ref();
-                    let status = Status {
-                        at_boot: now.at,
-                        isolation: helper.isolation().max(held.map(|held| held.isolation)),
-                        lease_ends: held.map(|held| held.lease.ends_at(&now)),
-                        rules: 1,
-                        events: 0,
-                        lost: 0,
-                        guidance: 0,
-                        break_glass: helper.glass().document.as_ref().map_or(0, |d| d.revision),
-                    };
-                    self.send_up(index, Up::Status(status));
-                }
+                let honest = holds_of(machine.helper.as_ref(), &now);
+                let codes = machine.helper.as_ref().and_then(|h| h.glass().document.as_ref());
+                let break_glass = codes.map_or(0, |document| document.revision);
+                let lies = machine.lies && self.mishap(2);
+                let status = Status {
+                    at_boot: now.at,
+                    holds: if lies { Holds::NOTHING } else { honest },
+                    rules: 1,
+                    events: 0,
+                    lost: 0,
+                    guidance: 0,
+                    break_glass,
+                };
+                self.send_up(index, Up::Status(status));
                 self.send_reports(index);
             }
             Some(_) => {}
@@ -411,9 +422,10 @@ impl World<'_> {
             1 => MeasureState::Released,
             _ => MeasureState::SteppedDown,
         };
-        // Of itself it may say that it is open only where the laws about it are not judged; a machine
-        // that lies about its own state is out of what one hub can know without a peer's probe.
-        if victim == liar && state != MeasureState::Verified {
+        // Of itself it may say that it is open: what it gains by that is judged by the laws. Only what it
+        // began by itself it says the truth of: whoever used a permit after a release frees a permit so.
+        let is_by_order = matches!(life.origin, Origin::Order(_));
+        if victim == liar && state != MeasureState::Verified && !is_by_order {
             return Ok(());
         }
         let receipt = Receipt {

@@ -289,6 +289,27 @@ impl World<'_> {
         self.helper_looks(index)
     }
 
+    /// An administrator, or a disk that rots, takes the table and all that the helper knows, but for what is
+    /// written beside it: whom it obeys, and above which sequence.
+    pub(crate) fn lose_memory_and_table(&mut self, index: usize) {
+        if !self.machines[index].is_on {
+            return;
+        }
+        self.tally.count("helper memories and tables lost at once");
+        self.trace(|| format!("m{index}: the helper's memory and its table are lost"));
+        self.helper_dies(index);
+        let now = self.moment(index);
+        let organisation = self.hub.policy.organisation.clone();
+        let keeps_floor = !self.sabotaged(Sabotage::LosesTheFloor);
+        let machine = &mut self.machines[index];
+        machine.kernel = None;
+        let mut fresh = HelperCore::new(organisation, machine.id, &now);
+        let last = machine.helper_disk.as_ref().map_or(0, |lost| lost.last_sequence);
+        fresh.last_sequence = if keeps_floor { last } else { 0 };
+        machine.helper_disk = Some(fresh);
+        self.observer.lost(index);
+    }
+
     pub(crate) fn helper_assigned(
         &mut self,
         index: usize,
@@ -316,7 +337,10 @@ impl World<'_> {
         let (sequence, floor) = (helper.last_sequence, helper.time_floor());
         let effects = match helper.order(order, &now) {
             Ok(effects) => effects,
-            Err(error) => return Ok(Some(Err(error))),
+            Err(error) => {
+                self.keep_helper(index);
+                return Ok(Some(Err(error)));
+            }
         };
         let is_news = !effects.is_empty() || helper.last_sequence != sequence;
         if is_news {

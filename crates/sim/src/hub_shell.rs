@@ -158,6 +158,10 @@ impl World<'_> {
         }
         unwritten.into_iter().for_each(|change| self.hub.rows.write(change));
         for (machine, level, incident) in serious {
+            // One that lies may take back, in the next word, the isolation that its finding was left to.
+            if self.index.get(&machine).is_some_and(|index| self.machines[*index].lies) {
+                continue;
+            }
             let is_seen_to = self.is_seen_to(machine, incident);
             laws::attention(machine, level, is_seen_to)?;
         }
@@ -172,7 +176,7 @@ impl World<'_> {
         let is_proposed = rows.proposals.values().any(|proposal| proposal.machine == machine);
         let is_ordered = core.orders().any(|o| o.order.machine == machine && o.is_open());
         let is_in_force =
-            core.measures().any(|life| life.machine == machine && !life.state.is_over());
+            core.measures().any(|life| life.machine == machine && life.may_be_counted_on());
         let is_told = self.hub.told.contains(&incident) || self.hub.told_of.contains(&machine);
         is_asked && !self.sabotaged(Sabotage::TellsNobody)
             || is_proposed
@@ -282,6 +286,7 @@ impl World<'_> {
     ) -> Result<(), Violation> {
         let id = self.machines[index].id;
         let trusts = self.sabotaged(Sabotage::BelievesSenders);
+        let deaf = self.sabotaged(Sabotage::IgnoresStatuses);
         let now = self.hub_moment();
         let dice = &mut self.random;
         let Some(core) = &mut self.hub.core else {
@@ -289,6 +294,9 @@ impl World<'_> {
             self.after(Duration::from_millis(5), Event::LinkLostAtAgent { machine: index, link });
             return Ok(());
         };
+        if deaf && matches!(message, Up::Status(_)) {
+            return Ok(());
+        }
         let outputs = match message {
             Up::Hello(hello) => core.linked(id, link, &hello, &now),
             Up::OrderTaken(order) => core.order_taken(id, link, order, &now),

@@ -17,6 +17,7 @@ use cordon_model::policy::Policy;
 use cordon_model::signed::Verified;
 use cordon_model::time::UtcNanos;
 use cordon_respond::lease::CHECKPOINT;
+use cordon_respond::order::MeasureLife;
 
 use crate::machine::Machine;
 
@@ -179,6 +180,18 @@ impl Observer {
 
     pub(crate) fn allow(&mut self, index: usize, slack: Duration) {
         self.machines[index].slack += slack;
+    }
+
+    /// Somebody took the rules and all that the helper knew: from here on it is as if it had never been cut,
+    /// and its hub has to find that out.
+    pub(crate) fn lost(&mut self, index: usize) {
+        self.machines[index].is_to_be_cut = false;
+    }
+
+    /// What a hub shows of a machine that it hears, when nothing is on its way.
+    pub(crate) fn shown(&self, machine: &Machine, life: &MeasureLife) -> Result<(), Violation> {
+        let in_kernel = machine.kernel.as_ref().map(|in_kernel| in_kernel.measure);
+        laws::shown(machine.id, life.measure, &life.state, in_kernel)
     }
 
     /// A helper took an order.

@@ -106,6 +106,10 @@ pub enum Sabotage {
     ForeignCodes,
     /// The machine does not remember that people opened it by a code.
     NoHoldOff,
+    /// The hub does not listen to what machines say that they hold.
+    IgnoresStatuses,
+    /// The sequence of the last order is lost with the helper's memory.
+    LosesTheFloor,
 }
 
 const TIERS: &[ClinicalTier] = &[

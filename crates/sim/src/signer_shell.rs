@@ -68,6 +68,7 @@ impl World<'_> {
                 if forgets && matches!(receipt.origin, Origin::BreakGlass { .. }) => {}
             ForSigner::Learn(receipt) => signer.learn(&receipt),
             ForSigner::NeverBegun(machine, order) => signer.never_begun(machine, order),
+            ForSigner::NotInForce(machine, measure) => signer.not_in_force(machine, measure),
             ForSigner::Heard(machine, isolation) => signer.heard(machine, isolation, &now),
         }
         Ok(())

@@ -23,7 +23,7 @@ impl World<'_> {
         self.after(next, Event::Trouble);
         let count = self.machines.len() as u64;
         let machine = usize::try_from(self.random.below(count)).unwrap_or(0);
-        match self.random.below(32) {
+        match self.random.below(33) {
             0..8 => {
                 let level = match self.random.below(4) {
                     0 => Level::Medium,
@@ -94,6 +94,10 @@ impl World<'_> {
             21 => self.assign(machine, 1 + self.random.clone().below(2)),
             22 => self.rogue_proposal(machine),
             23 | 24 => self.person_types_code(machine),
+            25 => {
+                self.lose_memory_and_table(machine);
+                Ok(())
+            }
             _ => self.person_wishes(machine),
         }
     }

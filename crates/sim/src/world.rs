@@ -376,6 +376,13 @@ impl<'o> World<'o> {
                 );
                 return Err(Violation { law: Law::NothingLost, how });
             }
+            let is_settled = machine.is_on
+                && machine.is_welcome
+                && !machine.spool.waiting().iter().any(|(_, r)| matches!(r, Arrived::Receipt(_)));
+            let shown = self.hub.core.iter().flat_map(|core| core.measures());
+            for life in shown.filter(|life| is_settled && life.machine == machine.id) {
+                self.observer.shown(machine, life)?;
+            }
             let open = self.hub.core.iter().flat_map(|core| core.orders());
             if let Some(life) =
                 open.into_iter().find(|o| o.order.machine == machine.id && o.is_open())

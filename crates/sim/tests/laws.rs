@@ -32,6 +32,7 @@ fn the_laws_hold_over_a_thousand_seeds() {
         "documents refused for their signature",
         "lies told to the hub",
         "rulesets wiped by somebody",
+        "helper memories and tables lost at once",
         "seen, not blocked: people told",
         "proposals by a thief",
         "warnings before a lease ends",
@@ -102,6 +103,16 @@ fn a_whole_kind_that_is_gone_is_seen() {
 #[test]
 fn a_proof_that_is_false_is_seen() {
     is_seen(Sabotage::FalseProof, Law::Truth);
+}
+
+#[test]
+fn a_hub_that_does_not_listen_to_what_machines_hold_is_seen() {
+    is_seen(Sabotage::IgnoresStatuses, Law::Truth);
+}
+
+#[test]
+fn a_sequence_that_is_lost_with_the_helpers_memory_is_seen() {
+    is_seen_as(Sabotage::LosesTheFloor, &[Law::Authority, Law::Lease]);
 }
 
 #[test]

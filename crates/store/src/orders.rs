@@ -72,6 +72,9 @@ pub struct StoredMeasure {
     pub action: Action,
     /// What it is now.
     pub state: MeasureState,
+    /// Whether its machine says that it does not hold it, against what it showed: it counts as no isolation.
+    #[serde(default)]
+    pub is_denied: bool,
     /// Since when, by the hub's clock.
     pub since: UtcNanos,
     /// What the machine last said of it; `None` before it said anything.

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::bulletin::Bulletin;
 use super::disk::{Disk, Found};
 use super::enforce::{Enforcer, Standing};
+use super::floor::Floor;
 use super::intent::{HUB_ADDRESSES, Intent};
 use super::means::{Means, Places, Under};
 use super::moment::{Clocks, boot_time};
@@ -64,6 +65,7 @@ struct Enrolled {
     pin: Pin,
     key: VerifyingKey,
     kept: Kept,
+    floor: Floor,
 }
 
 /// Keeps what is meant in force.
@@ -106,8 +108,8 @@ impl Keeper {
     /// Takes up what is on disk in `folder`, and puts it in force before it returns.
     ///
     /// # Errors
-    /// When the disk can't be read, or the pin on it is torn: then nobody is obeyed, and what is in
-    /// the kernel stays as it is.
+    /// When the disk can't be read, or the pin on it is torn, or nobody can tell an old order from a new one:
+    /// then nobody is obeyed, and what is in the kernel stays as it is.
     pub fn start(
         folder: &Path,
         warden: &Path,
@@ -151,15 +153,19 @@ impl Keeper {
             core: HelperCore::new(pin.organisation.clone(), pin.machine, &now),
             reported: 0,
         };
-        let kept = match self.disk.read(STATE)? {
-            Found::Whole(kept) | Found::Previous(kept) => kept,
+        let (mut kept, is_whole) = match self.disk.read::<Kept>(STATE)? {
+            Found::Whole(kept) => (kept, true),
+            Found::Previous(kept) => (kept, false),
             Found::Nothing | Found::Torn => {
                 // Law 2: never silently open. What the kernel holds stays until an order says more.
                 self.is_unaccounted_for = self.enforcer.holds_any().unwrap_or(false);
-                fresh()
+                (fresh(), false)
             }
         };
-        self.enrolled = Some(Enrolled { pin, key, kept });
+        let in_memory = is_whole.then_some(kept.core.last_sequence);
+        let (floor, lowest) = Floor::find(&self.disk, pin.machine, in_memory)?;
+        kept.core.last_sequence = kept.core.last_sequence.max(lowest);
+        self.enrolled = Some(Enrolled { pin, key, kept, floor });
         let effects = self.with_core(|core| core.restart(&now)).unwrap_or_default();
         let holds_nothing =
             self.enrolled.as_ref().is_some_and(|enrolled| enrolled.kept.core.current.is_none());
@@ -169,6 +175,7 @@ impl Keeper {
         }
         self.carry_out(effects);
         self.save_or_say();
+        self.raise_floor();
         Ok(())
     }
 
@@ -222,6 +229,7 @@ impl Keeper {
     pub fn tick(&mut self) {
         let now = self.clocks.now();
         let Some(effects) = self.with_core(|core| core.tick(&now, &mut fresh)) else { return };
+        self.raise_floor();
         let has_work = !effects.is_empty();
         if has_work || self.held().is_some() {
             // The checkpoint of the lease, and whatever the tick decided, before it is done.
@@ -280,6 +288,7 @@ impl Keeper {
         if VerifyingKey::from_bytes(&pin.command_key).is_err() {
             return Err(Refused(Refusal::NotGenuine, "the command key is no Ed25519 key".into()));
         }
+        Floor::lay(&self.disk, pin.machine).map_err(|error| unable(&error))?;
         self.disk.write(PIN, &pin).map_err(|error| unable(&error))?;
         self.take_up(pin).map_err(|error| unable(&error))
     }
@@ -303,7 +312,10 @@ impl Keeper {
 
     fn order(&mut self, envelope: &Envelope) -> Result<(), Refused> {
         let order: Verified<Order> = self.open(envelope)?;
-        self.obey(|core, now| core.order(&order, now))?;
+        let obeyed = self.obey(|core, now| core.order(&order, now));
+        // Once what hurries is done. A crash before it: the memory holds the number.
+        self.raise_floor();
+        obeyed?;
         if self.is_unaccounted_for && order.instruction == Instruction::Release {
             let why = |error| Refused(Refusal::Unable, format!("the release failed: {error}"));
             self.enforcer.restore().map_err(why)?;
@@ -355,6 +367,7 @@ impl Keeper {
                 state: held.state.clone(),
                 lease_ends: held.lease.ends_at(&now),
             }),
+            holds: core.map_or_else(Vec::new, |core| core.holdings(&now)),
             is_unaccounted_for: self.is_unaccounted_for,
             wiped: self.wiped,
             break_glass: core
@@ -387,7 +400,17 @@ impl Keeper {
         let now = self.clocks.now();
         let enrolled = self.enrolled.as_mut().ok_or_else(not_pinned)?;
         let before = enrolled.kept.clone();
-        let effects = decide(&mut enrolled.kept.core, &now)?;
+        let sequence = before.core.last_sequence;
+        let effects = match decide(&mut enrolled.kept.core, &now) {
+            Ok(effects) => effects,
+            Err(why) => {
+                // An order that is refused has had its turn.
+                if enrolled.kept.core.last_sequence > sequence {
+                    self.save_or_say();
+                }
+                return Err(why.into());
+            }
+        };
         if let Err(error) = self.save() {
             if let Some(enrolled) = &mut self.enrolled {
                 enrolled.kept = before;
@@ -513,6 +536,14 @@ impl Keeper {
 
     fn with_core<T>(&mut self, what: impl FnOnce(&mut HelperCore) -> T) -> Option<T> {
         self.enrolled.as_mut().map(|enrolled| what(&mut enrolled.kept.core))
+    }
+
+    fn raise_floor(&mut self) {
+        let Some(enrolled) = &mut self.enrolled else { return };
+        let sequence = enrolled.kept.core.last_sequence;
+        if let Err(error) = enrolled.floor.raise(&self.disk, sequence) {
+            tracing::error!(%error, "the floor can't be written to disk; tried again");
+        }
     }
 
     fn tell(&mut self, event: Event) {

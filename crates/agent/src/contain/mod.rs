@@ -22,7 +22,7 @@
 //! | [`sockets`], [`probe`] | cutting what is open; showing that it holds |
 //! | [`enforce`] | these four, in their order |
 //! | `means` | everything that can be done besides isolating |
-//! | [`disk`], [`keeper`] | what survives a crash; documents in, receipts out |
+//! | [`disk`], [`floor`], [`keeper`] | what survives a crash, and what even a lost memory; documents in, receipts out |
 //! | [`helper`], [`protocol`], [`client`] | the process, what it is asked, and the agent's end |
 //! | [`bulletin`] | telling the person in front of the machine |
 //! | [`door`] | the one thing that any user of the machine may ask: to open it by a code |
@@ -36,6 +36,7 @@ pub mod cover;
 pub mod disk;
 pub mod door;
 pub mod enforce;
+pub mod floor;
 pub mod helper;
 pub mod intent;
 pub mod keeper;

@@ -6,6 +6,7 @@
 //! until the agent says that it has them.
 
 use cordon_model::finding::Level;
+use cordon_model::holds::Holding;
 use cordon_model::ids::{FindingId, MachineId, MeasureId, OdsCode};
 use cordon_model::limits;
 use cordon_model::measure::{Isolation, MeasureState, Receipt};
@@ -175,8 +176,10 @@ pub struct Status {
     pub last_order: u64,
     /// Revision of the assignment held; 0: none.
     pub assignment: u64,
-    /// What is in force.
+    /// Which isolation is in force.
     pub in_force: Option<InForce>,
+    /// Everything that is held: in force, or on its way to be, or back.
+    pub holds: Vec<Holding>,
     /// Cordon's table is in the kernel and nothing on disk says why: left alone until an order comes.
     pub is_unaccounted_for: bool,
     /// How often the table was wiped since the helper started.
@@ -201,7 +204,7 @@ pub struct WrongCodes {
     pub pause_seconds: u64,
 }
 
-/// A measure in force.
+/// An isolation in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InForce {

@@ -98,8 +98,13 @@ impl Bench {
     }
 
     pub fn start(&mut self) {
-        self.helper = Some(self.command().spawn().unwrap());
+        self.helper = Some(self.spawn());
         let _ = self.connect();
+    }
+
+    /// The helper's process, which may end by itself.
+    pub fn spawn(&self) -> Child {
+        self.command().spawn().unwrap()
     }
 
     /// What starts the helper.

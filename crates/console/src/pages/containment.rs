@@ -127,7 +127,7 @@ pub fn consequences(preview: &Preview, frame: &Frame) -> Markup {
                     None => "Not known: nobody has said of what kind it is"
                 }
             }),
-            ("Now", words::isolation(machine.isolation, machine.truth.as_ref())),
+            ("Now", words::isolation(machine)),
             ("Contact", words::contact(machine.contact, frame.now)),
         ]))
     }
@@ -141,7 +141,7 @@ pub fn release(frame: &Frame, machine: &MachineRow, incident: Option<IncidentId>
         h1 { "Release " (Shown(&machine.name)) "?" }
         p { "Nothing is done before you confirm at the end of this page." }
         (facts(&[
-            ("Now", words::isolation(machine.isolation, machine.truth.as_ref())),
+            ("Now", words::isolation(machine)),
             ("Tier", html! { (words::tier(machine.tier)) }),
             ("Contact", words::contact(machine.contact, frame.now)),
         ]))

@@ -142,8 +142,8 @@ fn machine_cells(view: &IncidentView, row: &MachineRow, now: UtcNanos) -> Vec<Ma
         html! { a href={ "/machines/" (row.id) } { (Shown(&row.name)) } },
         html! { (words::tier(row.tier)) },
         words::contact(row.contact, now),
-        words::isolation(row.isolation, row.truth.as_ref()),
-        measure::actions(row.id, &row.name, row.isolation, Some(view.incident.id)),
+        words::isolation(row),
+        measure::actions(row, Some(view.incident.id)),
     ]
 }
 

@@ -19,8 +19,8 @@ pub fn page(frame: &Frame, view: &MachineView) -> Markup {
     let main = html! {
         p { a.back href="/machines" { "All machines" } }
         h1 { (Shown(&row.name)) }
-        p { (words::isolation(row.isolation, row.truth.as_ref())) }
-        (measure::actions(row.id, &row.name, row.isolation, None))
+        p { (words::isolation(row)) }
+        (measure::actions(row, None))
         (facts(&[
             ("Contact", words::contact(row.contact, now)),
             ("Calls itself", html! { (Shown(&row.host)) }),

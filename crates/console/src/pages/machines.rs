@@ -35,7 +35,7 @@ fn cells(row: &MachineRow, now: UtcNanos) -> Vec<Markup> {
             a href={ "/machines/" (row.id) } { (Shown(&row.name)) }
             @if row.host != row.name { br; span.aside { "calls itself " (Shown(&row.host)) } }
         },
-        words::isolation(row.isolation, row.truth.as_ref()),
+        words::isolation(row),
         words::contact(row.contact, now),
         html! { (words::tier(row.tier)) },
         html! {

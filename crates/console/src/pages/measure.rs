@@ -1,6 +1,6 @@
 //! A measure: how far, how sure, on what proof, until when.
 
-use cordon_hub::view::MeasureView;
+use cordon_hub::view::{MachineRow, MeasureView};
 use cordon_model::measure::{Isolation, MeasureState, Origin, Probe, Proof};
 use cordon_model::order::{Authority, Order};
 use cordon_model::time::UtcNanos;
@@ -18,6 +18,8 @@ pub fn card(view: &MeasureView, machine: &str, status: Option<&Status>, now: Utc
     let shown = view.receipts.iter().rev().filter(|receipt| receipt.proof.is_some());
     let acting = shown.clone().find(|receipt| receipt.state.is_acting());
     let proof = acting.or(shown.clone().next()).and_then(|receipt| receipt.proof.as_ref());
+    let is_over = measure.state.is_over();
+    let unknown = status.filter(|_| !is_over).and_then(|status| status.holds.unknown());
     html! {
         article.card {
             h3 {
@@ -26,6 +28,7 @@ pub fn card(view: &MeasureView, machine: &str, status: Option<&Status>, now: Utc
                 " " (words::measure_state(&measure.state))
             }
             p { (words::measure_meaning(&measure.state)) " Since " (when(measure.since, now)) "." }
+            @if let Some(why) = unknown { p { (words::mark("orange", "Unknown now")) " " (Shown(why)) } }
             (steps(view))
             (facts(&[
                 ("Ordered by", origin(view)),
@@ -111,7 +114,8 @@ fn lease(view: &MeasureView, status: Option<&Status>) -> Markup {
             "Over"
         } @else if let Some(ends) = receipt.and_then(|receipt| receipt.lease_ends) {
             @let as_of = status.map_or_else(|| receipt.map(|r| r.at_boot), |s| Some(s.at_boot));
-            @let ends = status.and_then(|s| s.lease_ends).unwrap_or(ends);
+            @let held = status.and_then(|s| s.holds.holding(view.measure.id));
+            @let ends = held.map_or(ends, |held| held.lease_ends);
             @match as_of {
                 Some(as_of) => { (span(ends.since(as_of))) " left when the machine last said so, by its boot clock; then it steps down, never silently open" }
                 None => "Runs"
@@ -175,22 +179,18 @@ fn probe_line(probe: &Probe) -> Markup {
 }
 
 /// What may be done about a machine's isolation, as links to pages that show it first.
-pub fn actions(
-    machine: cordon_model::ids::MachineId,
-    name: &str,
-    isolation: Option<Isolation>,
-    incident: Option<cordon_model::ids::IncidentId>,
-) -> Markup {
+pub fn actions(machine: &MachineRow, incident: Option<cordon_model::ids::IncidentId>) -> Markup {
+    let MachineRow { id, name, isolation, unknown, .. } = machine;
     let query = incident.map_or_else(String::new, |incident| format!("?incident={incident}"));
     html! {
         p.actions {
-            @if isolation != Some(Isolation::Full) {
-                a.act href={ "/machines/" (machine) "/isolate" (query) } {
+            @if *isolation != Some(Isolation::Full) {
+                a.act href={ "/machines/" (id) "/isolate" (query) } {
                     "Isolate…" span.heard { " " (Shown(name)) }
                 }
             }
-            @if isolation.is_some() {
-                a.act href={ "/machines/" (machine) "/release" (query) } {
+            @if isolation.is_some() || unknown.is_some() {
+                a.act href={ "/machines/" (id) "/release" (query) } {
                     "Release…" span.heard { " " (Shown(name)) }
                 }
             }

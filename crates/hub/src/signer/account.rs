@@ -125,9 +125,9 @@ impl Subject {
             Request::Codes(CodesAsk::Rows { .. } | CodesAsk::Shown { .. }) => {
                 ("question", None, None)
             }
-            Request::NeverBegun { machine, .. } | Request::Heard { machine, .. } => {
-                ("note", Some(*machine), None)
-            }
+            Request::NeverBegun { machine, .. }
+            | Request::NotInForce { machine, .. }
+            | Request::Heard { machine, .. } => ("note", Some(*machine), None),
             Request::Keys | Request::Policy | Request::RenewPermits | Request::LastCosigned => {
                 ("question", None, None)
             }

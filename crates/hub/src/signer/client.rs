@@ -7,7 +7,7 @@ use cordon_link::frame::{self, FrameError};
 use cordon_model::asset::Assignment;
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::guidance::{Bedside, Guidance};
-use cordon_model::ids::{MachineId, OrderId};
+use cordon_model::ids::{MachineId, MeasureId, OrderId};
 use cordon_model::measure::Isolation;
 use cordon_model::order::{Approver, Order, Permit};
 use cordon_model::policy::Policy;
@@ -268,6 +268,18 @@ impl Client {
     /// As above.
     pub async fn never_begun(&self, machine: MachineId, order: OrderId) -> Result<(), ClientError> {
         self.tell(Request::NeverBegun { machine, order }).await
+    }
+
+    /// Tells the signer that a machine denies a measure.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn not_in_force(
+        &self,
+        machine: MachineId,
+        measure: MeasureId,
+    ) -> Result<(), ClientError> {
+        self.tell(Request::NotInForce { machine, measure }).await
     }
 
     /// Tells the signer that a machine is in contact, and how it is.

@@ -228,6 +228,11 @@ impl Desk {
                 let noted = self.apply(Input::NeverBegun { machine, order }, now, true)?;
                 Ok(noted.map(|_| Answer::Done))
             }
+            // On disk before it is answered: forgotten, it would leave findings to what is not there.
+            Request::NotInForce { machine, measure } => {
+                let noted = self.apply(Input::NotInForce { machine, measure }, now, false)?;
+                Ok(noted.map(|_| Answer::Done))
+            }
             Request::Heard { machine, isolation } => {
                 let noted = self.apply(Input::Heard { machine, isolation }, now, true)?;
                 Ok(noted.map(|_| Answer::Done))

@@ -270,7 +270,11 @@ mod tests {
             },
             2 => Input::RenewPermits,
             3 => Input::Heard { machine, isolation: None },
-            4 => Input::Cosigned { size: u64::from(id), root: ByteArray::new([id; 32]) },
+            4 => Input::NotInForce {
+                machine,
+                measure: OrderId::new(UtcNanos::from_unix_nanos(0), [id; 10]).into(),
+            },
+            5 => Input::Cosigned { size: u64::from(id), root: ByteArray::new([id; 32]) },
             _ => Input::Sign(Box::new(Proposal {
                 id: OrderId::new(UtcNanos::from_unix_nanos(0), [id; 10]),
                 machine,

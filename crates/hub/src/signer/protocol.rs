@@ -5,7 +5,7 @@
 
 use cordon_model::asset::Assignment;
 use cordon_model::guidance::Bedside;
-use cordon_model::ids::{MachineId, OdsCode, OrderId};
+use cordon_model::ids::{MachineId, MeasureId, OdsCode, OrderId};
 use cordon_model::measure::Isolation;
 use cordon_model::order::Approver;
 use cordon_model::policy::Policy;
@@ -68,6 +68,13 @@ pub enum Request {
         machine: MachineId,
         /// The order.
         order: OrderId,
+    },
+    /// A machine denies a measure: `SignerCore::not_in_force`.
+    NotInForce {
+        /// Which machine.
+        machine: MachineId,
+        /// The measure.
+        measure: MeasureId,
     },
     /// A machine is in contact: `SignerCore::heard`.
     Heard {

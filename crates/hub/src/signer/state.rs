@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use cordon_model::asset::Assignment;
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::guidance::{Bedside, Guidance};
-use cordon_model::ids::{MachineId, OrderId};
+use cordon_model::ids::{MachineId, MeasureId, OrderId};
 use cordon_model::measure::{Isolation, Receipt};
 use cordon_model::order::{Approver, Instruction, Order, Permit};
 use cordon_model::policy::Policy;
@@ -54,6 +54,13 @@ pub enum Input {
         machine: MachineId,
         /// The order.
         order: OrderId,
+    },
+    /// A measure that its machine denies.
+    NotInForce {
+        /// Which machine.
+        machine: MachineId,
+        /// The measure.
+        measure: MeasureId,
     },
     /// A machine in contact.
     Heard {
@@ -188,6 +195,10 @@ impl SignerState {
             }
             Input::NeverBegun { machine, order } => {
                 self.core.never_begun(*machine, *order);
+                Ok(Outcome::Nothing)
+            }
+            Input::NotInForce { machine, measure } => {
+                self.core.not_in_force(*machine, *measure);
                 Ok(Outcome::Nothing)
             }
             Input::Heard { machine, isolation } => {

@@ -5,6 +5,7 @@ use cordon_hub::{Hub, HubError};
 use cordon_model::action::{Action, ActionKind};
 use cordon_model::asset::{ClinicalTier, Transport};
 use cordon_model::finding::{Level, ProcessRef};
+use cordon_model::holds::Holds;
 use cordon_model::ids::IncidentId;
 use cordon_model::incident::IncidentState;
 use cordon_model::look::{LookAt, OpenConnection, Seen};
@@ -307,8 +308,7 @@ async fn every_status_is_answered_with_what_is_on_disk() {
     machine.report(found("office-1", Level::Low, 1)).await;
     let status = Status {
         at_boot: BootNanos(5),
-        isolation: None,
-        lease_ends: None,
+        holds: Holds::NOTHING,
         rules: 40,
         events: 7,
         lost: 0,

@@ -153,11 +153,11 @@ fn memory_takes_two_people() {
     let mut helper = helper(ClinicalTier::None);
     let pieces = vec![Piece::Memory(process())];
     let action = Action::Collect(Collection { pieces, most_bytes: 1 << 20 });
-    for too_few in [people(&["ann"]), people(&["ann", "ann"]), policy()] {
-        let refused = helper.order(&begun(1, action.clone(), too_few), &moment("a", 1));
+    for (number, too_few) in [(1, people(&["ann"])), (2, people(&["ann", "ann"])), (3, policy())] {
+        let refused = helper.order(&begun(number, action.clone(), too_few), &moment("a", 1));
         assert_eq!(refused, Err(NotObeyed::NotEnoughPeople(Needs::TwoPeople)));
     }
-    assert!(helper.order(&begun(1, action, people(&["ann", "bob"])), &moment("a", 1)).is_ok());
+    assert!(helper.order(&begun(4, action, people(&["ann", "bob"])), &moment("a", 1)).is_ok());
 }
 
 #[test]

@@ -130,7 +130,23 @@ fn what_is_for_another_or_too_late_is_refused() {
     let mut late = order(1, isolate(Isolation::Full));
     late.deliver_until = Some(UtcNanos::from_unix_nanos(0));
     assert_eq!(helper.order(&verified(&late), &now), Err(NotObeyed::Expired));
-    assert_eq!((helper.last_sequence, helper.isolation()), (0, None));
+    assert_eq!(helper.isolation(), None);
+}
+
+#[test]
+fn an_order_that_was_refused_is_not_obeyed_when_the_reason_is_gone() {
+    let mut bare = HelperCore::new("RJ1".parse().unwrap(), machine(), &moment("a", 0));
+    let early = verified(&order(1, isolate(Isolation::Full)));
+    assert_eq!(bare.order(&early, &moment("a", 1)), Err(NotObeyed::NoAssignment));
+    bare.assignment = helper(ClinicalTier::None).assignment;
+    let again = bare.order(&early, &moment("a", 2));
+    assert_eq!(again, Err(NotObeyed::Stale { sequence: 1, last: 1 }));
+    assert!(bare.order(&verified(&order(2, isolate(Isolation::Full))), &moment("a", 3)).is_ok());
+    // One for another machine has no turn here.
+    let mut foreign = order(9, isolate(Isolation::Full));
+    foreign.machine = MachineId::new(UtcNanos::from_unix_nanos(0), [9; 10]);
+    assert!(bare.order(&verified(&foreign), &moment("a", 4)).is_err());
+    assert_eq!(bare.last_sequence, 2);
 }
 
 #[test]

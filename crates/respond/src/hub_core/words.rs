@@ -120,6 +120,8 @@ pub enum ForSigner {
     NeverBegun(MachineId, OrderId),
     /// See `SignerCore::heard`.
     Heard(MachineId, Option<Isolation>),
+    /// See `SignerCore::not_in_force`.
+    NotInForce(MachineId, MeasureId),
 }
 
 /// What the shell has to do.

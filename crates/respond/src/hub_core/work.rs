@@ -275,7 +275,7 @@ impl HubCore {
             outputs.push(Output::Keep(Change::Measure(renewed.clone())));
         }
         if let Some(measure) = MeasureLife::requested(order) {
-            self.measures.insert(measure.measure, measure.clone());
+            self.put_measure(measure.clone());
             outputs.push(Output::Keep(Change::Measure(measure)));
         }
         self.orders.insert(order.id, life);
@@ -331,6 +331,9 @@ impl HubCore {
         for old in measures.iter().rev().skip(CLOSED_PER_MACHINE) {
             self.measures.remove(old);
             self.told_open.remove(old);
+            if let Some(machine) = self.machines.get_mut(&id) {
+                machine.measures.remove(old);
+            }
         }
         let closed =
             self.approvals.values().filter(|a| a.machine == id && a.state != ApprovalState::Open);
@@ -407,23 +410,22 @@ impl HubCore {
                     }
                     _ => false,
                 };
-                let life = MeasureLife::reported(number, receipt.clone(), follows_itself);
-                self.measures.insert(receipt.measure, life);
+                self.put_measure(MeasureLife::reported(number, receipt.clone(), follows_itself));
                 true
             }
         };
         if !is_news {
             return Vec::new();
         }
+        // What was said before it no longer counts.
+        if let Some(machine) = self.machines.get_mut(&id) {
+            machine.said.remove(&receipt.measure);
+        }
         let mut outputs = Vec::new();
         if let Some(life) = self.measures.get(&receipt.measure) {
             outputs.push(Output::Keep(Change::Measure(life.clone())));
         }
-        let incident = match receipt.origin {
-            Origin::Order(order) => self.orders.get(&order).and_then(|life| life.order.incident),
-            Origin::BreakGlass { .. } => self.grouping.of_machine(id),
-            Origin::Permit { .. } | Origin::LeaseEnd(_) => None,
-        };
+        let incident = self.incident_of(id, receipt.origin);
         if let Origin::BreakGlass { revision, code } = receipt.origin
             && receipt.state == MeasureState::Verified
             && self.told_open.insert(receipt.measure)
@@ -461,16 +463,27 @@ impl HubCore {
             .orders
             .values()
             .filter(|life| life.order.machine == id && life.is_of_isolation())
-            .filter(|life| !matches!(life.delivery, Delivery::Dead { .. }))
+            .filter(|life| !life.is_dead())
             .max_by_key(|life| life.order.sequence);
         if last_order.is_some_and(|life| life.order.instruction == Instruction::Release) {
             return None;
         }
-        self.measures
+        let is_undone = |measure: MeasureId| {
+            let mut orders = self.orders.values().filter(|life| !life.is_dead());
+            orders.any(|life| life.order.instruction == Instruction::Undo { measure })
+        };
+        let shown = self
+            .measures
             .values()
-            .filter(|measure| measure.machine == id && !measure.state.is_over())
-            .filter_map(|measure| measure.action.isolation())
-            .max()
+            .filter(|life| life.machine == id && life.may_be_counted_on())
+            .filter(|life| !is_undone(life.measure))
+            .filter_map(|life| life.action.isolation())
+            .max();
+        // What it says now may be ahead of its receipts, which wait their turn.
+        let status = self.machines.get(&id).and_then(|machine| machine.status.as_ref());
+        let held = status.into_iter().flat_map(|status| status.holds.known());
+        let held = held.filter(|holding| !is_undone(holding.measure));
+        shown.max(held.filter_map(|holding| holding.isolation).max())
     }
 
     /// Whether a break-glass code opened it and the time is not over in which only people isolate it.
@@ -512,12 +525,30 @@ impl HubCore {
             link: None,
             status: None,
             boot: None,
+            measures: BTreeSet::new(),
+            said: BTreeMap::new(),
             signer_told: None,
             is_warned: false,
             codes_sent: None,
             guidance_sent: None,
         };
         self.machines.insert(id, machine);
+    }
+
+    pub(super) fn put_measure(&mut self, life: MeasureLife) {
+        if let Some(machine) = self.machines.get_mut(&life.machine) {
+            machine.measures.insert(life.measure);
+        }
+        self.measures.insert(life.measure, life);
+    }
+
+    /// The story that a measure belongs to, if that is known.
+    pub(super) fn incident_of(&self, id: MachineId, origin: Origin) -> Option<IncidentId> {
+        match origin {
+            Origin::Order(order) => self.orders.get(&order).and_then(|life| life.order.incident),
+            Origin::BreakGlass { .. } => self.grouping.of_machine(id),
+            Origin::Permit { .. } | Origin::LeaseEnd(_) => None,
+        }
     }
 
     pub(super) fn keep_machine(&self, id: MachineId) -> Vec<Output> {

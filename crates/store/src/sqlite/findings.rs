@@ -211,6 +211,7 @@ async fn put_receipt(
         machine: machine.id,
         action: receipt.action.clone(),
         state: receipt.state.clone(),
+        is_denied: false,
         since: received,
         receipt: Some((**receipt).clone()),
     };

@@ -275,7 +275,7 @@ pub(super) async fn put_measure(
     .bind(measure.id.to_string())
     .bind(measure.machine.to_string())
     .bind(measure.state.is_over())
-    .bind(measure.state.is_acting())
+    .bind(measure.state.is_acting() && !measure.is_denied)
     .bind(encode("measure", measure)?)
     .execute(tx)
     .await

@@ -519,8 +519,17 @@ async fn counts_have_their_denominators(store: Store) {
         machine: a.id,
         action: Action::Isolate(Isolation::Full),
         state: MeasureState::Verified,
+        is_denied: false,
         since: at(1),
         receipt: None,
+    };
+    // One that its machine says it does not hold contains nothing.
+    let denied = StoredMeasure {
+        id: MeasureId::new(at(0), bytes(2)),
+        machine: b.id,
+        state: MeasureState::Unproven { why: "nothing is in force on it".into() },
+        is_denied: true,
+        ..measure.clone()
     };
     let changes = [
         Change::Seen { machine: a.id, seen: seen(5) },
@@ -533,6 +542,7 @@ async fn counts_have_their_denominators(store: Store) {
             incident: incident_id(1),
         },
         Change::Measure(measure),
+        Change::Measure(denied),
         Change::Order(order(1, b.id, 1)),
     ];
     store.commit(&ours(), &changes).await.unwrap();
