@@ -95,6 +95,11 @@ impl Layout {
         }
     }
 
+    /// Where the warden listens, for the helper.
+    pub fn warden_socket(&self) -> PathBuf {
+        self.sockets_of("warden").join("warden.sock")
+    }
+
     /// Where the hub listens, for the command line.
     pub fn control_socket(&self) -> PathBuf {
         self.sockets_of("hub").join("hub.sock")

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
+use cordon_agent::contain::action::deny::warden::{self, WardenConfig};
 use cordon_agent::contain::bulletin::Places;
 use cordon_agent::contain::helper::{self, HelperConfig};
 use cordon_agent::run::AgentConfig;
@@ -32,6 +33,8 @@ pub enum Role {
     Agent(AgentArgs),
     /// The agent's privileged helper: the only one that changes a machine
     Helper(HelperArgs),
+    /// The helper's warden: answers the kernel whether a program may be started
+    Warden(WardenArgs),
 }
 
 /// The hub's arguments.
@@ -138,6 +141,14 @@ pub struct HelperArgs {
     pub agent_uid: u32,
 }
 
+/// The warden's arguments.
+#[derive(Debug, Clone, clap::Args)]
+pub struct WardenArgs {
+    /// Its socket, for the helper.
+    #[arg(long)]
+    pub socket: PathBuf,
+}
+
 /// Runs a role until it is asked to stop.
 pub fn run(role: Role) -> Result<()> {
     // What `ps` and `ss` call it: it was started as /proc/self/exe.
@@ -146,6 +157,7 @@ pub fn run(role: Role) -> Result<()> {
         Role::Signer(_) => c"cordon-signer",
         Role::Agent(_) => c"cordon-agent",
         Role::Helper(_) => c"cordon-helper",
+        Role::Warden(_) => c"cordon-warden",
     });
     // A role is in no terminal's foreground: where `stty tostop` is set, its first word would stop it.
     // Inherited by every thread that is made from here on.
@@ -157,6 +169,7 @@ pub fn run(role: Role) -> Result<()> {
         Role::Signer(args) => signer(&args),
         Role::Agent(args) => agent(args),
         Role::Helper(args) => run_helper(&args),
+        Role::Warden(args) => run_warden(args),
     }
 }
 
@@ -226,6 +239,11 @@ fn run_helper(args: &HelperArgs) -> Result<()> {
     };
     let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGTERM);
     match helper::serve(&config).context("the helper")? {}
+}
+
+fn run_warden(args: WardenArgs) -> Result<()> {
+    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM);
+    match warden::serve(&WardenConfig { socket: args.socket }).context("the warden")? {}
 }
 
 fn agent(args: AgentArgs) -> Result<()> {

@@ -261,6 +261,16 @@ async fn start_agent(
         let root = Account::own();
         layout.make_role_directory(&layout.helper(), &root)?;
         layout.make_socket_directory("helper", &root)?;
+        layout.make_socket_directory("warden", &root)?;
+        kept.push(keep(Role {
+            name: "warden",
+            arguments: words([
+                ("role", None),
+                ("warden", None),
+                ("--socket", Some(text(&layout.warden_socket()))),
+            ]),
+            user: None,
+        })?);
         let mut told = words([("--notice", Some(text(&layout.notice_folder())))]);
         // One of several agents on one kernel does not speak for the machine.
         if !args.own_network_only {

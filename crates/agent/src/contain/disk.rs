@@ -19,7 +19,7 @@ const DIGEST: usize = 32;
 const FILE_BYTES: u64 = 8 << 20;
 
 /// A folder that only root reads.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Disk {
     folder: PathBuf,
 }
@@ -85,6 +85,41 @@ impl Disk {
         }
     }
 
+    /// Removes what is under `name`, if anything.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        // The previous first: cut short, what was written last is still what is read.
+        for ending in ["previous", "new", "cbor"] {
+            match std::fs::remove_file(self.path(name, ending)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            // In that order on the disk too.
+            File::open(&self.folder)?.sync_data()?;
+        }
+        Ok(())
+    }
+
+    /// The names under which something is, in no order and perhaps more than once.
+    ///
+    /// # Errors
+    /// When the folder can't be read.
+    pub fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.folder)? {
+            let name = entry?.file_name();
+            let Some((name, ending)) = name.to_str().and_then(|name| name.rsplit_once('.')) else {
+                continue;
+            };
+            if ["cbor", "previous"].contains(&ending) {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+
     /// Outer `None`: no file. Inner: not whole.
     fn read_one<T: DeserializeOwned>(&self, path: &Path) -> io::Result<Option<Option<T>>> {
         let file = match File::open(path) {
@@ -96,13 +131,20 @@ impl Disk {
         file.take(FILE_BYTES).read_to_end(&mut bytes)?;
         Ok(Some(bytes.split_last_chunk::<DIGEST>().and_then(|(body, digest)| {
             let is_whole = Sha256::digest(body)[..] == digest[..];
-            is_whole.then(|| ciborium::from_reader(body).ok()).flatten()
+            is_whole.then(|| decode(body)).flatten()
         })))
     }
 
     fn path(&self, name: &str, ending: &str) -> PathBuf {
         self.folder.join(format!("{name}.{ending}"))
     }
+}
+
+/// The value in a file's body, if it is one whole value and nothing after it.
+pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+    let mut rest = body;
+    let value = ciborium::from_reader(&mut rest).ok()?;
+    rest.is_empty().then_some(value)
 }
 
 #[cfg(test)]

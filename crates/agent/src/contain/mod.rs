@@ -22,12 +22,14 @@
 //! | [`sockets`], [`probe`] | cutting what is open; showing that it holds |
 //! | [`enforce`] | these four, in their order |
 //! | `means` | everything that can be done besides isolating |
+//! | [`action`] | freezing, killing, quarantining, denying: how each is done, proven and taken back |
 //! | [`disk`], [`keeper`] | what survives a crash; documents in, receipts out |
 //! | [`helper`], [`protocol`], [`client`] | the process, what it is asked, and the agent's end |
 //! | [`bulletin`] | telling the person in front of the machine |
 //! | [`door`] | the one thing that any user of the machine may ask: to open it by a code |
 //! | [`moment`], [`urgency`] | its clocks, and its place on the processor |
 
+pub mod action;
 pub mod bulletin;
 pub mod client;
 mod codec;

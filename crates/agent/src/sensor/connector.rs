@@ -26,7 +26,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// What the connector says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Message {
+pub(crate) enum Message {
     /// The kernel's answer to our wish to listen: an error number, or 0.
     Answer(u32),
     Forked {
@@ -46,7 +46,7 @@ pub(super) enum Message {
 
 /// What came out of one reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reading {
+pub(crate) struct Reading {
     /// That many messages are missing before this one.
     pub missing: u64,
     /// `None` for what could not be read.
@@ -54,7 +54,7 @@ pub(super) struct Reading {
 }
 
 /// The open connector.
-pub(super) struct Connector {
+pub(crate) struct Connector {
     socket: OwnedFd,
     /// The kernel numbers its messages per processor.
     numbers: HashMap<u32, u32>,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use cordon_model::event::RawEvent;
 use cordon_model::limits;
 use cordon_model::time::{BootNanos, UtcNanos};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One thing that the kernel told.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -27,7 +27,8 @@ pub enum SensorEvent {
 }
 
 /// Which process: a pid alone is used again by others, a pid and its start are not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ProcessId {
     /// The thread group's id, in the first pid namespace.
     pub pid: u32,

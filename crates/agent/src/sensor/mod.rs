@@ -36,7 +36,7 @@
 //! | `proc_files`, `accounts` | `/proc` and `/etc/passwd` |
 
 mod accounts;
-mod connector;
+pub(crate) mod connector;
 pub mod event;
 mod kernel;
 mod place;

@@ -18,11 +18,18 @@ pub(super) const COMMAND_LINE_BYTES: usize = 32 << 10;
 /// after all that is read here.
 const STATUS_BYTES: usize = 8 << 10;
 
+/// The flag of the kernel's own threads (linux/sched.h).
+const PF_KTHREAD: u32 = 0x0020_0000;
+
 /// What `/proc/PID/stat` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub short_name: String,
+    /// One letter: `R`, `S`, `D`, `T` (stopped), `t` (traced), `Z`, `X`, `I`.
+    pub state: u8,
     pub parent: u32,
+    pub session: u32,
+    pub is_kernel_thread: bool,
     /// To 10 ms.
     pub started: BootNanos,
 }
@@ -47,7 +54,7 @@ pub(crate) fn stat(pid: u32) -> Option<Stat> {
 }
 
 /// Who `pid` is, parent included.
-pub(super) fn identity(pid: u32) -> Option<ProcessId> {
+pub(crate) fn identity(pid: u32) -> Option<ProcessId> {
     Some(ProcessId { pid, started: stat(pid)?.started })
 }
 
@@ -136,17 +143,22 @@ fn read(pid: u32, file: &str, limit: usize) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// `PID (name) state parent …`; the name may hold anything, brackets and spaces too, so the rest
-/// begins after the last bracket. Start is field 22, in hundredths of a second since boot.
-fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+/// `PID (name) state parent group session terminal foreground flags …`; the name may hold anything,
+/// brackets and spaces too, so the rest begins after the last bracket. Start is field 22, in hundredths
+/// of a second since boot.
+pub(crate) fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     let open = bytes.iter().position(|byte| *byte == b'(')?;
     let close = bytes.iter().rposition(|byte| *byte == b')')?;
     let short_name = String::from_utf8_lossy(bytes.get(open + 1..close)?).into_owned();
     let mut fields = std::str::from_utf8(bytes.get(close + 1..)?).ok()?.split_ascii_whitespace();
-    let parent = fields.nth(1)?.parse().ok()?;
-    let hundredths: u64 = fields.nth(22 - 5)?.parse().ok()?;
+    let state = *fields.next()?.as_bytes().first()?;
+    let parent = fields.next()?.parse().ok()?;
+    let session = fields.nth(1)?.parse().ok()?;
+    let flags: u32 = fields.nth(9 - 7)?.parse().ok()?;
+    let hundredths: u64 = fields.nth(22 - 10)?.parse().ok()?;
     let started = BootNanos(hundredths.checked_mul(10_000_000)?);
-    Some(Stat { short_name, parent, started })
+    let is_kernel_thread = flags & PF_KTHREAD != 0;
+    Some(Stat { short_name, state, parent, session, is_kernel_thread, started })
 }
 
 fn parse_status(bytes: &[u8]) -> Option<Credentials> {
@@ -169,10 +181,22 @@ mod tests {
 
     #[test]
     fn a_name_with_brackets_does_not_confuse() {
-        let line = b"7 (a) S 9 (b)) R 3 1 1 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 4321 99 100";
-        let expected =
-            Stat { short_name: "a) S 9 (b)".into(), parent: 3, started: BootNanos(43_210_000_000) };
+        let line = b"7 (a) S 9 (b)) R 3 1 2 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 4321 99 100";
+        let expected = Stat {
+            short_name: "a) S 9 (b)".into(),
+            state: b'R',
+            parent: 3,
+            session: 2,
+            is_kernel_thread: false,
+            started: BootNanos(43_210_000_000),
+        };
         assert_eq!(parse_stat(line), Some(expected));
+    }
+
+    #[test]
+    fn the_kernels_own_threads_are_told_from_programs_with_their_names() {
+        assert!(stat(2).is_none_or(|kthreadd| kthreadd.is_kernel_thread));
+        assert!(!stat(std::process::id()).unwrap().is_kernel_thread);
     }
 
     #[test]

@@ -1,0 +1,153 @@
+//! Which filesystems there are, and whose word is behind them.
+//!
+//! Read from `/proc/thread-self/mountinfo`, which asks no filesystem anything: a look at a path can hang for
+//! ever where another user's program answers for it (FUSE) or another machine does (NFS). Who knows
+//! first what lies on the way need not go there.
+
+use std::ffi::OsString;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+/// A mount table of 8 MiB: 100,000 mounts of 80 bytes, the kernel's own limit for one namespace
+/// (`fs.mount-max`).
+const TABLE_BYTES: u64 = 8 << 20;
+
+/// Filesystems whose answers come from this kernel and a disk or memory of this machine.
+const LOCAL: &[&str] = &[
+    "bcachefs", "btrfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", "iso9660", "jfs",
+    "msdos", "ntfs3", "overlay", "ramfs", "squashfs", "tmpfs", "udf", "vfat", "xfs", "zfs",
+];
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The kernel's number of it.
+    pub id: u64,
+    /// The filesystem's device, the same for every mount and every subvolume of it.
+    pub device: (u32, u32),
+    /// Which folder of the filesystem is mounted.
+    pub root: PathBuf,
+    /// Where.
+    pub point: PathBuf,
+    /// Its kind: `ext4`.
+    pub kind: String,
+}
+
+impl Mount {
+    /// Whether this kernel alone answers for it, from files on a disk or in memory.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        LOCAL.contains(&self.kind.as_str())
+    }
+}
+
+/// The mounts of this process's mount namespace, as mounted one after the other.
+///
+/// # Errors
+/// When the kernel can't be asked.
+pub fn mounts() -> io::Result<Vec<Mount>> {
+    let mut text = Vec::new();
+    std::fs::File::open("/proc/thread-self/mountinfo")?.take(TABLE_BYTES).read_to_end(&mut text)?;
+    Ok(text.split(|byte| *byte == b'\n').filter_map(parse).collect())
+}
+
+/// The mount that `path`, absolute and without symbolic links, lies on, and those that lie on the way
+/// there, the last first.
+pub fn on_the_way<'a>(mounts: &'a [Mount], path: &Path) -> Vec<&'a Mount> {
+    let mut way: Vec<&Mount> =
+        mounts.iter().filter(|mount| path.starts_with(&mount.point)).collect();
+    // Of two at one place, the later hides the earlier; the longer path is the nearer.
+    way.reverse();
+    way.sort_by_key(|mount| std::cmp::Reverse(mount.point.as_os_str().len()));
+    way.dedup_by(|hidden, seen| hidden.point == seen.point);
+    way
+}
+
+/// `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG…] - KIND SOURCE OPTIONS` (proc_pid_mountinfo(5)).
+fn parse(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let text = |field: &[u8]| std::str::from_utf8(field).ok().map(str::to_owned);
+    let id = text(fields.next()?)?.parse().ok()?;
+    let device = text(fields.nth(1)?)?;
+    let (major, minor) = device.split_once(':')?;
+    let device = (major.parse().ok()?, minor.parse().ok()?);
+    let (root, point) = (path(fields.next()?), path(fields.next()?));
+    let kind = text(fields.skip_while(|field| *field != b"-").nth(1)?)?;
+    Some(Mount { id, device, root, point, kind })
+}
+
+/// Blank, tab, newline and backslash are written as a backslash and three octal digits.
+fn path(field: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after
+            .get(..3)
+            .filter(|_| *first == b'\\')
+            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        bytes.push(digits.unwrap_or(*first));
+        rest = if digits.is_some() { after.get(3..).unwrap_or_default() } else { after };
+    }
+    OsString::from_vec(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn mount(id: u64, point: &str, kind: &str) -> Mount {
+        let line = format!("{id} 1 8:{id} / {point} rw - {kind} none rw");
+        parse(line.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_line_is_read_with_its_escapes_and_however_many_tags() {
+        let line =
+            br"36 35 98:7 /mnt1 /mnt\0402\134 rw,noatime master:1 shared:9 - ext3 /dev/root rw";
+        let expected = Mount {
+            id: 36,
+            device: (98, 7),
+            root: "/mnt1".into(),
+            point: r"/mnt 2\".into(),
+            kind: "ext3".into(),
+        };
+        assert_eq!(parse(line), Some(expected));
+        assert_eq!(parse(b"36 35 98:7 / /x rw - tmpfs tmpfs rw").unwrap().kind, "tmpfs");
+    }
+
+    #[test]
+    fn the_nearest_mount_comes_first_and_a_hidden_one_not_at_all() {
+        let mounts = [
+            mount(1, "/", "ext4"),
+            mount(2, "/home", "ext4"),
+            mount(3, "/home/a/remote", "fuse.sshfs"),
+            mount(4, "/home", "nfs4"),
+            mount(5, "/hom", "tmpfs"),
+        ];
+        let way = |path: &str| {
+            on_the_way(&mounts, Path::new(path)).iter().map(|m| m.id).collect::<Vec<_>>()
+        };
+        assert_eq!(way("/home/a/remote/x"), [3, 4, 1]);
+        assert_eq!(way("/home/b"), [4, 1]);
+        assert_eq!(way("/hom/b"), [5, 1]);
+        assert_eq!(way("/etc"), [1]);
+        assert!(!mounts[2].is_local() && !mounts[3].is_local() && mounts[4].is_local());
+    }
+
+    #[test]
+    fn this_machine_has_a_root() {
+        let mounts = mounts().unwrap();
+        assert_eq!(on_the_way(&mounts, Path::new("/")).len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_read_or_refused(line in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&line);
+            let _ = path(&line);
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! What no order may touch.
+//!
+//! Of processes: pid 1, the kernel's own threads, Cordon's and all above them, and what the organisation
+//! has named as needed for care. Of files: Cordon's programs and state, and what a machine needs so that
+//! somebody can still log in to it and repair it. A thing is recognised by its inode, so that no other
+//! name leads around this.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use cordon_model::action::FilePath;
+use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
+use serde::{Deserialize, Serialize};
+
+use super::lineage::Seen;
+use super::path_of;
+
+/// What an organisation protects on one machine: a page of names at most.
+pub const PROTECTED: usize = 256;
+
+/// What is needed for care, as the organisation names it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Protected {
+    /// Units of systemd: `pacs-viewer.service`. Only what systemd itself runs counts, not a unit of
+    /// that name in a user's own session.
+    #[serde(default)]
+    pub units: Vec<String>,
+    /// Control groups, each with all below it: `/machine.slice/modality`.
+    #[serde(default)]
+    pub cgroups: Vec<String>,
+    /// Programs: all processes that run them, and the files themselves. For what an interpreter runs,
+    /// name the unit: an interpreter named here protects every script.
+    #[serde(default)]
+    pub executables: Vec<FilePath>,
+}
+
+impl Protected {
+    /// Whether it is short enough to be looked through for every process.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.units.len() + self.cgroups.len() + self.executables.len() <= PROTECTED
+    }
+}
+
+/// A file, whatever it is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileId {
+    /// The filesystem.
+    pub device: u64,
+    /// The file in it.
+    pub inode: u64,
+}
+
+impl FileId {
+    /// The file that `path` leads to, links followed. What is known of it already is enough: a
+    /// filesystem that another program answers for is not asked, for it might never answer.
+    #[must_use]
+    pub fn at(path: impl AsRef<Path>) -> Option<Self> {
+        let asked = StatxFlags::INO | StatxFlags::TYPE;
+        let found = statx(CWD, path.as_ref(), AtFlags::STATX_DONT_SYNC, asked).ok()?;
+        let device = makedev(found.stx_dev_major, found.stx_dev_minor);
+        Some(Self { device, inode: found.stx_ino })
+    }
+
+    /// The file with `metadata`.
+    #[must_use]
+    pub fn of(metadata: &fs::Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// The processes that may not be touched, as they are now.
+#[derive(Debug)]
+pub struct SparedProcesses<'a> {
+    cordon: Option<FileId>,
+    cordon_path: Option<PathBuf>,
+    mount_namespace: Option<FileId>,
+    above_cordon: HashSet<u32>,
+    protected: &'a Protected,
+    programs: HashMap<FileId, &'a Path>,
+}
+
+impl<'a> SparedProcesses<'a> {
+    /// Looks at the machine.
+    #[must_use]
+    pub fn now(protected: &'a Protected) -> Self {
+        let mut spared = Self {
+            cordon: FileId::at("/proc/self/exe"),
+            cordon_path: fs::read_link("/proc/self/exe").ok(),
+            mount_namespace: FileId::at("/proc/thread-self/ns/mnt"),
+            above_cordon: HashSet::new(),
+            protected,
+            programs: HashMap::new(),
+        };
+        let paths = protected.executables.iter().map(path_of);
+        spared.programs = paths.filter_map(|path| Some((FileId::at(path)?, path))).collect();
+        let all = Seen::all();
+        let parents: HashMap<u32, u32> = all.iter().map(|s| (s.id.pid, s.parent)).collect();
+        let mut above = HashSet::new();
+        for seen in all.iter().filter(|seen| spared.is_cordon(seen.id.pid)) {
+            let mut pid = seen.parent;
+            // A table read while it changes could go in a circle.
+            while pid != 0 && above.insert(pid) {
+                pid = parents.get(&pid).copied().unwrap_or(0);
+            }
+        }
+        spared.above_cordon = above;
+        spared
+    }
+
+    /// Why `seen` may not be touched, if it may not.
+    #[must_use]
+    pub fn why(&self, seen: &Seen) -> Option<String> {
+        let pid = seen.id.pid;
+        if pid == 1 {
+            Some("it is pid 1, without which the machine stops".into())
+        } else if seen.is_kernel_thread {
+            Some("it is a part of the kernel".into())
+        } else if self.is_cordon(pid) {
+            Some("it is Cordon itself".into())
+        } else if self.above_cordon.contains(&pid) {
+            Some("Cordon runs below it".into())
+        } else {
+            self.why_protected(pid)
+        }
+    }
+
+    fn is_cordon(&self, pid: u32) -> bool {
+        if pid == std::process::id() {
+            return true;
+        }
+        let exe = format!("/proc/{pid}/exe");
+        if FileId::at(&exe).is_some_and(|file| Some(file) == self.cordon) {
+            return true;
+        }
+        // After an upgrade the older one still runs, from a file that is no more. Its path counts only
+        // where paths mean what they mean to us: in a container it may be anybody's.
+        self.is_at(pid, self.cordon_path.as_deref())
+    }
+
+    /// Whether `pid` runs the program at `path` of our own mount namespace, deleted or not.
+    fn is_at(&self, pid: u32, path: Option<&Path>) -> bool {
+        let Some(path) = path else { return false };
+        let Some((image, _)) = crate::sensor::proc_files::image(pid) else { return false };
+        Path::new(&image) == without_deleted(path)
+            && FileId::at(format!("/proc/{pid}/ns/mnt")) == self.mount_namespace
+    }
+
+    fn why_protected(&self, pid: u32) -> Option<String> {
+        let program = FileId::at(format!("/proc/{pid}/exe"))
+            .and_then(|file| self.programs.get(&file).copied())
+            .or_else(|| {
+                let paths = self.protected.executables.iter().map(path_of);
+                paths.into_iter().find(|path| self.is_at(pid, Some(path)))
+            });
+        if let Some(program) = program {
+            return Some(format!("its program {} is protected for care", program.display()));
+        }
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        self.why_group(&groups).map(|name| format!("{name} is protected for care"))
+    }
+
+    /// `groups` is `/proc/PID/cgroup`: one line a hierarchy, `NUMBER:CONTROLLERS:PATH`.
+    fn why_group(&self, groups: &str) -> Option<&'a str> {
+        groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).find_map(|path| {
+            let unit = self.protected.units.iter().find(|unit| is_in_unit(path, unit));
+            let group = self.protected.cgroups.iter().find(|group| {
+                !group.trim_matches('/').is_empty() && Path::new(path).starts_with(group)
+            });
+            unit.or(group).map(String::as_str)
+        })
+    }
+}
+
+/// Whether `path` is the control group of systemd's own unit `unit`, or below it: only slices may stand
+/// above a unit. What stands below a service (a user's own manager, a container) was named by others.
+fn is_in_unit(path: &str, unit: &str) -> bool {
+    let mut names = path.split('/').filter(|name| !name.is_empty());
+    names.find(|name| !name.ends_with(".slice") || *name == unit) == Some(unit)
+}
+
+fn without_deleted(path: &Path) -> &Path {
+    path.to_str().and_then(|text| text.strip_suffix(" (deleted)")).map_or(path, Path::new)
+}
+
+/// What a machine needs so that somebody can log in and repair it: init, the shells, login and remote
+/// login, becoming root, services and their log, mounting, moving files, network, and the terminal.
+#[rustfmt::skip]
+const NEEDED: &[&str] = &[
+    "agetty", "bash", "busybox", "cat", "chmod", "chown", "cp", "dash", "dbus-broker", "dbus-daemon",
+    "env", "fsck", "getty", "init", "ip", "journalctl", "kill", "killall", "kmod", "less", "ln", "login",
+    "ls", "mkdir", "modprobe", "mount", "mv", "nft", "passwd", "ps", "reboot", "rm", "sed", "sh",
+    "shutdown", "ssh", "sshd", "su", "sudo", "sulogin", "systemctl", "systemd", "systemd-udevd", "umount",
+    "unix_chkpwd", "xtables-nft-multi", "zsh",
+];
+
+/// Where those are.
+const PROGRAMS: &[&str] = &["/bin", "/sbin", "/usr/bin", "/usr/sbin"];
+
+/// Folders of which every file is needed: systemd's own programs, what sshd starts for a session, how
+/// people are let in.
+#[rustfmt::skip]
+const WHOLE: &[&str] = &[
+    "/lib/systemd", "/usr/lib/systemd", "/usr/lib/openssh", "/usr/libexec/openssh", "/usr/lib/ssh",
+    "/etc/pam.d", "/lib/security", "/lib64/security", "/lib/x86_64-linux-gnu/security",
+    "/lib/aarch64-linux-gnu/security", "/boot", "/boot/grub",
+];
+
+/// Files without which nobody can log in, or nothing is mounted.
+#[rustfmt::skip]
+const FILES: &[&str] = &[
+    "/etc/fstab", "/etc/group", "/etc/gshadow", "/etc/ld.so.cache", "/etc/nsswitch.conf", "/etc/passwd",
+    "/etc/shadow", "/etc/ssh/sshd_config", "/etc/sudoers", "/proc/1/exe", "/proc/self/exe",
+];
+
+/// Where dynamic loaders and the libraries of the needed programs are.
+#[rustfmt::skip]
+const LIBRARIES: &[&str] = &[
+    "/lib", "/lib64", "/lib32", "/libx32", "/usr/lib", "/usr/lib64", "/usr/lib32",
+    "/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu",
+];
+
+/// How those begin: every program starts by a loader, and nobody logs in without the rest.
+#[rustfmt::skip]
+const LIBRARY: &[&str] = &[
+    "ld-", "ld.so", "libacl.", "libattr.", "libaudit.", "libblkid.", "libc-", "libc.", "libcap", "libcrypt",
+    "libdl.", "libgcc_s.", "libkmod.", "liblzma.", "libm.", "libmount.", "libnss_", "libpam",
+    "libpcre2-8.", "libpthread.", "libresolv.", "libselinux.", "libsystemd", "libtinfo.", "libz.",
+    "libzstd.",
+];
+
+/// The files that may not be denied or taken away, as they are now, each with the name by which it is
+/// known.
+#[derive(Debug, Default)]
+pub struct SparedFiles {
+    files: HashMap<FileId, PathBuf>,
+    /// Folders of Cordon's own state.
+    folders: Vec<PathBuf>,
+}
+
+impl SparedFiles {
+    /// Looks at the machine. `state` is Cordon's own folder.
+    #[must_use]
+    pub fn now(protected: &Protected, state: Option<&Path>) -> Self {
+        let mut spared = Self::default();
+        FILES.iter().for_each(|path| spared.add(Path::new(path)));
+        for folder in PROGRAMS {
+            NEEDED.iter().for_each(|name| spared.add(&Path::new(folder).join(name)));
+        }
+        WHOLE.iter().for_each(|folder| spared.add_all(Path::new(folder), |_| true));
+        let is_library = |name: &str| LIBRARY.iter().any(|begins| name.starts_with(begins));
+        LIBRARIES.iter().for_each(|folder| spared.add_all(Path::new(folder), is_library));
+        protected.executables.iter().for_each(|path| spared.add(path_of(path)));
+        spared.folders = state.into_iter().map(Path::to_owned).collect();
+        spared
+    }
+
+    fn add(&mut self, path: &Path) {
+        if let Ok(metadata) = fs::metadata(path)
+            && metadata.is_file()
+        {
+            self.files.entry(FileId::of(&metadata)).or_insert_with(|| path.to_owned());
+        }
+    }
+
+    fn add_all(&mut self, folder: &Path, is_meant: impl Fn(&str) -> bool) {
+        let Ok(entries) = fs::read_dir(folder) else { return };
+        for entry in entries.filter_map(Result::ok) {
+            if entry.file_name().to_str().is_some_and(&is_meant) {
+                self.add(&entry.path());
+            }
+        }
+    }
+
+    /// Why `file`, found at `path`, may not be touched, if it may not.
+    #[must_use]
+    pub fn why(&self, file: FileId, path: Option<&Path>) -> Option<String> {
+        if let Some(name) = self.files.get(&file) {
+            return Some(format!("{} is needed to run and repair this machine", name.display()));
+        }
+        let path = path?;
+        self.folders
+            .iter()
+            .find(|folder| path.starts_with(folder))
+            .map(|folder| format!("{} is Cordon's own", folder.display()))
+    }
+
+    /// Each spared file and its name.
+    pub fn iter(&self) -> impl Iterator<Item = (FileId, &Path)> {
+        self.files.iter().map(|(file, path)| (*file, path.as_path()))
+    }
+}
+
+/// Whether `path` is absolute, and has no `.`, `..` or empty parts.
+#[must_use]
+pub fn is_plain(path: &Path) -> bool {
+    let mut parts = path.components();
+    parts.next() == Some(Component::RootDir)
+        && parts.all(|part| matches!(part, Component::Normal(_)))
+        // `components` forgives a dot, a doubled stroke and one at the end.
+        && path.components().collect::<PathBuf>().as_os_str() == path.as_os_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn protected() -> Protected {
+        Protected {
+            units: vec!["pacs.service".into()],
+            cgroups: vec!["/machine.slice/modality".into(), "/".into()],
+            executables: vec![],
+        }
+    }
+
+    #[test]
+    fn a_unit_is_systemds_own_and_not_one_that_others_named_so() {
+        assert!(is_in_unit("/system.slice/pacs.service", "pacs.service"));
+        assert!(is_in_unit(
+            "/clinical.slice/clinical-ct.slice/pacs.service/worker",
+            "pacs.service"
+        ));
+        assert!(is_in_unit("/clinical.slice/x.service", "clinical.slice"));
+        for path in [
+            "/user.slice/user-1000.slice/user@1000.service/app.slice/pacs.service",
+            "/system.slice/docker-1.scope/pacs.service",
+            "/system.slice/pacs.service.d",
+            "/pacs/pacs.service",
+            "/",
+        ] {
+            assert!(!is_in_unit(path, "pacs.service"), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_group_protects_all_below_it_and_nothing_beside_it() {
+        let protected = protected();
+        let spared = SparedProcesses::now(&protected);
+        let why = |groups: &str| spared.why_group(groups).is_some();
+        assert!(why("4:memory:/machine.slice/modality/1\n0::/user.slice"));
+        assert!(why("1:name=systemd:/system.slice/pacs.service\n0::/"));
+        assert!(!why("0::/machine.slice/modality2"));
+        assert!(!why("0::/machine.slice"));
+        assert!(!why("0::/x"), "a protected root would spare everything");
+    }
+
+    #[test]
+    fn init_the_kernel_cordon_and_what_is_above_it_are_spared() {
+        let protected = Protected::default();
+        let spared = SparedProcesses::now(&protected);
+        let why = |pid| spared.why(&Seen::now(pid).unwrap());
+        assert!(why(1).is_some());
+        assert!(why(std::process::id()).is_some());
+        assert!(why(std::os::unix::process::parent_id()).is_some());
+        if let Some(kernel) = Seen::now(2).filter(|seen| seen.is_kernel_thread) {
+            assert!(spared.why(&kernel).is_some());
+        }
+        let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        let is_spared = why(child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(is_spared, None);
+    }
+
+    #[test]
+    fn shells_loaders_init_and_cordon_may_not_be_touched_by_any_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let spared = SparedFiles::now(&Protected::default(), Some(folder.path()));
+        let why = |path: &Path| spared.why(FileId::at(path).unwrap(), Some(path));
+        for path in ["/bin/sh", "/usr/bin/env", "/proc/self/exe", "/bin/mount"] {
+            assert!(why(Path::new(path)).is_some(), "{path}");
+        }
+        assert!(spared.iter().any(|(_, path)| path.to_string_lossy().contains("/ld-")));
+        let link = folder.path().join("innocent");
+        std::os::unix::fs::symlink("/bin/sh", &link).unwrap();
+        assert!(why(&link).is_some());
+        let own = folder.path().join("key");
+        std::fs::write(&own, b"x").unwrap();
+        assert!(why(&own).is_some());
+        let other = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!(why(other.path()), None);
+    }
+
+    #[test]
+    fn only_a_path_that_can_be_read_in_one_way_is_plain() {
+        assert!(is_plain(Path::new("/a/b.c")));
+        for path in ["", "a", "/a/../b", "/a/./b", "/a//b", "/a/", "//a", "/a/."] {
+            assert!(!is_plain(Path::new(path)), "{path}");
+        }
+    }
+}
