@@ -22,6 +22,7 @@
 //! | [`sockets`], [`probe`] | cutting what is open; showing that it holds |
 //! | [`enforce`] | these four, in their order |
 //! | `means` | everything that can be done besides isolating |
+//! | [`action`] | freezing, killing, quarantining, denying: how each is done, proven and taken back |
 //! | [`disk`], [`floor`], [`keeper`] | what survives a crash, and what even a lost memory; documents in, receipts out |
 //! | [`helper`], [`protocol`], [`client`] | the process, what it is asked, and the agent's end |
 //! | [`bulletin`] | telling the person in front of the machine |

@@ -2,6 +2,7 @@
 
 use cordon_model::asset::ClinicalTier;
 use cordon_model::finding::{Level, MatchedField, ProcessRef};
+use cordon_model::holds::Holds;
 use cordon_model::time::BootNanos;
 use cordon_model::wire::{FromAgent, Report, Status};
 use cordon_store::Role;
@@ -53,16 +54,7 @@ async fn what_an_agent_lost_stands_beside_what_it_saw() {
 
 fn status(events: u64, lost: u64) -> Status {
     let at_boot = BootNanos(5);
-    Status {
-        at_boot,
-        isolation: None,
-        lease_ends: None,
-        break_glass: 0,
-        guidance: 0,
-        rules: 40,
-        events,
-        lost,
-    }
+    Status { at_boot, holds: Holds::NOTHING, break_glass: 0, guidance: 0, rules: 40, events, lost }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,7 +34,7 @@ use crate::sensor::ProcessId;
 /// Roots of one tree: what an incident names is a process and what it is known to have left behind.
 pub const ROOTS: usize = 16;
 /// Groups that one tree's processes may come from; who comes from another is stopped by a signal. A
-/// path of a group has at most 4 KiB, so 256 KiB of the journal's 2 MiB.
+/// path of a group has at most 4 KiB, so 256 KiB of the journal's 8 MiB.
 const GROUPS: usize = 64;
 /// Processes stopped by a signal: 27 bytes each in the journal, 864 KiB.
 const STOPPED: usize = 32 << 10;

@@ -158,7 +158,7 @@ impl Deny {
                 return Ok(proof(false, Vec::new(), unproven));
             }
         };
-        let is_held = holding.list.entries.iter().any(|entry| *entry == program.entry);
+        let is_held = holding.list.entries.contains(&program.entry);
         if !is_held {
             unproven.push("the warden was started again and not told yet".into());
         }

@@ -258,7 +258,7 @@ impl<R: Read> Opening<R> {
     ///
     /// # Errors
     /// As [`Opening::read`].
-    pub fn next<const N: usize>(&mut self) -> Result<[u8; N], VaultError> {
+    pub fn bytes<const N: usize>(&mut self) -> Result<[u8; N], VaultError> {
         let mut bytes = [0; N];
         self.read(&mut bytes)?;
         Ok(bytes)

@@ -137,7 +137,7 @@ impl<R: Read> Recorded<R> {
     /// See [`VaultError`].
     pub fn begin(from: R, key: &VaultKey) -> Result<(Metadata, Self), VaultError> {
         let mut from = Opening::begin(from, key)?;
-        let length = u32::from_be_bytes(from.next()?) as usize;
+        let length = u32::from_be_bytes(from.bytes()?) as usize;
         if length > METADATA_BYTES {
             return Err(VaultError::Unreadable("its metadata is too long"));
         }
@@ -159,13 +159,13 @@ impl<R: Read> Recorded<R> {
     ) -> Result<Ending, VaultError> {
         let mut piece = Zeroizing::new(Vec::new());
         loop {
-            match self.from.next::<1>()? {
+            match self.from.bytes::<1>()? {
                 [END] => break,
                 [PIECE] => {}
                 _ => return Err(VaultError::Unreadable("a record of a kind not known here")),
             }
-            let offset = u64::from_be_bytes(self.from.next()?);
-            let length = u32::from_be_bytes(self.from.next()?) as usize;
+            let offset = u64::from_be_bytes(self.from.bytes()?);
+            let length = u32::from_be_bytes(self.from.bytes()?) as usize;
             check_piece(&self.whole, offset, length)?;
             piece.resize(length, 0);
             self.from.read(&mut piece)?;
@@ -173,7 +173,7 @@ impl<R: Read> Recorded<R> {
             take(offset, &piece).map_err(VaultError::NotTaken)?;
         }
         let ending =
-            Ending { size: u64::from_be_bytes(self.from.next()?), sha256: self.from.next()? };
+            Ending { size: u64::from_be_bytes(self.from.bytes()?), sha256: self.from.bytes()? };
         if !self.from.is_at_end() {
             return Err(VaultError::Unreadable("something comes after its end"));
         }

@@ -32,7 +32,7 @@ pub struct Limits {
 impl Default for Limits {
     /// One file of 1 GiB: programs that attack have kilobytes to some 100 MiB, and at 300 MB/s it is read,
     /// sealed and read again in ten seconds. Four of those, or 400 of 10 MiB, in all. The helper's own
-    /// state needs 2 MiB a measure, so 256 MiB stay free.
+    /// state needs at most 16 MiB a measure, so 256 MiB stay free.
     fn default() -> Self {
         Self { file_bytes: 1 << 30, vault_bytes: 4 << 30, free_bytes: 256 << 20 }
     }
