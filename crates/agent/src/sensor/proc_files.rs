@@ -95,7 +95,7 @@ pub(super) fn own_network_namespace() -> Option<u64> {
 }
 
 /// Who logged in to start `pid`.
-pub(super) fn login_uid(pid: u32) -> Option<u32> {
+pub(crate) fn login_uid(pid: u32) -> Option<u32> {
     let text = read(pid, "loginuid", 16)?;
     std::str::from_utf8(&text).ok()?.trim().parse().ok().filter(|uid| *uid != u32::MAX)
 }

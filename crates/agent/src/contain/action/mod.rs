@@ -29,6 +29,7 @@
 //! | [`journal`], [`mounts`], [`place`] | the disk, the mount table, walking a hostile path |
 //! | `kernel` | the few calls that no safe wrapper has |
 
+pub mod account;
 pub mod deny;
 pub mod freeze;
 pub mod hold;
@@ -41,6 +42,7 @@ pub mod pens;
 pub mod place;
 pub mod quarantine;
 pub mod spared;
+pub mod plain;
 
 use std::ffi::OsStr;
 use std::io;

@@ -1,0 +1,285 @@
+//! A local account that can't sign in any more, and can again.
+//!
+//! The one idea: one line of one file is changed, in the way that every tool of the system understands
+//! ([`line`]), under the locks that every such tool takes ([`shadow`]), and given back only if it is still
+//! ours: whoever changed it meanwhile has the last word, and that is said.
+//!
+//! What no order may do is refused here ([`people`]): to disable `root`, Cordon's own users, or the last
+//! account by which a person could still administer the machine.
+//!
+//! Disabling an account stops nobody who is in already. What runs for it is listed
+//! ([`Applied::sessions`]), so that the means that freeze and end processes can be pointed at it; the
+//! proof counts what still runs.
+
+mod line;
+mod people;
+mod sessions;
+mod shadow;
+
+use std::path::{Path, PathBuf};
+
+use cordon_model::action::AccountTarget;
+use cordon_model::finding::ProcessRef;
+use cordon_model::ids::MeasureId;
+use cordon_model::measure::Proof;
+use cordon_model::time::UtcNanos;
+use serde::{Deserialize, Serialize};
+
+use self::line::{Found, LineChange, lines_of, with_line};
+use self::people::{Account, People, has_key, other_sources};
+use super::journal::{Journal, Kind};
+use super::mounts::mounts;
+use super::{ActError, Undone, proof};
+
+/// Users that Cordon's own parts run as.
+const OWN: [&str; 3] = ["cordon-agent", "cordon-hub", "cordon-signer"];
+const NANOS_PER_DAY: i64 = 86_400_000_000_000;
+
+/// A disabled account: what the journal holds of it, without a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Applied {
+    /// The measure.
+    pub measure: MeasureId,
+    /// What was ordered.
+    pub target: AccountTarget,
+    /// The account's user number.
+    pub uid: u32,
+    /// How its line was changed.
+    change: LineChange,
+    /// What ran for it when it had just been disabled, at most [`sessions::LISTED`].
+    pub sessions: Vec<ProcessRef>,
+}
+
+/// The means to disable accounts.
+#[derive(Debug)]
+pub struct Accounts {
+    journal: Journal,
+    root: PathBuf,
+    agent_user: u32,
+}
+
+impl Accounts {
+    /// Of the machine whose file system begins at `root` (`/`, but for a try), and whose agent runs as
+    /// `agent_user`.
+    #[must_use]
+    pub fn new(journal: Journal, root: &Path, agent_user: u32) -> Self {
+        Self { journal, root: root.to_owned(), agent_user }
+    }
+
+    /// Disables the account. Applied again, it goes on where it was.
+    ///
+    /// # Errors
+    /// [`ActError::Refused`] for what no order may do; nothing is changed by an `apply` that fails.
+    pub fn apply(&self, measure: MeasureId, target: &AccountTarget) -> Result<Applied, ActError> {
+        let (people, account) = self.look_up(&target.name)?;
+        self.refuse(&people, &account)?;
+        self.refuse_twice(measure, &target.name)?;
+        let begun = self.begun(measure)?;
+        let is_fresh = begun.is_none();
+        let plan = |shadow: &[u8]| {
+            let (number, line) = its_line(shadow, &target.name)?;
+            let (change, disabled) = match &begun {
+                Some(begun) => match begun.change.find(line) {
+                    Found::After => return Ok((begun.clone(), None)),
+                    Found::Before => (begun.change.clone(), disabled(line)?.1),
+                    Found::Other => return Err(ActError::unfit(changed_by_others(&target.name))),
+                },
+                None => disabled(line)?,
+            };
+            let applied = Applied {
+                measure,
+                target: target.clone(),
+                uid: account.uid,
+                change,
+                sessions: Vec::new(),
+            };
+            self.journal.write(Kind::DisableAccount, measure, &applied)?;
+            Ok((applied, Some(with_line(shadow, number, &disabled))))
+        };
+        let mut applied = match shadow::rewrite(&self.etc(), plan) {
+            Ok(applied) => applied,
+            Err(error) => {
+                if is_fresh && let Err(also) = self.give_up(measure) {
+                    tracing::error!(%also, %measure, "a half-disabled account is left");
+                }
+                return Err(error);
+            }
+        };
+        // Only now: whoever signed in before this is listed, and nobody can after.
+        applied.sessions = sessions::of(account.uid);
+        self.journal.write(Kind::DisableAccount, measure, &applied)?;
+        Ok(applied)
+    }
+
+    /// After an `apply` that failed: nothing of it stays.
+    fn give_up(&self, measure: MeasureId) -> Result<(), ActError> {
+        match self.begun(measure)? {
+            Some(begun) => self.undo(&begun).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// What the journal has of `measure`.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn begun(&self, measure: MeasureId) -> Result<Option<Applied>, ActError> {
+        self.journal.read(Kind::DisableAccount, measure)
+    }
+
+    /// Reads the line back, and says what else could still be done in the account's name.
+    ///
+    /// # Errors
+    /// When the files can't be read.
+    pub fn prove(&self, applied: &Applied) -> Result<Proof, ActError> {
+        let name = &applied.target.name;
+        let shadow = shadow::read(&self.etc(), "shadow")?;
+        let is_read_back = its_line(&shadow, name)
+            .is_ok_and(|(_, line)| applied.change.find(line) == Found::After);
+        let mut unproven = vec![
+            format!(
+                "signing in as {name}: read back, not tried; it rests on services that ask PAM or the \
+                 shadow file"
+            ),
+            "programs' own users, tokens already given, and programs that the service manager starts for \
+             the account are not reached"
+                .into(),
+        ];
+        if let Ok((people, account)) = self.look_up(name) {
+            unproven.extend(people.namesakes(&account).map(|other| {
+                format!("the account {other} has the same user number {} and is open", account.uid)
+            }));
+        }
+        unproven.extend(self.sources().map(|source| {
+            format!("an account {name} that {source} knows is not touched: disable it there too")
+        }));
+        match sessions::of(applied.uid).len() {
+            _ if applied.uid == 0 => unproven.push(
+                "what runs for it can't be told from the system itself: its user number is 0"
+                    .into(),
+            ),
+            0 => {}
+            count => unproven.push(format!(
+                "{count}{} processes that run for it go on",
+                if count < sessions::LISTED { "" } else { " or more" }
+            )),
+        }
+        Ok(proof(is_read_back, Vec::new(), unproven))
+    }
+
+    /// Gives the account's line back as it was, whatever happened to the other lines. A line that
+    /// somebody else changed is left, and that is said.
+    ///
+    /// # Errors
+    /// When the files can't be changed; do it again.
+    pub fn undo(&self, applied: &Applied) -> Result<Undone, ActError> {
+        let name = &applied.target.name;
+        let begun = self.begun(applied.measure)?;
+        let change = &begun.as_ref().unwrap_or(applied).change;
+        let undone = shadow::rewrite(&self.etc(), |shadow| {
+            let Ok((number, line)) = its_line(shadow, name) else {
+                let gone =
+                    format!("the account {name} has no line of its own in etc/shadow any more");
+                return Ok((Undone { differs: vec![gone] }, None));
+            };
+            Ok(match (change.find(line), change.undone(line)) {
+                (Found::After, Some(before)) => {
+                    (Undone::default(), Some(with_line(shadow, number, &before)))
+                }
+                (Found::Before, _) => (Undone::default(), None),
+                _ => (Undone { differs: vec![changed_by_others(name)] }, None),
+            })
+        })?;
+        self.journal.forget(Kind::DisableAccount, applied.measure)?;
+        Ok(undone)
+    }
+
+    fn etc(&self) -> PathBuf {
+        self.root.join("etc")
+    }
+
+    fn look_up(&self, name: &str) -> Result<(People, Account), ActError> {
+        let etc = self.etc();
+        let today = UtcNanos::now().unix_nanos().div_euclid(NANOS_PER_DAY);
+        let read = |file| shadow::read(&etc, file);
+        let people = People::of(&read("passwd")?, &read("shadow")?, &read("group")?, today);
+        let account = people.accounts.iter().find(|account| account.name == name).cloned();
+        let account = account.ok_or_else(|| {
+            let elsewhere: Vec<String> = self.sources().collect();
+            ActError::not_there(if elsewhere.is_empty() {
+                format!("there is no local account {name:?}")
+            } else {
+                let elsewhere = elsewhere.join(", ");
+                format!(
+                    "{name:?} is no local account; this machine also asks {elsewhere}: disable it there"
+                )
+            })
+        })?;
+        Ok((people, account))
+    }
+
+    fn sources(&self) -> impl Iterator<Item = String> {
+        let nsswitch = shadow::read(&self.etc(), "nsswitch.conf").unwrap_or_default();
+        other_sources(&nsswitch).into_iter()
+    }
+
+    /// What no order may do.
+    fn refuse(&self, people: &People, account: &Account) -> Result<(), ActError> {
+        let name = &account.name;
+        if name == "root" {
+            return Err(ActError::refused(
+                "root is never disabled: nobody could repair the machine",
+            ));
+        }
+        if OWN.contains(&name.as_str()) || account.uid == self.agent_user {
+            return Err(ActError::refused(format!("{name} is one of Cordon's own users")));
+        }
+        if !account.is_shadowed {
+            return Err(ActError::unfit(format!(
+                "{name}'s password is in etc/passwd and not in etc/shadow, where no expiry is looked \
+                 at: run pwconv first"
+            )));
+        }
+        if people.administers(account) {
+            let mounts = mounts().unwrap_or_default();
+            let has_key = |home: &Path| has_key(&self.root, home, &mounts);
+            if people.other_administrators(account, has_key).next().is_none() {
+                return Err(ActError::refused(format!(
+                    "{name} is the last account that can sign in and administer this machine (user 0, \
+                     or in sudo, wheel or admin): give another one a way in first"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// One account, one measure: two could not be undone in any order.
+    fn refuse_twice(&self, measure: MeasureId, name: &str) -> Result<(), ActError> {
+        for other in self.journal.measures(Kind::DisableAccount)? {
+            let is_same = self.begun(other)?.is_some_and(|held| held.target.name == name);
+            if other != measure && is_same {
+                let why = format!("{name} is disabled already, by the measure {other}");
+                return Err(ActError::unfit(why));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn its_line<'a>(shadow: &'a [u8], name: &str) -> Result<(usize, &'a [u8]), ActError> {
+    match lines_of(shadow, name)[..] {
+        [line] => Ok(line),
+        [] => Err(ActError::unfit(format!("{name} has no line in etc/shadow"))),
+        _ => Err(ActError::unfit(format!("{name} has more than one line in etc/shadow"))),
+    }
+}
+
+fn disabled(line: &[u8]) -> Result<(LineChange, Vec<u8>), ActError> {
+    LineChange::disabling(line)
+        .ok_or_else(|| ActError::unfit("its line in etc/shadow has not nine fields with a date"))
+}
+
+fn changed_by_others(name: &str) -> String {
+    format!("{name}'s line in etc/shadow was changed by somebody else since, and was left as it is")
+}
