@@ -1,4 +1,5 @@
-//! The ledger: an append-only log of everything done, that cannot be altered unseen.
+//! The ledger: an append-only log of everything done, that cannot be altered unseen; and [`archive`]s
+//! of what was gathered on a machine.
 //!
 //! A [`Ledger`] is a directory. [`Ledger::append_all`] returns when the records are on disk;
 //! [`Ledger::open`] after a crash finds every record that was acknowledged, and says what it had to
@@ -33,6 +34,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod archive;
 mod checkpoints;
 mod derived;
 mod ledger;
