@@ -77,7 +77,7 @@ enum Command {
     /// Make a one-time link that signs a person in to the console
     SignIn(control::SignInArgs),
 
-    /// Check the ledger of everything that was done
+    /// Check the ledger of everything that was done, or an archive of evidence
     Verify(tools::VerifyArgs),
     /// Practise an attack, harmlessly
     Drill(tools::DrillArgs),

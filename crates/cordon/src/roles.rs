@@ -35,6 +35,9 @@ pub enum Role {
     Helper(HelperArgs),
     /// The helper's warden: answers the kernel whether a program may be started
     Warden(WardenArgs),
+    /// Gathers evidence for the helper, which starts it
+    #[command(hide = true)]
+    Collect(CollectArgs),
 }
 
 /// The hub's arguments.
@@ -152,6 +155,15 @@ pub struct WardenArgs {
     pub socket: PathBuf,
 }
 
+/// What a helper says to the process that gathers evidence for it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CollectArgs {
+    /// The folder of the helper's journal.
+    pub journal: PathBuf,
+    /// The measure.
+    pub measure: cordon_model::ids::MeasureId,
+}
+
 /// Runs a role until it is asked to stop.
 pub fn run(role: Role) -> Result<()> {
     // What `ps` and `ss` call it: it was started as /proc/self/exe.
@@ -161,6 +173,7 @@ pub fn run(role: Role) -> Result<()> {
         Role::Agent(_) => c"cordon-agent",
         Role::Helper(_) => c"cordon-helper",
         Role::Warden(_) => c"cordon-warden",
+        Role::Collect(_) => c"cordon-collect",
     });
     // A role is in no terminal's foreground: where `stty tostop` is set, its first word would stop it.
     // Inherited by every thread that is made from here on.
@@ -173,6 +186,12 @@ pub fn run(role: Role) -> Result<()> {
         Role::Agent(args) => agent(args),
         Role::Helper(args) => run_helper(&args),
         Role::Warden(args) => run_warden(args),
+        Role::Collect(args) => {
+            let result =
+                cordon_agent::contain::action::collect::collect(&args.journal, args.measure);
+            // Not by returning: what it reads may hang, and is not waited for.
+            std::process::exit(i32::from(result.is_err()));
+        }
     }
 }
 

@@ -13,24 +13,28 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 
 use crate::cli::StateArg;
 
-/// Which ledger to check, and by which key.
+/// Which ledger or archive of evidence to check, and by which key.
 #[derive(Debug, Clone, clap::Args)]
 pub struct VerifyArgs {
     #[command(flatten)]
     state: StateArg,
-    /// A ledger's directory; the hub's own if not given.
-    #[arg(value_name = "DIR")]
-    ledger: Option<PathBuf>,
-    /// The signer's public ledger key, 64 hexadecimal digits, from where the hub could not change it (the
-    /// signer's printed card, a safe). Without it the signer's own directory is read, which needs root.
+    /// A ledger's directory, or an archive of evidence; the hub's own ledger if not given.
+    #[arg(value_name = "PATH")]
+    path: Option<PathBuf>,
+    /// Of a ledger: the signer's public ledger key, 64 hexadecimal digits, from where the hub could not
+    /// change it (the signer's printed card, a safe); without it the signer's own directory is read, which
+    /// needs root. Of an archive: the receipt key of the machine that it is from.
     #[arg(long, value_name = "HEX")]
     key: Option<String>,
 }
 
-/// Checks a ledger; exit status 0 if it is sound, 1 if not.
+/// Checks a ledger or an archive; exit status 0 if it is sound, 1 if not.
 pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
+    if let Some(archive) = args.path.as_deref().filter(|path| path.is_file()) {
+        return verify_archive(archive, args.key.as_deref());
+    }
     let layout = args.state.layout();
-    let ledger = args.ledger.clone().unwrap_or_else(|| layout.hub().join("ledger"));
+    let ledger = args.path.clone().unwrap_or_else(|| layout.hub().join("ledger"));
     let key = match &args.key {
         Some(hex) => key_from_hex(hex)?,
         None => key_from_signer(&layout.signer().join("ledger.key"))?,
@@ -39,6 +43,20 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
         .with_context(|| format!("checking {}", ledger.display()))?;
     println!("{}", ledger.display());
     println!("checked by the key {}", hex(&key.to_bytes()));
+    println!("{report}");
+    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn verify_archive(archive: &std::path::Path, key: Option<&str>) -> Result<ExitCode> {
+    let key = key.map(key_from_hex).transpose()?;
+    let file =
+        std::fs::File::open(archive).with_context(|| format!("opening {}", archive.display()))?;
+    let report = cordon_evidence::archive::check(file, key.as_ref())
+        .with_context(|| format!("checking {}", archive.display()))?;
+    println!("{}", archive.display());
+    if let Some(key) = key {
+        println!("checked by the key {}", hex(&key.to_bytes()));
+    }
     println!("{report}");
     Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -231,6 +231,50 @@ impl Tables {
         Ok(found.iter().any(|found| found.kind == of(kind::NEW_FLOW_TABLE)))
     }
 
+    /// Everything that nftables holds in this namespace, whosever it is, as the kernel's messages: kind and
+    /// body. As evidence; nothing here understands it all.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn everything(&mut self) -> Result<Vec<(u16, Vec<u8>)>, NetlinkError> {
+        const DOING: &str = "reading all rules";
+        const OF_EVERY_FAMILY: [u8; 4] = [0; 4];
+        let mut all = Vec::new();
+        let kinds = [kind::GET_TABLE, kind::GET_CHAIN, kind::GET_RULE, kind::GET_SET];
+        for kind in kinds.into_iter().chain([kind::GET_FLOW_TABLE]) {
+            let found =
+                self.channel.list(DOING, of(kind), |to| to.extend_from_slice(&OF_EVERY_FAMILY))?;
+            all.extend(found.into_iter().map(|message| (message.kind & 0xff, message.body)));
+        }
+        // Elements are listed set by set.
+        let sets: Vec<Vec<u8>> = all
+            .iter()
+            .filter(|(kind, _)| *kind == kind::NEW_SET)
+            .map(|(_, body)| body.clone())
+            .collect();
+        for set in sets {
+            let family = set.first().copied().unwrap_or(FAMILY);
+            let [table, name] =
+                [1, 2].map(|kind| find_text(payload(&set), kind).unwrap_or_default());
+            let found = self.channel.list(DOING, of(kind::GET_ELEMENTS), |to| {
+                to.extend_from_slice(&[family, 0, 0, 0]);
+                text(to, 1, &table);
+                text(to, 2, &name);
+            });
+            match found {
+                Ok(found) => {
+                    all.extend(
+                        found.into_iter().map(|message| (message.kind & 0xff, message.body)),
+                    );
+                }
+                // It went meanwhile.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
     fn read_sets(&mut self, doing: &'static str) -> Result<Vec<Set>, NetlinkError> {
         let found = self.channel.list(doing, of(kind::GET_SET), |to| {
             header(to);

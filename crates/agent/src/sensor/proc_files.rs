@@ -85,12 +85,12 @@ pub(super) fn directory(pid: u32) -> Option<String> {
 }
 
 /// The network namespace (inode) of `pid`. Only root may ask this of other users'.
-pub(super) fn network_namespace(pid: u32) -> Option<u64> {
+pub(crate) fn network_namespace(pid: u32) -> Option<u64> {
     fs::metadata(format!("/proc/{pid}/ns/net")).ok().map(|namespace| namespace.ino())
 }
 
 /// The network namespace (inode) of this process.
-pub(super) fn own_network_namespace() -> Option<u64> {
+pub(crate) fn own_network_namespace() -> Option<u64> {
     fs::metadata("/proc/self/ns/net").ok().map(|namespace| namespace.ino())
 }
 

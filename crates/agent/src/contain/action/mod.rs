@@ -30,6 +30,7 @@
 //! | `kernel` | the few calls that no safe wrapper has |
 
 pub mod account;
+pub mod collect;
 pub mod deny;
 pub mod freeze;
 pub mod hold;
