@@ -63,6 +63,9 @@ mod tests {
             assignment: 0,
             in_force: None,
             holds: Vec::new(),
+            break_glass: 0,
+            guidance: 0,
+            wrong_codes: crate::contain::protocol::WrongCodes::default(),
             is_unaccounted_for: false,
             wiped: 0,
         }

@@ -638,6 +638,12 @@ impl Agent {
             }
             // The status that every look asks for has the number.
             Told::Event(Event::WrongCode) => self.look_if(true).await,
+            Told::Event(Event::Gathered { measure, statement }) => {
+                match seal(&statement, self.identity.receipt_key()) {
+                    Ok(seal) => drop(self.ask(Ask::Seal { measure, seal }).await),
+                    Err(error) => tracing::error!(%error, "an archive can't be sealed"),
+                }
+            }
             Told::Event(Event::Lost { events }) => {
                 self.report_gap(events, "the helper told more than was heard".into());
             }

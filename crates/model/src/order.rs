@@ -49,6 +49,17 @@ pub enum Authority {
     },
 }
 
+impl Authority {
+    /// The people who allowed it; none: the policy did.
+    #[must_use]
+    pub fn people(&self) -> &[Approver] {
+        match self {
+            Self::Policy { .. } => &[],
+            Self::People { people, .. } => people,
+        }
+    }
+}
+
 /// A person who answers for an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

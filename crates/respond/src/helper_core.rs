@@ -261,7 +261,8 @@ impl HelperCore {
                 let is_by_people = self.check_authority_for(action, &order.authority, now)?;
                 let measure = order.id.into();
                 let origin = Origin::Order(order.id);
-                let effects = self.begin(measure, origin, is_by_people, action, *lease, now)?;
+                let effects =
+                    self.begin(measure, origin, order.authority.people(), action, *lease, now)?;
                 if !is_by_people && action.kind().stops_something() {
                     self.acts_spending.spend(&OWN_ACTS, self.machine, now);
                 }

@@ -84,6 +84,12 @@ impl Enforcer {
         self.tables.port()
     }
 
+    /// The agent's user.
+    #[must_use]
+    pub fn agent_user(&self) -> u32 {
+        self.agent_user
+    }
+
     /// Puts `isolation` in force in place of any before, and shows it. A table that is there already
     /// just as meant (after a restart of the helper) is left alone.
     ///

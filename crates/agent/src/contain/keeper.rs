@@ -118,7 +118,7 @@ impl Keeper {
     ) -> io::Result<Self> {
         let disk = Disk::open(folder)?;
         let places = Places { state: folder.to_owned(), warden: warden.to_owned() };
-        let means = Means::open(&places, clocks.now().boot)?;
+        let means = Means::open(&places, clocks.now().boot, enforcer.agent_user())?;
         let mut keeper = Self {
             disk,
             clocks,
@@ -191,6 +191,10 @@ impl Keeper {
             Ask::Status => return Answer::Status(Box::new(self.status())),
             Ask::Listen => Ok(()),
             Ask::Reported { before } => self.reported(before),
+            Ask::Seal { measure, seal } => self
+                .means
+                .seal(measure, &seal)
+                .map_err(|error| Refused(Refusal::NotObeyed, error.to_string())),
         };
         match done {
             Ok(()) => Answer::Obeyed(self.receipts()),
@@ -444,25 +448,26 @@ impl Keeper {
                 }
                 Effect::Apply { measure, action, spares_clinical_services } => {
                     let Some(assignment) = self.assignment() else { continue };
-                    let under = Under { assignment: &assignment, spares_clinical_services };
+                    let people = self.acting(measure).map_or_else(Vec::new, |(.., people)| people);
+                    let under = Under { assignment: &assignment, spares_clinical_services, people };
                     let outcome = self.means.apply(measure, &action, under);
                     self.say_acted(measure, outcome);
                 }
                 Effect::LookAgain { measure } => {
-                    let Some((action, assignment, is_by_people)) = self.acting(measure) else {
+                    let Some((action, assignment, people)) = self.acting(measure) else {
                         continue;
                     };
-                    let spares_clinical_services = !is_by_people;
-                    let under = Under { assignment: &assignment, spares_clinical_services };
+                    let spares_clinical_services = people.is_empty();
+                    let under = Under { assignment: &assignment, spares_clinical_services, people };
                     let outcome = self.means.look(measure, &action, under);
                     self.say_acted(measure, outcome);
                 }
                 Effect::TakeBack { measure } => {
-                    let Some((action, assignment, is_by_people)) = self.acting(measure) else {
+                    let Some((action, assignment, people)) = self.acting(measure) else {
                         continue;
                     };
-                    let spares_clinical_services = !is_by_people;
-                    let under = Under { assignment: &assignment, spares_clinical_services };
+                    let spares_clinical_services = people.is_empty();
+                    let under = Under { assignment: &assignment, spares_clinical_services, people };
                     let outcome = self.means.take_back(measure, &action, under);
                     let now = self.clocks.now();
                     self.with_core(|core| core.taken_back(measure, outcome, &now));
@@ -472,9 +477,9 @@ impl Keeper {
         }
     }
 
-    fn acting(&self, measure: MeasureId) -> Option<(Action, Assignment, bool)> {
+    fn acting(&self, measure: MeasureId) -> Option<(Action, Assignment, Vec<String>)> {
         let acting = self.enrolled.as_ref()?.kept.core.acting.get(&measure)?;
-        Some((acting.action.clone(), self.assignment()?, acting.is_by_people))
+        Some((acting.action.clone(), self.assignment()?, acting.people.clone()))
     }
 
     fn assignment(&self) -> Option<Assignment> {
@@ -482,6 +487,9 @@ impl Keeper {
     }
 
     fn say_acted(&mut self, measure: MeasureId, outcome: Acted) {
+        if let Some(statement) = self.means.take_gathered() {
+            self.tell(Event::Gathered { measure, statement });
+        }
         let now = self.clocks.now();
         self.with_core(|core| core.acted(measure, outcome, &now));
     }

@@ -5,15 +5,19 @@
 //! mechanism keeps its own journal, so that a half-done measure is known after a crash, whoever asks.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use cordon_model::action::{Action, ProcessTarget};
+use cordon_evidence::archive::Statement;
+use cordon_model::action::{Action, Collection, ProcessTarget};
 use cordon_model::asset::{Assignment, Protected};
 use cordon_model::ids::MeasureId;
 use cordon_model::measure::Proof;
+use cordon_model::signed::Envelope;
 use cordon_model::time::BootId;
 use cordon_respond::helper_core::{Acted, TakenBack};
 
+use super::action::account::Accounts;
+use super::action::collect::{Agreement, Collector, Program, Progress, Request};
 use super::action::deny::Deny;
 use super::action::hold::{Held, Holder, Spared};
 use super::action::kill::{Killed, Victim};
@@ -31,6 +35,9 @@ pub struct Means {
     kill: Kill,
     quarantine: Quarantine,
     deny: Deny,
+    accounts: Accounts,
+    collector: Collector,
+    gathered: Option<Statement>,
 }
 
 /// Where the mechanisms find their things.
@@ -43,12 +50,14 @@ pub struct Places {
 }
 
 /// Under what a measure is carried out.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Under<'a> {
     /// What the organisation says of this machine.
     pub assignment: &'a Assignment,
     /// Nobody was asked: what is declared as needed for care is not touched.
     pub spares_clinical_services: bool,
+    /// Who was asked, by name.
+    pub people: Vec<String>,
 }
 
 impl Under<'_> {
@@ -66,15 +75,30 @@ impl Means {
     ///
     /// # Errors
     /// When the journal or the vault can't be made.
-    pub fn open(places: &Places, boot: BootId) -> io::Result<Self> {
-        let journal = Journal::open(&places.state.join("measures"))?;
+    pub fn open(places: &Places, boot: BootId, agent_user: u32) -> io::Result<Self> {
+        let journal_folder = places.state.join("measures");
+        let journal = Journal::open(&journal_folder)?;
+        let program = Program {
+            path: "/proc/self/exe".into(),
+            arguments: vec!["role".into(), "collect".into()],
+        };
+        let root = Path::new("/");
+        let evidence = places.state.join("evidence");
         let vault = Vault::open(&places.state.join("vault"), Limits::default())?;
         let holder = || Holder::new(journal.clone(), boot.clone(), true);
         Ok(Self {
             freeze: Freeze::new(holder()),
             kill: Kill::new(holder()),
             quarantine: Quarantine::new(journal.clone(), vault, places.state.clone()),
-            deny: Deny::new(journal, places.warden.clone(), Vec::new(), places.state.clone()),
+            deny: Deny::new(
+                journal.clone(),
+                places.warden.clone(),
+                Vec::new(),
+                places.state.clone(),
+            ),
+            accounts: Accounts::new(journal, root, agent_user),
+            collector: Collector::open(&journal_folder, &evidence, root, program)?,
+            gathered: None,
             boot,
         })
     }
@@ -101,9 +125,17 @@ impl Means {
                 .deny
                 .apply(measure, denied, &[], &protected)
                 .and_then(|program| Ok((self.deny.prove(&program)?, program.not_covered.clone()))),
-            Action::Block(_) | Action::DisableAccount(_) | Action::Collect(_) => {
-                Err(ActError::Refused(format!("this version can't {} by order", action.kind())))
+            Action::Block(_) => {
+                Err(ActError::Refused("this version can't block a peer by order".into()))
             }
+            Action::DisableAccount(target) => {
+                self.accounts.apply(measure, target).and_then(|applied| {
+                    let ran = applied.sessions.len();
+                    let words = vec![format!("{ran} processes ran under it, and were not ended")];
+                    Ok((self.accounts.prove(&applied)?, words))
+                })
+            }
+            Action::Collect(collection) => self.collect(measure, collection, &under),
         })
     }
 
@@ -127,11 +159,13 @@ impl Means {
     ) -> TakenBack {
         let protected = under.protected();
         taken_back(match action {
-            Action::Isolate(_)
-            | Action::Kill(_)
-            | Action::Block(_)
-            | Action::DisableAccount(_)
-            | Action::Collect(_) => Ok(None),
+            Action::Isolate(_) | Action::Kill(_) | Action::Block(_) | Action::Collect(_) => {
+                Ok(None)
+            }
+            Action::DisableAccount(_) => self
+                .accounts
+                .begun(measure)
+                .and_then(|begun| begun.map(|applied| self.accounts.undo(&applied)).transpose()),
             Action::Freeze(_) => self
                 .freeze
                 .begun(measure)
@@ -143,6 +177,55 @@ impl Means {
                 begun.map(|program| self.deny.undo(&program, &protected)).transpose()
             }),
         })
+    }
+
+    /// A statement that waits for the agent's signature, once.
+    pub fn take_gathered(&mut self) -> Option<Statement> {
+        self.gathered.take()
+    }
+
+    /// Puts the agent's signature to an archive.
+    ///
+    /// # Errors
+    /// If it is about something else, or there is no such archive.
+    pub fn seal(&mut self, measure: MeasureId, seal: &Envelope) -> Result<(), ActError> {
+        let begun = self.collector.begun(measure)?;
+        let begun = begun.ok_or_else(|| ActError::NotThere("no such archive".into()))?;
+        self.collector.seal(&begun, seal)
+    }
+
+    /// Gathers in a process of its own: asked again and again, until the archive is whole.
+    fn collect(
+        &mut self,
+        measure: MeasureId,
+        collection: &Collection,
+        under: &Under<'_>,
+    ) -> Result<(Proof, Vec<String>), ActError> {
+        let agreed = match &under.people[..] {
+            [first, second, ..] => Some(Agreement { first: first.clone(), second: second.clone() }),
+            _ => None,
+        };
+        let request = Request {
+            organisation: under.assignment.organisation.clone(),
+            machine: under.assignment.machine,
+            collection: collection.clone(),
+            environment_of: Vec::new(),
+            agreed,
+        };
+        let applied = self.collector.apply(measure, &request)?;
+        match self.collector.look(&applied)? {
+            Progress::Running => Err(ActError::Unfit("it is still being gathered".into())),
+            Progress::Failed(why) => Err(ActError::Unfit(why)),
+            Progress::Done(statement) => {
+                let words = vec![
+                    format!("{} bytes in {}", statement.bytes, applied.archive().display()),
+                    format!("{} things could not be gathered", statement.missing),
+                ];
+                let proof = self.collector.prove(&applied)?;
+                self.gathered = Some(statement);
+                Ok((proof, words))
+            }
+        }
     }
 
     /// The process that is meant. A process of another boot has ended, and its number is another's.

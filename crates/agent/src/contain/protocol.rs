@@ -5,6 +5,7 @@
 //! key, and it carries the helper's receipts away. Receipts are numbered; the helper keeps them on disk
 //! until the agent says that it has them.
 
+use cordon_evidence::archive::Statement;
 use cordon_model::finding::Level;
 use cordon_model::holds::Holding;
 use cordon_model::ids::{FindingId, MachineId, MeasureId, OdsCode};
@@ -55,6 +56,13 @@ pub enum Ask {
     Status,
     /// Send [`Event`]s here from now on, those that waited first.
     Listen,
+    /// The agent's signature over the statement of an archive of evidence.
+    Seal {
+        /// Which measure gathered it.
+        measure: MeasureId,
+        /// The sealed statement.
+        seal: Envelope,
+    },
     /// Receipts up to this number are on the agent's disk.
     Reported {
         /// The number of the first that is not.
@@ -159,6 +167,13 @@ pub enum Event {
     },
     /// Somebody typed a code that opens nothing here. This is a finding; [`Status::wrong_codes`] has the rest.
     WrongCode,
+    /// An archive of evidence is whole, and waits for the agent's signature.
+    Gathered {
+        /// Which measure gathered it.
+        measure: MeasureId,
+        /// What is to be signed.
+        statement: Statement,
+    },
     /// Events that could not wait for a listener any longer.
     Lost {
         /// How many.

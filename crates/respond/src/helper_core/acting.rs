@@ -16,7 +16,7 @@ use cordon_model::asset::ClinicalTier;
 use cordon_model::ids::MeasureId;
 use cordon_model::limits;
 use cordon_model::measure::{MeasureState, Origin, Proof, Receipt};
-use cordon_model::order::Lease;
+use cordon_model::order::{Approver, Lease};
 use serde::{Deserialize, Serialize};
 
 use super::keeping::state_shown;
@@ -46,6 +46,8 @@ pub struct Acting {
     pub origin: Origin,
     /// Whether people allowed it. What is done without them spares declared clinical services.
     pub is_by_people: bool,
+    /// Who they were, by name.
+    pub people: Vec<String>,
     /// What it does.
     pub action: Action,
     /// Its lease.
@@ -106,7 +108,7 @@ impl HelperCore {
         &mut self,
         measure: MeasureId,
         origin: Origin,
-        is_by_people: bool,
+        people: &[Approver],
         action: &Action,
         terms: Lease,
         now: &Moment,
@@ -117,7 +119,8 @@ impl HelperCore {
         let acting = Acting {
             measure,
             origin,
-            is_by_people,
+            is_by_people: !people.is_empty(),
+            people: people.iter().map(|person| person.name.clone()).collect(),
             action: action.clone(),
             lease: LeaseClock::begin(terms, now),
             state: MeasureState::Delivered,

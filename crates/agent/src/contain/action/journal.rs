@@ -24,6 +24,10 @@ pub enum Kind {
     Quarantine,
     /// A program that can't be started.
     Deny,
+    /// A local account that can't sign in.
+    DisableAccount,
+    /// Evidence that is gathered.
+    Collect,
 }
 
 impl Kind {
@@ -33,6 +37,8 @@ impl Kind {
             Self::Kill => "kill",
             Self::Quarantine => "quarantine",
             Self::Deny => "deny",
+            Self::DisableAccount => "disable-account",
+            Self::Collect => "collect",
         }
     }
 

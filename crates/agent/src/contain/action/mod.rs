@@ -41,9 +41,9 @@ pub mod lineage;
 pub mod mounts;
 pub mod pens;
 pub mod place;
+pub mod plain;
 pub mod quarantine;
 pub mod spared;
-pub mod plain;
 
 use std::ffi::OsStr;
 use std::io;
