@@ -8,7 +8,6 @@
 pub mod bench;
 pub mod container;
 pub mod flow;
-pub mod foreign;
 pub mod traced;
 pub mod wiretap;
 

@@ -1,8 +1,7 @@
 //! Point 3: IPv4 and IPv6 alike. Loopback and neighbour discovery stay; the exemption is the agent's own.
 //!
 //! Answers Velociraptor (IPv6 unfinished, loopback dropped), Elastic (all IPv6 dropped, an allowed
-//! address open to every process), Yuzu (IPv6 open). Address configuration: [`super::addresses`];
-//! containers: [`super::containers`].
+//! address open to every process), Yuzu (IPv6 open). Containers: [`super::containers`].
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};

@@ -4,7 +4,7 @@
 //!
 //! Answers Elastic (kibana #138151: "isolating" for ever; #104375: success shown as failure), Wazuh
 //! (#11842, #13952: failures that nobody is told of) and Velociraptor (a failed self-test opens
-//! everything). The same through a hub, with receipts that the agent signs: `tests/tests/isolation.rs`.
+//! everything).
 
 use cordon_agent::contain::protocol::{Answer, Ask};
 use cordon_model::asset::ClinicalTier;

@@ -41,7 +41,7 @@ fn point_6_what_is_wiped_is_put_back_and_then_not_one_packet_leaves() {
         "flush chain inet cordon output",
         "insert rule inet cordon output accept",
         "insert rule inet cordon input accept",
-        "add chain inet cordon output { policy accept; }",
+        "add chain inet cordon output { policy drop; }",
         "add table inet cordon { flags dormant; }",
         "delete table inet cordon; add table inet cordon",
     ] {

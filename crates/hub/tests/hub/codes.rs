@@ -29,8 +29,7 @@ async fn codes_of(machine: &mut Machine) -> Verified<BreakGlass> {
 fn status(break_glass: u64) -> FromAgent {
     FromAgent::Status(Status {
         at_boot: BootNanos(1),
-        isolation: None,
-        lease_ends: None,
+        holds: cordon_model::holds::Holds::NOTHING,
         rules: 1,
         events: 0,
         lost: 0,

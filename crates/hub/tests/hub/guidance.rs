@@ -21,8 +21,7 @@ async fn guidance_of(
     let status = || {
         FromAgent::Status(Status {
             at_boot: BootNanos(1),
-            isolation: None,
-            lease_ends: None,
+            holds: cordon_model::holds::Holds::NOTHING,
             rules: 1,
             events: 0,
             lost: 0,
