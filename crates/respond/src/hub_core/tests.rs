@@ -68,6 +68,7 @@ impl Bench {
                 kind: (machines > 1).then(|| "desk".into()),
                 group: Some("ward".into()),
                 lifelines: vec![],
+                protected: cordon_model::asset::Protected::default(),
                 hub: vec![],
             };
             let assignment = verified(&bench.signer.assign(draft).unwrap());
