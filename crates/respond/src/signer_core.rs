@@ -565,6 +565,9 @@ impl Known {
     /// machine that lies would free its own place, and could pass for a stand-in that works (law 11). What
     /// took its place, or what it claims did, counts for it.
     fn ended_by_its_word(&mut self, measure: MeasureId) {
+        if self.held_open == Some(measure) {
+            self.held_open = None;
+        }
         let is_last = self.measures.len() == 1 && self.measures.contains(&measure);
         if is_last && !self.is_released() {
             self.denied.insert(measure);

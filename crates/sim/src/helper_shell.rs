@@ -307,6 +307,8 @@ impl World<'_> {
         let last = machine.helper_disk.as_ref().map_or(0, |lost| lost.last_sequence);
         fresh.last_sequence = if keeps_floor { last } else { 0 };
         machine.helper_disk = Some(fresh);
+        let id = machine.id;
+        self.observer.codes_forgotten(id);
         self.observer.lost(index);
     }
 

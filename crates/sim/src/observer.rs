@@ -9,7 +9,7 @@ use cordon_model::action::Action;
 use cordon_model::asset::ClinicalTier;
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Level;
-use cordon_model::ids::{MeasureId, OdsCode, OrderId};
+use cordon_model::ids::{MachineId, MeasureId, OdsCode, OrderId};
 use cordon_model::laws::{self, Cut, Grounds, OpenedByCode, Violation};
 use cordon_model::measure::{Isolation, Origin, Receipt};
 use cordon_model::order::{Approver, Authority, Instruction, Order, Permit};
@@ -116,6 +116,12 @@ impl Observer {
         if self.codes.iter().all(|(known, _)| known.envelope() != document.envelope()) {
             self.codes.push((document.clone(), BTreeSet::new()));
         }
+    }
+
+    /// A machine forgot which of its codes were used: a known limit (docs/limits.md), until new ones are made.
+    pub(crate) fn codes_forgotten(&mut self, machine: MachineId) {
+        let of_it = self.codes.iter_mut().filter(|(document, _)| document.machine == machine);
+        of_it.for_each(|(_, used)| used.clear());
     }
 
     /// Somebody typed the code with this hash, and the machine opens by it.

@@ -3,8 +3,11 @@
 use cordon_model::action::Action;
 use cordon_model::asset::ClinicalTier;
 use cordon_model::finding::Level;
+use cordon_model::holds::Holds;
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::order::Instruction;
+use cordon_model::time::BootNanos;
+use cordon_model::wire::{FromAgent, Status};
 use cordon_store::Role;
 
 use super::browser::{Browser, Served};
@@ -81,6 +84,17 @@ async fn an_isolation_is_shown_before_it_is_confirmed_and_is_as_true_as_its_proo
     machine.take(&release).await;
     let released = machine.receipt(&order, MeasureState::Released);
     machine.report(cordon_model::wire::Report::Receipt(machine.sealed(&released))).await;
+    // Until it says itself that it holds nothing, that is not known.
+    let status = Status {
+        at_boot: BootNanos(9),
+        holds: Holds::NOTHING,
+        break_glass: 0,
+        guidance: 0,
+        rules: 40,
+        events: 1,
+        lost: 0,
+    };
+    machine.say(&FromAgent::Status(status)).await;
     says(&ann, &here, "Not isolated").await;
 }
 

@@ -1,0 +1,95 @@
+//! `cordon measure` as its user runs it: from the command line through hub, signer and agent to the machine,
+//! and back.
+
+use std::fs;
+use std::process::{Child, Command};
+
+use cordon_tests::{Up, eventually, lacks_root};
+
+/// A process that is ended with its test.
+struct Victim(Child);
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A process that counts, so that it is seen to stand still.
+fn counting(file: &std::path::Path) -> Victim {
+    let script =
+        format!("i=0; while :; do i=$((i+1)); echo $i > {}; sleep 0.01; done", file.display());
+    Victim(Command::new("/bin/sh").args(["-c", &script]).spawn().unwrap())
+}
+
+/// The words of the newest measure of `kind` in the machine's list.
+fn listed(up: &Up, name: &str, kind: &str) -> Option<String> {
+    let list = up.cordon(&["measure", "list", name]).ok()?;
+    list.lines().find(|line| line.contains(&format!(" {kind} "))).map(str::to_owned)
+}
+
+/// Waits until the newest measure of `kind` is said to be `state`; its id.
+fn until(up: &Up, name: &str, kind: &str, state: &str) -> String {
+    eventually(&format!("{kind} is {state}"), || {
+        let line = listed(up, name, kind)?;
+        let mut words = line.split_whitespace();
+        let id = words.next()?.to_owned();
+        (words.next()? == state).then_some(id)
+    })
+}
+
+#[test]
+fn a_tree_is_frozen_and_goes_on_a_file_is_set_aside_and_put_back_and_evidence_is_gathered() {
+    if lacks_root("`cordon measure`") {
+        return;
+    }
+    let up = Up::start();
+    let name = up.linked_machine()["name"].as_str().unwrap().to_owned();
+    up.cordon(&["assign", &name, "--tier", "0"]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+
+    // Frozen: it counts no more; taken back: it counts on.
+    let counter = folder.path().join("counter");
+    let victim = counting(&counter);
+    let count = || fs::read_to_string(&counter).unwrap_or_default();
+    eventually("it counts", || (!count().trim().is_empty()).then_some(()));
+    let pid = victim.0.id().to_string();
+    let said = up.cordon(&["measure", "freeze", &name, "--pid", &pid, "--reason", "test"]).unwrap();
+    assert!(said.contains("is signed"), "{said}");
+    let freeze = until(&up, &name, "freeze", "verified");
+    let before = count();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert_eq!(count(), before, "it stands still");
+    up.cordon(&["measure", "undo", &name, &freeze, "--reason", "a backup"]).unwrap();
+    until(&up, &name, "freeze", "released");
+    eventually("it counts on", || (count() != before).then_some(()));
+
+    // Ended, with all that came from it.
+    up.cordon(&["measure", "kill", &name, "--pid", &pid, "--reason", "test"]).unwrap();
+    until(&up, &name, "kill", "done");
+    let mut victim = victim;
+    assert!(!victim.0.wait().unwrap().success(), "it was killed");
+
+    // Set aside, and back in its place as it was.
+    let file = folder.path().join("dropper");
+    fs::write(&file, b"what an intruder left").unwrap();
+    let path = file.to_str().unwrap();
+    up.cordon(&["measure", "quarantine", &name, path, "--reason", "test"]).unwrap();
+    let aside = until(&up, &name, "quarantine", "verified");
+    assert!(!file.exists());
+    up.cordon(&["measure", "undo", &name, &aside, "--reason", "ours"]).unwrap();
+    until(&up, &name, "quarantine", "released");
+    assert_eq!(fs::read(&file).unwrap(), b"what an intruder left");
+
+    // Gathered, by a process of its own.
+    up.cordon(&["measure", "collect", &name, "--file", path, "--reason", "test"]).unwrap();
+    until(&up, &name, "collect", "done");
+
+    // What can't be is said, with why.
+    up.cordon(&["measure", "quarantine", &name, "/bin/sh", "--reason", "test"]).unwrap();
+    until(&up, &name, "quarantine", "failed");
+    let list = up.cordon(&["measure", "list", &name]).unwrap();
+    assert!(list.contains("refused"), "{list}");
+    assert!(fs::metadata("/bin/sh").is_ok());
+}
