@@ -87,7 +87,9 @@ fn a_tree_is_frozen_and_goes_on_a_file_is_set_aside_and_put_back_and_evidence_is
     until(&up, &name, "collect", "done");
 
     // What can't be is said, with why.
-    up.cordon(&["measure", "quarantine", &name, "/bin/sh", "--reason", "test"]).unwrap();
+    let shell = fs::canonicalize("/bin/sh").unwrap();
+    up.cordon(&["measure", "quarantine", &name, shell.to_str().unwrap(), "--reason", "test"])
+        .unwrap();
     until(&up, &name, "quarantine", "failed");
     let list = up.cordon(&["measure", "list", &name]).unwrap();
     assert!(list.contains("refused"), "{list}");

@@ -19,7 +19,9 @@ fn an_attack_is_seen_asked_about_isolated_proven_survives_a_crash_and_is_release
     let machine = up.linked_machine();
     let name = machine["name"].as_str().unwrap().to_owned();
     assert!(machine["tier"].is_null(), "nobody has said what it is");
-    assert!(machine["isolation"].is_null());
+    eventually("it says that it holds nothing", || {
+        up.json(&["machines"])[0]["isolation"].is_null().then_some(())
+    });
     let before = up.packet_rules();
 
     // An attack: seen, and asked about, as the mode is `ask` and the tier unknown.

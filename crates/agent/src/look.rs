@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use cordon_model::asset::Assignment;
 use cordon_model::finding::ProcessRef;
@@ -12,11 +13,34 @@ use cordon_model::look::{
     COMMAND_BYTES, LookAt, MOST_CONNECTIONS, MOST_PROCESSES, OpenConnection, Seen, SeenProcess,
 };
 use cordon_model::measure::Isolation;
+use cordon_model::signed::Verified;
 use cordon_model::time::BootId;
+use cordon_model::wire::FromAgent;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::contain::intent::Intent;
 use crate::contain::sockets::{Sockets, own_addresses};
 use crate::sensor::proc_files;
+
+/// Looks on a thread of its own, beside the work that must not wait, and says what was seen. Nothing is
+/// said when all `turns` are taken: whoever waits asks again.
+pub fn answer(
+    turns: &Arc<Semaphore>,
+    say: &mpsc::Sender<FromAgent>,
+    assignment: Option<Verified<Assignment>>,
+    boot: BootId,
+    number: u64,
+    at: LookAt,
+) {
+    let Ok(turn) = Arc::clone(turns).try_acquire_owned() else { return };
+    let say = say.clone();
+    tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        let user = nix::unistd::geteuid().as_raw();
+        let seen = look(at, assignment.as_deref(), user, &boot);
+        let _ = say.try_send(FromAgent::Looked { number, seen });
+    });
+}
 
 /// Looks. `agent_user` is who the hub's link is open to.
 #[must_use]

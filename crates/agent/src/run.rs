@@ -21,7 +21,6 @@ use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Finding;
 use cordon_model::guidance::Guidance;
 use cordon_model::holds::Holds;
-use cordon_model::look::LookAt;
 use cordon_model::order::{Order, Permit};
 use cordon_model::policy::Policy;
 use cordon_model::signed::{Document, Envelope, Verified, seal};
@@ -515,7 +514,11 @@ impl Agent {
                     self.keep(&permit);
                 }
             }
-            FromLink::Look(number, at) => self.show(number, at),
+            FromLink::Look(number, at) => {
+                let assignment = self.documents.read::<Assignment>(self.identity.command_key());
+                let boot = self.clocks.now().boot;
+                look::answer(&self.looks, &self.say, assignment, boot, number, at);
+            }
             FromLink::Assignment(envelope) => {
                 let Some(assignment) = self.genuine::<Assignment>(&envelope) else { return };
                 if self.core.assign(assignment.clone()) {
@@ -543,19 +546,6 @@ impl Agent {
             tracing::debug!(why, "the helper kept its guidance");
         }
         self.look_if(answer.is_ok()).await;
-    }
-
-    /// Looks, beside the work that must not wait.
-    fn show(&self, number: u64, at: LookAt) {
-        let Ok(turn) = Arc::clone(&self.looks).try_acquire_owned() else { return };
-        let assignment = self.documents.read::<Assignment>(self.identity.command_key());
-        let (say, boot) = (self.say.clone(), self.clocks.now().boot);
-        tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            let user = nix::unistd::geteuid().as_raw();
-            let seen = look::look(at, assignment.as_deref(), user, &boot);
-            let _ = say.try_send(FromAgent::Looked { number, seen });
-        });
     }
 
     /// Brings the hashes of break-glass codes to the helper, which says in its status which it holds.
