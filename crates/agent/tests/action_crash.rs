@@ -413,14 +413,14 @@ fn a_quarantine_that_is_cut_short_anywhere_ends_right() {
         let when = format!("cut short at {at} ({cut:?})");
         let quarantine = deed.quarantine();
         let begun = quarantine.begun(deed.measure).unwrap();
-        let done = if at % 2 == 0 || begun.is_none() {
+        let done = if let (Some(begun), true) = (begun, at % 2 == 1) {
+            begun
+        } else {
             let nothing = Protected::default();
             let done = quarantine.apply(deed.measure, &deed.target(), &nothing).unwrap();
             assert!(!deed.file.exists(), "{when}");
             assert!(quarantine.prove(&done).unwrap().holds(), "{when}");
             done
-        } else {
-            begun.unwrap()
         };
         let undone = quarantine.undo(&done).unwrap();
         assert!(undone.is_exact(), "{when}: {undone:?}");

@@ -1,7 +1,7 @@
 //! Telling the person in front of the machine: a file for everybody, the greeting at the next login, and the
 //! terminals that are open now.
 //!
-//! The one idea: it follows what is really in force. [`Bulletin::update`] is called after everything that
+//! The one idea: it follows what is really in force. [`Bulletin::tell`] is called after everything that
 //! changes that, compares with what was told last, and only then writes; so it is in step again after a
 //! crash or a restart of the machine. Nothing here reads anything from the people it tells, and no terminal
 //! can hold the helper up or make it write anywhere else.

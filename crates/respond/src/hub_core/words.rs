@@ -23,6 +23,7 @@ use crate::signer_core::Proposal;
 /// Something to keep on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(clippy::large_enum_variant, reason = "a few of one call exist at once")]
 pub enum Change {
     /// An incident, with what grouping knows of it.
     Story(Story),

@@ -1,10 +1,10 @@
 //! A local account that can't sign in any more, and can again.
 //!
 //! The one idea: one line of one file is changed, in the way that every tool of the system understands
-//! ([`line`]), under the locks that every such tool takes ([`shadow`]), and given back only if it is still
+//! ([`line`]), under the locks that every such tool takes (`shadow`), and given back only if it is still
 //! ours: whoever changed it meanwhile has the last word, and that is said.
 //!
-//! What no order may do is refused here ([`people`]): to disable `root`, Cordon's own users, or the last
+//! What no order may do is refused here (`people`): to disable `root`, Cordon's own users, or the last
 //! account by which a person could still administer the machine.
 //!
 //! Disabling an account stops nobody who is in already. What runs for it is listed
@@ -47,7 +47,7 @@ pub struct Applied {
     pub uid: u32,
     /// How its line was changed.
     change: LineChange,
-    /// What ran for it when it had just been disabled, at most [`sessions::LISTED`].
+    /// What ran for it when it had just been disabled, at most `sessions::LISTED`.
     pub sessions: Vec<ProcessRef>,
 }
 

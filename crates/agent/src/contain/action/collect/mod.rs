@@ -6,9 +6,9 @@
 //! `apply` begins anew. An archive appears under its name in one step, when it is whole and has been read
 //! back.
 //!
-//! What leaves the machine's secrets alone stands in [`pieces`]: no passwords' hashes, no host keys, no
+//! What leaves the machine's secrets alone stands in `pieces`: no passwords' hashes, no host keys, no
 //! environments unless a process is named, no memory unless **two people agreed** ([`Agreement`]). What is
-//! hostile (links, pipes, devices, names, files that grow, servers that are gone) stands in [`gather`]
+//! hostile (links, pipes, devices, names, files that grow, servers that are gone) stands in `gather`
 //! and [`super::plain`]; how much at most, in [`limits`].
 //!
 //! The archive is sealed by the agent, which holds the machine's receipt key and not the evidence: it is
