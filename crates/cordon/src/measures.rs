@@ -38,7 +38,7 @@ pub enum Measure {
     Quarantine(Quarantine),
     /// Keep a program from being started
     Deny(Deny),
-    /// Keep a machine from speaking to an address, a network or a name
+    /// Keep a machine from speaking to an address, a network or a name (machines refuse it as yet)
     Block(Block),
     /// Keep a local account from signing in
     DisableAccount(DisableAccount),
