@@ -70,6 +70,53 @@ fn an_attack_is_seen_asked_about_isolated_proven_survives_a_crash_and_is_release
     println!("{report}");
 }
 
+/// Law 4: what a screen says is in force is in force, or the screen says that it is not known.
+#[test]
+fn an_isolation_that_is_lost_with_the_helpers_memory_is_not_shown_as_in_force() {
+    if lacks_root("losing an isolation") {
+        return;
+    }
+    let up = Up::start();
+    let name = up.linked_machine()["name"].as_str().unwrap().to_owned();
+    up.cordon(&["isolate", &name, "--reason", "test"]).unwrap();
+    eventually("the isolation is verified", || {
+        (up.json(&["machines"])[0]["truth"] == "verified").then_some(())
+    });
+    let before = up.json(&["incidents"]).as_array().unwrap().len();
+
+    // Table and memory go together, as by a disk that was set back; the helper can do nothing meanwhile.
+    let helper = up.role("helper").unwrap();
+    kill(helper, Signal::SIGSTOP).unwrap();
+    assert!(up.inside("nft").args(["flush", "ruleset"]).status().unwrap().success());
+    for entry in fs::read_dir(up.state.path().join("helper")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.starts_with("state") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    kill(helper, Signal::SIGKILL).unwrap();
+    eventually("the helper is started again", || up.role("helper").filter(|new| *new != helper));
+    assert!(!up.packet_rules().contains("table inet cordon"), "nobody remembers it");
+
+    eventually("the machine contradicts what was said to be in force", || {
+        (up.json(&["machines"])[0]["truth"] == "unproven").then_some(())
+    });
+    let shown = up.cordon(&["machines"]).unwrap();
+    println!("{shown}");
+    assert!(!shown.contains("verified") && shown.contains("unproven"), "{shown}");
+    eventually("people are told", || {
+        (up.json(&["incidents"]).as_array()?.len() > before).then_some(())
+    });
+
+    // A person isolates it again, and now it is so.
+    up.cordon(&["isolate", &name, "--reason", "again"]).unwrap();
+    eventually("the isolation is verified again", || {
+        (up.json(&["machines"])[0]["truth"] == "verified").then_some(())
+    });
+    assert!(up.packet_rules().contains("table inet cordon"));
+}
+
 #[test]
 fn ctrl_c_stops_every_role_in_order_and_the_next_start_goes_on() {
     if lacks_root("`cordon up`") {

@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use cordon_link::frame::{self, FrameError};
 use cordon_model::break_glass::BreakGlass;
@@ -19,8 +20,14 @@ use super::desk::{Broken, Desk, Peer};
 use super::hardening::{Unsafe, User, give_up};
 use super::protocol::{Answer, MESSAGE_BYTES, Refused, Request};
 
-/// Connections at one time: the hub has one, a restarted hub a second; the rest is for `cordon doctor`.
-const CONNECTIONS: usize = 8;
+/// Connections of the hub that are answered at one time, and as many of root, apart, so that a stolen hub
+/// can't shut root out. A hub has five.
+const SEATS: usize = 8;
+/// Connections that may wait for a seat. A hub that was killed leaves its own to be wound up, after the
+/// work that it had asked for, and the one that is started in its place must not be turned away meanwhile.
+const WAITING: usize = 32;
+/// How long they wait: whoever knocks is told rather than left at the door.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the signer needs to know.
 #[derive(Debug, Clone)]
@@ -108,7 +115,7 @@ pub async fn serve_until(
     let desk = Desk::open(&config.directory, &config.organisation, &clock.now()?)?;
     let desk = Arc::new(Mutex::new(desk));
     let listener = listen(&config.socket)?;
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let (hub, keeper) = (Room::new(), Room::new());
     // One at a time: each takes tens of mebibytes.
     let hashing = Arc::new(Semaphore::new(1));
     let (failed, mut failure) = mpsc::channel::<SignerError>(1);
@@ -124,7 +131,7 @@ pub async fn serve_until(
                 Err(error) => {
                     // Out of file descriptors, most likely: the others go on.
                     tracing::warn!(%error, "a connection to the signer was lost");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             },
@@ -136,18 +143,27 @@ pub async fn serve_until(
                 continue;
             }
         };
-        let Ok(seat) = room.clone().try_acquire_owned() else {
-            tracing::warn!("a connection to the signer was refused: {CONNECTIONS} are open");
+        let room = match peer {
+            Peer::Hub => &hub,
+            Peer::Keeper => &keeper,
+        };
+        let Ok(place) = room.places.clone().try_acquire_owned() else {
+            tracing::warn!("a connection to the signer was refused: {WAITING} wait already");
             continue;
         };
+        let seats = room.seats.clone();
         let (desk, clock, failed) = (desk.clone(), clock.clone(), failed.clone());
         let hashing = hashing.clone();
         connections.spawn(async move {
+            let Ok(_seat) = tokio::time::timeout(PATIENCE, seats.acquire_owned()).await else {
+                tracing::warn!("a connection to the signer was refused: {SEATS} are open");
+                return;
+            };
             let talk = converse(stream, peer, &desk, &clock, &hashing);
             if let Err(error) = talk.await {
                 let _ = failed.try_send(error);
             }
-            drop(seat);
+            drop(place);
         });
     };
     connections.shutdown().await;
@@ -158,6 +174,21 @@ pub async fn serve_until(
         desk.into_inner().unwrap_or_else(PoisonError::into_inner).close()?;
     }
     ended
+}
+
+/// How many connections of one kind of peer there may be: on seats they are answered, and some may wait.
+struct Room {
+    places: Arc<Semaphore>,
+    seats: Arc<Semaphore>,
+}
+
+impl Room {
+    fn new() -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(SEATS + WAITING)),
+            seats: Arc::new(Semaphore::new(SEATS)),
+        }
+    }
 }
 
 /// Answers one connection until it ends or says what is not understood.
@@ -269,7 +300,7 @@ impl Clock {
     fn now(&self) -> Result<Moment, SignerError> {
         let at = clock_gettime(ClockId::CLOCK_BOOTTIME)
             .map_err(|error| system("read the clock")(error.into()))?;
-        let at = std::time::Duration::from(at);
+        let at = Duration::from(at);
         Ok(Moment {
             boot: self.boot.clone(),
             at: BootNanos(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)),

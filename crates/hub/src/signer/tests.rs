@@ -443,7 +443,7 @@ async fn garbage_is_refused_and_the_rest_goes_on() {
 }
 
 #[tokio::test]
-async fn a_silent_crowd_does_not_keep_the_hub_out_for_ever() {
+async fn who_comes_while_all_seats_are_taken_waits_for_one() {
     let directory = tempfile::tempdir().unwrap();
     let (signer, client) = Running::start(directory.path()).await;
     let socket = directory.path().join("signer.sock");
@@ -453,8 +453,11 @@ async fn a_silent_crowd_does_not_keep_the_hub_out_for_ever() {
     }
     // The hub's connection was there first, and goes on.
     assign(&client, 1, ClinicalTier::None).await;
+    let knock = tokio::spawn(async move { Client::connect(&socket).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!knock.is_finished(), "it is neither answered nor turned away");
     drop(crowd);
-    let newcomer = reach(&socket).await;
+    let newcomer = knock.await.unwrap().unwrap();
     newcomer.sign(by_people(1, 1, isolate())).await.unwrap();
     signer.stop().await;
 }

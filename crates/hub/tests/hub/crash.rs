@@ -1,6 +1,7 @@
 //! A hub that is killed loses nothing that it acknowledged (law 7).
 
 use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -14,7 +15,7 @@ use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::policy::Mode;
 use cordon_model::wire::Report;
 
-use super::support::{Machine, Signer, Site, admin, found, hub_config, rj1, until};
+use super::support::{Machine, Signer, Site, admin, found, free, hub_config, rj1, until};
 
 /// Set for the child process: the directory of its hub, and where it listens.
 const CHILD: &str = "CORDON_HUB_TEST_CHILD";
@@ -23,9 +24,9 @@ const CHILD: &str = "CORDON_HUB_TEST_CHILD";
 #[test]
 fn hub_in_a_process_of_its_own() {
     let Ok(child) = std::env::var(CHILD) else { return };
-    let (directory, port) = child.split_once('|').unwrap();
-    let mut config: HubConfig = hub_config(Path::new(directory), rj1());
-    config.link.set_port(port.parse().unwrap());
+    let (directory, link) = child.split_once('|').unwrap();
+    let link = link.parse().unwrap();
+    let config = HubConfig { link, ..hub_config(Path::new(directory), rj1()) };
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let running = cordon_hub::start(config).await.unwrap();
         println!("\nhub at {}", running.link);
@@ -33,26 +34,24 @@ fn hub_in_a_process_of_its_own() {
     });
 }
 
-struct Process(Child, u16);
+/// It, and where it listens.
+struct Process(Child, SocketAddr);
 
 impl Process {
-    fn start(directory: &Path, port: u16) -> Self {
+    fn start(directory: &Path, link: SocketAddr) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["crash::hub_in_a_process_of_its_own", "--exact", "--nocapture"])
-            .env(CHILD, format!("{}|{port}", directory.display()))
+            .env(CHILD, format!("{}|{link}", directory.display()))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let port = lines.find_map(|line| {
-            let line = line.unwrap();
-            let at: std::net::SocketAddr = line.strip_prefix("hub at ")?.parse().ok()?;
-            Some(at.port())
-        });
-        Self(child, port.expect("the hub says where it listens"))
+        let link = lines.find_map(|line| line.unwrap().strip_prefix("hub at ")?.parse().ok());
+        Self(child, link.expect("the hub says where it listens"))
     }
 
-    fn kill(mut self) -> u16 {
+    /// Kills it, and says where it listened.
+    fn kill(mut self) -> SocketAddr {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
         self.1
@@ -69,7 +68,7 @@ async fn asked(socket: &Path, request: Request) -> Answer {
 async fn a_hub_that_is_killed_goes_on_with_incidents_orders_and_measures() {
     let directory = tempfile::tempdir().unwrap();
     let signer = Signer::start(directory.path(), rj1());
-    let hub = Process::start(directory.path(), 0);
+    let hub = Process::start(directory.path(), free());
     let socket = directory.path().join("hub.sock");
     let mut machines = Vec::new();
     for host in ["office-1", "office-2"] {
@@ -94,8 +93,8 @@ async fn a_hub_that_is_killed_goes_on_with_incidents_orders_and_measures() {
     let reason = "worm".to_owned();
     asked(&socket, Request::Isolate { machine: "office-2".into(), isolation, reason }).await;
 
-    let port = hub.kill();
-    let hub = Process::start(directory.path(), port);
+    let link = hub.kill();
+    let hub = Process::start(directory.path(), link);
     let Answer::Status(status) = asked(&socket, Request::Status).await else { panic!() };
     assert_eq!((status.machines, status.incidents_open, status.contained), (2, 1, 1));
     assert_eq!((status.mode, status.orders_waiting), (Mode::Act, 1));
@@ -121,7 +120,7 @@ async fn a_hub_that_is_killed_goes_on_with_incidents_orders_and_measures() {
 async fn every_finding_that_was_acknowledged_before_a_kill_is_there_after_it() {
     let directory = tempfile::tempdir().unwrap();
     let signer = Signer::start(directory.path(), rj1());
-    let mut hub = Process::start(directory.path(), 0);
+    let mut hub = Process::start(directory.path(), free());
     let socket = directory.path().join("hub.sock");
     let request =
         Request::CreateEnrolToken { draft: AssignmentDraft::default(), good_for_seconds: 600 };
@@ -138,8 +137,8 @@ async fn every_finding_that_was_acknowledged_before_a_kill_is_there_after_it() {
         // Killed somewhere in the middle of them.
         acknowledged += 7;
         machine.acknowledged(acknowledged).await;
-        let port = hub.kill();
-        hub = Process::start(directory.path(), port);
+        let link = hub.kill();
+        hub = Process::start(directory.path(), link);
         machine.connect().await.unwrap();
         // The hub says by itself how far it has come; it may be further, never less.
         loop {

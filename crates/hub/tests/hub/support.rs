@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use cordon_hub::signer::{SignerConfig, SignerError, serve_until};
@@ -46,8 +47,17 @@ pub fn admin() -> Who {
     Who::local("test")
 }
 
+/// A free port at a loopback address that no other test of this process has: a hub that is started again
+/// must get its port back, and nobody's connection may have been given it meanwhile. Connections leave from
+/// 127.0.0.1.
+pub fn free() -> SocketAddr {
+    static HUBS: AtomicU16 = AtomicU16::new(1);
+    let [high, low] = HUBS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    SocketAddr::from(([127, 77, high, low], 0))
+}
+
 pub fn hub_config(directory: &Path, organisation: OdsCode) -> HubConfig {
-    let free: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let free = free();
     HubConfig {
         directory: directory.join("hub"),
         organisation,
