@@ -181,7 +181,7 @@ pub async fn question(
     by: SignedIn,
     Path(question): Path<String>,
 ) -> Shown {
-    let question = find_question(&desk, &question).await?;
+    let question = desk.hub.approval(id(&question)?).await?;
     let frame = by.frame(&desk).await?;
     let how = question.instruction.isolation().unwrap_or(Isolation::Segment);
     let preview = desk.hub.preview_now(question.machine, how, &by.who).await?;
@@ -194,28 +194,14 @@ pub async fn question(
     Ok(pages::question::page(&frame, &question, &name, shows.as_ref()))
 }
 
-async fn find_question(
-    desk: &Desk,
-    question: &str,
-) -> Result<cordon_respond::approval::Approval, Problem> {
-    let question: cordon_model::ids::ApprovalId = id(question)?;
-    for only_open in [true, false] {
-        let approvals = desk.hub.approvals(only_open).await?;
-        if let Some(found) = approvals.into_iter().find(|approval| approval.id == question) {
-            return Ok(found);
-        }
-    }
-    Err(Problem::no_page())
-}
-
-/// Answers a question. The reason is a comment of its incident, written first: it is there whatever comes
-/// of the answer.
+/// Answers a question. The reason is a comment of its incident, written first, so that it is there whatever
+/// comes of the answer; that the answer was taken is the hub's to say.
 pub async fn answer(
     State(desk): State<Arc<Desk>>,
     Path(question): Path<String>,
     Posted { by, form }: Posted<AnswerForm>,
 ) -> Done {
-    let question = find_question(&desk, &question).await?;
+    let question = desk.hub.approval(id(&question)?).await?;
     let is_approved = form.answer == YesNo::Approve;
     let reason = line(&form.reason);
     if reason.is_empty() {
@@ -227,7 +213,7 @@ pub async fn answer(
     }
     if let Some(incident) = question.incident {
         let says = if is_approved { "yes" } else { "no" };
-        let comment = format!("answers {says}: {reason}");
+        let comment = format!("would answer {says}: {reason}");
         desk.hub.comment_incident(incident, &comment, &by.who).await?;
     }
     desk.hub.answer(question.id, is_approved, &by.who).await?;

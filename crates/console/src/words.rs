@@ -135,9 +135,9 @@ pub fn measure_meaning(state: &MeasureState) -> Markup {
             MeasureState::Unproven { why } => { "Applied, but a look at it says otherwise: " (Shown(why)) }
             MeasureState::SteppedDown => "Its lease ended; the milder measure that followed is in force.",
             MeasureState::Superseded => "A newer order's measure took its place in one step.",
-            MeasureState::Released => "Taken back exactly; the machine is as it was.",
+            MeasureState::Released => "Taken back, as far as the machine found it to take back.",
             MeasureState::Done => "Done and shown; nothing of it stays in force.",
-            MeasureState::Failed { why } => { "Nothing was changed on the machine: " (Shown(why)) }
+            MeasureState::Failed { why } => { "Not carried out, or not to its end: " (Shown(why)) }
         }
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::layout::Layout;
-use crate::{break_glass, control, measures, notice, roles, tools, undo, up};
+use crate::{assign, break_glass, control, measures, notice, people, roles, tools, undo, up};
 
 /// A security operations centre for health services.
 ///
@@ -57,6 +57,8 @@ enum Command {
     Incidents(control::IncidentsArgs),
     /// Cut a machine off
     Isolate(control::IsolateArgs),
+    /// Extend the lease of an isolation that has to go on
+    Renew(control::RenewArgs),
     /// Take an isolation back, exactly
     Release(undo::ReleaseArgs),
     /// Take back everything that Cordon did by itself, to one machine or in one incident
@@ -69,13 +71,17 @@ enum Command {
     /// Show what this machine tells the person in front of it
     Notice(notice::NoticeArgs),
     /// Say what a machine is: tier, group, kind and the flows that must live
-    Assign(control::AssignArgs),
+    Assign(assign::AssignArgs),
+    /// Strike a machine off that is stolen, taken over or gone
+    StrikeOff(assign::StrikeOffArgs),
     /// Show or set the policy
     Policy(control::PolicyArgs),
     /// Make a one-time token that enrols one machine
-    EnrolToken(control::EnrolTokenArgs),
+    EnrolToken(assign::EnrolTokenArgs),
     /// Make a one-time link that signs a person in to the console
-    SignIn(control::SignInArgs),
+    SignIn(people::SignInArgs),
+    /// Make a person known, or change what they may do
+    Person(people::PersonArgs),
 
     /// Check the ledger of everything that was done, or an archive of evidence
     Verify(tools::VerifyArgs),
@@ -108,15 +114,18 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Machines(args) => control::machines(&args).map(done),
         Command::Incidents(args) => control::incidents(&args).map(done),
         Command::Isolate(args) => control::isolate(&args).map(done),
+        Command::Renew(args) => control::renew(&args).map(done),
         Command::Release(args) => undo::release(&args),
         Command::Undo(args) => undo::undo(&args),
         Command::Measure(measure) => measures::run(&measure).map(done),
         Command::BreakGlass(args) => break_glass::run(&args),
         Command::Notice(args) => notice::run(&args).map(done),
-        Command::Assign(args) => control::assign(&args).map(done),
+        Command::Assign(args) => assign::assign(&args).map(done),
+        Command::StrikeOff(args) => assign::strike_off(&args).map(done),
         Command::Policy(args) => control::policy(&args).map(done),
-        Command::EnrolToken(args) => control::enrol_token(&args).map(done),
-        Command::SignIn(args) => control::sign_in(&args).map(done),
+        Command::EnrolToken(args) => assign::enrol_token(&args).map(done),
+        Command::SignIn(args) => people::sign_in(&args).map(done),
+        Command::Person(args) => people::person(&args).map(done),
         Command::Verify(args) => tools::verify(&args),
         Command::Drill(args) => tools::drill(&args),
         Command::Simulate(args) => tools::simulate(&args),

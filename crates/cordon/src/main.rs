@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod assign;
 mod break_glass;
 mod cli;
 mod control;
@@ -13,6 +14,7 @@ mod gaps;
 mod layout;
 mod measures;
 mod notice;
+mod people;
 mod roles;
 mod supervise;
 mod tools;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use cordon_hub::control::{Answer, Request};
-use cordon_hub::view::{Standing, Undone};
+use cordon_hub::view::{StandingNow, Undone};
 use cordon_model::ids::{MachineId, MeasureId};
 
 use crate::cli::StateArg;
@@ -123,10 +123,11 @@ enum Wanted {
 }
 
 impl Wanted {
-    fn is_so(&self, standing: &[Standing]) -> bool {
+    fn is_so(&self, now: &StandingNow) -> bool {
         match self {
-            Self::NoIsolation => !standing.iter().any(|one| one.is_isolation),
-            Self::Gone(measures) => !standing.iter().any(|one| measures.contains(&one.measure)),
+            // That the hub knows of none is no proof: the machine itself must say that it holds none.
+            Self::NoIsolation => now.unknown.is_none() && now.isolation.is_none(),
+            Self::Gone(measures) => !now.measures.iter().any(|one| measures.contains(&one.measure)),
         }
     }
 }
@@ -168,9 +169,9 @@ async fn wait(
     ExitCode::FAILURE
 }
 
-async fn standing(control: &Control, machine: MachineId) -> Result<Vec<Standing>> {
+async fn standing(control: &Control, machine: MachineId) -> Result<StandingNow> {
     match control.ask(Request::Standing(machine)).await? {
-        Answer::Standing(standing) => Ok(standing),
+        Answer::Standing(standing) => Ok(*standing),
         other => bail!("the hub is of another version: it answered {other:?}"),
     }
 }

@@ -120,7 +120,7 @@ async fn up(args: UpArgs, mut stop: watch::Receiver<bool>) -> Result<()> {
         if !args.only_agent && !*stop.borrow() {
             let control = Control::at(&layout);
             let secret =
-                control.sign_in("administrator", cordon_store::Role::Administrator).await?;
+                control.sign_in("administrator", Some(cordon_store::Role::Administrator)).await?;
             let link = cordon_console::sign_in_link(args.console, &secret);
             println!("\nOpen this once, within 15 minutes, to sign in:\n\n    {link}\n");
             println!(

@@ -22,7 +22,7 @@ use crate::error::HubError;
 use crate::handle::Hub;
 use crate::keep::{self, Draft, encode};
 use crate::people::{LONGEST_TOKEN, Secret, Who};
-use crate::view::{AssignmentDraft, Ordered, Standing, Undone};
+use crate::view::{AssignmentDraft, Ordered, Standing, StandingNow, Undone};
 use crate::work::Step;
 
 /// How long a person waits for the signer before being told that it is away.
@@ -117,7 +117,11 @@ impl Hub {
             for (instruction, measures) in undoing {
                 match self.order(machine, instruction, reason, None, who).await {
                     Ok(_) => taken_back.extend(
-                        standing.iter().filter(|one| measures.contains(&one.measure)).cloned(),
+                        standing
+                            .measures
+                            .iter()
+                            .filter(|one| measures.contains(&one.measure))
+                            .cloned(),
                     ),
                     Err(error) => refused = Some(error.to_string()),
                 }
@@ -135,14 +139,17 @@ impl Hub {
     ///
     /// # Errors
     /// [`HubError::Missing`].
-    pub fn standing(&self, machine: MachineId) -> Result<Vec<Standing>, HubError> {
+    pub fn standing(&self, machine: MachineId) -> Result<StandingNow, HubError> {
         let card = self.card(machine)?;
-        let standing = card.measures.iter().map(|(measure, known)| Standing {
-            measure: *measure,
-            what: known.action.to_string(),
-            is_isolation: known.action.isolation().is_some(),
-        });
-        Ok(standing.collect())
+        let measures = card
+            .measures
+            .iter()
+            .map(|(measure, known)| Standing { measure: *measure, what: known.action.to_string() });
+        Ok(StandingNow {
+            measures: measures.collect(),
+            isolation: card.isolation(),
+            unknown: card.unknown(),
+        })
     }
 
     /// Orders the lease of a machine's strongest measure in force to be extended by the policy's length.

@@ -106,9 +106,10 @@ impl Card {
         known.max(self.holds().and_then(Holds::isolation))
     }
 
-    /// The weakest truth over what is not over.
+    /// The weakest truth over its isolations that are not over.
     pub fn truth(&self) -> Option<MeasureState> {
-        let states = self.measures.values().map(|known| &known.state);
+        let isolations = self.measures.values().filter(|known| known.action.isolation().is_some());
+        let states = isolations.map(|known| &known.state);
         states.min_by_key(|state| strength(state)).cloned()
     }
 

@@ -28,7 +28,7 @@ use crate::handle::Hub;
 use crate::people::Who;
 use crate::run::stopped;
 use crate::view::{
-    AssignmentDraft, IncidentRow, LedgerStatus, MachineRow, Preview, Refused, Standing, Undone,
+    AssignmentDraft, IncidentRow, LedgerStatus, MachineRow, Preview, Refused, StandingNow, Undone,
 };
 
 /// Connections at one time.
@@ -57,10 +57,24 @@ pub enum Request {
     CreateSignIn {
         /// Who; made known if need be.
         name: String,
-        /// What a new person may do.
-        role: Role,
+        /// What a new person may do; of one who is known it is only checked.
+        role: Option<Role>,
         /// For how long it is good.
         good_for_seconds: u32,
+    },
+    /// Make a person known, or change what they may do.
+    PutPerson {
+        /// Sign-in name.
+        name: String,
+        /// What the person may do.
+        role: Role,
+        /// Whether the person may answer for patients' safety.
+        is_clinical: bool,
+    },
+    /// Let a person sign in no more, and end the sessions that are open.
+    BarPerson {
+        /// Sign-in name.
+        name: String,
     },
     /// Machines, by name.
     ListMachines,
@@ -219,7 +233,7 @@ pub enum Answer {
     /// To [`Request::UndoAll`], for each machine on which there was something to take back.
     Undone(Vec<Undone>),
     /// To [`Request::Standing`].
-    Standing(Vec<Standing>),
+    Standing(Box<StandingNow>),
     /// Done.
     Done,
     /// No, and why.
@@ -360,6 +374,14 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
             let sign_in = hub.create_sign_in(&name, role, seconds(good_for_seconds), who).await?;
             Answer::Secret(sign_in.token.text())
         }
+        Request::PutPerson { name, role, is_clinical } => {
+            hub.admit(&name, role, is_clinical, who).await?;
+            Answer::Done
+        }
+        Request::BarPerson { name } => {
+            hub.bar(&name, who).await?;
+            Answer::Done
+        }
         Request::ListMachines => {
             let mut rows = hub.machines();
             let total = rows.len();
@@ -420,7 +442,7 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
             };
             Answer::Undone(hub.undo_all(&machines, &reason, who).await?)
         }
-        Request::Standing(machine) => Answer::Standing(hub.standing(machine)?),
+        Request::Standing(machine) => Answer::Standing(Box::new(hub.standing(machine)?)),
         Request::Renew { machine, reason } => {
             let machine = named(hub, &machine)?;
             let ordered = hub.renew(machine, &reason, who).await?;

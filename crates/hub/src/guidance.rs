@@ -12,7 +12,6 @@ use cordon_model::time::UtcNanos;
 use crate::board::Card;
 use crate::run::Shared;
 use crate::signer::ClientError;
-use crate::view::Contact;
 use crate::work::Input;
 
 /// Machines whose guidance is signed anew in one round of ten seconds: 500, so that when a ward fails at
@@ -132,11 +131,9 @@ impl<'a> Working<'a> {
     }
 }
 
-/// In contact, and nothing is or is meant to be done to it.
+/// It surely works, and nothing is or is meant to be done to it.
 fn works(card: &Card, now: UtcNanos) -> bool {
-    !card.is_struck_off
-        && matches!(card.contact(now), Contact::Linked { .. })
-        && card.measures.is_empty()
+    !card.is_struck_off && card.surely_works(now) && card.measures.is_empty()
 }
 
 #[cfg(test)]

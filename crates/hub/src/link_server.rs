@@ -217,6 +217,11 @@ async fn connection(
     door.passed();
     let side = shared.links.open(machine);
     let number = side.number;
+    // It may have been struck off since: whoever does that after this ends the link that it finds open.
+    if let Err(end) = still_a_member(shared, machine) {
+        shared.links.close(machine, number);
+        return Err(refused(end));
+    }
     let mut conversation = Conversation {
         machine,
         number,
@@ -240,11 +245,13 @@ async fn admitted(
 ) -> Result<VerifyingKey, LinkEnd> {
     let known = shared.store.machine(&Key::new(&shared.organisation.code, machine)).await?;
     let known = known.filter(|known| known.certificate == fingerprint).ok_or(LinkEnd::Unknown)?;
-    let is_struck_off = shared.board.card(machine).is_none_or(|card| card.is_struck_off);
-    if is_struck_off {
-        return Err(LinkEnd::Unknown);
-    }
+    still_a_member(shared, machine)?;
     VerifyingKey::from_bytes(&known.receipt_key).map_err(|_| LinkEnd::Unknown)
+}
+
+fn still_a_member(shared: &Shared, machine: MachineId) -> Result<(), LinkEnd> {
+    let is_struck_off = shared.board.card(machine).is_none_or(|card| card.is_struck_off);
+    if is_struck_off { Err(LinkEnd::Unknown) } else { Ok(()) }
 }
 
 async fn goodbye(mut to: impl AsyncWrite + Unpin, why: &LinkEnd) {

@@ -2,7 +2,7 @@
 
 use cordon_model::asset::{Assignment, LATERAL_MOVEMENT};
 use cordon_model::finding::ReceivedFinding;
-use cordon_model::ids::{IncidentId, MachineId, OrderId};
+use cordon_model::ids::{ApprovalId, IncidentId, MachineId, OrderId};
 use cordon_model::look::{LookAt, Seen};
 use cordon_model::measure::{Isolation, Receipt};
 use cordon_model::order::Order;
@@ -159,6 +159,16 @@ impl Hub {
         let listed = self.shared.store.approvals(organisation, only_open, &page).await?;
         let approvals = listed.items.iter().map(|stored| decode(&stored.document));
         Ok(approvals.collect::<Result<_, _>>()?)
+    }
+
+    /// One question.
+    ///
+    /// # Errors
+    /// [`HubError::Missing`].
+    pub async fn approval(&self, id: ApprovalId) -> Result<Approval, HubError> {
+        let key = Key::new(&self.shared.organisation.code, id);
+        let stored = self.shared.store.approval(&key).await?;
+        Ok(decode(&stored.ok_or(HubError::Missing { what: "question" })?.document)?)
     }
 
     /// What isolating a machine would do to it.

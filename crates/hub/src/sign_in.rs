@@ -17,14 +17,52 @@ const SESSION: Duration = Duration::from_secs(12 * 3600);
 
 /// People.
 impl Hub {
-    /// Makes a person known, or changes what they may do.
+    /// Makes a person known, or changes what they may do. Who was barred may sign in again.
     ///
     /// # Errors
     /// [`HubError::Invalid`] for a name that can't be.
-    pub async fn put_person(&self, person: Person, who: &Who) -> Result<(), HubError> {
+    pub async fn admit(
+        &self,
+        name: &str,
+        role: Role,
+        is_clinical: bool,
+        who: &Who,
+    ) -> Result<(), HubError> {
+        let known = self.person(name).await?;
+        let person = Person {
+            name: name.to_owned(),
+            role,
+            is_clinical,
+            is_active: true,
+            password: known.as_ref().and_then(|known| known.password.clone()),
+            created_at: known.map_or_else(UtcNanos::now, |known| known.created_at),
+        };
+        self.put_person(person, who).await
+    }
+
+    /// Lets a person sign in no more; a session that is open ends with its next page.
+    ///
+    /// # Errors
+    /// [`HubError::Missing`].
+    pub async fn bar(&self, name: &str, who: &Who) -> Result<(), HubError> {
+        let known = self.person(name).await?.ok_or(HubError::Missing { what: "person" })?;
+        self.put_person(Person { is_active: false, ..known }, who).await
+    }
+
+    async fn person(&self, name: &str) -> Result<Option<Person>, HubError> {
+        let key = Key::new(&self.shared.organisation.code, text("name", name)?);
+        Ok(self.shared.store.person(&key).await?)
+    }
+
+    async fn put_person(&self, person: Person, who: &Who) -> Result<(), HubError> {
         who.must(Role::Administrator)?;
         let name = text("name", &person.name)?;
-        let detail = format!("{name} is {:?}", person.role).to_lowercase();
+        let (role, clinical) = (person.role.as_str(), person.is_clinical);
+        let detail = match (person.is_active, clinical) {
+            (false, _) => format!("{name} is barred"),
+            (true, true) => format!("{name} is {role}, clinical"),
+            (true, false) => format!("{name} is {role}"),
+        };
         let record = self.shared.record(who.actor(), Deed::SignInAllowed, detail);
         self.deed(move |step| {
             step.changes.push(Change::Person(Person { name, ..person }));
@@ -37,27 +75,33 @@ impl Hub {
     /// `role`.
     ///
     /// # Errors
-    /// [`HubError::Invalid`] for a name that can't be.
+    /// [`HubError::Invalid`] for a name that can't be, a new person without a role, or one who is barred or
+    /// has another.
     pub async fn create_sign_in(
         &self,
         name: &str,
-        role: Role,
+        role: Option<Role>,
         good_for: Duration,
         who: &Who,
     ) -> Result<SignIn, HubError> {
         who.must(Role::Administrator)?;
         let name = text("name", name)?;
-        let key = Key::new(&self.shared.organisation.code, name.clone());
-        if self.shared.store.person(&key).await?.is_none() {
-            let person = Person {
-                name: name.clone(),
-                role,
-                is_clinical: false,
-                is_active: true,
-                password: None,
-                created_at: UtcNanos::now(),
-            };
-            self.put_person(person, who).await?;
+        match (self.person(&name).await?, role) {
+            (None, Some(role)) => self.admit(&name, role, false, who).await?,
+            (None, None) => {
+                let why = format!("{name} is new: say what they may do");
+                return Err(HubError::Invalid { what: "role", why });
+            }
+            // A link for less than the person may do would seem to lower it, and would not.
+            (Some(known), role)
+                if role.is_some_and(|role| known.role != role) || !known.is_active =>
+            {
+                let is = if known.is_active { known.role.as_str() } else { "barred" };
+                let why =
+                    format!("{name} is {is}: change that first (`cordon person`), or ask for it");
+                return Err(HubError::Invalid { what: "role", why });
+            }
+            (Some(_), _) => {}
         }
         let token = Secret::new()?;
         let expires_at = UtcNanos::now().plus(good_for.min(LONGEST_TOKEN));

@@ -4,8 +4,9 @@
 //! checkpoint. The signer answers a repeated proposal alike, so every failure is followed by the same
 //! question, after a pause.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cordon_model::ids::{MachineId, MeasureId, OdsCode, OrderId};
@@ -45,6 +46,8 @@ enum Note {
 pub(crate) struct Signers {
     orders: Arc<[Arc<Client>]>,
     next: Arc<AtomicUsize>,
+    /// Proposals that are being asked for: the mind proposes again every second, and each is asked once.
+    asked: Arc<Mutex<BTreeSet<OrderId>>>,
     notes: mpsc::Sender<Note>,
     work: mpsc::WeakSender<Input>,
     board: Arc<Board>,
@@ -64,16 +67,21 @@ impl Signers {
     ) -> Self {
         let (notes, from) = mpsc::channel(NOTES);
         tokio::spawn(tell_for_ever(notes_client, from, store, organisation, stop.clone()));
-        Self { orders: orders.into(), next: Arc::default(), notes, work, board, stop }
+        let orders = orders.into();
+        Self { orders, next: Arc::default(), asked: Arc::default(), notes, work, board, stop }
     }
 
     /// Proposes, again and again until the signer answers; the answer comes as an input.
     pub fn propose(&self, proposal: Proposal) {
+        if !lock(&self.asked).insert(proposal.id) {
+            return;
+        }
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let Some(client) = self.orders.get(turn % self.orders.len().max(1)).cloned() else {
             return;
         };
         let (board, work, mut stop) = (self.board.clone(), self.work.clone(), self.stop.clone());
+        let asked = self.asked.clone();
         tokio::spawn(async move {
             let id = proposal.id;
             let mut pause = PAUSES.0;
@@ -95,6 +103,7 @@ impl Signers {
                 }
             };
             board.set_signer_away(None);
+            lock(&asked).remove(&id);
             if let Some(work) = work.upgrade() {
                 // A hub that ends asks again at its next start.
                 let _ = work.send(Input::Signed { proposal: id, answer }).await;
@@ -127,6 +136,11 @@ impl Signers {
             );
         }
     }
+}
+
+/// A set of ids is whole whoever panicked.
+fn lock(asked: &Mutex<BTreeSet<OrderId>>) -> MutexGuard<'_, BTreeSet<OrderId>> {
+    asked.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether asking again could not change the answer.

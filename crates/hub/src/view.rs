@@ -236,8 +236,18 @@ pub struct Standing {
     pub measure: MeasureId,
     /// What it does, in words.
     pub what: String,
-    /// Whether it is the machine's isolation.
-    pub is_isolation: bool,
+}
+
+/// What stands on one machine, for all that the hub and the machine itself say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StandingNow {
+    /// The measures that the hub knows of.
+    pub measures: Vec<Standing>,
+    /// How far it is isolated; `None`: neither the hub knows of an isolation nor the machine says one.
+    pub isolation: Option<Isolation>,
+    /// Why nobody knows what is in force on it now, if so.
+    pub unknown: Option<String>,
 }
 
 /// What came of the wish to take back what Cordon did to one machine by itself.

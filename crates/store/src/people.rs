@@ -20,6 +20,18 @@ pub enum Role {
     Administrator,
 }
 
+impl Role {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Responder => "responder",
+            Self::Administrator => "administrator",
+        }
+    }
+}
+
 /// A person.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

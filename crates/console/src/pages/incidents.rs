@@ -125,7 +125,7 @@ fn notice(notice: &Notice) -> Markup {
                 " on " a href={ "/machines/" (machine) } { "a machine" } ": " (Shown(why))
             }
             Notice::NotInForce { machine, why, .. } => {
-                a href={ "/machines/" (machine) } { "An isolation is not shown to be in force" } ": " (Shown(why))
+                a href={ "/machines/" (machine) } { "A measure is not shown to be in force" } ": " (Shown(why))
             }
             Notice::OpenedByCode { machine, code, at } => {
                 a href={ "/machines/" (machine) } { "Somebody opened a machine by a break-glass code" }

@@ -1,7 +1,7 @@
 //! A measure: how far, how sure, on what proof, until when.
 
 use cordon_hub::view::{MachineRow, MeasureView};
-use cordon_model::measure::{Isolation, MeasureState, Origin, Probe, Proof};
+use cordon_model::measure::{Isolation, MeasureState, Origin, Probe, Proof, Receipt};
 use cordon_model::order::{Authority, Order};
 use cordon_model::time::UtcNanos;
 use cordon_model::wire::Status;
@@ -35,7 +35,19 @@ pub fn card(view: &MeasureView, machine: &str, status: Option<&Status>, now: Utc
                 ("Lease", lease(view, status)),
                 ("Open connections cut", cut(view)),
             ]))
+            (done(measure.receipt.as_ref()))
             @if let Some(proof) = proof { (proof_details(proof, view)) }
+        }
+    }
+}
+
+/// What the machine says that it did, and what it left as it is.
+fn done(receipt: Option<&Receipt>) -> Markup {
+    let done = receipt.map_or(&[][..], |receipt| &receipt.done);
+    html! {
+        @if !done.is_empty() {
+            h4 { "What the machine did, and what it left alone" }
+            ul.plain { @for what in done { li { (Shown(what)) } } }
         }
     }
 }

@@ -27,7 +27,19 @@ pub fn page(frame: &Frame, question: &Approval, machine: &str, preview: Option<&
 }
 
 fn title(question: &Approval, machine: &str) -> String {
-    format!("{}?", words::instruction(&question.instruction, machine))
+    let asked = words::instruction(&question.instruction, machine);
+    match question.also.len() {
+        0 => format!("{asked}?"),
+        more => format!("{asked}, and {more} more?"),
+    }
+}
+
+/// All that a yes does.
+fn asked(question: &Approval, machine: &str) -> Markup {
+    let all = std::iter::once(&question.instruction).chain(&question.also);
+    html! {
+        ul.plain { @for instruction in all { li { (Shown(&words::instruction(instruction, machine))) } } }
+    }
 }
 
 /// The question in short, with a link to answer it.
@@ -57,6 +69,7 @@ fn about(question: &Approval, machine: &str, now: UtcNanos) -> Markup {
     };
     html! {
         (facts(&[
+            ("A yes does", asked(question, machine)),
             ("Machine", html! { a href={ "/machines/" (question.machine) } { (Shown(machine)) } }),
             ("Why you are asked", html! { (Shown(&question.why)) }),
             ("Asked by", html! {

@@ -1,6 +1,7 @@
 //! The hub's side of the signer's socket.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cordon_evidence::{Ledger, SignedCheckpoint};
 use cordon_link::frame::{self, FrameError};
@@ -21,6 +22,11 @@ use tokio::sync::Mutex;
 
 use super::codes::{Asker, CodesAnswer, CodesAsk, Sheet, Shown};
 use super::protocol::{Answer, Keys, MESSAGE_BYTES, Refused, Request};
+
+/// How long an answer may take. It is one disk sync; a disk that takes longer is as good as none.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long new break-glass codes may take: each is hashed slowly on purpose, one machine's at a time.
+const PATIENCE_FOR_CODES: Duration = Duration::from_secs(300);
 
 /// Why the signer gave no answer that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -389,11 +395,11 @@ async fn exchange(
         Some(connection) => (connection, false),
         None => (connect(path).await.map_err(unreachable)?, true),
     };
-    let mut answer = exchange_once(&mut connection, request).await;
-    if answer.is_err() && !is_new {
+    let mut answer = in_time(&mut connection, request).await;
+    if !is_new && matches!(answer, Err(ref error) if !is_late(error)) {
         // The signer was started again since. Every request may be repeated.
         connection = connect(path).await.map_err(unreachable)?;
-        answer = exchange_once(&mut connection, request).await;
+        answer = in_time(&mut connection, request).await;
     }
     let answer = answer.map_err(unreachable)?;
     *slot = Some(connection);
@@ -402,6 +408,22 @@ async fn exchange(
 
 async fn connect(path: &Path) -> Result<UnixStream, FrameError> {
     Ok(UnixStream::connect(path).await?)
+}
+
+/// A signer that hangs is as good as none, and must be shown as away.
+async fn in_time(stream: &mut UnixStream, request: &Request) -> Result<Answer, FrameError> {
+    let patience = match request {
+        Request::Codes(_) => PATIENCE_FOR_CODES,
+        _ => PATIENCE,
+    };
+    match tokio::time::timeout(patience, exchange_once(stream, request)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(FrameError::Stream(std::io::ErrorKind::TimedOut.into())),
+    }
+}
+
+fn is_late(error: &FrameError) -> bool {
+    matches!(error, FrameError::Stream(error) if error.kind() == std::io::ErrorKind::TimedOut)
 }
 
 async fn exchange_once(stream: &mut UnixStream, request: &Request) -> Result<Answer, FrameError> {

@@ -11,7 +11,7 @@ use std::path::Path;
 use cordon_code::MasterKey;
 use cordon_evidence::merkle::{Hash, proves_consistency};
 use cordon_evidence::{Checkpoint, FRAME_BYTES, Ledger, LedgerError, RECORDS_PER_READ};
-use cordon_model::asset::{Assignment, ClinicalTier};
+use cordon_model::asset::{Assignment, ClinicalTier, Protected};
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::ids::{MachineId, OdsCode};
 use cordon_model::limits::NAME_BYTES;
@@ -503,6 +503,10 @@ fn weakens(known: Option<&Assignment>, draft: &Assignment) -> Option<String> {
     });
     if draft.lifelines != lifelines {
         return Some("the lifelines are others".to_owned());
+    }
+    let unprotected = Protected::default();
+    if draft.protected != *known.map_or(&unprotected, |known| &known.protected) {
+        return Some("what must not be stopped on it for care is other".to_owned());
     }
     // A machine that is new weakens nobody by joining a kind or a group.
     if known.is_some() && (draft.kind.as_ref() != kind || draft.group.as_ref() != group) {

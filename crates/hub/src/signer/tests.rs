@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use cordon_evidence::{Ledger, verify};
 use cordon_model::action::Action;
-use cordon_model::asset::{Assignment, ClinicalTier, Direction, Lifeline, PortRange, Transport};
+use cordon_model::asset::{
+    Assignment, ClinicalTier, Direction, Lifeline, PortRange, Protected, Transport,
+};
 use cordon_model::finding::Level;
 use cordon_model::ids::{FindingId, MachineId, MeasureId, OdsCode, OrderId};
 use cordon_model::measure::{Isolation, MeasureState, Origin, Receipt};
@@ -232,6 +234,7 @@ async fn what_weakens_a_machines_protection_needs_a_name() {
         direction: Direction::Outbound,
         signed_off_by: None,
     };
+    let viewer = Protected { units: vec!["viewer.service".into()], ..Protected::default() };
     let refused = |result: Result<_, ClientError>| {
         matches!(result, Err(ClientError::Refused(Refused::NeedsPerson(_))))
     };
@@ -245,6 +248,7 @@ async fn what_weakens_a_machines_protection_needs_a_name() {
         Assignment { lifelines: vec![lifeline], ..assignment(1, None) },
         Assignment { group: None, ..assignment(1, None) },
         Assignment { kind: Some("printer".into()), ..assignment(1, None) },
+        Assignment { protected: viewer, ..assignment(1, None) },
     ];
     for draft in weaker.clone() {
         assert!(refused(client.assign(draft.clone(), None, None).await), "{draft:?}");
@@ -262,7 +266,7 @@ async fn what_weakens_a_machines_protection_needs_a_name() {
     signer.stop().await;
     let records = own_records(directory.path());
     let said = records.iter().filter(|r| r.deed == Deed::Assigned && r.detail.ends_with("by ada"));
-    assert_eq!(said.count(), 4);
+    assert_eq!(said.count(), 5);
     assert!(records.iter().all(|record| record.actor == Actor::Signer));
 }
 

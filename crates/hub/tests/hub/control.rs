@@ -48,7 +48,7 @@ async fn the_command_line_can_do_what_a_hub_needs_from_its_first_minute() {
 
     let request = Request::CreateSignIn {
         name: "admin".into(),
-        role: Role::Administrator,
+        role: Some(Role::Administrator),
         good_for_seconds: 60,
     };
     let Answer::Secret(secret) = ask(&socket, &request).await.unwrap() else { panic!() };

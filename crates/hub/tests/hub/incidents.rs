@@ -357,11 +357,36 @@ async fn the_ledger_is_cosigned_and_sound() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_may_do_is_changed_for_sessions_that_are_open_too() {
+    let site = Site::start().await;
+    let hub = site.hub();
+    let minute = Duration::from_secs(60);
+    let by = admin();
+    let link = |role| hub.create_sign_in("ann", role, minute, &by);
+    assert!(link(None).await.is_err(), "a new person's role must be said");
+    let first = link(Some(Role::Administrator)).await.unwrap();
+    let session = hub.sign_in(&first.token.text()).await.unwrap().unwrap().secret.text();
+    let lower = link(Some(Role::Viewer)).await;
+    assert!(matches!(&lower, Err(HubError::Invalid { what: "role", .. })), "{lower:?}");
+    let role = async || hub.session(&session).await.unwrap().map(|session| session.person.role);
+    assert_eq!(role().await, Some(Role::Administrator));
+    hub.admit("ann", Role::Viewer, true, &admin()).await.unwrap();
+    assert_eq!(role().await, Some(Role::Viewer));
+    let ann = cordon_hub::Who::of(&hub.session(&session).await.unwrap().unwrap());
+    assert!(hub.admit("ann", Role::Administrator, true, &ann).await.is_err(), "not by herself");
+    hub.bar("ann", &admin()).await.unwrap();
+    assert_eq!(role().await, None, "the session is over");
+    assert!(link(None).await.is_err(), "and none begins");
+    hub.admit("ann", Role::Viewer, false, &admin()).await.unwrap();
+    assert!(link(None).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sign_in_link_works_once_and_roles_hold() {
     let site = Site::start().await;
     let hub = site.hub();
-    let link =
-        hub.create_sign_in("ann", Role::Viewer, Duration::from_secs(60), &admin()).await.unwrap();
+    let minute = Duration::from_secs(60);
+    let link = hub.create_sign_in("ann", Some(Role::Viewer), minute, &admin()).await.unwrap();
     let session = hub.sign_in(&link.token.text()).await.unwrap().unwrap();
     assert!(hub.sign_in(&link.token.text()).await.unwrap().is_none(), "once");
     assert!(hub.sign_in("nonsense").await.unwrap().is_none());

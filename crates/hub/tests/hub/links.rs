@@ -2,6 +2,7 @@
 
 use cordon_hub::view::Contact;
 use cordon_model::finding::Level;
+use cordon_model::limits;
 use cordon_model::wire::{FromAgent, FromHub, Hello};
 use tokio::io::AsyncReadExt as _;
 
@@ -51,6 +52,23 @@ async fn a_machine_that_is_struck_off_is_cut_off_at_once_and_never_comes_back() 
     assert!(machine.connect().await.is_err(), "also after a restart");
     assert!(site.hub().machines().is_empty());
     assert_eq!(site.hub().status().await.unwrap().counts.machines, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_is_struck_off_while_it_holds_its_hello_back_is_not_let_in() {
+    let site = Site::start().await;
+    let mut machine = site.machine("office-1").await;
+    let mut slow = machine.same_again();
+    slow.dial().await;
+    // The hub has checked its certificate by the time that it reads a first byte of it.
+    slow.say_bytes(&[0]).await;
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    site.hub().strike_off(machine.id(), "stolen", &admin()).await.unwrap();
+    assert!(machine.goodbye().await.contains("struck off"));
+    let hello = cordon_link::frame::encode(&FromAgent::Hello(slow.hello()), limits::MESSAGE_BYTES);
+    slow.say_bytes(&hello.unwrap()[1..]).await;
+    assert!(slow.hear().await.is_err(), "not welcome");
+    assert_eq!(site.hub().status().await.unwrap().linked, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -66,9 +66,12 @@ async fn what_the_policy_did_on_all_machines_of_an_incident_is_taken_back_at_onc
         machine.take(&order).await;
         let standing = hub.standing(machine.id()).unwrap();
         let mut over = receipt(machine, 0, Origin::Order(order.id), MeasureState::Released);
-        over.measure = standing[0].measure;
+        over.measure = standing.measures[0].measure;
         report(machine, &over).await;
-        until("nothing stands", || async { hub.standing(machine.id()).unwrap().is_empty() }).await;
+        until("nothing stands", || async {
+            hub.standing(machine.id()).unwrap().measures.is_empty()
+        })
+        .await;
     }
     let nothing = hub.undo_all(&ids, "again", &admin()).await;
     assert!(matches!(nothing, Err(HubError::Missing { .. })), "{nothing:?}");
@@ -115,5 +118,5 @@ async fn what_people_ordered_stays() {
     machine.carry_out(&order).await;
     let undone = hub.undo_all(&[machine.id()], "a wrong rule", &admin()).await;
     assert!(matches!(undone, Err(HubError::Missing { .. })), "{undone:?}");
-    assert_eq!(hub.standing(machine.id()).unwrap().len(), 1);
+    assert_eq!(hub.standing(machine.id()).unwrap().measures.len(), 1);
 }
