@@ -92,6 +92,9 @@ pub struct HubCore {
     told: BTreeSet<(IncidentId, MachineId)>,
     /// Of which openings by a code people were told; forgotten at a restart, and then said once more.
     told_open: BTreeSet<MeasureId>,
+    /// Permits that came before the assignment of their machine: the signer knows a machine a little
+    /// earlier, and signs no second permit for it soon.
+    early: BTreeMap<MachineId, Verified<Permit>>,
 }
 
 impl HubCore {
@@ -112,6 +115,7 @@ impl HubCore {
             escalated: BTreeSet::new(),
             told: BTreeSet::new(),
             told_open: BTreeSet::new(),
+            early: BTreeMap::new(),
         }
     }
 
@@ -243,6 +247,9 @@ impl HubCore {
         }
         let mut outputs = self.keep_machine(id);
         outputs.extend(self.send(id, FromHub::Assignment(assignment.envelope().clone())));
+        if let Some(permit) = self.early.remove(&id) {
+            outputs.extend(self.permitted(&permit));
+        }
         outputs
     }
 
@@ -260,7 +267,10 @@ impl HubCore {
 
     /// The signer signed a permit.
     pub fn permitted(&mut self, permit: &Verified<Permit>) -> Vec<Output> {
-        let Some(machine) = self.machines.get_mut(&permit.machine) else { return Vec::new() };
+        let Some(machine) = self.machines.get_mut(&permit.machine) else {
+            self.early.insert(permit.machine, permit.clone());
+            return Vec::new();
+        };
         machine.row.permit = Some(permit.envelope().clone());
         let mut outputs = self.keep_machine(permit.machine);
         outputs.extend(self.send(permit.machine, FromHub::Permit(permit.envelope().clone())));

@@ -509,3 +509,33 @@ fn a_restart_of_hub_or_signer_does_not_revive_what_is_denied() {
     bench.carry(told);
     assert_eq!(bench.contained(1), None);
 }
+
+#[test]
+fn a_permit_that_comes_before_its_machines_assignment_is_not_lost() {
+    let mut bench = Bench::new(0);
+    let draft = Assignment {
+        organisation: "RJ1".parse().unwrap(),
+        machine: machine(1),
+        revision: 0,
+        name: "m1".into(),
+        tier: Some(ClinicalTier::None),
+        kind: None,
+        group: None,
+        lifelines: vec![],
+        protected: cordon_model::asset::Protected::default(),
+        hub: vec![],
+    };
+    let assignment = verified(&bench.signer.assign(draft).unwrap());
+    let mut dice = || [7; 16];
+    let permits = bench.signer.renew_permits(&moment("hub", 1), &mut dice);
+    assert_eq!(permits.len(), 1);
+    assert!(
+        bench.hub.permitted(&verified(&permits[0])).is_empty(),
+        "the hub knows no such machine"
+    );
+    let outputs = bench.hub.assigned(&assignment);
+    let kept = outputs
+        .iter()
+        .any(|output| matches!(output, Output::Keep(Change::Machine(row)) if row.permit.is_some()));
+    assert!(kept, "{outputs:?}");
+}
