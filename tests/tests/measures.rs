@@ -95,3 +95,68 @@ fn a_tree_is_frozen_and_goes_on_a_file_is_set_aside_and_put_back_and_evidence_is
     assert!(list.contains("refused"), "{list}");
     assert!(fs::metadata("/bin/sh").is_ok());
 }
+
+/// Whether a datagram to `to` leaves the machine.
+fn leaves(up: &Up, to: &str) -> bool {
+    let script = format!("echo x > /dev/udp/{to}/9");
+    up.inside("bash").args(["-c", &script]).status().unwrap().success()
+}
+
+#[test]
+fn peers_are_blocked_by_address_and_by_name_and_given_back_to_the_byte() {
+    if lacks_root("`cordon measure block`") {
+        return;
+    }
+    let up = Up::start();
+    let name = up.linked_machine()["name"].as_str().unwrap().to_owned();
+    // A cable with nobody at its end (RFC 5737, RFC 3849).
+    for words in [
+        "link add cable type veth peer name end",
+        "addr add 192.0.2.1/24 dev cable",
+        "addr add 2001:db8::1/64 dev cable nodad",
+        "link set cable up",
+        "link set end up",
+    ] {
+        let done = up.inside("ip").args(words.split(' ')).status().unwrap();
+        assert!(done.success(), "ip {words}");
+    }
+    up.cordon(&["assign", &name, "--tier", "0", "--lifeline", "PACS=outbound tcp 192.0.2.9 104"])
+        .unwrap();
+    let before = up.packet_rules();
+    let block = |more: &[&str]| {
+        let words = [&["measure", "block", &name, "--reason", "test"], more].concat();
+        let said = up.cordon(&words).unwrap();
+        assert!(said.contains("is signed"), "{said}");
+    };
+
+    block(&["192.0.2.7"]);
+    let by_address = until(&up, &name, "block", "verified");
+    assert!(!leaves(&up, "192.0.2.7") && leaves(&up, "192.0.2.8"));
+    block(&["c2.example", "--address", "192.0.2.8", "--address", "2001:db8::8"]);
+    let by_name = eventually("both are verified", || {
+        let newest = until(&up, &name, "block", "verified");
+        (newest != by_address).then_some(newest)
+    });
+    assert!(!leaves(&up, "192.0.2.7") && !leaves(&up, "192.0.2.8"));
+    assert!(!leaves(&up, "2001:db8::8") && leaves(&up, "2001:db8::7"));
+    let list = up.cordon(&["measure", "list", &name]).unwrap();
+    assert!(list.contains("c2.example: 2 addresses"), "{list}");
+
+    // What would cut a lifeline is refused by the machine, by its name.
+    block(&["192.0.2.9"]);
+    until(&up, &name, "block", "failed");
+    let list = up.cordon(&["measure", "list", &name]).unwrap();
+    assert!(list.contains("PACS"), "{list}");
+
+    let state = |measure: &str| {
+        let list = up.cordon(&["measure", "list", &name]).unwrap();
+        let line = list.lines().find(|line| line.starts_with(measure)).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    for measure in [&by_address, &by_name] {
+        up.cordon(&["measure", "undo", &name, measure, "--reason", "ours"]).unwrap();
+        eventually("it is released", || (state(measure) == "released").then_some(()));
+    }
+    assert!(leaves(&up, "192.0.2.7") && leaves(&up, "192.0.2.8") && leaves(&up, "2001:db8::8"));
+    assert_eq!(up.packet_rules(), before);
+}

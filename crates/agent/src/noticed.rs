@@ -21,7 +21,7 @@ pub(crate) fn wiped(
 ) -> Finding {
     let rule = RuleRef {
         id: "7d9f2a54-2f52-4a53-9a63-0c6a4b9c1e11".into(),
-        title: "Cordon's isolation was removed from the kernel by somebody else".into(),
+        title: "Cordon's packet rules were changed or removed by somebody else".into(),
         level: Level::High,
         tags: vec!["attack.defense-evasion".into(), "attack.t1562.004".into()],
     };

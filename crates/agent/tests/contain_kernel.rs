@@ -199,7 +199,7 @@ fn any_change_by_others_is_seen_and_told_with_its_author() {
         let mut tables = Tables::open().unwrap();
         let mut watch = Watch::open().unwrap();
         let own = tables.port().unwrap();
-        assert_eq!(watch.changes(own), None);
+        assert_eq!(watch.changes(&[own]), None);
         for script in [
             "add rule inet cordon input accept",
             "flush chain inet cordon output",
@@ -223,9 +223,13 @@ fn any_change_by_others_is_seen_and_told_with_its_author() {
             tables.replace(&table).unwrap();
             let before = tables.read_back().unwrap().unwrap();
             assert_eq!(before.table, table);
-            assert_eq!(watch.changes(own), None, "what is done from here is no change by others");
+            assert_eq!(
+                watch.changes(&[own]),
+                None,
+                "what is done from here is no change by others"
+            );
             machine.nft(script);
-            assert_eq!(watch.changes(own).unwrap().name, "nft", "{script}");
+            assert_eq!(watch.changes(&[own]).unwrap().name, "nft", "{script}");
             assert_ne!(tables.read_back().unwrap(), Some(before), "{script}");
         }
     });

@@ -38,7 +38,7 @@ pub enum Measure {
     Quarantine(Quarantine),
     /// Keep a program from being started
     Deny(Deny),
-    /// Keep a machine from speaking to an address, a network or a name (machines refuse it as yet)
+    /// Keep a machine from speaking to an address, a network or a name
     Block(Block),
     /// Keep a local account from signing in
     DisableAccount(DisableAccount),
@@ -104,7 +104,7 @@ pub struct Block {
     on: On,
     /// An address, a network (10.0.0.0/24) or a domain name.
     peer: String,
-    /// Addresses of the domain; what this machine resolves it to, if not given.
+    /// Addresses of the domain; what the hub's machine resolves it to now, if not given.
     #[arg(long = "address")]
     addresses: Vec<IpAddr>,
     /// Only this transport: tcp or udp.

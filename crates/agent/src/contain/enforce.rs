@@ -10,11 +10,13 @@ use cordon_model::measure::{Isolation, Proof};
 use super::intent::Intent;
 use super::moment::boot_time;
 use super::netlink::NetlinkError;
-use super::nft::Table;
 use super::probe::{Probes, probe};
 use super::ruleset::{TooScattered, ruleset};
 use super::sockets::{Cut, Sockets, own_addresses};
-use super::table::{InForce, Tables};
+use super::table::Tables;
+use super::upheld::Upheld;
+
+pub use super::upheld::Standing;
 
 /// Why an isolation could not be carried out. The kernel is then as it was before.
 #[derive(Debug, thiserror::Error)]
@@ -36,34 +38,12 @@ pub struct Enforced {
     pub sockets_cut: u32,
 }
 
-/// How what is in the kernel compares with what was put there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Nothing was put there, or it was refused.
-    NothingPut,
-    /// It is there, to the handle.
-    AsMeant,
-    /// It was put there, and was not to be read back as it was meant.
-    NeverAsMeant,
-    /// It was there as meant, and somebody has changed it since.
-    Changed,
-}
-
-/// What was seen of the rules that were put into the kernel last.
-#[derive(Debug)]
-enum Seen {
-    Nothing,
-    AsMeant(InForce),
-    Otherwise,
-}
-
 /// The means of containment in one network namespace.
 #[derive(Debug)]
 pub struct Enforcer {
-    tables: Tables,
+    upheld: Upheld,
     sockets: Sockets,
     agent_user: u32,
-    seen: Seen,
 }
 
 impl Enforcer {
@@ -72,8 +52,8 @@ impl Enforcer {
     /// # Errors
     /// Without root, or in a kernel without nftables.
     pub fn open(agent_user: u32) -> Result<Self, NetlinkError> {
-        let (tables, sockets) = (Tables::open()?, Sockets::open()?);
-        Ok(Self { tables, sockets, agent_user, seen: Seen::Nothing })
+        let (upheld, sockets) = (Upheld::new(Tables::open()?), Sockets::open()?);
+        Ok(Self { upheld, sockets, agent_user })
     }
 
     /// The number by which the kernel's notifications tell what was done from here.
@@ -81,7 +61,7 @@ impl Enforcer {
     /// # Errors
     /// When the kernel does not say.
     pub fn port(&self) -> Result<u32, NetlinkError> {
-        self.tables.port()
+        self.upheld.tables.port()
     }
 
     /// The agent's user.
@@ -107,21 +87,14 @@ impl Enforcer {
             proof.unproven = probe(&intent).unproven;
             return Ok(Enforced { proof, sockets_cut: 0 });
         };
-        let mut unproven = Vec::new();
-        // What can't be read, because somebody keeps changing it, can still be replaced.
-        let mut found = self.tables.read_back().unwrap_or(None);
-        if found.as_ref().map(|found| &found.table) != Some(&meant) {
-            self.tables.replace(&meant)?;
-            self.seen = Seen::Otherwise;
-            found = self.tables.read_back().unwrap_or_else(|error| {
-                unproven.push(error.to_string());
-                None
-            });
-        }
+        let put = self.upheld.put(&meant)?;
+        let mut unproven: Vec<String> = put.unread.iter().map(ToString::to_string).collect();
         let at = boot_time();
-        let Cut { closed: sockets_cut, left } = self.sockets.cut(&intent, &own_addresses());
+        let own = own_addresses();
+        let cut = self.sockets.cut(|connection| !intent.keeps(connection, &own));
+        let Cut { closed: sockets_cut, left } = cut;
         unproven.extend(left.map(|why| format!("open connections may not all be cut: {why}")));
-        if self.tables.has_flow_tables().unwrap_or(true) {
+        if self.upheld.tables.has_flow_tables().unwrap_or(true) {
             unproven.push(
                 "forwarded connections that another table's flow table carries may go on".into(),
             );
@@ -129,13 +102,12 @@ impl Enforcer {
         let Probes { tried, unproven: not_tried } = probe(&intent);
         unproven.extend(not_tried);
         let proof = Proof {
-            table_handle: found.as_ref().map(|found| found.handle),
-            is_read_back: is_as_meant(found.as_ref(), &meant),
+            table_handle: put.handle,
+            is_read_back: put.is_as_meant,
             probes: tried,
             unproven,
             at,
         };
-        self.seen = found.filter(|_| proof.is_read_back).map_or(Seen::Otherwise, Seen::AsMeant);
         Ok(Enforced { proof, sockets_cut })
     }
 
@@ -144,14 +116,7 @@ impl Enforcer {
     /// # Errors
     /// What the kernel says; then it is as it was.
     pub fn restore(&mut self) -> Result<Proof, NetlinkError> {
-        // Nothing is written where nothing is: others would be told of a change that was none.
-        let is_gone = if self.tables.read_back()?.is_none() {
-            true
-        } else {
-            self.tables.remove()?;
-            self.tables.read_back()?.is_none()
-        };
-        self.seen = Seen::Nothing;
+        let is_gone = self.upheld.remove()?;
         Ok(Proof {
             table_handle: None,
             is_read_back: is_gone,
@@ -166,14 +131,7 @@ impl Enforcer {
     /// # Errors
     /// When it can't be read.
     pub fn standing(&mut self) -> Result<Standing, NetlinkError> {
-        Ok(match &self.seen {
-            Seen::Nothing => Standing::NothingPut,
-            Seen::Otherwise => Standing::NeverAsMeant,
-            Seen::AsMeant(seen) if self.tables.read_back()?.as_ref() == Some(seen) => {
-                Standing::AsMeant
-            }
-            Seen::AsMeant(_) => Standing::Changed,
-        })
+        self.upheld.standing()
     }
 
     /// Whether the kernel holds `isolation` just as it is meant.
@@ -187,7 +145,7 @@ impl Enforcer {
         assignment: &Assignment,
     ) -> Result<bool, EnforceError> {
         let meant = ruleset(&Intent::new(isolation, assignment, self.agent_user), measure)?;
-        let found = self.tables.read_back()?.map(|found| found.table);
+        let found = self.upheld.tables.read_back()?.map(|found| found.table);
         Ok(found == meant)
     }
 
@@ -196,10 +154,6 @@ impl Enforcer {
     /// # Errors
     /// When it can't be read.
     pub fn holds_any(&mut self) -> Result<bool, NetlinkError> {
-        Ok(self.tables.read_back()?.is_some())
+        Ok(self.upheld.tables.read_back()?.is_some())
     }
-}
-
-fn is_as_meant(found: Option<&InForce>, meant: &Table) -> bool {
-    found.is_some_and(|found| found.table == *meant)
 }

@@ -103,9 +103,9 @@ pub fn serve(config: &HelperConfig) -> Result<Infallible, HelperError> {
     // Before the first look, so that no change after it goes unnoticed.
     let watch = Watch::open()?;
     let enforcer = Enforcer::open(config.agent_user)?;
-    let own_port = enforcer.port()?;
     let mut keeper = Keeper::start(&config.state, &config.warden, clocks, enforcer)
         .map_err(failed(format!("taking up the state in {}", config.state.display())))?;
+    let own_ports = keeper.ports()?;
     if let Some(places) = &config.notice {
         keeper.tell_people_at(places.clone());
     }
@@ -122,7 +122,7 @@ pub fn serve(config: &HelperConfig) -> Result<Infallible, HelperError> {
         door,
         keeper,
         watch,
-        own_port,
+        own_ports,
         listener,
         agent_user: config.agent_user,
         connections: Vec::new(),
@@ -155,7 +155,7 @@ struct Server {
     door: Option<Door>,
     keeper: Keeper,
     watch: Watch,
-    own_port: u32,
+    own_ports: [u32; 2],
     listener: UnixListener,
     agent_user: u32,
     connections: Vec<Connection>,
@@ -222,8 +222,8 @@ impl Server {
     }
 
     fn rules_changed(&mut self) {
-        // Our own transactions are notified like any other; they are told by our socket's number.
-        let Some(change) = self.watch.changes(self.own_port) else { return };
+        // Our own transactions are notified like any other; they are told by our sockets' numbers.
+        let Some(change) = self.watch.changes(&self.own_ports) else { return };
         if let Some(restored) = self.restored {
             std::thread::sleep(BETWEEN_RESTORES.saturating_sub(restored.elapsed()));
         }

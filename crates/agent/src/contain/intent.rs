@@ -11,7 +11,6 @@ use cordon_model::asset::{
     Assignment, Direction, LATERAL_MOVEMENT, Lifeline, PortRange, Transport,
 };
 use cordon_model::measure::Isolation;
-use ipnet::IpNet;
 
 /// Hub addresses that one assignment may name: a hub and its standbys on two families; each costs
 /// three rules.
@@ -84,16 +83,20 @@ impl Intent {
     }
 
     fn is_lifeline(&self, connection: &Connection) -> bool {
-        self.lifelines.iter().any(|lifeline| {
-            let service = match lifeline.direction {
-                Direction::Outbound => connection.remote,
-                Direction::Inbound => connection.local,
-            };
-            lifeline.transport == connection.transport
-                && lifeline.ports.overlaps(PortRange::one(service.port()))
-                && contains(lifeline.peer, connection.remote.ip())
-        })
+        self.lifelines.iter().any(|lifeline| belongs_to(lifeline, connection))
     }
+}
+
+/// Whether `connection` is one of the flows that `lifeline` declares.
+#[must_use]
+pub fn belongs_to(lifeline: &Lifeline, connection: &Connection) -> bool {
+    let service = match lifeline.direction {
+        Direction::Outbound => connection.remote,
+        Direction::Inbound => connection.local,
+    };
+    lifeline.transport == connection.transport
+        && lifeline.ports.overlaps(PortRange::one(service.port()))
+        && lifeline.peer.contains(&connection.remote.ip())
 }
 
 /// Whether `port` is one that **segment** cuts.
@@ -102,10 +105,6 @@ pub fn is_lateral(transport: Transport, port: u16) -> bool {
     LATERAL_MOVEMENT
         .iter()
         .any(|(of, ports)| *of == transport && ports.overlaps(PortRange::one(port)))
-}
-
-fn contains(network: IpNet, address: IpAddr) -> bool {
-    network.contains(&address)
 }
 
 #[cfg(test)]

@@ -22,17 +22,17 @@ use serde::{Deserialize, Serialize};
 
 use super::bulletin::Bulletin;
 use super::disk::{Disk, Found};
-use super::enforce::{Enforcer, Standing};
+use super::enforce::Enforcer;
 use super::floor::Floor;
 use super::intent::{HUB_ADDRESSES, Intent};
 use super::means::{Means, Places, Under};
-use super::moment::{Clocks, boot_time};
+use super::moment::Clocks;
 use super::protocol::{Answer, Ask, Event, InForce, Pin, Receipts, Refusal, Status, WrongCodes};
 use super::ruleset::ruleset;
-use super::table::Change;
 
 mod codes;
 mod telling;
+mod watching;
 
 /// Events that wait for a listener. An agent that restarts is back within seconds; a storm of wipes
 /// (at most 100 a second are put right) fills this in under one, and then they are only counted.
@@ -234,6 +234,8 @@ impl Keeper {
         let now = self.clocks.now();
         let Some(effects) = self.with_core(|core| core.tick(&now, &mut fresh)) else { return };
         self.raise_floor();
+        // Before they are looked at one by one, or a wipe that nobody notified would not be told.
+        self.look_at_blocks(None);
         let has_work = !effects.is_empty();
         if has_work || self.held().is_some() {
             // The checkpoint of the lease, and whatever the tick decided, before it is done.
@@ -244,40 +246,6 @@ impl Keeper {
             self.save_or_say();
         }
         self.look(None);
-    }
-
-    /// Looks whether the kernel still holds what is meant, and puts it back if not. `change` is what
-    /// made us look; without one it is time to.
-    pub fn look(&mut self, change: Option<Change>) {
-        let Some((measure, isolation)) = self.held() else { return };
-        if isolation == Isolation::Watch {
-            return;
-        }
-        let noticed = boot_time();
-        let was_wiped = match self.enforcer.standing() {
-            Ok(Standing::AsMeant) => return,
-            Ok(Standing::Changed) | Err(_) => true,
-            // Others were at it while it was put there; without them it is the kernel that differs.
-            Ok(Standing::NeverAsMeant) => change.is_some(),
-            // The kernel refused it. It is tried again in time, not at every change of others.
-            Ok(Standing::NothingPut) if change.is_some() => return,
-            Ok(Standing::NothingPut) => false,
-        };
-        let outcome = self.enforce(measure, isolation);
-        let now = self.clocks.now();
-        let restored = match &outcome {
-            Outcome::Done { proof: Some(proof), .. } if proof.is_read_back => Some(proof.at),
-            Outcome::Done { .. } | Outcome::Failed { .. } => None,
-        };
-        self.with_core(|core| core.enforced(measure, outcome, &now));
-        if was_wiped {
-            self.wiped = self.wiped.saturating_add(1);
-            let change = change.unwrap_or_default();
-            let by = (change.process, change.name);
-            tracing::warn!(process = by.0, name = %by.1, "the rules were wiped");
-            self.tell(Event::Wiped { measure, by, noticed, restored });
-        }
-        self.save_or_say();
     }
 
     fn pin(&mut self, pin: Pin) -> Result<(), Refused> {
@@ -311,7 +279,10 @@ impl Keeper {
         let intent = Intent::new(Isolation::Full, &assignment, 0);
         let any = MeasureId::new(self.clocks.now().utc, [0; 10]);
         ruleset(&intent, any).map_err(|error| unfit(error.to_string()))?;
-        self.obey(|core, _| core.assign(&assignment))
+        self.obey(|core, _| core.assign(&assignment))?;
+        // What it declares wins over what is blocked already.
+        self.apply_blocks_again();
+        Ok(())
     }
 
     fn order(&mut self, envelope: &Envelope) -> Result<(), Refused> {

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use cordon_evidence::archive::Statement;
-use cordon_model::action::{Action, Collection, ProcessTarget};
+use cordon_model::action::{Action, BlockedPeer, Collection, ProcessTarget};
 use cordon_model::asset::{Assignment, Protected};
 use cordon_model::ids::MeasureId;
 use cordon_model::measure::Proof;
@@ -17,6 +17,7 @@ use cordon_model::time::BootId;
 use cordon_respond::helper_core::{Acted, TakenBack};
 
 use super::action::account::Accounts;
+use super::action::block::{Blocks, Shown};
 use super::action::collect::{Agreement, Collector, Program, Progress, Request};
 use super::action::deny::Deny;
 use super::action::hold::{Held, Holder, Spared};
@@ -24,7 +25,9 @@ use super::action::kill::{Killed, Victim};
 use super::action::quarantine::Quarantined;
 use super::action::quarantine::vault::{Limits, Vault};
 use super::action::{ActError, Freeze, Journal, Kill, Quarantine, Undone};
+use super::enforce::Standing;
 use super::moment::boot_time;
+use super::netlink::NetlinkError;
 use crate::sensor::ProcessId;
 
 /// The mechanisms of one machine.
@@ -35,6 +38,7 @@ pub struct Means {
     kill: Kill,
     quarantine: Quarantine,
     deny: Deny,
+    blocks: Blocks,
     accounts: Accounts,
     collector: Collector,
     gathered: Option<Statement>,
@@ -96,6 +100,7 @@ impl Means {
                 Vec::new(),
                 places.state.clone(),
             ),
+            blocks: Blocks::open(journal.clone(), root).map_err(io::Error::other)?,
             accounts: Accounts::new(journal, root, agent_user),
             collector: Collector::open(&journal_folder, &evidence, root, program)?,
             gathered: None,
@@ -125,9 +130,10 @@ impl Means {
                 .deny
                 .apply(measure, denied, &[], &protected)
                 .and_then(|program| Ok((self.deny.prove(&program)?, program.not_covered.clone()))),
-            Action::Block(_) => {
-                Err(ActError::Refused("this version can't block a peer by order".into()))
-            }
+            Action::Block(peer) => self
+                .blocks
+                .apply(measure, peer, under.assignment)
+                .map(|shown| (shown.proof.clone(), blocked(&shown))),
             Action::DisableAccount(target) => {
                 self.accounts.apply(measure, target).and_then(|applied| {
                     let ran = applied.sessions.len();
@@ -159,9 +165,10 @@ impl Means {
     ) -> TakenBack {
         let protected = under.protected();
         taken_back(match action {
-            Action::Isolate(_) | Action::Kill(_) | Action::Block(_) | Action::Collect(_) => {
-                Ok(None)
-            }
+            Action::Isolate(_) | Action::Kill(_) | Action::Collect(_) => Ok(None),
+            Action::Block(_) => self.blocks.begun(measure).and_then(|begun| {
+                begun.map(|_| self.blocks.undo(measure, under.assignment)).transpose()
+            }),
             Action::DisableAccount(_) => self
                 .accounts
                 .begun(measure)
@@ -177,6 +184,23 @@ impl Means {
                 begun.map(|program| self.deny.undo(&program, &protected)).transpose()
             }),
         })
+    }
+
+    /// Whether the rules of blocked peers are in the kernel as they were put there; `None` if nobody is
+    /// blocked.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub fn blocks_standing(&mut self) -> Result<Option<Standing>, NetlinkError> {
+        self.blocks.standing()
+    }
+
+    /// The number by which the kernel's notifications tell what was done from here.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn port(&self) -> Result<u32, NetlinkError> {
+        self.blocks.port()
     }
 
     /// A statement that waits for the agent's signature, once.
@@ -257,6 +281,16 @@ fn killed_in_words(killed: &Killed) -> Vec<String> {
 fn set_aside(quarantined: &Quarantined) -> Vec<String> {
     let digest = quarantined.sha256.map(|digest| format!("what was set aside has sha256 {digest}"));
     digest.into_iter().collect()
+}
+
+fn blocked(shown: &Shown) -> Vec<String> {
+    let mut words = vec![format!("{} open connections were closed", shown.applied.closed)];
+    if let BlockedPeer::Domain { name, addresses } = &shown.applied.blocked.peer {
+        let count = addresses.len();
+        words.push(format!("{name}: {count} addresses, as they were when it was ordered"));
+    }
+    words.extend(shown.overruled.iter().map(|kept| format!("kept all the same: {kept}")));
+    words
 }
 
 fn acted(result: Result<(Proof, Vec<String>), ActError>) -> Acted {

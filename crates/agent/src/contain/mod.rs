@@ -18,11 +18,11 @@
 //! |---|---|
 //! | [`intent`] | what an isolation is meant to do to flows |
 //! | [`ruleset`], [`cover`], [`nft`] | the nftables table that does it, as a value |
-//! | [`table`] | that table in the kernel: one transaction, read back, watched |
+//! | [`table`], `upheld` | that table in the kernel: one transaction, read back, watched |
 //! | [`sockets`], [`probe`] | cutting what is open; showing that it holds |
 //! | [`enforce`] | these four, in their order |
 //! | `means` | everything that can be done besides isolating |
-//! | [`action`] | freezing, killing, quarantining, denying: how each is done, proven and taken back |
+//! | [`action`] | freezing, killing, quarantining, denying, blocking: how each is done, proven and taken back |
 //! | [`disk`], [`floor`], [`keeper`] | what survives a crash, and what even a lost memory; documents in, receipts out |
 //! | [`helper`], [`protocol`], [`client`] | the process, what it is asked, and the agent's end |
 //! | [`bulletin`] | telling the person in front of the machine |
@@ -51,6 +51,7 @@ pub mod protocol;
 pub mod ruleset;
 pub mod sockets;
 pub mod table;
+mod upheld;
 pub mod urgency;
 
 pub use netlink::NetlinkError;

@@ -74,7 +74,7 @@ pub fn probe(intent: &Intent) -> Probes {
 }
 
 /// `None` where the machine does not have the family.
-fn loopback(address: IpAddr) -> Option<Probe> {
+pub(super) fn loopback(address: IpAddr) -> Option<Probe> {
     let listener = TcpListener::bind(SocketAddr::new(address, 0)).ok()?;
     let to = listener.local_addr().ok()?;
     let did_pass = connects(to, Duration::from_millis(100));
@@ -114,7 +114,7 @@ fn is_kept(intent: &Intent, to: SocketAddr) -> bool {
 }
 
 /// Whether a datagram left; `None` if the machine has no way there anyway.
-fn sends(to: SocketAddr) -> Option<bool> {
+pub(super) fn sends(to: SocketAddr) -> Option<bool> {
     let any: IpAddr =
         if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;

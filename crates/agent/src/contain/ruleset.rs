@@ -27,7 +27,9 @@
 //! Refused TCP from this machine is answered by a reset, so that its programs fail at once instead of
 //! hanging; what comes from outside is dropped without a word.
 
-use cordon_model::asset::{Direction, LATERAL_MOVEMENT, Transport};
+use std::net::SocketAddr;
+
+use cordon_model::asset::{Direction, LATERAL_MOVEMENT, Lifeline, Transport};
 use cordon_model::ids::MeasureId;
 use cordon_model::measure::Isolation;
 use sha2::{Digest, Sha256};
@@ -68,7 +70,7 @@ pub struct TooScattered(usize);
 /// # Errors
 /// [`TooScattered`].
 pub fn ruleset(intent: &Intent, measure: MeasureId) -> Result<Option<Table>, TooScattered> {
-    let flows = Flows::of(intent)?;
+    let flows = lifelines(&intent.lifelines)?;
     let (mut base_chains, helpers) = match intent.isolation {
         Isolation::Watch => return Ok(None),
         Isolation::Segment => segment(intent),
@@ -79,12 +81,19 @@ pub fn ruleset(intent: &Intent, measure: MeasureId) -> Result<Option<Table>, Too
     let digest: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     let label = format!("cordon: {}, measure {measure}, rules {digest}", intent.isolation);
     base_chains[0].rules[0].push(Expression::Comment(label));
-    let chains = [base_chains.into(), helpers, flows.chains(), vec![answers()]].concat();
+    let chains = [base_chains.into(), helpers, flows].concat();
     Ok(Some(Table::new(COMMENT, Vec::new(), chains)))
 }
 
 /// What comes in, through and out; and the chains of their own that they jump to.
 type Chains = ([Chain; 3], Vec<Chain>);
+
+/// The chains by which `lifelines` are accepted: packets come to them by [`kept_in`], [`kept_out`] and
+/// [`kept_through`].
+pub(super) fn lifelines(lifelines: &[Lifeline]) -> Result<Vec<Chain>, TooScattered> {
+    let flows = Flows::of(lifelines)?;
+    Ok([flows.chains(), vec![answers()]].concat())
+}
 
 /// The lifelines. Each direction has chains of rules, one for each piece, that are jumped to; they are
 /// there also when they are empty.
@@ -94,10 +103,9 @@ struct Flows {
 }
 
 impl Flows {
-    fn of(intent: &Intent) -> Result<Self, TooScattered> {
+    fn of(lifelines: &[Lifeline]) -> Result<Self, TooScattered> {
         let pieces = |direction| {
-            let patches: Vec<Patch> = intent
-                .lifelines
+            let patches: Vec<Patch> = lifelines
                 .iter()
                 .filter(|lifeline| lifeline.direction == direction)
                 .map(|lifeline| Patch {
@@ -142,7 +150,7 @@ impl Flows {
     }
 }
 
-fn go(chain: &str) -> Rule {
+pub(super) fn go(chain: &str) -> Rule {
     vec![Expression::Verdict(jump(chain))]
 }
 
@@ -153,9 +161,9 @@ fn segment(intent: &Intent) -> Chains {
         vec![go(chain), translated]
     };
     let bases = [
-        base(Hook::Input, [kept_in(intent), cut("lateral")].concat()),
+        base(Hook::Input, [kept_in(&intent.hub), cut("lateral")].concat()),
         base(Hook::Forward, [kept_through(), cut("lateral")].concat()),
-        base(Hook::Output, [kept_out(intent), cut("refused")].concat()),
+        base(Hook::Output, [kept_out(&intent.hub, intent.agent_user), cut("refused")].concat()),
     ];
     let both = [Port::Destination, Port::Source];
     let helpers = vec![
@@ -186,15 +194,21 @@ fn full(intent: &Intent) -> Chains {
     let drop = || vec![vec![Expression::Verdict(Verdict::Drop)]];
     let reset = vec![[protocol(TCP), vec![Expression::Reset]].concat()];
     let bases = [
-        base(Hook::Input, [kept_in(intent), configuration_in(), path_errors(), drop()].concat()),
+        base(
+            Hook::Input,
+            [kept_in(&intent.hub), configuration_in(), path_errors(), drop()].concat(),
+        ),
         base(Hook::Forward, [kept_through(), path_errors(), drop()].concat()),
-        base(Hook::Output, [kept_out(intent), configuration_out(), reset, drop()].concat()),
+        base(
+            Hook::Output,
+            [kept_out(&intent.hub, intent.agent_user), configuration_out(), reset, drop()].concat(),
+        ),
     ];
     (bases, Vec::new())
 }
 
 /// What no rule decides is accepted: a policy comes into force beside the rules, not with them.
-fn base(hook: Hook, rules: Vec<Rule>) -> Chain {
+pub(super) fn base(hook: Hook, rules: Vec<Rule>) -> Chain {
     let name = match hook {
         Hook::Input => "input",
         Hook::Forward => "forward",
@@ -212,9 +226,9 @@ fn answers() -> Chain {
     Chain { name: "answers".into(), base: None, rules: vec![tcp, udp] }
 }
 
-fn kept_in(intent: &Intent) -> Vec<Rule> {
+pub(super) fn kept_in(hub: &[SocketAddr]) -> Vec<Rule> {
     let mut rules = vec![on_loopback(Meta::InputInterface)];
-    rules.extend(intent.hub.iter().map(|hub| {
+    rules.extend(hub.iter().map(|hub| {
         let mut rule = of_hub(hub, Side::Source, Port::Source);
         rule.extend(is_marked());
         rule.push(Expression::Verdict(Verdict::Accept));
@@ -224,14 +238,14 @@ fn kept_in(intent: &Intent) -> Vec<Rule> {
     rules
 }
 
-fn kept_out(intent: &Intent) -> Vec<Rule> {
+pub(super) fn kept_out(hub: &[SocketAddr], agent_user: u32) -> Vec<Rule> {
     let mut rules = vec![on_loopback(Meta::OutputInterface)];
-    for hub in &intent.hub {
+    for hub in hub {
         let to_hub = of_hub(hub, Side::Destination, Port::Destination);
         let mut opening = to_hub.clone();
         opening.extend([
             Expression::Meta { key: Meta::SocketUser, into: 1 },
-            equal(&intent.agent_user.to_ne_bytes()),
+            equal(&agent_user.to_ne_bytes()),
             Expression::Track { key: Track::Mark, into: 1 },
             Expression::Bits {
                 register: 1,
@@ -252,7 +266,7 @@ fn kept_out(intent: &Intent) -> Vec<Rule> {
 
 /// Containers' lifelines. An inbound one is taken on translated connections only: this machine does not
 /// become a router to others' services.
-fn kept_through() -> Vec<Rule> {
+pub(super) fn kept_through() -> Vec<Rule> {
     let published = |way: u8, chain| [is_translated(), direction(way), go(chain)].concat();
     vec![
         go("outbound"),
@@ -265,7 +279,7 @@ fn kept_through() -> Vec<Rule> {
 /// What keeps the machine's addresses: neighbour and router discovery (RFC 4861, hop limit 255 proves
 /// that it comes from the link), multicast listening (RFC 3810, hop limit 1), DHCP (RFC 2131: ports 67
 /// and 68; RFC 8415: 546 and 547, link-local). ARP is not IP and never reaches this table.
-fn configuration_in() -> Vec<Rule> {
+pub(super) fn configuration_in() -> Vec<Rule> {
     const ROUTER_ADVERTISEMENT: u8 = 134;
     const NEIGHBOUR: [u8; 2] = [135, 136];
     const LISTENER_QUERY: u8 = 130;
@@ -280,7 +294,7 @@ fn configuration_in() -> Vec<Rule> {
 }
 
 /// The other half of [`configuration_in`]. A machine never advertises routes while contained.
-fn configuration_out() -> Vec<Rule> {
+pub(super) fn configuration_out() -> Vec<Rule> {
     const ROUTER_SOLICITATION: u8 = 133;
     const NEIGHBOUR: [u8; 2] = [135, 136];
     const LISTENER: [u8; 3] = [131, 132, 143];
@@ -301,7 +315,7 @@ fn configuration_out() -> Vec<Rule> {
 
 /// Errors without which a lifeline over a narrower path would stall: fragmentation needed (RFC 1191)
 /// and packet too big (RFC 8201), about connections that tracking knows.
-fn path_errors() -> Vec<Rule> {
+pub(super) fn path_errors() -> Vec<Rule> {
     let about_known = [
         Expression::Track { key: Track::State, into: 1 },
         mask(&RELATED.to_ne_bytes()),

@@ -1,7 +1,7 @@
 //! Open connections of this network namespace, and cutting them.
 //!
 //! Rules stop packets; a connection's socket would still hang in its program until a time-out, and
-//! come back to life when the rules go. So what an isolation forbids is closed at once, by the kernel's
+//! come back to life when the rules go. So what an isolation or a block forbids is closed at once, by the kernel's
 //! own `SOCK_DESTROY` (the program reads "connection aborted"). Sockets inside containers live in other
 //! namespaces: their packets are stopped on the way through, their sockets are not reached from here.
 
@@ -12,7 +12,7 @@ use cordon_model::asset::Transport;
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
-use super::intent::{Connection, Intent};
+use super::intent::Connection;
 use super::netlink::{ACK, Channel, NetlinkError, REQUEST, message};
 
 /// `SOCK_DIAG_BY_FAMILY`.
@@ -23,6 +23,8 @@ const IPV4: u8 = 2;
 const IPV6: u8 = 10;
 /// TCP states 1–5, 8, 9, 11, 12: everything but listening, closed and waiting out its time.
 const CONNECTED: u32 = 0b1_1011_0011_1110;
+/// TCP state 10.
+const LISTENING: u32 = 1 << 10;
 /// `struct inet_diag_sockid`.
 const ID_BYTES: usize = 48;
 
@@ -58,17 +60,18 @@ impl Sockets {
         Channel::open(SockProtocol::NetlinkSockDiag, 0).map(|channel| Self { channel })
     }
 
-    /// Closes every connection that `intent` does not keep, and says how many. One that can't be closed
-    /// does not save the others.
-    pub fn cut(&mut self, intent: &Intent, own: &BTreeSet<IpAddr>) -> Cut {
+    /// Closes every connection that `is_cut` names, and says how many. One that can't be closed does not
+    /// save the others.
+    pub fn cut(&mut self, is_cut: impl Fn(&Connection) -> bool) -> Cut {
         let mut cut = Cut { closed: 0, left: None };
         for (transport, number) in [(Transport::Tcp, 6), (Transport::Udp, 17)] {
             for family in [IPV4, IPV6] {
-                let found = self.list(transport, number, family).unwrap_or_else(|error| {
+                let found = self.list(transport, number, family, CONNECTED);
+                let found = found.unwrap_or_else(|error| {
                     cut.left.get_or_insert(error);
                     Vec::new()
                 });
-                for found in found.iter().filter(|found| !intent.keeps(&found.connection, own)) {
+                for found in found.iter().filter(|found| is_cut(&found.connection)) {
                     match self.close(number, found) {
                         Ok(was_there) => cut.closed += u32::from(was_there),
                         Err(error) => drop(cut.left.get_or_insert(error)),
@@ -87,11 +90,24 @@ impl Sockets {
         let mut connections = Vec::new();
         for (transport, number) in [(Transport::Tcp, 6), (Transport::Udp, 17)] {
             for family in [IPV4, IPV6] {
-                let listed = self.list(transport, number, family)?;
+                let listed = self.list(transport, number, family, CONNECTED)?;
                 connections.extend(listed.into_iter().map(|found| found.connection));
             }
         }
         Ok(connections)
+    }
+
+    /// The TCP ports that programs of this machine wait at.
+    ///
+    /// # Errors
+    /// When they can't be listed.
+    pub fn listening(&mut self) -> Result<BTreeSet<u16>, NetlinkError> {
+        let mut ports = BTreeSet::new();
+        for family in [IPV4, IPV6] {
+            let listed = self.list(Transport::Tcp, 6, family, LISTENING)?;
+            ports.extend(listed.into_iter().map(|found| found.connection.local.port()));
+        }
+        Ok(ports)
     }
 
     fn list(
@@ -99,10 +115,11 @@ impl Sockets {
         transport: Transport,
         number: u8,
         family: u8,
+        states: u32,
     ) -> Result<Vec<Found>, NetlinkError> {
         let listed = self.channel.list("listing connections", BY_FAMILY, |to| {
             to.extend_from_slice(&[family, number, 0, 0]);
-            to.extend_from_slice(&CONNECTED.to_ne_bytes());
+            to.extend_from_slice(&states.to_ne_bytes());
             to.extend_from_slice(&[0; ID_BYTES]);
         })?;
         Ok(listed.iter().filter_map(|listed| read(&listed.body, transport)).collect())

@@ -1,4 +1,7 @@
-//! Cordon's table in the kernel: put in place, read back, removed, watched. Nobody else's is touched.
+//! A table of Cordon's in the kernel: put in place, read back, removed, watched. Nobody else's is touched.
+//!
+//! There are two, each with its own [`Tables`]: the isolation's, and the one of blocked peers
+//! ([`super::action::block`]), so that either comes and goes without the other.
 //!
 //! The one idea: one netlink batch is one nftables transaction, and rules change from the old to the new
 //! for every packet at once. So whatever was there before, and wherever the process dies, the kernel holds
@@ -64,7 +67,7 @@ const SET_FLAGS: u32 = 0x84;
 
 const DOING: &str = "reading the rules back";
 
-/// Cordon's table as the kernel has it.
+/// A table of Cordon's as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InForce {
     /// The kernel's handle: another one if anybody deleted and remade the table.
@@ -82,19 +85,28 @@ pub struct Change {
     pub name: String,
 }
 
-/// The way to nftables in one network namespace.
+/// The way to one table of Cordon's in one network namespace.
 #[derive(Debug)]
 pub struct Tables {
     channel: Channel,
+    name: &'static str,
 }
 
 impl Tables {
-    /// Opens it in this thread's network namespace.
+    /// Opens the way to the isolation's table in this thread's network namespace.
     ///
     /// # Errors
     /// When the kernel has no netfilter.
     pub fn open() -> Result<Self, NetlinkError> {
-        Channel::open(SockProtocol::NetlinkNetFilter, 0).map(|channel| Self { channel })
+        Self::open_for(TABLE)
+    }
+
+    /// Opens the way to the table called `name`.
+    ///
+    /// # Errors
+    /// When the kernel has no netfilter.
+    pub fn open_for(name: &'static str) -> Result<Self, NetlinkError> {
+        Channel::open(SockProtocol::NetlinkNetFilter, 0).map(|channel| Self { channel, name })
     }
 
     /// The number by which notifications tell what was done from here.
@@ -105,7 +117,7 @@ impl Tables {
         self.channel.port()
     }
 
-    /// Puts `table` in force in place of whatever Cordon's table held.
+    /// Puts `table` in force in place of whatever the table held.
     ///
     /// # Errors
     /// What the kernel says; then nothing was changed.
@@ -118,10 +130,9 @@ impl Tables {
             return Ok(());
         }
         self.transaction("putting the rules in force", |batch| {
-            batch.add(kind::NEW_TABLE, CREATE, |to| text(to, 1, TABLE));
-            batch.add(kind::DELETE_TABLE, 0, |to| text(to, 1, TABLE));
+            batch.add(kind::NEW_TABLE, CREATE, |_| {});
+            batch.add(kind::DELETE_TABLE, 0, |_| {});
             batch.add(kind::NEW_TABLE, CREATE, |to| {
-                text(to, 1, TABLE);
                 number(to, 2, table.flags);
                 attribute(to, 6, &comment(&table.comment));
             });
@@ -140,12 +151,9 @@ impl Tables {
         let lacks =
             |of: &Table, chain: &Chain| of.chains.iter().all(|known| known.name != chain.name);
         self.transaction("exchanging the rules", |batch| {
-            batch.add(kind::DELETE_RULE, 0, |to| text(to, 1, TABLE));
+            batch.add(kind::DELETE_RULE, 0, |_| {});
             for chain in found.chains.iter().filter(|chain| lacks(table, chain)) {
-                batch.add(kind::DELETE_CHAIN, 0, |to| {
-                    text(to, 1, TABLE);
-                    text(to, 3, &chain.name);
-                });
+                batch.add(kind::DELETE_CHAIN, 0, |to| text(to, 3, &chain.name));
             }
             for chain in table.chains.iter().filter(|chain| lacks(found, chain)) {
                 batch.add(kind::NEW_CHAIN, CREATE, |to| write_chain(to, chain));
@@ -154,18 +162,18 @@ impl Tables {
         })
     }
 
-    /// Removes Cordon's table, if there is one.
+    /// Removes the table, if there is one.
     ///
     /// # Errors
     /// What the kernel says; then nothing was changed.
     pub fn remove(&mut self) -> Result<(), NetlinkError> {
         self.transaction("removing the rules", |batch| {
-            batch.add(kind::NEW_TABLE, CREATE, |to| text(to, 1, TABLE));
-            batch.add(kind::DELETE_TABLE, 0, |to| text(to, 1, TABLE));
+            batch.add(kind::NEW_TABLE, CREATE, |_| {});
+            batch.add(kind::DELETE_TABLE, 0, |_| {});
         })
     }
 
-    /// What the kernel holds now under Cordon's name.
+    /// What the kernel holds now under the table's name.
     ///
     /// # Errors
     /// When it can't be read.
@@ -173,17 +181,15 @@ impl Tables {
         let Some(InForce { handle, mut table }) = self.read_all_but_rules()? else {
             return Ok(None);
         };
-        let rules = self.channel.list(DOING, of(kind::GET_RULE), |to| {
-            header(to);
-            text(to, 1, TABLE);
-        })?;
+        let name = self.name;
+        let rules = self.channel.list(DOING, of(kind::GET_RULE), |to| header(to, name))?;
         for found in rules {
             let body = payload(&found.body);
-            if found.kind != of(kind::NEW_RULE) || !is_ours(body) {
+            if found.kind != of(kind::NEW_RULE) || !is_of(body, name) {
                 continue;
             }
-            let name = find_text(body, 2).unwrap_or_default();
-            if let Some(chain) = table.chains.iter_mut().find(|chain| chain.name == name) {
+            let of_chain = find_text(body, 2).unwrap_or_default();
+            if let Some(chain) = table.chains.iter_mut().find(|chain| chain.name == of_chain) {
                 chain.rules.push(read_rule(body));
             }
         }
@@ -196,10 +202,8 @@ impl Tables {
     }
 
     fn read_all_but_rules(&mut self) -> Result<Option<InForce>, NetlinkError> {
-        let found = self.channel.ask(DOING, of(kind::GET_TABLE), |to| {
-            header(to);
-            text(to, 1, TABLE);
-        });
+        let name = self.name;
+        let found = self.channel.ask(DOING, of(kind::GET_TABLE), |to| header(to, name));
         let found = match found {
             Ok(found) => found,
             Err(error) if error.is_not_found() => return Ok(None),
@@ -276,14 +280,12 @@ impl Tables {
     }
 
     fn read_sets(&mut self, doing: &'static str) -> Result<Vec<Set>, NetlinkError> {
-        let found = self.channel.list(doing, of(kind::GET_SET), |to| {
-            header(to);
-            text(to, 1, TABLE);
-        })?;
+        let name = self.name;
+        let found = self.channel.list(doing, of(kind::GET_SET), |to| header(to, name))?;
         let mut sets = Vec::new();
         for found in found {
             let body = payload(&found.body);
-            if found.kind != of(kind::NEW_SET) || !is_ours(body) {
+            if found.kind != of(kind::NEW_SET) || !is_of(body, name) {
                 continue;
             }
             let name = find_text(body, 2).unwrap_or_default();
@@ -301,9 +303,9 @@ impl Tables {
         doing: &'static str,
         set: &str,
     ) -> Result<BTreeSet<Element>, NetlinkError> {
+        let name = self.name;
         let found = self.channel.list(doing, of(kind::GET_ELEMENTS), |to| {
-            header(to);
-            text(to, 1, TABLE);
+            header(to, name);
             text(to, 2, set);
         })?;
         let mut elements = BTreeSet::new();
@@ -319,15 +321,13 @@ impl Tables {
     }
 
     fn read_chains(&mut self, doing: &'static str) -> Result<Vec<Chain>, NetlinkError> {
-        let found = self.channel.list(doing, of(kind::GET_CHAIN), |to| {
-            header(to);
-            text(to, 1, TABLE);
-        })?;
+        let name = self.name;
+        let found = self.channel.list(doing, of(kind::GET_CHAIN), |to| header(to, name))?;
         Ok(found
             .iter()
             .filter(|found| found.kind == of(kind::NEW_CHAIN))
             .map(|found| payload(&found.body))
-            .filter(|body| is_ours(body))
+            .filter(|body| is_of(body, name))
             .map(|body| Chain {
                 name: find_text(body, 3).unwrap_or_default(),
                 base: find(body, 4).map(|hook| Base {
@@ -345,7 +345,8 @@ impl Tables {
         doing: &'static str,
         write: impl FnOnce(&mut Batch<'_>),
     ) -> Result<(), NetlinkError> {
-        let mut batch = Batch { channel: &mut self.channel, bytes: Vec::new(), last: None };
+        let (channel, table) = (&mut self.channel, self.name);
+        let mut batch = Batch { channel, table, bytes: Vec::new(), last: None };
         batch.edge(BATCH_BEGIN);
         write(&mut batch);
         let last = batch.ask_acknowledgement();
@@ -376,15 +377,17 @@ impl Watch {
         Channel::open(SockProtocol::NetlinkNetFilter, NOTIFICATIONS).map(|channel| Self { channel })
     }
 
-    /// Takes what has been notified: whether anybody but `own` (a [`Tables::port`]) changed anything, and
-    /// who did so last. An overrun counts as a change by nobody known.
-    pub fn changes(&mut self, own: u32) -> Option<Change> {
+    /// Takes what has been notified: whether anybody but `own` (each a [`Tables::port`]) changed anything,
+    /// and who did so last. An overrun counts as a change by nobody known.
+    pub fn changes(&mut self, own: &[u32]) -> Option<Change> {
         let mut last = None;
         loop {
             match self.channel.receive("watching the rules", MsgFlags::MSG_DONTWAIT) {
                 Ok(None) => return last,
                 Ok(Some(messages)) => {
-                    for message in messages.into_iter().filter(|message| message.port != own) {
+                    for message in
+                        messages.into_iter().filter(|message| !own.contains(&message.port))
+                    {
                         let change = last.get_or_insert_with(Change::default);
                         if message.kind == of(kind::NEW_GENERATION) {
                             let body = payload(&message.body);
@@ -407,6 +410,7 @@ impl Watch {
 
 struct Batch<'a> {
     channel: &'a mut Channel,
+    table: &'static str,
     bytes: Vec<u8>,
     /// Where the last message begins, and its number.
     last: Option<(usize, u32)>,
@@ -421,11 +425,12 @@ impl Batch<'_> {
         });
     }
 
+    /// One step, about the batch's table.
     fn add(&mut self, kind: u16, flags: u16, body: impl FnOnce(&mut Vec<u8>)) {
         let sequence = self.channel.next_sequence();
         self.last = Some((self.bytes.len(), sequence));
         message(&mut self.bytes, of(kind), REQUEST | flags, sequence, |to| {
-            header(to);
+            header(to, self.table);
             body(to);
         });
     }
@@ -444,24 +449,24 @@ fn of(kind: u16) -> u16 {
     SUBSYSTEM << 8 | kind
 }
 
-/// `struct nfgenmsg`.
-fn header(to: &mut Vec<u8>) {
+/// `struct nfgenmsg`, and the table's name, which is attribute 1 of whatever is asked about it.
+fn header(to: &mut Vec<u8>, table: &str) {
     to.extend_from_slice(&[FAMILY, 0, 0, 0]);
+    text(to, 1, table);
 }
 
 fn payload(body: &[u8]) -> &[u8] {
     body.get(4..).unwrap_or_default()
 }
 
-fn is_ours(body: &[u8]) -> bool {
-    find_text(body, 1).as_deref() == Some(TABLE)
+fn is_of(body: &[u8], table: &str) -> bool {
+    find_text(body, 1).as_deref() == Some(table)
 }
 
 fn write_rules(batch: &mut Batch<'_>, table: &Table) {
     for chain in &table.chains {
         for rule in &chain.rules {
             batch.add(kind::NEW_RULE, CREATE | APPEND, |to| {
-                text(to, 1, TABLE);
                 text(to, 2, &chain.name);
                 write_rule(to, rule);
             });
@@ -472,7 +477,6 @@ fn write_rules(batch: &mut Batch<'_>, table: &Table) {
 fn write_set(batch: &mut Batch<'_>, set: &Set, id: u32) {
     let padded = |field: &Field| field.bytes().next_multiple_of(4);
     batch.add(kind::NEW_SET, CREATE, |to| {
-        text(to, 1, TABLE);
         text(to, 2, &set.name);
         number(to, 3, SET_FLAGS);
         number(to, 4, set.key.iter().fold(0, |key, field| key << 6 | field.tool_type()));
@@ -490,7 +494,6 @@ fn write_set(batch: &mut Batch<'_>, set: &Set, id: u32) {
     let elements: Vec<&Element> = set.elements.iter().collect();
     for some in elements.chunks(ELEMENTS_PER_MESSAGE) {
         batch.add(kind::NEW_ELEMENTS, CREATE, |to| {
-            text(to, 1, TABLE);
             text(to, 2, &set.name);
             number(to, 4, id);
             nest(to, 3, |to| {
@@ -519,7 +522,6 @@ fn read_key(mut types: u32) -> Vec<Field> {
 }
 
 fn write_chain(to: &mut Vec<u8>, chain: &Chain) {
-    text(to, 1, TABLE);
     text(to, 3, &chain.name);
     if let Some(base) = &chain.base {
         nest(to, 4, |to| {

@@ -25,6 +25,8 @@ use super::{AGENT_USER, HUB, HUB6, Namespace, PACS, World};
 
 pub const PACS_PORT: u16 = 11112;
 pub const HUB_PORT: u16 = 7443;
+/// For a helper that is to say something: what never comes fails a test instead of hanging it.
+const PATIENCE: Duration = Duration::from_secs(120);
 pub const LEASE: Lease = Lease { seconds: 3600, step_down_seconds: 1800, warn_seconds: 60 };
 
 /// Not a test: the helper itself, when a test starts this program again with these settings.
@@ -132,12 +134,14 @@ impl Bench {
 
     pub fn connect(&self) -> Connection {
         // However busy the machine is, the helper comes up; a helper that dies shows by its message.
-        loop {
+        for _ in 0..PATIENCE.as_millis() / 5 {
             if let Ok(stream) = UnixStream::connect(self.folder.path().join("helper.sock")) {
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
                 return Connection { stream, id: 0, events: Vec::new() };
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+        panic!("the helper does not come up");
     }
 
     pub fn ask(&self, ask: Ask) -> Answer {
@@ -247,7 +251,7 @@ impl Bench {
     }
 
     pub fn is_cut_off(&self) -> bool {
-        self.world.machine.ruleset().contains("table inet cordon")
+        self.world.machine.ruleset().contains("table inet cordon {")
     }
 }
 

@@ -22,7 +22,8 @@ use super::{Namespace, World};
 
 /// Frames that may wait to be read: more than any test sends between two looks.
 const BUFFER_BYTES: usize = 64 << 20;
-/// Looks before a frame that is missing is called lost; a cable between namespaces holds none back.
+/// Looks before a frame that is missing is called lost, or a cable never calm; a cable between namespaces
+/// holds nothing back, and between two tests nobody speaks.
 const MOST_LOOKS: u32 = 10_000;
 /// `PACKET_OUTGOING`: the peer's own frames.
 const OUTGOING: u8 = 4;
@@ -181,7 +182,8 @@ impl Drop for Wiretap {
 }
 
 impl Wiretap {
-    /// Begins to listen on the peer's end of `world`'s cable.
+    /// Begins to listen on the peer's end of `world`'s cable, while it is calm: who speaks all the time
+    /// begins after this.
     pub fn on(world: &World) -> Self {
         let seen: Arc<Mutex<Vec<Frame>>> = Arc::default();
         let is_over = Arc::new(AtomicBool::new(false));
@@ -221,7 +223,7 @@ impl Wiretap {
             sent_before: 0,
         };
         // Nothing that was sent while the tap was being set is counted, either here or there.
-        loop {
+        for _ in 0..MOST_LOOKS {
             let sent = tap.sent();
             tap.seen.lock().unwrap().clear();
             std::thread::sleep(Duration::from_millis(5));
@@ -230,6 +232,7 @@ impl Wiretap {
                 return tap;
             }
         }
+        panic!("the cable is never calm: set the tap before anybody speaks");
     }
 
     /// Frames that the machine has put on the cable, by its own count.

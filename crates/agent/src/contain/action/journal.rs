@@ -24,6 +24,8 @@ pub enum Kind {
     Quarantine,
     /// A program that can't be started.
     Deny,
+    /// A peer that can't be spoken to.
+    Block,
     /// A local account that can't sign in.
     DisableAccount,
     /// Evidence that is gathered.
@@ -37,6 +39,7 @@ impl Kind {
             Self::Kill => "kill",
             Self::Quarantine => "quarantine",
             Self::Deny => "deny",
+            Self::Block => "block",
             Self::DisableAccount => "disable-account",
             Self::Collect => "collect",
         }

@@ -1,4 +1,4 @@
-//! Four things besides isolation that can be done to a machine: the mechanisms, and nothing of whether
+//! What can be done to a machine besides isolating it: the mechanisms, and nothing of whether
 //! they should be done.
 //!
 //! | measure | does | undo |
@@ -7,6 +7,9 @@
 //! | [`Kill`] | the same, then they end | none |
 //! | [`Quarantine`] | a file is taken out of its place into an encrypted vault | it is back, as it was |
 //! | [`Deny`] | a program can't be started any more | it can |
+//! | [`Blocks`] | a peer can't be spoken to any more | it can |
+//! | [`account::Accounts`] | a local account can't sign in any more | it can |
+//! | [`collect::Collector`] | evidence is gathered | changes nothing |
 //!
 //! Each has the same four verbs. `apply` does it and says what was found and done, in a value that can
 //! be written to disk and that holds all that an exact undo needs; `prove` reads back and tries; `undo`
@@ -23,13 +26,14 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`freeze`], [`kill`], [`quarantine`], [`deny`] | the measures |
+//! | [`freeze`], [`kill`], [`quarantine`], [`deny`], [`block`], [`account`], [`collect`] | the measures |
 //! | [`hold`], [`lineage`], [`pens`] | keeping a tree of processes still |
 //! | [`spared`] | what is never touched |
 //! | [`journal`], [`mounts`], [`place`] | the disk, the mount table, walking a hostile path |
 //! | `kernel` | the few calls that no safe wrapper has |
 
 pub mod account;
+pub mod block;
 pub mod collect;
 pub mod deny;
 pub mod freeze;
@@ -56,6 +60,7 @@ use serde::{Deserialize, Serialize};
 
 use super::moment::boot_time;
 
+pub use block::Blocks;
 pub use deny::Deny;
 pub use freeze::Freeze;
 pub use journal::Journal;
@@ -127,7 +132,7 @@ impl Undone {
     }
 }
 
-/// The proof of one of these measures, which have no nftables table.
+/// The proof of a measure that has no nftables table.
 fn proof(is_read_back: bool, probes: Vec<Probe>, unproven: Vec<String>) -> Proof {
     Proof { table_handle: None, is_read_back, probes, unproven, at: boot_time() }
 }

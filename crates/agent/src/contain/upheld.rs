@@ -1,0 +1,99 @@
+//! A table of Cordon's that is put in force, read back, and found changed when somebody changes it.
+//!
+//! The one idea: what was read back as meant is remembered with the kernel's handle, so that a later look
+//! is one comparison with that, and a table that somebody deleted and made again is another one.
+
+use super::netlink::NetlinkError;
+use super::nft::Table;
+use super::table::{InForce, Tables};
+
+/// How what is in the kernel compares with what was put there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing was put there, or it was refused.
+    NothingPut,
+    /// It is there, to the handle.
+    AsMeant,
+    /// It was put there, and was not to be read back as it was meant.
+    NeverAsMeant,
+    /// It was there as meant, and somebody has changed it since.
+    Changed,
+}
+
+/// What was seen of a table when it was put in force.
+#[derive(Debug)]
+pub(super) struct Put {
+    /// The kernel's handle of what is there now.
+    pub(super) handle: Option<u64>,
+    /// Whether that is what was meant.
+    pub(super) is_as_meant: bool,
+    /// Why it could not be read back, if so.
+    pub(super) unread: Option<NetlinkError>,
+}
+
+/// What was seen of the rules that were put into the kernel last.
+#[derive(Debug)]
+enum Seen {
+    Nothing,
+    AsMeant(InForce),
+    Otherwise,
+}
+
+/// One table of Cordon's, and what was seen of it last.
+#[derive(Debug)]
+pub(super) struct Upheld {
+    pub(super) tables: Tables,
+    seen: Seen,
+}
+
+impl Upheld {
+    /// The table that `tables` leads to, of which nothing was seen yet.
+    pub(super) fn new(tables: Tables) -> Self {
+        Self { tables, seen: Seen::Nothing }
+    }
+
+    /// Puts `meant` in force in place of what is there, and reads it back. What is there already just as
+    /// meant (after a restart of the helper) is left alone.
+    pub(super) fn put(&mut self, meant: &Table) -> Result<Put, NetlinkError> {
+        let mut unread = None;
+        // What can't be read, because somebody keeps changing it, can still be replaced.
+        let mut found = self.tables.read_back().unwrap_or(None);
+        if found.as_ref().map(|found| &found.table) != Some(meant) {
+            self.tables.replace(meant)?;
+            self.seen = Seen::Otherwise;
+            found = self.tables.read_back().unwrap_or_else(|error| {
+                unread = Some(error);
+                None
+            });
+        }
+        let handle = found.as_ref().map(|found| found.handle);
+        let is_as_meant = found.as_ref().is_some_and(|found| found.table == *meant);
+        self.seen = found.filter(|_| is_as_meant).map_or(Seen::Otherwise, Seen::AsMeant);
+        Ok(Put { handle, is_as_meant, unread })
+    }
+
+    /// Takes the table away, and says whether it is gone.
+    pub(super) fn remove(&mut self) -> Result<bool, NetlinkError> {
+        // Nothing is written where nothing is: others would be told of a change that was none.
+        let is_gone = if self.tables.read_back()?.is_none() {
+            true
+        } else {
+            self.tables.remove()?;
+            self.tables.read_back()?.is_none()
+        };
+        self.seen = Seen::Nothing;
+        Ok(is_gone)
+    }
+
+    /// How what is in the kernel now compares with what was put there last.
+    pub(super) fn standing(&mut self) -> Result<Standing, NetlinkError> {
+        Ok(match &self.seen {
+            Seen::Nothing => Standing::NothingPut,
+            Seen::Otherwise => Standing::NeverAsMeant,
+            Seen::AsMeant(seen) if self.tables.read_back()?.as_ref() == Some(seen) => {
+                Standing::AsMeant
+            }
+            Seen::AsMeant(_) => Standing::Changed,
+        })
+    }
+}
