@@ -243,6 +243,14 @@ impl Board {
 
     pub fn add_attention(&self, attention: Attention) {
         let mut list = lock(&self.attention);
+        if let Some(machine) = attention.notice.machine() {
+            // The same of the same machine again is the same news: no machine pushes others' out of sight.
+            let kind = std::mem::discriminant(&attention.notice);
+            list.retain(|known| {
+                known.notice.machine() != Some(machine)
+                    || std::mem::discriminant(&known.notice) != kind
+            });
+        }
         if list.len() >= MOST_ATTENTION {
             list.pop_front();
         }
@@ -304,4 +312,29 @@ impl Board {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cordon_model::ids::MeasureId;
+    use cordon_respond::hub_core::Notice;
+
+    #[test]
+    fn one_machine_does_not_push_the_others_out_of_sight() {
+        let policy = Policy::default_for("RJ1".parse().unwrap());
+        let board = Board::new(policy, BTreeMap::new());
+        let at = UtcNanos::from_unix_nanos(0);
+        let machine = |number| MachineId::new(at, [number; 10]);
+        let code = Notice::OpenedByCode { machine: machine(1), code: 3, at };
+        board.add_attention(Attention { at, notice: code.clone() });
+        for number in 0..2 * MOST_ATTENTION {
+            let measure = MeasureId::new(at, [u8::try_from(number % 256).unwrap(); 10]);
+            let notice = Notice::NotInForce { machine: machine(2), measure, why: "again".into() };
+            board.add_attention(Attention { at, notice });
+        }
+        let left: Vec<Notice> = board.attention().into_iter().map(|item| item.notice).collect();
+        assert_eq!(left.len(), 2, "{left:?}");
+        assert!(left.contains(&code));
+    }
 }

@@ -110,6 +110,20 @@ pub enum Notice {
     },
 }
 
+impl Notice {
+    /// The one machine that it is about, if it is about one.
+    #[must_use]
+    pub fn machine(&self) -> Option<MachineId> {
+        match self {
+            Self::NotBlocked { machine, .. }
+            | Self::NotInForce { machine, .. }
+            | Self::OpenedByCode { machine, .. }
+            | Self::LeaseEnds { machine, .. } => Some(*machine),
+            Self::Asked(_) | Self::Unanswered(_) | Self::NobodyHasIt(_) => None,
+        }
+    }
+}
+
 /// What the signer has to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ForSigner {
