@@ -5,11 +5,18 @@
 
 mod contain_world;
 
-use contain_world::bench::{Bench, LEASE, assert_refused};
-use cordon_agent::contain::protocol::{Answer, Refusal};
+use contain_world::bench::{Bench, LEASE, assert_refused, last};
+use cordon_agent::contain::door::{DoorAnswer, DoorAsk, Opened, Unopened, ask};
+use cordon_agent::contain::protocol::{Answer, Ask, Refusal};
+use cordon_code::{Code, MasterKey, slow_hash};
 use cordon_model::asset::ClinicalTier;
+use cordon_model::break_glass::{Brake, BreakGlass, Hashing};
+use cordon_model::finding::Level;
+use cordon_model::ids::{FindingId, PermitId};
 use cordon_model::measure::{Isolation, MeasureState};
-use cordon_model::order::{Instruction, Order};
+use cordon_model::order::{Instruction, Order, Permit};
+use cordon_model::signed::seal;
+use cordon_model::time::UtcNanos;
 
 const MEMORY: [&str; 2] = ["state.cbor", "state.previous"];
 const FLOOR: [&str; 2] = ["floor.cbor", "floor.previous"];
@@ -103,4 +110,129 @@ fn an_order_that_was_refused_is_not_obeyed_later_not_even_after_a_restart() {
     bench.assign(1, Some(ClinicalTier::None));
     assert_refused(&bench.give(&early), Refusal::NotObeyed, "sequence");
     assert!(!bench.is_cut_off());
+}
+
+/// The helper dies, and all that it knew is lost but for whom it obeys and its floor.
+fn lose_the_memory(bench: &mut Bench) {
+    bench.kill();
+    rot(bench, &MEMORY);
+    bench.start();
+}
+
+fn in_ten_minutes() -> UtcNanos {
+    UtcNanos::now().plus(std::time::Duration::from_secs(600))
+}
+
+#[test]
+fn a_used_permit_is_no_good_again_though_the_memory_rots() {
+    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    let permit = |number: u8| {
+        let permit = Permit {
+            id: PermitId::new(UtcNanos::now(), [number; 10]),
+            organisation: "RJ1".parse().unwrap(),
+            machine: bench.machine,
+            level_at_least: Level::High,
+            lease: LEASE,
+            issued_at: UtcNanos::now(),
+            expires_at: in_ten_minutes(),
+        };
+        let permit = seal(&permit, &bench.key).unwrap();
+        let finding = FindingId::of("rule", "host", &[number; 32]);
+        Ask::UsePermit { permit, finding, level: Level::Critical }
+    };
+    let (used, other) = (permit(1), permit(2));
+    assert_eq!(last(bench.ask(used.clone())).state, MeasureState::Verified);
+    bench.release();
+    lose_the_memory(&mut bench);
+    bench.assign(1, Some(ClinicalTier::None));
+    assert_refused(&bench.ask(used), Refusal::NotObeyed, "used already");
+    assert!(!bench.is_cut_off());
+    assert_eq!(
+        last(bench.ask(other)).state,
+        MeasureState::Verified,
+        "it defends itself all the same"
+    );
+}
+
+#[test]
+fn a_used_code_opens_nothing_though_the_memory_rots_and_the_others_do() {
+    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    let machine = bench.machine;
+    let code = |revision, number| -> Code {
+        MasterKey::new([4; 32]).code(&"RJ1".parse().unwrap(), machine, revision, number)
+    };
+    let document = |revision| {
+        let mut document = BreakGlass {
+            organisation: "RJ1".parse().unwrap(),
+            machine,
+            revision,
+            salt: [3; 16].into(),
+            hashing: Hashing { memory_kib: 256, passes: 1, lanes: 1 },
+            codes: Vec::new(),
+            brake: Brake::DEFAULT,
+            hold_off_seconds: 3_600,
+            issued_at: UtcNanos::now(),
+            expires_at: in_ten_minutes(),
+        };
+        let hash = |number| slow_hash(&document, &code(revision, number)).unwrap().into();
+        document.codes = (1..=3).map(hash).collect();
+        document
+    };
+    let (older, newest) = (document(1), document(2));
+    let give = |bench: &Bench, document: &BreakGlass| {
+        bench.ask(Ask::BreakGlass(seal(document, &bench.key).unwrap()))
+    };
+    let types = |bench: &Bench, revision, number| {
+        let typed = DoorAsk::Code(code(revision, number).grouped().to_string());
+        ask(&bench.folder.path().join("door.sock"), &typed).unwrap()
+    };
+    for document in [&older, &newest] {
+        assert!(matches!(give(&bench, document), Answer::Obeyed(_)));
+    }
+    bench.isolate(Isolation::Full);
+    assert!(matches!(types(&bench, 2, 1), DoorAnswer::Opened(Opened { code: 1, .. })));
+    bench.isolate(Isolation::Full);
+    lose_the_memory(&mut bench);
+    assert!(bench.is_cut_off() && bench.status().is_unaccounted_for);
+    assert_refused(&give(&bench, &older), Refusal::NotObeyed, "revision");
+    assert!(matches!(give(&bench, &newest), Answer::Obeyed(_)));
+    let DoorAnswer::Unopened(Unopened { why, .. }) = types(&bench, 2, 1) else { panic!() };
+    assert!(why.contains("used before"), "{why}");
+    assert!(bench.is_cut_off());
+    // Whoever has another one is not locked out.
+    assert!(matches!(types(&bench, 2, 3), DoorAnswer::Opened(Opened { code: 3, .. })));
+    assert!(!bench.is_cut_off());
+    // And once more: what was used since is no good either.
+    lose_the_memory(&mut bench);
+    bench.assign(1, Some(ClinicalTier::None));
+    assert!(matches!(give(&bench, &newest), Answer::Obeyed(_)));
+    bench.isolate(Isolation::Full);
+    assert!(matches!(types(&bench, 2, 3), DoorAnswer::Unopened(_)));
+    assert!(matches!(types(&bench, 2, 1), DoorAnswer::Unopened(_)));
+    assert!(bench.is_cut_off());
+}
+
+#[test]
+fn an_older_assignment_does_not_come_back_though_the_memory_rots() {
+    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    bench.assign(2, Some(ClinicalTier::Clinical));
+    lose_the_memory(&mut bench);
+    let older = seal(&bench.assignment(1, Some(ClinicalTier::None)), &bench.key).unwrap();
+    assert_refused(&bench.ask(Ask::Assignment(older)), Refusal::NotObeyed, "revision");
+    bench.assign(2, Some(ClinicalTier::Clinical));
+    assert_eq!(bench.status().assignment, 2);
+}
+
+#[test]
+fn what_cannot_be_written_beside_the_memory_is_not_done() {
+    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    // Where the floor is written first, a folder stands in the way.
+    let in_the_way = bench.folder.path().join("state/floor.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let order = bench.order(Instruction::isolate(Isolation::Full, LEASE));
+    assert_refused(&bench.give(&order), Refusal::Unable, "disk");
+    assert!(!bench.is_cut_off() && bench.status().in_force.is_none());
+    std::fs::remove_dir(&in_the_way).unwrap();
+    assert!(matches!(bench.give(&order), Answer::Obeyed(_)), "and it was not used up");
+    assert!(bench.is_cut_off());
 }

@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | Authority | [`authority`] | each time that a kernel begins to cut |
 //! | Authority | [`opened_by_code`], [`held_open`] | each time that a code opens a machine; each automatic isolation |
+//! | Authority | [`newest`] | each document that a machine takes |
 //! | Lease | [`lease`], [`never_silently_open`] | while it cuts; each time that it opens |
 //! | Lifelines | [`lifelines`], [`last_of_kind`] | while it cuts |
 //! | Truth | [`truth`], [`shown`] | each receipt; what a hub shows of a machine that it hears |
@@ -97,8 +98,15 @@ fn hold(law: Law, holds: bool, how: impl FnOnce() -> String) -> Result<(), Viola
 pub enum Grounds<'a> {
     /// An order, genuine by the pinned key, and the sequence that the machine had taken before.
     Order(&'a Verified<Order>, u64),
-    /// A permit, genuine by the pinned key, for a finding of this level.
-    Permit(&'a Verified<Permit>, Level),
+    /// A permit, genuine by the pinned key.
+    Permit {
+        /// The permit.
+        permit: &'a Verified<Permit>,
+        /// Of the finding that it is used for.
+        level: Level,
+        /// Whether it had been used before.
+        was_used: bool,
+    },
     /// The end of the lease of a measure that was in force.
     LeaseEnd,
     /// Nothing that anybody can show.
@@ -145,7 +153,8 @@ pub fn authority(cut: &Cut<'_>) -> Result<(), Violation> {
             };
             judge(isolation == cut.isolation, "otherwise than ordered")
         }
-        Grounds::Permit(permit, level) => {
+        Grounds::Permit { permit, level, was_used } => {
+            judge(!was_used, "by a permit that was used before")?;
             judge(
                 permit.machine == cut.machine && permit.organisation == *cut.organisation,
                 "by a permit for another machine",
@@ -207,6 +216,16 @@ pub fn opened_by_code(opened: &OpenedByCode<'_>) -> Result<(), Violation> {
 pub fn held_open(machine: MachineId, is_held_open: bool) -> Result<(), Violation> {
     hold(Law::Authority, !is_held_open, || {
         format!("{machine} was isolated by itself while a code of people's held it open")
+    })
+}
+
+/// Law 1: a machine that takes a document for itself has taken none of a higher revision before.
+///
+/// # Errors
+/// Which it took.
+pub fn newest(machine: MachineId, revision: u64, newest_before: u64) -> Result<(), Violation> {
+    hold(Law::Authority, revision >= newest_before, || {
+        format!("{machine} took revision {revision} of a document, after {newest_before}")
     })
 }
 

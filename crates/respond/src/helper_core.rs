@@ -35,11 +35,14 @@ use crate::decision::Needs;
 use crate::lease::{self, LeaseEvent};
 
 mod acting;
+mod floor;
 mod glass;
 mod holdings;
 mod keeping;
 mod words;
 pub use acting::{Acted, Acting, Phase, TakenBack};
+use floor::check_revision;
+pub use floor::{Floor, Marks, Revisions};
 pub use glass::{Glass, NotOpened};
 use keeping::next_at_end_of;
 pub use words::{Effect, Held, Next, NotObeyed, Outcome};
@@ -104,6 +107,9 @@ pub struct HelperCore {
     /// What to tell the person in front of the machine.
     #[serde(default)]
     guidance: Option<Guidance>,
+    /// The newest revisions that were taken before the memory was lost.
+    #[serde(default)]
+    revisions: Revisions,
 }
 
 impl HelperCore {
@@ -128,6 +134,7 @@ impl HelperCore {
             time_floor: now.trusted_utc.unwrap_or(UtcNanos::from_unix_nanos(0)),
             glass: Glass::default(),
             guidance: None,
+            revisions: Revisions::default(),
         }
     }
 
@@ -169,10 +176,8 @@ impl HelperCore {
         if self.assignment.as_ref() == Some(&**assignment) {
             return Ok(Vec::new());
         }
-        let held = self.assignment.as_ref().map_or(0, |held| held.revision);
-        if assignment.revision <= held {
-            return Err(NotObeyed::OldRevision { revision: assignment.revision, held });
-        }
+        let held = self.assignment.as_ref().map(|held| held.revision);
+        check_revision(assignment.revision, held, self.revisions.assignment)?;
         self.assignment = Some((**assignment).clone());
         Ok(self.effects_again())
     }
@@ -190,10 +195,8 @@ impl HelperCore {
         if self.guidance.as_ref() == Some(&**guidance) {
             return Ok(());
         }
-        let held = self.guidance.as_ref().map_or(0, |held| held.revision);
-        if guidance.revision <= held {
-            return Err(NotObeyed::OldRevision { revision: guidance.revision, held });
-        }
+        let held = self.guidance.as_ref().map(|held| held.revision);
+        check_revision(guidance.revision, held, self.revisions.guidance)?;
         self.guidance = Some((**guidance).clone());
         Ok(())
     }

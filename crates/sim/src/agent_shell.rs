@@ -292,7 +292,7 @@ impl World<'_> {
             FromHub::BreakGlass(envelope) => {
                 if let Ok(codes) = envelope.open::<BreakGlass>(&self.pinned) {
                     self.machines[index].documents.codes = Some(codes);
-                    self.give_codes(index);
+                    self.give_codes(index)?;
                 }
             }
             FromHub::Welcome { .. }

@@ -1,9 +1,12 @@
 //! People with a sheet of codes at a simulated machine: right ones, used ones, another machine's.
 
+use cordon_model::break_glass::BreakGlass;
 use cordon_model::laws::Violation;
 use cordon_model::measure::Origin;
+use cordon_model::signed::Verified;
 use cordon_respond::helper_core::{Effect, HelperCore, NotOpened};
 
+use crate::observer::Newest;
 use crate::scenario::{self, Sabotage};
 use crate::world::World;
 
@@ -21,13 +24,23 @@ fn change_glass(helper: &mut HelperCore, change: impl FnOnce(&mut serde_json::Va
 
 impl World<'_> {
     /// The agent gives its helper the codes that it has.
-    pub(crate) fn give_codes(&mut self, index: usize) {
-        let machine = &mut self.machines[index];
-        if let (Some(codes), Some(helper)) = (&machine.documents.codes, &mut machine.helper)
-            && helper.take_codes(codes).is_ok()
-        {
-            machine.helper_disk.clone_from(&machine.helper);
+    pub(crate) fn give_codes(&mut self, index: usize) -> Result<(), Violation> {
+        let codes = self.machines[index].documents.codes.clone();
+        codes.map_or(Ok(()), |codes| self.give_these_codes(index, &codes))
+    }
+
+    pub(crate) fn give_these_codes(
+        &mut self,
+        index: usize,
+        codes: &Verified<BreakGlass>,
+    ) -> Result<(), Violation> {
+        let Some(helper) = &mut self.machines[index].helper else { return Ok(()) };
+        if helper.take_codes(codes).is_err() {
+            return Ok(());
         }
+        self.keep_helper(index);
+        let (id, revision) = (self.machines[index].id, codes.revision);
+        self.observer.took_document(index, id, Newest::Codes, revision)
     }
 
     /// A helper without the control forgets that people opened the machine.

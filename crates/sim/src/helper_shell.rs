@@ -10,10 +10,13 @@ use cordon_model::measure::{Origin, Proof, Receipt};
 use cordon_model::order::{Order, Permit};
 use cordon_model::signed::Verified;
 use cordon_respond::clock::Moment;
-use cordon_respond::helper_core::{Acted, Effect, HelperCore, NotObeyed, Outcome, TakenBack};
+use cordon_respond::helper_core::{
+    Acted, Effect, HelperCore, NotObeyed, Outcome, Revisions, TakenBack,
+};
 use cordon_respond::hub_core::Arrived;
 
 use crate::machine::InKernel;
+use crate::observer::Newest;
 use crate::scenario::Sabotage;
 use crate::world::{Event, World};
 
@@ -22,10 +25,13 @@ impl World<'_> {
         self.machines[machine].clock.read(self.now)
     }
 
-    /// Writes the helper's state down, with certainty.
-    fn keep_helper(&mut self, index: usize) {
+    /// Writes the helper's state down, with certainty, and beside it what must outlive it.
+    pub(crate) fn keep_helper(&mut self, index: usize) {
         let machine = &mut self.machines[index];
         machine.helper_disk.clone_from(&machine.helper);
+        if let Some(helper) = &machine.helper {
+            machine.floor = helper.floor();
+        }
     }
 
     /// Carries out what the helper said, once its state is on disk.
@@ -237,6 +243,7 @@ impl World<'_> {
         let machine = &mut self.machines[index];
         machine.helper_life += 1;
         let Some(mut helper) = machine.helper_disk.clone() else { return Ok(()) };
+        helper.meet(&machine.floor);
         if forgets {
             helper.current = None;
             helper.next = None;
@@ -250,7 +257,7 @@ impl World<'_> {
         if let Some(assignment) = assignment {
             self.helper_assigned(index, &assignment)?;
         }
-        self.give_codes(index);
+        self.give_codes(index)?;
         self.settle(index)?;
         let life = self.machines[index].helper_life;
         self.after(Duration::from_millis(20), Event::HelperWake { machine: index, life });
@@ -300,15 +307,19 @@ impl World<'_> {
         self.helper_dies(index);
         let now = self.moment(index);
         let organisation = self.hub.policy.organisation.clone();
-        let keeps_floor = !self.sabotaged(Sabotage::LosesTheFloor);
+        let forgotten = self.options.sabotage;
         let machine = &mut self.machines[index];
         machine.kernel = None;
-        let mut fresh = HelperCore::new(organisation, machine.id, &now);
-        let last = machine.helper_disk.as_ref().map_or(0, |lost| lost.last_sequence);
-        fresh.last_sequence = if keeps_floor { last } else { 0 };
-        machine.helper_disk = Some(fresh);
-        let id = machine.id;
-        self.observer.codes_forgotten(id);
+        machine.helper_disk = Some(HelperCore::new(organisation, machine.id, &now));
+        match forgotten {
+            Some(Sabotage::LosesTheFloor) => machine.floor.sequence = 0,
+            Some(Sabotage::ForgetsUsedPermits) => machine.floor.marks.used_permits.clear(),
+            Some(Sabotage::ForgetsUsedCodes) => machine.floor.marks.used_codes.clear(),
+            Some(Sabotage::ForgetsRevisions) => {
+                machine.floor.marks.revisions = Revisions::default();
+            }
+            _ => {}
+        }
         self.observer.lost(index);
     }
 
@@ -319,6 +330,8 @@ impl World<'_> {
     ) -> Result<(), Violation> {
         let Some(helper) = &mut self.machines[index].helper else { return Ok(()) };
         let Ok(effects) = helper.assign(assignment) else { return Ok(()) };
+        let (id, revision) = (self.machines[index].id, assignment.revision);
+        self.observer.took_document(index, id, Newest::Assignment, revision)?;
         let names = assignment.lifelines.iter().map(|flow| flow.name.clone()).collect();
         self.observer.assigned(index, names);
         self.carry_out(index, effects)

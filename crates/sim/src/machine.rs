@@ -13,7 +13,7 @@ use cordon_model::time::{BootId, BootNanos, UtcNanos};
 use cordon_respond::agent_core::AgentCore;
 use cordon_respond::clock::Moment;
 use cordon_respond::delivery::Spool;
-use cordon_respond::helper_core::HelperCore;
+use cordon_respond::helper_core::{Floor, HelperCore};
 use cordon_respond::hub_core::Arrived;
 
 /// When every simulation begins, in UTC: a fixed day, so that runs replay.
@@ -77,6 +77,14 @@ pub(crate) struct Documents {
     pub(crate) codes: Option<Verified<BreakGlass>>,
 }
 
+/// Genuine documents of one machine, old ones too.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Recorded {
+    pub(crate) assignments: Vec<Verified<Assignment>>,
+    pub(crate) permits: Vec<Verified<Permit>>,
+    pub(crate) codes: Vec<Verified<BreakGlass>>,
+}
+
 /// One machine.
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -87,8 +95,12 @@ pub(crate) struct Machine {
     pub(crate) helper: Option<HelperCore>,
     /// What the helper has written and synced: always before it acts.
     pub(crate) helper_disk: Option<HelperCore>,
+    /// What it keeps beside that, so that it outlives it.
+    pub(crate) floor: Floor,
     pub(crate) agent: Option<AgentCore>,
     pub(crate) documents: Documents,
+    /// What was ever signed for it, as somebody on the way has recorded it.
+    pub(crate) recorded: Recorded,
     /// What the agent has written; a crash of the agent loses none of it.
     pub(crate) spool: Spool<Arrived>,
     /// From this number on it is not synced yet: a power cut loses it.

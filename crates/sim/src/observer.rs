@@ -32,6 +32,13 @@ struct Taken {
     since_awake: Duration,
 }
 
+/// Documents of which a newer one takes the older one's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Newest {
+    Assignment,
+    Codes,
+}
+
 #[derive(Debug, Default)]
 struct Watched {
     tier: Option<ClinicalTier>,
@@ -41,6 +48,8 @@ struct Watched {
     taken: BTreeMap<MeasureId, Taken>,
     is_to_be_cut: bool,
     is_release_ordered: bool,
+    /// The newest revision of each document that it ever took.
+    newest: BTreeMap<Newest, u64>,
     /// Measures that codes began: as long as one of them is in force only people isolate the machine.
     by_code: BTreeSet<MeasureId>,
     /// Names of the flows that its newest assignment declares.
@@ -118,12 +127,6 @@ impl Observer {
         }
     }
 
-    /// A machine forgot which of its codes were used: a known limit (docs/limits.md), until new ones are made.
-    pub(crate) fn codes_forgotten(&mut self, machine: MachineId) {
-        let of_it = self.codes.iter_mut().filter(|(document, _)| document.machine == machine);
-        of_it.for_each(|(_, used)| used.clear());
-    }
-
     /// Somebody typed the code with this hash, and the machine opens by it.
     pub(crate) fn opened_by_code(
         &mut self,
@@ -182,6 +185,20 @@ impl Observer {
 
     pub(crate) fn assigned(&mut self, index: usize, names: Vec<String>) {
         self.machines[index].declared = names;
+    }
+
+    /// A helper took a document, or had it already.
+    pub(crate) fn took_document(
+        &mut self,
+        index: usize,
+        machine: MachineId,
+        what: Newest,
+        revision: u64,
+    ) -> Result<(), Violation> {
+        let newest = self.machines[index].newest.entry(what).or_default();
+        let before = *newest;
+        *newest = before.max(revision);
+        laws::newest(machine, revision, before)
     }
 
     pub(crate) fn allow(&mut self, index: usize, slack: Duration) {
@@ -274,11 +291,16 @@ impl Observer {
     ) -> Result<(), Violation> {
         laws::held_open(machine.id, self.is_held_open(index, machine, now))?;
         let genuine = self.permits.get(&permit.id.into());
+        let was_used = self.machines[index].taken.contains_key(&permit.id.into());
         laws::authority(&Cut {
             machine: machine.id,
             organisation: &self.organisation,
             isolation: Isolation::Segment,
-            grounds: genuine.map_or(Grounds::Nothing, |permit| Grounds::Permit(permit, level)),
+            grounds: genuine.map_or(Grounds::Nothing, |permit| Grounds::Permit {
+                permit,
+                level,
+                was_used,
+            }),
             at,
         })?;
         let taken = Taken {

@@ -110,6 +110,12 @@ pub enum Sabotage {
     IgnoresStatuses,
     /// The sequence of the last order is lost with the helper's memory.
     LosesTheFloor,
+    /// Which permits were used is lost with it.
+    ForgetsUsedPermits,
+    /// Which codes were used is lost with it.
+    ForgetsUsedCodes,
+    /// Which revisions of its documents were taken is lost with it.
+    ForgetsRevisions,
 }
 
 const TIERS: &[ClinicalTier] = &[

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cordon_model::asset::Assignment;
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Level;
 use cordon_model::ids::{FindingId, OrderId};
@@ -54,7 +55,8 @@ impl World<'_> {
         let Some(signer) = &mut self.signer.core else { return Ok(()) };
         let Ok(assignment) = signer.assign(draft) else { return Ok(()) };
         let Some(sealed) = seal(&assignment, &self.key).ok() else { return Ok(()) };
-        let Ok(sealed) = sealed.open(&self.pinned) else { return Ok(()) };
+        let Ok(sealed) = sealed.open::<Assignment>(&self.pinned) else { return Ok(()) };
+        self.machines[index].recorded.assignments.push(sealed.clone());
         self.hub_step(|core, _, _| core.assigned(&sealed))
     }
 
@@ -145,6 +147,9 @@ impl World<'_> {
             self.permits.insert(permit.envelope().signature, permit.clone());
             self.tally.count("permits signed");
             self.observer.permitted(&permit);
+            if let Some(index) = self.index.get(&permit.machine) {
+                self.machines[*index].recorded.permits.push(permit.clone());
+            }
             self.hub_step(|core, _, _| core.permitted(&permit))?;
         }
         if self.options.scenario == scenario::Scenario::Everything {
@@ -170,6 +175,7 @@ impl World<'_> {
         let Ok(document) = opened else { return Ok(()) };
         self.tally.count("sets of break-glass codes signed");
         self.observer.coded(&document);
+        self.machines[index].recorded.codes.push(document.clone());
         self.hub_step(|core, _, _| core.coded(&document))
     }
 

@@ -1,7 +1,7 @@
 //! What goes wrong, and what people and thieves do, as the seed says.
 
 use cordon_model::finding::Level;
-use cordon_model::ids::{ApprovalId, OrderId};
+use cordon_model::ids::{ApprovalId, FindingId, OrderId};
 use cordon_model::laws::Violation;
 use cordon_model::measure::Isolation;
 use cordon_model::order::{Approver, Instruction, Lease, Order};
@@ -11,6 +11,7 @@ use cordon_respond::approval::Identity;
 use cordon_respond::hub_core::Wish;
 use ed25519_dalek::SigningKey;
 
+use crate::machine::Machine;
 use crate::world::{Event, PEOPLE, World};
 
 impl World<'_> {
@@ -23,7 +24,7 @@ impl World<'_> {
         self.after(next, Event::Trouble);
         let count = self.machines.len() as u64;
         let machine = usize::try_from(self.random.below(count)).unwrap_or(0);
-        match self.random.below(33) {
+        match self.random.below(36) {
             0..8 => {
                 let level = match self.random.below(4) {
                     0 => Level::Medium,
@@ -93,10 +94,18 @@ impl World<'_> {
             20 => self.wipe_the_kernel(machine),
             21 => self.assign(machine, 1 + self.random.clone().below(2)),
             22 => self.rogue_proposal(machine),
-            23 | 24 => self.person_types_code(machine),
+            23 | 24 | 28 => self.person_types_code(machine),
             25 => {
                 self.lose_memory_and_table(machine);
                 Ok(())
+            }
+            26 | 27 => {
+                // Permits are few: a machine that has one is taken more often.
+                let with_permit = |m: &Machine| !m.recorded.permits.is_empty();
+                let with_permits = self.machines.iter().position(with_permit);
+                let is_of_it = self.random.once_in(2);
+                let machine = with_permits.filter(|_| is_of_it).unwrap_or(machine);
+                self.old_documents_come_back(machine)
             }
             _ => self.person_wishes(machine),
         }
@@ -141,6 +150,36 @@ impl World<'_> {
             core.answer(approval, &person, Identity::Session, is_approved, now, dice)
                 .unwrap_or_default()
         })
+    }
+
+    /// Whoever took a machine's agent over gives its helper what was recorded on the way: genuine, and old.
+    fn old_documents_come_back(&mut self, machine: usize) -> Result<(), Violation> {
+        if !self.machines[machine].is_on {
+            return Ok(());
+        }
+        let recorded = self.machines[machine].recorded.clone();
+        match self.random.below(3) {
+            0 => {
+                // The newest ones: the others have expired.
+                let newest = recorded.permits.len().saturating_sub(2);
+                let Some(permit) = self.random.one_of(&recorded.permits[newest..]) else {
+                    return Ok(());
+                };
+                self.tally.count("recorded permits tried");
+                let finding = FindingId::of("none", "none", &[0; 32]);
+                self.use_permit(machine, permit, finding, Level::Critical).map(|_| ())
+            }
+            1 => {
+                let Some(codes) = self.random.one_of(&recorded.codes) else { return Ok(()) };
+                self.tally.count("recorded codes tried");
+                self.give_these_codes(machine, codes)
+            }
+            _ => {
+                let Some(old) = self.random.one_of(&recorded.assignments) else { return Ok(()) };
+                self.tally.count("recorded assignments tried");
+                self.helper_assigned(machine, old)
+            }
+        }
     }
 
     /// Somebody without the command key sends an order.

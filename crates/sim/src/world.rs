@@ -14,13 +14,13 @@ use cordon_model::time::BootNanos;
 use cordon_model::wire::{FromHub, Hello, Status};
 use cordon_respond::agent_core::AgentCore;
 use cordon_respond::delivery::Spool;
-use cordon_respond::helper_core::HelperCore;
+use cordon_respond::helper_core::{Floor, HelperCore};
 use cordon_respond::hub_core::{Arrived, ForSigner};
 use cordon_respond::signer_core::Refusal;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 
 use crate::hub_shell::Hub;
-use crate::machine::{Clock, Documents, Machine};
+use crate::machine::{Clock, Documents, Machine, Recorded};
 use crate::network::Network;
 use crate::observer::Observer;
 use crate::random::Random;
@@ -262,8 +262,10 @@ impl<'o> World<'o> {
                 kernel: None,
                 helper: Some(helper.clone()),
                 helper_disk: Some(helper),
+                floor: Floor::default(),
                 agent: Some(AgentCore::default()),
                 documents: Documents::default(),
+                recorded: Recorded::default(),
                 spool: Spool::default(),
                 spool_synced: 0,
                 life: 0,

@@ -42,8 +42,11 @@ fn the_laws_hold_over_a_thousand_seeds() {
         "codes that were used before",
         "guesses held up",
         "openings by a code: people told",
+        "recorded permits tried",
+        "recorded codes tried",
+        "recorded assignments tried",
     ] {
-        assert!(summary.tally.of(what) > 50, "{what}: {}", summary.tally.of(what));
+        assert!(summary.tally.of(what) > 100, "{what}: {}", summary.tally.of(what));
     }
 }
 
@@ -113,6 +116,21 @@ fn a_hub_that_does_not_listen_to_what_machines_hold_is_seen() {
 #[test]
 fn a_sequence_that_is_lost_with_the_helpers_memory_is_seen() {
     is_seen_as(Sabotage::LosesTheFloor, &[Law::Authority, Law::Lease]);
+}
+
+#[test]
+fn permits_whose_use_is_lost_with_the_helpers_memory_are_seen() {
+    is_seen(Sabotage::ForgetsUsedPermits, Law::Authority);
+}
+
+#[test]
+fn codes_whose_use_is_lost_with_the_helpers_memory_are_seen() {
+    is_seen(Sabotage::ForgetsUsedCodes, Law::Authority);
+}
+
+#[test]
+fn old_documents_that_come_back_after_a_loss_of_memory_are_seen() {
+    is_seen(Sabotage::ForgetsRevisions, Law::Authority);
 }
 
 #[test]

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::bulletin::Bulletin;
 use super::disk::{Disk, Found};
 use super::enforce::Enforcer;
-use super::floor::Floor;
+use super::floor::FloorFile;
 use super::intent::{HUB_ADDRESSES, Intent};
 use super::means::{Means, Places, Under};
 use super::moment::Clocks;
@@ -65,7 +65,7 @@ struct Enrolled {
     pin: Pin,
     key: VerifyingKey,
     kept: Kept,
-    floor: Floor,
+    floor: FloorFile,
 }
 
 /// Keeps what is meant in force.
@@ -162,9 +162,8 @@ impl Keeper {
                 (fresh(), false)
             }
         };
-        let in_memory = is_whole.then_some(kept.core.last_sequence);
-        let (floor, lowest) = Floor::find(&self.disk, pin.machine, in_memory)?;
-        kept.core.last_sequence = kept.core.last_sequence.max(lowest);
+        let (floor, lowest) = FloorFile::find(&self.disk, pin.machine, is_whole)?;
+        kept.core.meet(&lowest);
         self.enrolled = Some(Enrolled { pin, key, kept, floor });
         let effects = self.with_core(|core| core.restart(&now)).unwrap_or_default();
         let holds_nothing =
@@ -173,9 +172,9 @@ impl Keeper {
             // A release that was cut short: the disk says that nothing is meant.
             let _ = self.enforcer.restore();
         }
+        self.keep_floor_or_say();
         self.carry_out(effects);
         self.save_or_say();
-        self.raise_floor();
         Ok(())
     }
 
@@ -233,7 +232,7 @@ impl Keeper {
     pub fn tick(&mut self) {
         let now = self.clocks.now();
         let Some(effects) = self.with_core(|core| core.tick(&now, &mut fresh)) else { return };
-        self.raise_floor();
+        self.keep_floor_or_say();
         // Before they are looked at one by one, or a wipe that nobody notified would not be told.
         self.look_at_blocks(None);
         let has_work = !effects.is_empty();
@@ -260,7 +259,7 @@ impl Keeper {
         if VerifyingKey::from_bytes(&pin.command_key).is_err() {
             return Err(Refused(Refusal::NotGenuine, "the command key is no Ed25519 key".into()));
         }
-        Floor::lay(&self.disk, pin.machine).map_err(|error| unable(&error))?;
+        FloorFile::lay(&self.disk, pin.machine).map_err(|error| unable(&error))?;
         self.disk.write(PIN, &pin).map_err(|error| unable(&error))?;
         self.take_up(pin).map_err(|error| unable(&error))
     }
@@ -287,10 +286,7 @@ impl Keeper {
 
     fn order(&mut self, envelope: &Envelope) -> Result<(), Refused> {
         let order: Verified<Order> = self.open(envelope)?;
-        let obeyed = self.obey(|core, now| core.order(&order, now));
-        // Once what hurries is done. A crash before it: the memory holds the number.
-        self.raise_floor();
-        obeyed?;
+        self.obey(|core, now| core.order(&order, now))?;
         if self.is_unaccounted_for && order.instruction == Instruction::Release {
             let why = |error| Refused(Refusal::Unable, format!("the release failed: {error}"));
             self.enforcer.restore().map_err(why)?;
@@ -382,16 +378,12 @@ impl Keeper {
                 // An order that is refused has had its turn.
                 if enrolled.kept.core.last_sequence > sequence {
                     self.save_or_say();
+                    self.keep_floor_or_say();
                 }
                 return Err(why.into());
             }
         };
-        if let Err(error) = self.save() {
-            if let Some(enrolled) = &mut self.enrolled {
-                enrolled.kept = before;
-            }
-            return Err(unable(&error));
-        }
+        self.save_all_or_forget(before).map_err(|error| unable(&error))?;
         let did_something = !effects.is_empty();
         self.carry_out(effects);
         if did_something {
@@ -517,10 +509,28 @@ impl Keeper {
         self.enrolled.as_mut().map(|enrolled| what(&mut enrolled.kept.core))
     }
 
-    fn raise_floor(&mut self) {
-        let Some(enrolled) = &mut self.enrolled else { return };
-        let sequence = enrolled.kept.core.last_sequence;
-        if let Err(error) = enrolled.floor.raise(&self.disk, sequence) {
+    /// Before anything is done: the memory, then the floor. If either can't be written, the state is as it
+    /// was `before`, in the memory and, as far as the disk allows, on it.
+    fn save_all_or_forget(&mut self, before: Kept) -> io::Result<()> {
+        let saved = self.save().and_then(|()| self.keep_floor());
+        if saved.is_err() {
+            if let Some(enrolled) = &mut self.enrolled {
+                enrolled.kept = before;
+            }
+            self.save_or_say();
+            self.keep_floor_or_say();
+        }
+        saved
+    }
+
+    fn keep_floor(&mut self) -> io::Result<()> {
+        let Some(enrolled) = &mut self.enrolled else { return Ok(()) };
+        enrolled.floor.keep(&self.disk, enrolled.kept.core.floor())
+    }
+
+    /// For what holds back no deed: the next tick tries again.
+    fn keep_floor_or_say(&mut self) {
+        if let Err(error) = self.keep_floor() {
             tracing::error!(%error, "the floor can't be written to disk; tried again");
         }
     }

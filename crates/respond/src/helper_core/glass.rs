@@ -20,6 +20,7 @@ use cordon_model::order::Lease;
 use cordon_model::signed::Verified;
 use serde::{Deserialize, Serialize};
 
+use super::floor::check_revision;
 use super::{Effect, HelperCore, Next, NotObeyed};
 use crate::clock::{Moment, Randomness, id_bytes};
 
@@ -69,7 +70,7 @@ pub enum NotOpened {
 pub struct Glass {
     /// What the signer said ahead.
     pub document: Option<BreakGlass>,
-    /// Numbers of the document's codes that opened this machine.
+    /// Numbers of the codes, of the newest document that was ever taken, that opened this machine.
     pub used: BTreeSet<u8>,
     /// Wrong codes, ever: the agent tells the number, so that whoever guesses is seen.
     pub wrong: u64,
@@ -139,12 +140,14 @@ impl HelperCore {
         if self.glass.document.as_ref() == Some(&**document) {
             return Ok(());
         }
-        let held = self.glass.document.as_ref().map_or(0, |held| held.revision);
-        if document.revision <= held {
-            return Err(NotObeyed::OldRevision { revision: document.revision, held });
+        let held = self.glass.document.as_ref().map(|held| held.revision);
+        let known = self.newest_revisions().codes;
+        check_revision(document.revision, held, known)?;
+        // Given again after the memory was lost: what was used of it stays used.
+        if document.revision > known {
+            self.glass.used.clear();
         }
         self.glass.document = Some((**document).clone());
-        self.glass.used.clear();
         Ok(())
     }
 
@@ -246,4 +249,4 @@ impl HelperCore {
 
 #[cfg(test)]
 #[path = "glass_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -15,12 +15,12 @@ use super::super::tests::{
 use super::*;
 use crate::clock::tests::moment;
 
-const HASHES: [[u8; 32]; 3] = [[1; 32], [2; 32], [3; 32]];
+pub(in super::super) const HASHES: [[u8; 32]; 3] = [[1; 32], [2; 32], [3; 32]];
 const HOLD_OFF: u32 = 60;
 /// Somebody ordinary.
 const USER: u32 = 1_000;
 
-fn document(revision: u64) -> BreakGlass {
+pub(in super::super) fn document(revision: u64) -> BreakGlass {
     BreakGlass {
         organisation: "RJ1".parse().unwrap(),
         machine: machine(),
@@ -49,7 +49,11 @@ fn isolated() -> HelperCore {
     helper
 }
 
-fn try_code(helper: &mut HelperCore, hash: [u8; 32], seconds: u64) -> Result<u8, NotOpened> {
+pub(in super::super) fn try_code(
+    helper: &mut HelperCore,
+    hash: [u8; 32],
+    seconds: u64,
+) -> Result<u8, NotOpened> {
     let now = moment("a", seconds);
     helper.begin_code(USER, false, &now)?;
     let (code, effects) = helper.open_by(&hash, USER, &now, &mut || [9; 16])?;

@@ -20,7 +20,7 @@ pub(super) fn machine() -> MachineId {
 
 pub(super) const TERMS: Lease = Lease { seconds: 100, step_down_seconds: 50, warn_seconds: 20 };
 
-fn assignment(revision: u64, tier: ClinicalTier) -> Assignment {
+pub(super) fn assignment(revision: u64, tier: ClinicalTier) -> Assignment {
     Assignment {
         organisation: "RJ1".parse().unwrap(),
         machine: machine(),

@@ -74,12 +74,7 @@ impl Keeper {
                 return Err(unopened(&why));
             }
         };
-        if let Err(error) = self.save() {
-            if let Some(enrolled) = &mut self.enrolled {
-                enrolled.kept = before;
-            }
-            return Err(unable(&error));
-        }
+        self.save_all_or_forget(before).map_err(|error| unable(&error))?;
         tracing::warn!(user, code, "a break-glass code opens this machine");
         self.carry_out(effects);
         self.is_unaccounted_for = false;
