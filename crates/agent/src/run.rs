@@ -21,6 +21,7 @@ use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Finding;
 use cordon_model::guidance::Guidance;
 use cordon_model::holds::Holds;
+use cordon_model::ids::{MachineId, OdsCode};
 use cordon_model::order::{Order, Permit};
 use cordon_model::policy::Policy;
 use cordon_model::signed::{Document, Envelope, Verified, seal};
@@ -225,7 +226,7 @@ pub async fn run(
     ));
 
     let mut agent = Agent {
-        core: AgentCore::default(),
+        core: AgentCore::new(identity.organisation().clone(), identity.machine()),
         documents: Documents::open(&config.directory).map_err(files("opening the documents"))?,
         journal: Journal::open(&config.directory).map_err(files("opening the journal"))?,
         helper: None,
@@ -521,6 +522,9 @@ impl Agent {
             }
             FromLink::Assignment(envelope) => {
                 let Some(assignment) = self.genuine::<Assignment>(&envelope) else { return };
+                if !self.is_for_us(&assignment.organisation, assignment.machine) {
+                    return;
+                }
                 if self.core.assign(assignment.clone()) {
                     self.keep(&assignment);
                 }
@@ -528,15 +532,33 @@ impl Agent {
             }
             FromLink::BreakGlass(envelope) => {
                 let Some(codes) = self.genuine::<BreakGlass>(&envelope) else { return };
+                if !self.is_for_us(&codes.organisation, codes.machine) {
+                    return;
+                }
                 self.keep(&codes);
                 self.take_codes(envelope).await;
             }
             FromLink::Guidance(envelope) => {
                 let Some(guidance) = self.genuine::<Guidance>(&envelope) else { return };
+                if !self.is_for_us(&guidance.organisation, guidance.machine) {
+                    return;
+                }
                 self.keep(&guidance);
                 self.take_guidance(envelope).await;
             }
         }
+    }
+
+    /// Whether a genuine document is meant for this machine; one that is not is said, and left alone.
+    fn is_for_us(&mut self, organisation: &OdsCode, machine: MachineId) -> bool {
+        let is_for_us = self.core.is_for_us(organisation, machine);
+        if !is_for_us {
+            let what =
+                format!("the hub sent a document that is meant for {machine}; it is not taken");
+            tracing::warn!("{what}");
+            self.note(what);
+        }
+        is_for_us
     }
 
     /// Brings to the helper what it is to tell the person in front of this machine.

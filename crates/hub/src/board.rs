@@ -187,6 +187,8 @@ pub(crate) struct Board {
     pub refused_enrolments: AtomicU64,
     pub refused_links: AtomicU64,
     pub refused_messages: AtomicU64,
+    /// What the hub's mind did not take, of all that could be read.
+    pub refused_words: AtomicU64,
 }
 
 impl Board {
@@ -201,6 +203,7 @@ impl Board {
             refused_enrolments: AtomicU64::new(0),
             refused_links: AtomicU64::new(0),
             refused_messages: AtomicU64::new(0),
+            refused_words: AtomicU64::new(0),
         }
     }
 
@@ -289,7 +292,10 @@ impl Board {
         Refused {
             enrolments: self.refused_enrolments.load(Ordering::Relaxed),
             links: self.refused_links.load(Ordering::Relaxed),
-            messages: self.refused_messages.load(Ordering::Relaxed),
+            messages: self
+                .refused_messages
+                .load(Ordering::Relaxed)
+                .saturating_add(self.refused_words.load(Ordering::Relaxed)),
         }
     }
 

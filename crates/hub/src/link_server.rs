@@ -202,7 +202,16 @@ async fn connection(
     let hello = timeout(PATIENCE, frame::read::<FromAgent, _>(&mut reader, limits::MESSAGE_BYTES));
     let hello = match hello.await.map_err(|_| refused(LinkEnd::Slow))? {
         Ok(Some(FromAgent::Hello(hello))) if is_sound_hello(&hello) => hello,
-        _ => return Err(refused(LinkEnd::NoHello)),
+        Ok(None) => return Err(refused(LinkEnd::NoHello)),
+        // It is a machine of ours, and what it says is no hello, or no sound one.
+        Ok(Some(_)) => {
+            shared.board.refused_messages.fetch_add(1, Ordering::Relaxed);
+            return Err(refused(LinkEnd::NoHello));
+        }
+        Err(error) => {
+            count_unreadable(shared, &error);
+            return Err(refused(LinkEnd::NoHello));
+        }
     };
     if hello.version == 0 || hello.version.saturating_add(1) < VERSION {
         let end = LinkEnd::Version(hello.version);
@@ -252,6 +261,13 @@ async fn admitted(
 fn still_a_member(shared: &Shared, machine: MachineId) -> Result<(), LinkEnd> {
     let is_struck_off = shared.board.card(machine).is_none_or(|card| card.is_struck_off);
     if is_struck_off { Err(LinkEnd::Unknown) } else { Ok(()) }
+}
+
+/// A message that can't be read is counted; a connection that was lost is none.
+fn count_unreadable(shared: &Shared, error: &FrameError) {
+    if matches!(error, FrameError::TooLong { .. } | FrameError::Unreadable(_)) {
+        shared.board.refused_messages.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 async fn goodbye(mut to: impl AsyncWrite + Unpin, why: &LinkEnd) {
@@ -325,12 +341,18 @@ impl Conversation<'_> {
                 Ok(Some(message)) => message,
                 Ok(None) => return Ok(()),
                 Err(error) => {
-                    self.shared.board.refused_messages.fetch_add(1, Ordering::Relaxed);
+                    count_unreadable(self.shared, &error);
                     return Err(error.into());
                 }
             };
             let pause = self.pause_after(&message, bytes);
-            self.hear(message).await?;
+            if let Err(end) = self.hear(message).await {
+                if let LinkEnd::Protocol(what) = &end {
+                    self.shared.board.refused_messages.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(machine = %self.machine, what, "a message was refused");
+                }
+                return Err(end);
+            }
             if !pause.is_zero() {
                 tracing::debug!(machine = %self.machine, ?pause, "it sends more than it may");
                 tokio::time::sleep(pause).await;

@@ -12,6 +12,7 @@
 //! So from finding to order there is one sync, the signer's own.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -357,6 +358,7 @@ impl Work {
         };
         does(&mut step);
         let Step { now, outputs, changes, after, receipts, may_hurry, .. } = step;
+        self.board.refused_words.store(self.core.refused(), Ordering::Relaxed);
         let changes = changes.into_iter().map(Pending::from).collect();
         let mut batch = Batch { changes, records: Vec::new(), after };
         for output in outputs {

@@ -51,6 +51,19 @@ pub const COLLECTION_BYTES: u64 = 8 << 30;
 /// 8 KiB of state, so half a megabyte in all.
 pub const MEASURES_PER_MACHINE: usize = 64;
 
+/// Measures of one machine that its hub shows as not over: twice what a machine may hold, so that those which
+/// it lost with its memory, and people have not ended yet, leave room for all that it holds now. 132 of about
+/// 2 KB. What it reports beyond is refused, counted and said.
+pub const STANDING_PER_MACHINE: usize = 2 * HOLDINGS_PER_MACHINE;
+
+/// Incidents of one machine of which the hub remembers that people were told: 16 bytes each. Of an older one
+/// they are told once more.
+pub const TOLD_PER_MACHINE: usize = 16;
+
+/// Permits of one machine that the signer remembers: the newest and the one before it, which may be on its
+/// way. Older ones ended before those.
+pub const PERMITS_PER_MACHINE: usize = 2;
+
 /// Lines in which a receipt says what was done, and the bytes of each.
 pub const DONE_LINES: usize = 32;
 /// See [`DONE_LINES`]: 32 × 256 bytes are 8 KiB of a message of 1 MiB.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cordon_model::asset::Assignment;
 use cordon_model::finding::{Finding, Level};
-use cordon_model::ids::FindingId;
+use cordon_model::ids::{FindingId, MachineId, OdsCode};
 use cordon_model::measure::Isolation;
 use cordon_model::order::Permit;
 use cordon_model::policy::Policy;
@@ -61,8 +61,10 @@ struct Waiting {
 }
 
 /// The agent's state. Its documents are kept by the shell as envelopes and given again at each start.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct AgentCore {
+    organisation: OdsCode,
+    machine: MachineId,
     policy: Option<Verified<Policy>>,
     assignment: Option<Verified<Assignment>>,
     permit: Option<Kept>,
@@ -75,27 +77,55 @@ pub struct AgentCore {
 }
 
 impl AgentCore {
-    /// Takes a policy; an older one than it has is ignored, and `false` says so.
+    /// The agent of this machine, with no documents yet.
+    #[must_use]
+    pub fn new(organisation: OdsCode, machine: MachineId) -> Self {
+        Self {
+            organisation,
+            machine,
+            policy: None,
+            assignment: None,
+            permit: None,
+            used_until: None,
+            is_linked: false,
+            isolation: None,
+            waiting: Vec::new(),
+        }
+    }
+
+    /// Whether a genuine document is meant for this machine. One for another, sent here by mistake or by
+    /// a stolen hub, must not take the place of its own.
+    #[must_use]
+    pub fn is_for_us(&self, organisation: &OdsCode, machine: MachineId) -> bool {
+        *organisation == self.organisation && machine == self.machine
+    }
+
+    /// Takes a policy; an older one than it has, or another organisation's, is ignored, and `false` says so.
     pub fn policy(&mut self, policy: Verified<Policy>) -> bool {
-        let is_newer = self.policy.as_ref().is_none_or(|held| held.revision < policy.revision);
+        let is_newer = policy.organisation == self.organisation
+            && self.policy.as_ref().is_none_or(|held| held.revision < policy.revision);
         if is_newer {
             self.policy = Some(policy);
         }
         is_newer
     }
 
-    /// Takes an assignment; an older one than it has is ignored, and `false` says so.
+    /// Takes an assignment; an older one than it has, or another machine's, is ignored, and `false` says
+    /// so.
     pub fn assign(&mut self, assignment: Verified<Assignment>) -> bool {
-        let is_newer =
-            self.assignment.as_ref().is_none_or(|held| held.revision < assignment.revision);
+        let is_newer = self.is_for_us(&assignment.organisation, assignment.machine)
+            && self.assignment.as_ref().is_none_or(|held| held.revision < assignment.revision);
         if is_newer {
             self.assignment = Some(assignment);
         }
         is_newer
     }
 
-    /// Takes a permit if it ends later than the one it has, or has used.
+    /// Takes a permit of this machine if it ends later than the one it has, or has used.
     pub fn permit(&mut self, permit: Verified<Permit>, now: &Moment) -> bool {
+        if !self.is_for_us(&permit.organisation, permit.machine) {
+            return false;
+        }
         let held_until = self.permit.as_ref().map(|held| held.permit.expires_at);
         let is_later = held_until.max(self.used_until) < Some(permit.expires_at);
         if is_later {
@@ -181,7 +211,7 @@ mod tests {
     use cordon_model::asset::ClinicalTier;
     use cordon_model::event::RawEvent;
     use cordon_model::finding::RuleRef;
-    use cordon_model::ids::{MachineId, PermitId};
+    use cordon_model::ids::PermitId;
     use cordon_model::policy::Mode;
     use cordon_model::signed::{Document, seal};
     use ed25519_dalek::SigningKey;
@@ -208,7 +238,7 @@ mod tests {
     fn core(tier: ClinicalTier) -> AgentCore {
         let machine = MachineId::new(UtcNanos::from_unix_nanos(0), [1; 10]);
         let policy = Policy { mode: Mode::Act, ..Policy::default_for("RJ1".parse().unwrap()) };
-        let mut core = AgentCore::default();
+        let mut core = AgentCore::new(policy.organisation.clone(), machine);
         core.assign(verified(&Assignment {
             organisation: policy.organisation.clone(),
             machine,
@@ -261,6 +291,26 @@ mod tests {
         assert!(answered.tick(&moment("a", 2)).is_none());
         assert!(silent.tick(&moment("a", 1)).is_none(), "not yet");
         assert!(silent.tick(&moment("a", 2)).is_some());
+    }
+
+    #[test]
+    fn documents_of_another_machine_do_not_take_the_place_of_its_own() {
+        let mut core = core(ClinicalTier::None);
+        let other = MachineId::new(UtcNanos::from_unix_nanos(0), [7; 10]);
+        let mut permit = (*core.permit.as_ref().unwrap().permit).clone();
+        permit.machine = other;
+        permit.expires_at = permit.expires_at.plus(Duration::from_secs(100));
+        assert!(!core.permit(verified(&permit), &moment("a", 0)));
+        let mut assignment = (**core.assignment.as_ref().unwrap()).clone();
+        assignment.machine = other;
+        assignment.revision = 9;
+        assignment.tier = Some(ClinicalTier::LifeSustaining);
+        assert!(!core.assign(verified(&assignment)));
+        let policy = Policy::default_for("RXX".parse().unwrap());
+        assert!(!core.policy(verified(&Policy { revision: 9, ..policy })));
+        let act = core.found(&finding(Level::High), 1, &moment("a", 1));
+        let Some(Act::UsePermit { permit, .. }) = act else { panic!("{act:?}") };
+        assert_ne!(permit.machine, other, "it defends itself by its own");
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub const MACHINES_PER_INCIDENT: usize = 10_000;
 /// the one that was quiet for longest is left to itself: it stays open for people, and takes nothing more.
 pub const OPEN_INCIDENTS: usize = 10_000;
 
+/// Stands for the place of a machine that is not known; above [`MACHINES_PER_INCIDENT`].
+const UNKNOWN_PLACE: u16 = u16::MAX;
+
 /// Distinct rules and tactics that add to one incident's risk: beyond 100 it is high enough.
 pub const KINDS_PER_INCIDENT: usize = 100;
 
@@ -62,6 +65,9 @@ pub struct Story {
     pub incident: Incident,
     rules: BTreeSet<String>,
     tactics: BTreeSet<String>,
+    /// On which of the incident's machines each of its findings is, by their places in the two lists.
+    #[serde(default)]
+    found_on: Vec<u16>,
     /// When it last took a finding, by the hub's clock.
     touched: cordon_model::time::UtcNanos,
 }
@@ -93,7 +99,9 @@ pub enum How {
 pub struct Grouping {
     organisation: OdsCode,
     stories: BTreeMap<IncidentId, Story>,
-    findings: BTreeMap<FindingId, IncidentId>,
+    /// A finding's id is a hash that its machine computes: without the machine, one could take another's, and
+    /// that one's finding would pass for a double.
+    findings: BTreeMap<(MachineId, FindingId), IncidentId>,
     by_machine: BTreeMap<MachineId, IncidentId>,
     /// Serious rule and program.
     by_indicator: BTreeMap<(String, String), IncidentId>,
@@ -123,7 +131,7 @@ impl Grouping {
                 continue;
             }
             let id = story.incident.id;
-            grouping.findings.extend(story.incident.findings.iter().map(|finding| (*finding, id)));
+            grouping.findings.extend(story.findings_by_machine().map(|finding| (finding, id)));
             grouping.by_machine.extend(story.incident.machines.iter().map(|m| (*m, id)));
             grouping.stories.insert(id, story);
         }
@@ -155,7 +163,7 @@ impl Grouping {
         randomness: Randomness<'_>,
     ) -> Placed {
         let finding = &received.finding;
-        if let Some(incident) = self.findings.get(&finding.id) {
+        if let Some(incident) = self.findings.get(&(received.machine, finding.id)) {
             return Placed { incident: *incident, how: How::Double, is_news: false };
         }
         let indicator = indicator_of(received);
@@ -172,7 +180,7 @@ impl Grouping {
         let is_news = self.stories.get_mut(&id).is_some_and(|story| story.add(received));
         // Only what the incident keeps is remembered, so both share one limit.
         if self.stories.get(&id).is_some_and(|s| s.incident.findings.last() == Some(&finding.id)) {
-            self.findings.insert(finding.id, id);
+            self.findings.insert((received.machine, finding.id), id);
         }
         self.by_machine.insert(received.machine, id);
         if let Some(indicator) = indicator {
@@ -239,6 +247,7 @@ impl Grouping {
             incident,
             rules: BTreeSet::new(),
             tactics: BTreeSet::new(),
+            found_on: Vec::new(),
             touched: received.received,
         };
         self.stories.insert(id, story);
@@ -247,6 +256,18 @@ impl Grouping {
 }
 
 impl Story {
+    /// Its findings, each with the machine that it is on. In a story of many machines that was kept before
+    /// the places were, the older ones are missing: one that is sent again is then told once more.
+    fn findings_by_machine(&self) -> impl Iterator<Item = (MachineId, FindingId)> {
+        let machines = &self.incident.machines;
+        let only = (machines.len() == 1).then(|| machines.first().copied()).flatten();
+        self.incident.findings.iter().enumerate().filter_map(move |(at, finding)| {
+            let place = self.found_on.get(at).copied().map(usize::from);
+            let machine = place.and_then(|place| machines.get(place)).copied().or(only)?;
+            Some((machine, *finding))
+        })
+    }
+
     /// Takes a finding; whether it brought something new.
     fn add(&mut self, received: &ReceivedFinding) -> bool {
         let finding = &received.finding;
@@ -279,6 +300,9 @@ impl Story {
         incident.last = incident.last.max(finding.time);
         incident.finding_count = incident.finding_count.saturating_add(1);
         if incident.findings.len() < FINDINGS_PER_INCIDENT {
+            let place = incident.machines.iter().position(|machine| *machine == received.machine);
+            self.found_on.resize(incident.findings.len(), UNKNOWN_PLACE);
+            self.found_on.push(place.and_then(|p| u16::try_from(p).ok()).unwrap_or(UNKNOWN_PLACE));
             incident.findings.push(finding.id);
         }
         self.touched = self.touched.max(received.received);
@@ -436,5 +460,31 @@ mod tests {
         bench.grouping = Grouping::restore("RJ1".parse().unwrap(), stories);
         assert_eq!(bench.place(&received(1, "a", Level::High, 0)).how, How::Double);
         assert_eq!(bench.place(&received(1, "b", Level::Low, 1)).incident, first.incident);
+    }
+
+    #[test]
+    fn after_a_restart_a_double_is_still_told_from_another_machines_finding_of_the_same_id() {
+        let mut grouping = Grouping::new("RJ1".parse().unwrap());
+        let first = received(1, "rule", Level::High, 1);
+        let mut second = received(2, "rule", Level::High, 1);
+        second.finding.id = first.finding.id;
+        let placed = grouping.place(&first, &[], &mut || [1; 16]);
+        assert_eq!(grouping.place(&second, &[machine(1)], &mut || [2; 16]).how, How::Joined);
+        let story = grouping.story(placed.incident).unwrap();
+        let story: Story = serde_json::from_str(&serde_json::to_string(story).unwrap()).unwrap();
+        let mut restored = Grouping::restore("RJ1".parse().unwrap(), [story.clone()]);
+        let mut how = |of| restored.place(of, &[], &mut || [3; 16]).how;
+        assert_eq!((how(&first), how(&second)), (How::Double, How::Double));
+        let mut third = received(3, "rule", Level::High, 1);
+        third.finding.id = first.finding.id;
+        assert_ne!(how(&third), How::Double);
+        // A story that was kept before this was known, of one machine: nothing is doubled.
+        let mut older = Grouping::new("RJ1".parse().unwrap());
+        let incident = older.place(&first, &[], &mut || [1; 16]).incident;
+        let mut kept = serde_json::to_value(older.story(incident).unwrap()).unwrap();
+        kept.as_object_mut().unwrap().remove("found_on");
+        let story = serde_json::from_value(kept).unwrap();
+        let mut restored = Grouping::restore("RJ1".parse().unwrap(), [story]);
+        assert_eq!(restored.place(&first, &[], &mut || [3; 16]).how, How::Double);
     }
 }

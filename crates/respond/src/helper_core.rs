@@ -110,6 +110,9 @@ pub struct HelperCore {
     /// The newest revisions that were taken before the memory was lost.
     #[serde(default)]
     revisions: Revisions,
+    /// The order to release that is not shown to be carried out yet.
+    #[serde(default)]
+    releasing: Option<OrderId>,
 }
 
 impl HelperCore {
@@ -135,6 +138,7 @@ impl HelperCore {
             glass: Glass::default(),
             guidance: None,
             revisions: Revisions::default(),
+            releasing: None,
         }
     }
 
@@ -146,6 +150,12 @@ impl HelperCore {
             Some(Next::Free) => None,
             None => self.current.as_ref().map(|held| held.isolation),
         }
+    }
+
+    /// Whether people's order to release is not shown to be carried out yet.
+    #[must_use]
+    pub fn is_releasing(&self) -> bool {
+        self.releasing.is_some()
     }
 
     /// The latest trusted time that was ever seen: no clock is believed to be before it.
@@ -272,7 +282,7 @@ impl HelperCore {
                 effects
             }
             Instruction::Undo { measure } => self.undo(*measure, now)?,
-            Instruction::Release => self.free(now),
+            Instruction::Release => self.release(order.id, now),
         })
     }
 
@@ -318,6 +328,10 @@ impl HelperCore {
 
     /// Takes note of how carrying out went.
     pub fn enforced(&mut self, measure: MeasureId, outcome: Outcome, now: &Moment) {
+        if self.current.is_none() && self.releasing.is_some_and(|order| measure == order.into()) {
+            self.end_of_release(&outcome, now);
+            return;
+        }
         match self.next.take() {
             Some(Next::Hold(next)) if next.measure == measure => {
                 self.end_of_enforcing(next, outcome, now);
@@ -349,16 +363,21 @@ impl HelperCore {
     }
 
     fn tick_isolation(&mut self, now: &Moment, randomness: Randomness<'_>) -> Vec<Effect> {
-        if let Some(Next::Hold(mut next)) = self.next.take() {
+        let mut effects = Vec::new();
+        // A release that is on its way stays meant until it is shown.
+        let is_on_its_way = matches!(self.next, Some(Next::Hold(_)));
+        if is_on_its_way && let Some(Next::Hold(mut next)) = self.next.take() {
             let event = next.lease.step(now);
+            effects.extend(warning(event, &next, now));
             if !next.state.is_unproven() {
                 // On its way: its outcome is about to be reported.
                 self.next = Some(Next::Hold(next));
-                return Vec::new();
+                return effects;
             }
             if event != Some(LeaseEvent::Ended) {
                 self.next = Some(Next::Hold(next));
-                return self.effects_again();
+                effects.extend(self.effects_again());
+                return effects;
             }
             let step_down = next_at_end_of(&next, now, randomness);
             next.state = MeasureState::SteppedDown;
@@ -368,25 +387,29 @@ impl HelperCore {
                 None => self.free_from(Some(next), now),
             };
         }
-        let Some(current) = &mut self.current else { return Vec::new() };
+        let Some(current) = &mut self.current else {
+            // A release of what was not known here, which the kernel did not take.
+            effects.extend(self.effects_again());
+            return effects;
+        };
         let event = current.lease.step(now);
+        effects.extend(warning(event, current, now));
         if self.next.is_some() {
-            return self.effects_again();
+            effects.extend(self.effects_again());
+            return effects;
         }
         // Put in place again what failed to go there, or was found missing.
         let is_missing = current.state.is_unproven()
             && !current.proof.as_ref().is_some_and(|proof| proof.is_read_back);
         match event {
-            None if is_missing => self.effects_again(),
-            None => Vec::new(),
-            Some(LeaseEvent::Warned) => {
-                vec![Effect::Warn { measure: current.measure, ends: current.lease.ends_at(now) }]
-            }
+            None | Some(LeaseEvent::Warned) if is_missing => effects.extend(self.effects_again()),
+            None | Some(LeaseEvent::Warned) => {}
             Some(LeaseEvent::Ended) => match next_at_end_of(current, now, randomness) {
-                Some(next) => self.start(next),
-                None => self.free(now),
+                Some(next) => effects.extend(self.start(next)),
+                None => effects.extend(self.free(now)),
             },
         }
+        effects
     }
 
     /// After a start of the helper or the machine: puts what is meant into the kernel again. Until the
@@ -396,6 +419,10 @@ impl HelperCore {
         if let Some(current) = &mut self.current {
             current.state = MeasureState::Unproven { why: "not read back since a restart".into() };
             current.proof = None;
+            current.lease.warn_again();
+        }
+        if let Some(Next::Hold(next)) = &mut self.next {
+            next.lease.warn_again();
         }
         let mut effects = self.effects_again();
         effects.extend(self.restart_acting());
@@ -408,6 +435,7 @@ impl HelperCore {
         let wake =
             self.current.as_ref().map_or(lease::CHECKPOINT, |held| held.lease.next_wake(now));
         let is_unsettled = self.next.is_some()
+            || self.releasing.is_some()
             || self.current.as_ref().is_some_and(|held| held.state.is_unproven());
         let wake = if is_unsettled { wake.min(TRY_AGAIN) } else { wake };
         let wake = self.acting_wake(now).map_or(wake, |of_others| of_others.min(wake));
@@ -513,6 +541,12 @@ impl HelperCore {
         }
         self.spending.check(&OWN_BUDGET, now).map_err(NotObeyed::Braked)
     }
+}
+
+/// Law 2: people are told before a lease ends, whatever else there is to do at that moment.
+fn warning(event: Option<LeaseEvent>, held: &Held, now: &Moment) -> Option<Effect> {
+    let is_near = event == Some(LeaseEvent::Warned);
+    is_near.then(|| Effect::Warn { measure: held.measure, ends: held.lease.ends_at(now) })
 }
 
 #[cfg(test)]

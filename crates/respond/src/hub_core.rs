@@ -65,6 +65,8 @@ struct Machine {
     said: BTreeMap<MeasureId, truth::Said>,
     signer_told: Option<BootNanos>,
     is_warned: bool,
+    /// Of which of its incidents people were told that nothing was blocked, the newest last.
+    told: VecDeque<IncidentId>,
     /// Over which link its codes of which revision were sent.
     codes_sent: Option<(u64, u64)>,
     /// The same of its guidance.
@@ -88,13 +90,13 @@ pub struct HubCore {
     measures: BTreeMap<MeasureId, MeasureLife>,
     /// Serious incidents that escalated; forgotten at a restart, and then said once more.
     escalated: BTreeSet<IncidentId>,
-    /// Of which machines of open incidents people were told that nothing was blocked.
-    told: BTreeSet<(IncidentId, MachineId)>,
     /// Of which openings by a code people were told; forgotten at a restart, and then said once more.
     told_open: BTreeSet<MeasureId>,
     /// Permits that came before the assignment of their machine: the signer knows a machine a little
     /// earlier, and signs no second permit for it soon.
     early: BTreeMap<MachineId, Verified<Permit>>,
+    /// What machines said and was not taken, since the start.
+    refused: u64,
 }
 
 impl HubCore {
@@ -113,9 +115,9 @@ impl HubCore {
             orders: BTreeMap::new(),
             measures: BTreeMap::new(),
             escalated: BTreeSet::new(),
-            told: BTreeSet::new(),
             told_open: BTreeSet::new(),
             early: BTreeMap::new(),
+            refused: 0,
         }
     }
 
@@ -221,6 +223,13 @@ impl HubCore {
             (Instruction::Undo { measure }, vec![measure])
         }));
         undoing
+    }
+
+    /// How many words of machines were not taken since the start: of another's measure or order, or more than
+    /// a machine may have (law 8).
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// Whether a machine's link is up.
@@ -391,8 +400,10 @@ impl HubCore {
             return Vec::new();
         }
         let mut outputs = Vec::new();
-        if let Some(life) = self.orders.get_mut(&order)
-            && life.order.machine == id
+        if self.orders.get(&order).is_some_and(|life| life.order.machine != id) {
+            let what = "it says that it has another machine's order; refused";
+            outputs.push(self.refuse(id, what, now));
+        } else if let Some(life) = self.orders.get_mut(&order)
             && life.taken()
         {
             let incident = life.order.incident;
@@ -486,7 +497,6 @@ impl HubCore {
         now: &Moment,
     ) -> Vec<Output> {
         let Some(story) = self.grouping.close(incident) else { return Vec::new() };
-        self.told.retain(|(of, _)| *of != incident);
         self.escalated.remove(&incident);
         let actor = Actor::Person(person.to_owned());
         let deed = Deed::IncidentChanged;
@@ -523,6 +533,8 @@ impl HubCore {
                     let finding = Some(*finding);
                     outputs
                         .extend(self.ask(&proposal, also, *needs, why, finding, now, randomness));
+                } else {
+                    outputs.extend(self.not_blocked(&proposal, &refusal));
                 }
             }
         }
@@ -547,6 +559,8 @@ impl HubCore {
                 outputs.push(Output::Tell(Notice::Unanswered(approval.id)));
             }
         }
+        let grouping = &self.grouping;
+        self.escalated.retain(|incident| grouping.story(*incident).is_some());
         for story in self.grouping.stories() {
             let incident = &story.incident;
             let is_unread = incident.state == IncidentState::New

@@ -110,6 +110,12 @@ impl LeaseClock {
         None
     }
 
+    /// After a start: warn once more, if the end is still near. Whoever was to be told may have died before
+    /// that was heard.
+    pub fn warn_again(&mut self) {
+        self.is_warned = false;
+    }
+
     /// What was ordered.
     #[must_use]
     pub fn terms(&self) -> &Lease {

@@ -199,7 +199,7 @@ impl MeasureLife {
                 // An order that this hub does not know may have been people's.
                 Origin::Order(_) | Origin::BreakGlass { .. } => false,
             },
-            state: receipt.state.clone(),
+            state: shown_by(&receipt),
             receipt: Some(receipt),
             number,
             is_denied: false,
@@ -229,11 +229,14 @@ impl MeasureLife {
     /// one from another machine changes nothing.
     pub fn take(&mut self, number: u64, receipt: &Receipt) -> bool {
         let is_of_this = receipt.machine == self.machine && receipt.measure == self.measure;
-        if !is_of_this || number <= self.number || self.state.is_over() {
+        // What its machine's status alone has ended may still be shown to be over.
+        let is_shown_over = self.receipt.as_ref().is_some_and(|shown| shown.state.is_over());
+        let is_closed = self.state.is_over() && (is_shown_over || !receipt.state.is_over());
+        if !is_of_this || number <= self.number || is_closed {
             return false;
         }
         self.number = number;
-        self.state = receipt.state.clone();
+        self.state = shown_by(receipt);
         self.receipt = Some(receipt.clone());
         self.is_denied = false;
         true
@@ -248,7 +251,7 @@ impl MeasureLife {
     /// Its machine holds it after all: it is what the last receipt showed.
     pub fn held_after_all(&mut self) {
         self.is_denied = false;
-        let shown = self.receipt.as_ref().map(|receipt| receipt.state.clone());
+        let shown = self.receipt.as_ref().map(shown_by);
         self.state = shown.unwrap_or(MeasureState::Delivered);
     }
 
@@ -284,12 +287,33 @@ impl MeasureLife {
     }
 }
 
+/// The weakest truth that a receipt allows (law 4): what it calls verified is so only by the proof in it.
+fn shown_by(receipt: &Receipt) -> MeasureState {
+    match (&receipt.state, &receipt.proof) {
+        (MeasureState::Verified, None) => MeasureState::Applied,
+        (MeasureState::Verified, Some(proof)) if !proof.holds() => MeasureState::Unproven {
+            why: "the machine calls it verified, and its own proof says otherwise".to_owned(),
+        },
+        (state, _) => state.clone(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use cordon_model::ids::OrderId;
-    use cordon_model::measure::Isolation;
+    use cordon_model::measure::{Isolation, Proof};
     use cordon_model::time::BootId;
+
+    fn proof(is_read_back: bool) -> Proof {
+        Proof {
+            table_handle: Some(1),
+            is_read_back,
+            probes: Vec::new(),
+            unproven: Vec::new(),
+            at: BootNanos(0),
+        }
+    }
 
     fn receipt(state: MeasureState) -> Receipt {
         let at = UtcNanos::from_unix_nanos(0);
@@ -299,8 +323,8 @@ mod tests {
             measure: order.into(),
             origin: Origin::Order(order),
             action: Action::Isolate(Isolation::Segment),
+            proof: (state == MeasureState::Verified).then(|| proof(true)),
             state,
-            proof: None,
             lease_ends: None,
             boot: BootId("a".into()),
             at_boot: BootNanos(0),
@@ -317,6 +341,22 @@ mod tests {
         assert!(!life.take(2, &receipt(MeasureState::Verified)), "older");
         assert!(!life.take(4, &receipt(MeasureState::Verified)), "after the end");
         assert_eq!(life.state, MeasureState::Released);
+    }
+
+    #[test]
+    fn what_a_machine_calls_verified_is_so_only_by_its_proof() {
+        let bare = Receipt { proof: None, ..receipt(MeasureState::Verified) };
+        assert_eq!(MeasureLife::reported(1, bare.clone(), false).state, MeasureState::Applied);
+        let mut life = MeasureLife::reported(1, receipt(MeasureState::Applied), false);
+        assert!(life.take(2, &bare));
+        assert_eq!(life.state, MeasureState::Applied);
+        let failed = Receipt { proof: Some(proof(false)), ..bare };
+        assert!(life.take(3, &failed));
+        assert!(life.state.is_unproven(), "{:?}", life.state);
+        life.held_after_all();
+        assert!(life.state.is_unproven(), "that it holds it proves no more: {:?}", life.state);
+        assert!(life.take(4, &receipt(MeasureState::Verified)));
+        assert_eq!(life.state, MeasureState::Verified);
     }
 
     #[test]

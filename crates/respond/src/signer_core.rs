@@ -17,7 +17,7 @@ use cordon_model::asset::Assignment;
 use cordon_model::finding::Level;
 use cordon_model::guidance::{Bedside, Guidance, check_contacts};
 use cordon_model::ids::{MachineId, MeasureId, OrderId, PermitId};
-use cordon_model::measure::{Isolation, Origin, Receipt};
+use cordon_model::measure::{Isolation, MeasureState, Origin, Receipt};
 use cordon_model::order::{Approver, Authority, Instruction, Lease, Order, Permit};
 use cordon_model::policy::Policy;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,10 @@ pub const REMEMBERED_ORDERS: usize = 8;
 
 /// People named in one proposal: two are needed at most, 16 leaves room for a committee.
 pub const MOST_PEOPLE: usize = 16;
+
+/// How long after a machine was last heard it still counts as one that works: 2 minutes. The hub tells of each
+/// machine in contact every 30 s, so that three words may be lost.
+pub const WORKS_FOR: Duration = Duration::from_secs(120);
 
 /// What the signer knows of one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +84,13 @@ struct Known {
     /// Those of the last orders that will never begin anything.
     #[serde(default)]
     dead: BTreeSet<OrderId>,
+    /// The last order to release it, and what may have been acting on it then: the machine's own receipt of
+    /// that order ends these.
+    #[serde(default)]
+    to_release: Option<(OrderId, BTreeSet<MeasureId>)>,
+    /// When (in the signer's running time) it was last said to be in contact.
+    #[serde(default)]
+    heard: Option<Duration>,
 }
 
 /// A permit that may be, or may have been, used.
@@ -187,6 +198,8 @@ impl SignerCore {
             guidance: None,
             denied: BTreeSet::new(),
             dead: BTreeSet::new(),
+            heard: None,
+            to_release: None,
         };
         self.machines.insert(assignment.machine, known);
         Ok(assignment)
@@ -249,7 +262,7 @@ impl SignerCore {
         let running = self.clock.advance(now);
         let good_for = Duration::from_secs(self.policy.permit_seconds.into());
         let mut permits = Vec::new();
-        for machine in self.machines_to_hold_permits() {
+        for machine in self.machines_to_hold_permits(running) {
             let Some(known) = self.machines.get(&machine) else { continue };
             let Some(level) = permits::permit_level(&self.policy, &known.assignment) else {
                 continue;
@@ -270,9 +283,20 @@ impl SignerCore {
                 expires_at: now.utc.plus(good_for),
             };
             self.permits.insert(permit.id, Outstanding { machine, issued: running, good_for });
+            self.forget_old_permits(machine);
             permits.push(permit);
         }
         permits
+    }
+
+    fn forget_old_permits(&mut self, machine: MachineId) {
+        let of_it = self.permits.iter().filter(|(_, held)| held.machine == machine);
+        let mut of_it: Vec<(Duration, PermitId)> =
+            of_it.map(|(permit, held)| (held.issued, *permit)).collect();
+        of_it.sort_unstable_by_key(|(issued, _)| std::cmp::Reverse(*issued));
+        for (_, old) in of_it.into_iter().skip(cordon_model::limits::PERMITS_PER_MACHINE) {
+            self.permits.remove(&old);
+        }
     }
 
     /// Takes note of what a machine says of a measure. The shell passes receipts that it has opened
@@ -280,7 +304,9 @@ impl SignerCore {
     pub fn learn(&mut self, receipt: &Receipt) {
         self.learn_of_codes(receipt);
         let Some(known) = self.machines.get_mut(&receipt.machine) else { return };
-        if receipt.state.is_over() {
+        if receipt.state == MeasureState::Released && known.was_released_by(receipt) {
+            // Sealed by the machine under the order's own id, so it can't be of another day.
+        } else if receipt.state.is_over() {
             known.ended_by_its_word(receipt.measure);
         } else if receipt.state.is_acting() && receipt.action.isolation().is_none() {
             // A machine holds no more than this many, whatever it says.
@@ -288,7 +314,10 @@ impl SignerCore {
                 known.acts.insert(receipt.measure);
             }
         } else if receipt.state.is_acting() {
-            known.measures.insert(receipt.measure);
+            // Its place is taken by one of them as by many.
+            if known.measures.len() < cordon_model::limits::STANDING_PER_MACHINE {
+                known.measures.insert(receipt.measure);
+            }
             known.denied.remove(&receipt.measure);
             if matches!(receipt.origin, Origin::BreakGlass { .. }) {
                 // Nothing is cut any more, whatever was ordered before.
@@ -304,18 +333,20 @@ impl SignerCore {
         }
     }
 
-    /// Takes note that an order will never begin a measure: refused by its machine, or superseded or
-    /// expired before the machine had it.
+    /// Takes note that an order will never begin anything, as the hub says: refused by its machine, or
+    /// superseded or expired before the machine had it. The hub may be stolen, and say so of an isolation
+    /// that is in force: so no finding is left to that any more, and its place stays taken until people
+    /// release the machine and it shows that.
     pub fn never_begun(&mut self, machine: MachineId, order: OrderId) {
-        if let Some(known) = self.machines.get_mut(&machine) {
-            if known.recent.iter().any(|recent| recent.id == order) {
-                known.dead.insert(order);
-            }
-            known.end(order.into());
-            // It is the release before it that counts again.
-            if known.is_released() {
-                known.intended = None;
-            }
+        let Some(known) = self.machines.get_mut(&machine) else { return };
+        let measure = MeasureId::from(order);
+        if known.measures.contains(&measure) {
+            known.denied.insert(measure);
+            return;
+        }
+        known.acts.remove(&measure);
+        if known.recent.iter().any(|recent| recent.id == order) {
+            known.dead.insert(order);
         }
     }
 
@@ -330,20 +361,15 @@ impl SignerCore {
         }
     }
 
-    /// Takes note that the machine is in contact and says how far it is isolated. What people released is
-    /// over when it says that nothing is in force. Its permits that ended [some time](permits::SETTLE) ago
-    /// count no longer, unless it is isolated: whoever segmented itself holds its place until it is
-    /// released, so that the total stays bounded over time too.
+    /// Takes note that the machine is in contact and says how far it is isolated, in the hub's words. Its
+    /// permits that ended [some time](permits::SETTLE) ago count no longer, unless it is isolated: whoever
+    /// segmented itself holds its place until it is released, so that the total stays bounded over time too.
     pub fn heard(&mut self, machine: MachineId, isolation: Option<Isolation>, now: &Moment) {
         let running = self.clock.advance(now);
+        let Some(known) = self.machines.get_mut(&machine) else { return };
+        known.heard = Some(running);
         if isolation.is_some() {
             return;
-        }
-        let Some(known) = self.machines.get_mut(&machine) else { return };
-        if known.is_released() {
-            known.intended = None;
-            known.measures.clear();
-            known.denied.clear();
         }
         if known.measures.is_empty() {
             self.permits.retain(|_, held| {
@@ -363,7 +389,7 @@ impl SignerCore {
         let budget = budget.and_then(|()| self.group_of(known).check(&self.policy.budget));
         let kind = known.assignment.kind.as_deref();
         let holders = self.permit_holders();
-        let standing = self.stand_ins(kind, machine, &holders);
+        let standing = self.stand_ins(kind, machine, &holders, self.clock.reading(now));
         Situation {
             contained: known.contained(),
             budget,
@@ -452,24 +478,27 @@ impl SignerCore {
         self.permits.values().map(|held| held.machine).collect()
     }
 
-    /// How many other machines of a kind surely work: not isolated, and not able to isolate themselves.
+    /// How many other machines of a kind surely work: in contact of late, not isolated, and not able to
+    /// isolate themselves. One that is switched off stands in for nobody.
     fn stand_ins(
         &self,
         kind: Option<&str>,
         except: MachineId,
         holders: &BTreeSet<MachineId>,
+        running: Duration,
     ) -> usize {
         let others = self.machines.iter().filter(|(machine, other)| {
             **machine != except
                 && other.assignment.kind.as_deref() == kind
                 && !other.may_be_contained()
+                && other.was_heard(running)
                 && !holders.contains(machine)
         });
         others.count()
     }
 
     /// Present holders first (they are renewed), then others while there is room.
-    fn machines_to_hold_permits(&self) -> Vec<MachineId> {
+    fn machines_to_hold_permits(&self, running: Duration) -> Vec<MachineId> {
         let mut holders = self.permit_holders();
         let mut chosen: Vec<MachineId> = Vec::new();
         let mut groups: BTreeMap<Option<&str>, Vec<MachineId>> = BTreeMap::new();
@@ -496,7 +525,7 @@ impl SignerCore {
                 // Two others stay without one: then one of them surely works while the other is
                 // contained by policy. With one, that one could never be contained without asking.
                 let leaves_stand_ins =
-                    kind.is_none() || self.stand_ins(kind, *machine, &holders) > 1;
+                    kind.is_none() || self.stand_ins(kind, *machine, &holders, running) > 1;
                 if has_room && leaves_stand_ins {
                     holders.insert(*machine);
                     chosen.push(*machine);
@@ -512,6 +541,11 @@ impl Known {
     /// Whether it is, or may be, isolated for all that is known.
     fn may_be_contained(&self) -> bool {
         self.intended.is_some() || !self.measures.is_empty()
+    }
+
+    /// Whether it was in contact of late.
+    fn was_heard(&self, running: Duration) -> bool {
+        self.heard.is_some_and(|heard| running.saturating_sub(heard) <= WORKS_FOR)
     }
 
     /// Whether the newest order about its isolation that is not dead, renewals aside, is to end it.
@@ -544,7 +578,10 @@ impl Known {
             Instruction::Undo { measure } if self.measures.contains(measure) => {
                 self.intended = None;
             }
-            Instruction::Release => self.intended = None,
+            Instruction::Release => {
+                self.intended = None;
+                self.to_release = Some((order.id, self.measures.clone()));
+            }
             Instruction::Renew { .. } | Instruction::Undo { .. } => {}
         }
         if self.recent.len() >= REMEMBERED_ORDERS
@@ -574,6 +611,19 @@ impl Known {
         } else {
             self.end(measure);
         }
+    }
+
+    /// Whether this receipt shows that the last order to release it was carried out; then what had begun
+    /// before that order is over.
+    fn was_released_by(&mut self, receipt: &Receipt) -> bool {
+        let shows = |order: &OrderId| {
+            receipt.origin == Origin::Order(*order) && receipt.measure == (*order).into()
+        };
+        let Some((_, ended)) = self.to_release.take_if(|(order, _)| shows(order)) else {
+            return false;
+        };
+        ended.into_iter().for_each(|measure| self.end(measure));
+        true
     }
 
     fn end(&mut self, measure: MeasureId) {

@@ -349,7 +349,7 @@ impl World<'_> {
         }
         let now = self.moment(index);
         let machine = &mut self.machines[index];
-        let mut agent = AgentCore::default();
+        let mut agent = AgentCore::new(self.hub.policy.organisation.clone(), machine.id);
         let documents = machine.documents.clone();
         if let Some(policy) = documents.policy {
             agent.policy(policy);

@@ -96,15 +96,12 @@ impl World<'_> {
             22 => self.rogue_proposal(machine),
             23 | 24 | 28 => self.person_types_code(machine),
             25 => {
+                let machine = self.one_that_used_a_permit(machine);
                 self.lose_memory_and_table(machine);
                 Ok(())
             }
             26 | 27 => {
-                // Permits are few: a machine that has one is taken more often.
-                let with_permit = |m: &Machine| !m.recorded.permits.is_empty();
-                let with_permits = self.machines.iter().position(with_permit);
-                let is_of_it = self.random.once_in(2);
-                let machine = with_permits.filter(|_| is_of_it).unwrap_or(machine);
+                let machine = self.one_that_used_a_permit(machine);
                 self.old_documents_come_back(machine)
             }
             _ => self.person_wishes(machine),
@@ -150,6 +147,18 @@ impl World<'_> {
             core.answer(approval, &person, Identity::Session, is_approved, now, dice)
                 .unwrap_or_default()
         })
+    }
+
+    /// Permits are few: half of the time a machine is taken whose permit was used and is still young, if
+    /// there is one; else `machine`.
+    fn one_that_used_a_permit(&mut self, machine: usize) -> usize {
+        let used = |m: &Machine| {
+            let newest = m.recorded.permits.last();
+            newest.is_some_and(|permit| m.floor.marks.used_permits.contains_key(&permit.id))
+        };
+        let one = self.machines.iter().position(used);
+        let is_of_it = self.random.once_in(2);
+        one.filter(|_| is_of_it).unwrap_or(machine)
     }
 
     /// Whoever took a machine's agent over gives its helper what was recorded on the way: genuine, and old.

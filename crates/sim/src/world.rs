@@ -263,7 +263,7 @@ impl<'o> World<'o> {
                 helper: Some(helper.clone()),
                 helper_disk: Some(helper),
                 floor: Floor::default(),
-                agent: Some(AgentCore::default()),
+                agent: Some(AgentCore::new(organisation.clone(), id)),
                 documents: Documents::default(),
                 recorded: Recorded::default(),
                 spool: Spool::default(),

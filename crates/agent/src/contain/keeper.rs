@@ -14,7 +14,7 @@ use cordon_model::asset::Assignment;
 use cordon_model::finding::Level;
 use cordon_model::ids::{FindingId, MeasureId};
 use cordon_model::measure::Isolation;
-use cordon_model::order::{Instruction, Order, Permit};
+use cordon_model::order::{Order, Permit};
 use cordon_model::signed::{Document, Envelope, Verified};
 use cordon_respond::helper_core::{Acted, Effect, HelperCore, NotObeyed, Outcome};
 use ed25519_dalek::VerifyingKey;
@@ -243,6 +243,10 @@ impl Keeper {
         self.carry_out(effects);
         if has_work {
             self.save_or_say();
+            // A release that failed at first may have taken away what nobody could account for.
+            if self.is_unaccounted_for {
+                self.is_unaccounted_for = self.enforcer.holds_any().unwrap_or(true);
+            }
         }
         self.look(None);
     }
@@ -286,11 +290,13 @@ impl Keeper {
 
     fn order(&mut self, envelope: &Envelope) -> Result<(), Refused> {
         let order: Verified<Order> = self.open(envelope)?;
+        let was_unaccounted_for = self.is_unaccounted_for;
         self.obey(|core, now| core.order(&order, now))?;
-        if self.is_unaccounted_for && order.instruction == Instruction::Release {
-            let why = |error| Refused(Refusal::Unable, format!("the release failed: {error}"));
-            self.enforcer.restore().map_err(why)?;
-            self.is_unaccounted_for = false;
+        let is_releasing = self.with_core(|core| core.is_releasing()).unwrap_or(false);
+        if was_unaccounted_for && is_releasing {
+            self.is_unaccounted_for = true;
+            let why = "the release failed, and is tried again";
+            return Err(Refused(Refusal::Unable, why.into()));
         }
         Ok(())
     }

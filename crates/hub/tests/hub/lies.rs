@@ -1,11 +1,15 @@
 //! A machine that lies harms itself and nobody else (laws 8 and 11).
 
+use cordon_model::action::ActionKind;
 use cordon_model::finding::Level;
+use cordon_model::holds::{Holding, Holds};
+use cordon_model::ids::MeasureId;
 use cordon_model::limits;
-use cordon_model::measure::MeasureState;
+use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::policy::Mode;
 use cordon_model::record::Deed;
-use cordon_model::wire::{FromAgent, Numbered, Report};
+use cordon_model::time::{BootNanos, UtcNanos};
+use cordon_model::wire::{FromAgent, Numbered, Report, Status};
 
 use super::support::{Site, admin, finding, found, until};
 
@@ -32,7 +36,7 @@ async fn a_receipt_for_another_machine_or_by_another_key_changes_nothing() {
 
     let row = hub.machines().into_iter().find(|row| row.id == victim.id()).unwrap();
     assert_eq!(row.truth, Some(MeasureState::Verified));
-    assert_eq!(hub.status().await.unwrap().refused.messages, 2);
+    assert_eq!(hub.status().await.unwrap().refused.messages, 3);
     let records = hub.ledger_records(0..1000).await.unwrap();
     let gaps = records.iter().filter(|entry| entry.record.deed == Deed::Gap).count();
     assert!(gaps >= 2, "what was refused is said");
@@ -74,8 +78,48 @@ async fn report_numbers_must_rise_and_messages_have_a_size() {
         liar.connect().await.unwrap();
     }
     assert_eq!(site.hub().status().await.unwrap().counts.findings, 0);
+    assert_eq!(site.hub().status().await.unwrap().refused.messages, 4, "each is counted");
     liar.report(found("liar", Level::Low, 1)).await;
     assert_eq!(site.hub().status().await.unwrap().counts.findings, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hello_or_status_beyond_its_limits_and_words_of_anothers_order_are_counted() {
+    let site = Site::start().await;
+    let hub = site.hub();
+    let refused = || async { site.hub().status().await.unwrap().refused.messages };
+    let mut liar = site.machine("liar").await;
+    let host = std::mem::replace(&mut liar.host, "x".repeat(limits::NAME_BYTES + 1));
+    assert!(liar.connect().await.is_err());
+    liar.host = host;
+    until("the hello is counted", || async { refused().await == 1 }).await;
+    liar.connect().await.unwrap();
+    let holding = Holding {
+        measure: MeasureId::new(UtcNanos::from_unix_nanos(0), [1; 10]),
+        kind: ActionKind::Isolate,
+        isolation: None,
+        lease_ends: BootNanos(1),
+    };
+    let holds = Holds::Measures(vec![holding; limits::HOLDINGS_PER_MACHINE + 1]);
+    let status = Status {
+        at_boot: BootNanos(1),
+        holds,
+        rules: 0,
+        events: 0,
+        lost: 0,
+        break_glass: 0,
+        guidance: 0,
+    };
+    liar.say(&FromAgent::Status(status)).await;
+    liar.goodbye().await;
+    until("the status is counted", || async { refused().await == 2 }).await;
+    liar.connect().await.unwrap();
+    // Another machine's order: it could be read, and is not taken.
+    let victim = site.machine("victim").await;
+    let ordered = hub.isolate(victim.id(), Isolation::Segment, "test", None, &admin()).await;
+    let order = ordered.unwrap().order;
+    liar.report(Report::OrderRefused { order, why: "no".into() }).await;
+    until("the word is counted", || async { refused().await == 3 }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

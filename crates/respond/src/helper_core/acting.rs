@@ -279,6 +279,7 @@ impl HelperCore {
         let effects = self.acting.values_mut().map(|acting| match acting.phase {
             Phase::TakingBack => Effect::TakeBack { measure: acting.measure },
             Phase::Applying | Phase::InForce => {
+                acting.lease.warn_again();
                 if acting.state.is_acting() {
                     let why = "not looked at since a restart".into();
                     acting.state = MeasureState::Unproven { why };

@@ -5,7 +5,7 @@
 //! superseded, or taken back.
 
 use cordon_model::action::Action;
-use cordon_model::ids::MeasureId;
+use cordon_model::ids::{MeasureId, OrderId};
 use cordon_model::measure::{Isolation, MeasureState, Origin, Proof, Receipt};
 use cordon_model::order::Lease;
 
@@ -32,6 +32,7 @@ impl HelperCore {
             state: MeasureState::Delivered,
             proof: None,
         };
+        self.releasing = None;
         // One that was still on its way into the kernel gives way; it may have got there.
         if let Some(Next::Hold(mut before)) = self.next.take() {
             before.state = MeasureState::Superseded;
@@ -44,6 +45,40 @@ impl HelperCore {
         let effect = Effect::Enforce { measure: next.measure, isolation: next.isolation };
         self.next = Some(Next::Hold(next));
         vec![effect]
+    }
+
+    /// Takes everything back by people's order, also where nothing is known to be in force: the kernel may
+    /// hold what a lost memory knew. Once that is shown, a receipt says so under the order's own id: by that
+    /// word, which the agent seals, and by no other the signer takes the machine for free.
+    pub(super) fn release(&mut self, order: OrderId, now: &Moment) -> Vec<Effect> {
+        let effects = self.free(now);
+        self.releasing = Some(order);
+        if effects.is_empty() { self.effects_again() } else { effects }
+    }
+
+    pub(super) fn end_of_release(&mut self, outcome: &Outcome, now: &Moment) {
+        let Some(order) = self.releasing else { return };
+        if let Outcome::Done { proof, .. } = outcome {
+            self.releasing = None;
+            self.report_release(order, proof.clone(), now);
+        }
+    }
+
+    fn report_release(&mut self, order: OrderId, proof: Option<Proof>, now: &Moment) {
+        self.push_receipt(Receipt {
+            machine: self.machine,
+            measure: order.into(),
+            origin: Origin::Order(order),
+            action: Action::Isolate(Isolation::Watch),
+            state: MeasureState::Released,
+            proof,
+            lease_ends: None,
+            boot: now.boot.clone(),
+            at_boot: now.at,
+            at: now.best_utc(self.time_floor),
+            sockets_cut: 0,
+            done: Vec::new(),
+        });
     }
 
     pub(super) fn free(&mut self, now: &Moment) -> Vec<Effect> {
@@ -132,6 +167,9 @@ impl HelperCore {
         let Some(mut current) = self.current.take() else { return };
         match outcome {
             Outcome::Done { proof, .. } => {
+                if let Some(order) = self.releasing.take() {
+                    self.report_release(order, proof.clone(), now);
+                }
                 current.state = MeasureState::Released;
                 current.proof = proof;
                 self.report(&current, 0, now);
@@ -176,7 +214,10 @@ impl HelperCore {
             (Some(Next::Hold(next)), None) => vec![enforce(next)],
             (Some(Next::Free), Some(current)) => vec![Effect::Restore { measure: current.measure }],
             (None, Some(current)) => vec![enforce(current)],
-            (Some(Next::Free) | None, None) => Vec::new(),
+            (Some(Next::Free) | None, None) => {
+                let unshown = self.releasing.map(MeasureId::from);
+                unshown.map(|measure| Effect::Restore { measure }).into_iter().collect()
+            }
         }
     }
 

@@ -219,7 +219,30 @@ fn what_a_kernel_refuses_is_said_and_tried_again_and_can_be_released() {
     assert!(matches!(again[..], [Effect::Enforce { isolation: Isolation::Full, .. }]));
     // It may be in the kernel all the same (a crash before): a release takes it back for certain.
     obey(&mut helper, &order(2, Instruction::Release), 3);
-    assert_eq!(states(&mut helper), [(Isolation::Full, MeasureState::Released)]);
+    let receipts: Vec<_> = helper.unreported.drain(..).collect();
+    assert!(receipts.iter().all(|receipt| receipt.state == MeasureState::Released));
+    let measures: Vec<_> = receipts.iter().map(|receipt| receipt.measure).collect();
+    assert_eq!(measures, [order(2, Instruction::Release).id.into(), order_1.id.into()]);
+}
+
+#[test]
+fn a_release_of_what_is_not_known_here_is_carried_out_and_shown_all_the_same() {
+    let mut helper = helper(ClinicalTier::None);
+    let release = order(1, Instruction::Release);
+    let now = moment("a", 1);
+    let effects = helper.order(&verified(&release), &now).unwrap();
+    assert_eq!(effects, [Effect::Restore { measure: release.id.into() }]);
+    helper.enforced(release.id.into(), Outcome::Failed { why: "no".into() }, &now);
+    assert!(helper.unreported.is_empty() && helper.next_wake(&now) <= TRY_AGAIN);
+    let mut helper: HelperCore =
+        serde_json::from_str(&serde_json::to_string(&helper).unwrap()).unwrap();
+    let again = helper.tick(&moment("a", 2), &mut || [0; 16]);
+    assert_eq!((&again, &helper.restart(&moment("a", 2))), (&effects, &effects));
+    carry_out(&mut helper, &again, &moment("a", 2));
+    let [receipt] = helper.unreported.make_contiguous() else { panic!() };
+    assert_eq!(receipt.measure, release.id.into());
+    assert!(receipt.state == MeasureState::Released && receipt.proof.is_some());
+    assert!(helper.tick(&moment("a", 3), &mut || [0; 16]).is_empty(), "once");
 }
 
 #[test]
@@ -259,4 +282,58 @@ fn a_wiped_table_is_unproven_until_it_is_back() {
     let effects = helper.tick(&moment("a", 3), &mut || [0; 16]);
     carry_out(&mut helper, &effects, &moment("a", 3));
     assert_eq!(states(&mut helper), [(Isolation::Full, MeasureState::Verified)]);
+}
+
+fn warned(effects: &[Effect]) -> usize {
+    effects.iter().filter(|effect| matches!(effect, Effect::Warn { .. })).count()
+}
+
+#[test]
+fn a_warning_that_died_with_the_helper_is_said_again() {
+    let mut helper = helper(ClinicalTier::None);
+    obey(&mut helper, &order(1, isolate(Isolation::Full)), 0);
+    assert_eq!(warned(&helper.tick(&moment("a", 85), &mut || [1; 16])), 1);
+    assert_eq!(warned(&helper.tick(&moment("a", 86), &mut || [1; 16])), 0, "once");
+    // It had written that down, and died before anybody heard.
+    let mut helper: HelperCore =
+        serde_json::from_str(&serde_json::to_string(&helper).unwrap()).unwrap();
+    let now = moment("a", 87);
+    let effects = helper.restart(&now);
+    carry_out(&mut helper, &effects, &now);
+    assert!(helper.next_wake(&now) <= LEAST_SLEEP);
+    assert_eq!(warned(&helper.tick(&moment("a", 88), &mut || [1; 16])), 1);
+    assert_eq!(warned(&helper.tick(&moment("a", 89), &mut || [1; 16])), 0);
+}
+
+#[test]
+fn a_warning_is_said_whatever_else_there_is_to_do() {
+    let mut helper = helper(ClinicalTier::None);
+    obey(&mut helper, &order(1, isolate(Isolation::Segment)), 0);
+    // A release that the kernel does not take is tried again at every tick.
+    let now = moment("a", 70);
+    let effects = helper.order(&verified(&order(2, Instruction::Release)), &now).unwrap();
+    for effect in effects {
+        let Effect::Restore { measure } = effect else { panic!("{effect:?}") };
+        helper.enforced(measure, Outcome::Failed { why: "no".into() }, &now);
+    }
+    let effects = helper.tick(&moment("a", 85), &mut || [1; 16]);
+    assert_eq!(warned(&effects), 1, "{effects:?}");
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Restore { .. })));
+}
+
+#[test]
+fn a_release_that_the_kernel_did_not_take_is_tried_again_until_it_is_shown() {
+    let mut helper = helper(ClinicalTier::None);
+    obey(&mut helper, &order(1, isolate(Isolation::Segment)), 0);
+    let now = moment("a", 1);
+    let mut effects = helper.order(&verified(&order(2, Instruction::Release)), &now).unwrap();
+    for seconds in 2..5 {
+        let [Effect::Restore { measure }] = effects[..] else { panic!("{effects:?}") };
+        let now = moment("a", seconds);
+        helper.enforced(measure, Outcome::Failed { why: "no".into() }, &now);
+        assert!(helper.next_wake(&now) <= TRY_AGAIN);
+        effects = helper.tick(&moment("a", seconds + 1), &mut || [1; 16]);
+    }
+    carry_out(&mut helper, &effects, &moment("a", 6));
+    assert!(helper.isolation().is_none() && helper.current.is_none());
 }

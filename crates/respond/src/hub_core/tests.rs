@@ -24,6 +24,16 @@ fn machine(number: u8) -> MachineId {
     MachineId::new(UtcNanos::from_unix_nanos(0), [number; 10])
 }
 
+fn proof() -> Proof {
+    Proof {
+        table_handle: Some(1),
+        is_read_back: true,
+        probes: vec![],
+        unproven: vec![],
+        at: BootNanos(0),
+    }
+}
+
 fn status(at_boot: BootNanos, holds: Holds) -> Status {
     Status { at_boot, holds, rules: 1, events: 0, lost: 0, break_glass: 0, guidance: 0 }
 }
@@ -74,6 +84,8 @@ impl Bench {
             let assignment = verified(&bench.signer.assign(draft).unwrap());
             bench.hub.assigned(&assignment);
             bench.link(number, 1);
+            let now = bench.now();
+            bench.signer.heard(machine(number), Some(Isolation::Watch), &now);
         }
         bench
     }
@@ -134,7 +146,7 @@ impl Bench {
     fn report(&mut self, number: u8, report: Arrived) {
         self.number += 1;
         let (now, reports) = (self.now(), vec![(self.number, report)]);
-        self.dice += 1;
+        self.dice = self.dice.wrapping_add(1);
         let dice = self.dice;
         let outputs = self.hub.arrived(machine(number), 1, reports, &now, &mut || [dice; 16]);
         self.carry(outputs);
@@ -182,8 +194,8 @@ impl Bench {
                 measure,
                 origin,
                 action: Action::Isolate(Isolation::Segment),
+                proof: (state == MeasureState::Verified).then(proof),
                 state,
-                proof: None::<Proof>,
                 lease_ends: None,
                 boot: BootId("m".into()),
                 at_boot: BootNanos(0),
@@ -380,8 +392,10 @@ fn a_machine_that_denies_frees_no_place_in_its_group_or_kind() {
     // People release it, it takes that, and says that nothing is in force: now it is one.
     bench.release(1);
     assert!(is_last(&bench));
-    bench.take(1);
+    let release = bench.take(1);
     bench.says(1, Holds::NOTHING);
+    assert!(is_last(&bench), "that is the hub's word, and the hub may be stolen");
+    bench.receipt(1, release.id.into(), Origin::Order(release.id), MeasureState::Released);
     assert!(!is_last(&bench));
 }
 
@@ -431,8 +445,10 @@ fn one_measure_that_is_taken_back_ends_like_a_release() {
     bench.says(1, Holds::NOTHING);
     bench.says(1, Holds::NOTHING);
     assert_eq!(bench.state(measure), MeasureState::Released);
-    bench.says(1, Holds::NOTHING);
-    assert!(!bench.signer.situation(machine(2), &bench.now()).is_last_of_kind);
+    let is_last = |bench: &Bench| bench.signer.situation(machine(2), &bench.now()).is_last_of_kind;
+    assert!(is_last(&bench), "that is the hub's word, and the hub may be stolen");
+    bench.receipt(1, measure, Origin::LeaseEnd(measure), MeasureState::Released);
+    assert!(!is_last(&bench), "this is its own");
 }
 
 #[test]
@@ -539,3 +555,5 @@ fn a_permit_that_comes_before_its_machines_assignment_is_not_lost() {
         .any(|output| matches!(output, Output::Keep(Change::Machine(row)) if row.permit.is_some()));
     assert!(kept, "{outputs:?}");
 }
+
+mod distrust;

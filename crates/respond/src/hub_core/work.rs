@@ -1,6 +1,7 @@
 //! What the hub does inside one call: decide about a finding, ask, propose, follow an order.
 
 use cordon_model::action::{Action, ActionKind};
+use cordon_model::limits;
 
 use super::*;
 use crate::plan;
@@ -88,7 +89,7 @@ impl HubCore {
         match decision {
             Decision::Watch { why, escalates } => {
                 // Told once for each machine of a story, and again when the story grows.
-                if escalates && (self.told.insert((placed.incident, id)) || placed.is_news) {
+                if escalates && (self.tell_of(placed.incident, id) || placed.is_news) {
                     outputs.push(Output::Tell(Notice::NotBlocked {
                         incident: placed.incident,
                         machine: id,
@@ -146,6 +147,38 @@ impl HubCore {
             outputs.extend(self.ask(&proposal, instructions, needs, why, of, now, randomness));
         }
         outputs
+    }
+
+    /// The signer does not sign what the policy would do about a serious finding, and asks for nobody: then
+    /// people are told, or it would lie unread (law 10).
+    pub(super) fn not_blocked(&mut self, proposal: &Proposal, why: &Refusal) -> Option<Output> {
+        let (Basis::Policy { level, .. }, Some(incident)) = (&proposal.basis, proposal.incident)
+        else {
+            return None;
+        };
+        let machine = proposal.machine;
+        let is_news = *level >= SERIOUS && self.tell_of(incident, machine);
+        let why = format!("the signer did not sign it: {why}");
+        is_news.then_some(Output::Tell(Notice::NotBlocked { incident, machine, why }))
+    }
+
+    /// People are to be told that nothing was blocked on a machine of this incident. Whether that is news.
+    fn tell_of(&mut self, incident: IncidentId, id: MachineId) -> bool {
+        let Some(machine) = self.machines.get_mut(&id) else { return true };
+        if machine.told.contains(&incident) {
+            return false;
+        }
+        if machine.told.len() >= limits::TOLD_PER_MACHINE {
+            machine.told.pop_front();
+        }
+        machine.told.push_back(incident);
+        true
+    }
+
+    /// What a machine said is not taken: counted, and in the ledger.
+    pub(super) fn refuse(&mut self, id: MachineId, what: &str, now: &Moment) -> Output {
+        self.refused = self.refused.saturating_add(1);
+        self.record(Actor::Agent(id), Deed::Gap, Some(id), None, what.to_owned(), now)
     }
 
     /// Asks people, unless an open question about the machine asks for as much.
@@ -326,20 +359,26 @@ impl HubCore {
         for old in orders.iter().rev().skip(CLOSED_PER_MACHINE) {
             self.orders.remove(old);
         }
-        let measures = self.measures.values().filter(|m| m.machine == id && m.state.is_over());
-        let measures: Vec<MeasureId> = measures.map(|m| m.measure).collect();
-        for old in measures.iter().rev().skip(CLOSED_PER_MACHINE) {
-            self.measures.remove(old);
-            self.told_open.remove(old);
-            if let Some(machine) = self.machines.get_mut(&id) {
-                machine.measures.remove(old);
-            }
-        }
+        self.forget_closed_measures(id);
         let closed =
             self.approvals.values().filter(|a| a.machine == id && a.state != ApprovalState::Open);
         let closed: Vec<ApprovalId> = closed.map(|a| a.id).collect();
         for old in closed.iter().rev().skip(CLOSED_PER_MACHINE) {
             self.approvals.remove(old);
+        }
+    }
+
+    fn forget_closed_measures(&mut self, id: MachineId) {
+        let Some(machine) = self.machines.get_mut(&id) else { return };
+        let is_over = |measure: &MeasureId| {
+            self.measures.get(measure).is_none_or(|life| life.state.is_over())
+        };
+        let closed = machine.measures.iter().copied().filter(is_over);
+        let closed: Vec<MeasureId> = closed.collect();
+        for old in closed.iter().rev().skip(CLOSED_PER_MACHINE) {
+            self.measures.remove(old);
+            self.told_open.remove(old);
+            machine.measures.remove(old);
         }
     }
 
@@ -351,7 +390,10 @@ impl HubCore {
         now: &Moment,
     ) -> Vec<Output> {
         let Some(life) = self.orders.get_mut(&order) else { return Vec::new() };
-        if life.order.machine != id || !life.refused(why) {
+        if life.order.machine != id {
+            return vec![self.refuse(id, "it refuses another machine's order; not taken", now)];
+        }
+        if !life.refused(why) {
             return Vec::new();
         }
         let incident = life.order.incident;
@@ -396,11 +438,28 @@ impl HubCore {
         now: &Moment,
     ) -> Vec<Output> {
         if receipt.machine != id {
-            let detail = "it sent a receipt in another machine's name; refused".to_owned();
-            return vec![self.record(Actor::Agent(id), Deed::Gap, Some(id), None, detail, now)];
+            let what = "it sent a receipt in another machine's name; refused";
+            return vec![self.refuse(id, what, now)];
         }
+        if self.is_of_a_release(&receipt) {
+            // No measure of its own: the word by which the signer takes the machine for free.
+            let detail = "release: carried out, and nothing is in force".to_owned();
+            let (deed, incident) =
+                (Deed::MeasureChanged(receipt.measure), self.incident_of(id, receipt.origin));
+            let said = self.record(Actor::Agent(id), deed, Some(id), incident, detail, now);
+            return vec![said, Output::Signer(ForSigner::Learn(receipt))];
+        }
+        let has_room = receipt.state.is_over() || self.has_room_for_a_measure(id);
         let is_news = match self.measures.get_mut(&receipt.measure) {
+            Some(life) if life.machine != id => {
+                let what = "it sent a receipt of another machine's measure; refused";
+                return vec![self.refuse(id, what, now)];
+            }
             Some(life) => life.take(number, &receipt),
+            None if !has_room => {
+                let what = "it reports more measures than a machine may hold; refused";
+                return vec![self.refuse(id, what, now)];
+            }
             // By an order that this hub never had: either a lie, or an order of before a loss of data.
             // Shown all the same: a machine that says it is cut off must not look open.
             None => {
@@ -422,9 +481,11 @@ impl HubCore {
             machine.said.remove(&receipt.measure);
         }
         let mut outputs = Vec::new();
+        let shown = self.measures.get(&receipt.measure).map(|life| life.state.clone());
         if let Some(life) = self.measures.get(&receipt.measure) {
             outputs.push(Output::Keep(Change::Measure(life.clone())));
         }
+        let shown = shown.unwrap_or_else(|| receipt.state.clone());
         let incident = self.incident_of(id, receipt.origin);
         if let Origin::BreakGlass { revision, code } = receipt.origin
             && receipt.state == MeasureState::Verified
@@ -435,15 +496,36 @@ impl HubCore {
             outputs.push(self.record(Actor::Agent(id), deed, Some(id), incident, detail, now));
             outputs.push(Output::Tell(Notice::OpenedByCode { machine: id, code, at: receipt.at }));
         }
-        let detail = state_in_words(&receipt);
+        let detail = state_in_words(&receipt.action, &shown);
         let deed = Deed::MeasureChanged(receipt.measure);
         outputs.push(self.record(Actor::Agent(id), deed, Some(id), incident, detail, now));
-        if let MeasureState::Failed { why } | MeasureState::Unproven { why } = &receipt.state {
-            let (measure, why) = (receipt.measure, why.clone());
+        if let MeasureState::Failed { why } | MeasureState::Unproven { why } = shown {
+            let measure = receipt.measure;
             outputs.push(Output::Tell(Notice::NotInForce { machine: id, measure, why }));
         }
+        let is_over = receipt.state.is_over();
         outputs.push(Output::Signer(ForSigner::Learn(receipt)));
+        if is_over {
+            self.forget_closed_measures(id);
+        }
         outputs
+    }
+
+    fn is_of_a_release(&self, receipt: &Receipt) -> bool {
+        let Origin::Order(order) = receipt.origin else { return false };
+        let known = self.orders.get(&order).filter(|life| life.order.machine == receipt.machine);
+        receipt.measure == order.into()
+            && receipt.state == MeasureState::Released
+            && known.is_some_and(|life| life.order.instruction == Instruction::Release)
+    }
+
+    fn has_room_for_a_measure(&self, id: MachineId) -> bool {
+        let known = self.machines.get(&id).map(|machine| &machine.measures);
+        let standing = known
+            .into_iter()
+            .flatten()
+            .filter(|measure| self.measures.get(measure).is_some_and(|life| !life.state.is_over()));
+        standing.count() < limits::STANDING_PER_MACHINE
     }
 
     /// How far a machine is isolated or meant to be, as far as the hub knows.
@@ -529,6 +611,7 @@ impl HubCore {
             said: BTreeMap::new(),
             signer_told: None,
             is_warned: false,
+            told: VecDeque::new(),
             codes_sent: None,
             guidance_sent: None,
         };
@@ -602,8 +685,8 @@ fn policys_order(machine: MachineId, finding: &Finding, kind: ActionKind) -> Ord
     OrderId::new(finding.time, bytes)
 }
 
-fn state_in_words(receipt: &Receipt) -> String {
-    let state = match &receipt.state {
+fn state_in_words(action: &Action, state: &MeasureState) -> String {
+    let state = match state {
         MeasureState::Requested => "requested".to_owned(),
         MeasureState::Delivered => "delivered".to_owned(),
         MeasureState::Applied => "applied, not yet proven".to_owned(),
@@ -615,5 +698,5 @@ fn state_in_words(receipt: &Receipt) -> String {
         MeasureState::Done => "done".to_owned(),
         MeasureState::Failed { why } => format!("failed: {why}"),
     };
-    format!("{}: {state}", receipt.action)
+    format!("{action}: {state}")
 }

@@ -41,7 +41,7 @@ impl SignerCore {
         now: &Moment,
     ) -> Result<Guidance, Refusal> {
         let known = self.machines.get(&machine).ok_or(Refusal::UnknownMachine)?;
-        let nearest = nearest.map(|other| self.stand_in(machine, known, other)).transpose()?;
+        let nearest = nearest.map(|other| self.stand_in(machine, known, other, now)).transpose()?;
         let held = known.guidance.as_ref();
         // As with codes: a signer that was restored from a backup gives no number that was seen.
         let seconds = u64::try_from(now.utc.unix_nanos() / 1_000_000_000).unwrap_or(0);
@@ -75,13 +75,16 @@ impl SignerCore {
         machine: MachineId,
         known: &Known,
         other: MachineId,
+        now: &Moment,
     ) -> Result<Nearest, Refusal> {
         let kind = known.assignment.kind.as_ref();
+        let running = self.clock.reading(now);
         let stands_in = self.machines.get(&other).filter(|stands_in| {
             other != machine
                 && kind.is_some()
                 && stands_in.assignment.kind.as_ref() == kind
                 && !stands_in.may_be_contained()
+                && stands_in.was_heard(running)
         });
         let stands_in = stands_in.ok_or(Refusal::NoStandIn)?;
         Ok(Nearest {

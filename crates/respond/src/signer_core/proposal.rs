@@ -113,8 +113,8 @@ pub enum Refusal {
     PeoplesBudget(Exhausted),
     /// Not the next one.
     #[error(
-        "that machine can't be named as the next one that works: it is of another kind, not known, or may \
-         be isolated"
+        "that machine can't be named as the next one that works: it is of another kind, not known, not in \
+         contact, or may be isolated"
     )]
     NoStandIn,
     /// Nothing to read out.

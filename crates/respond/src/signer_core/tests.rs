@@ -52,7 +52,17 @@ impl Bench {
             };
             assert_eq!(signer.assign(draft).unwrap().revision, 1);
         }
-        Self { signer, dice: 0 }
+        let mut bench = Self { signer, dice: 0 };
+        bench.all_are_heard(0);
+        bench
+    }
+
+    /// Every machine is in contact, and holds nothing that it did not hold.
+    fn all_are_heard(&mut self, seconds: u64) {
+        let known: Vec<MachineId> = self.signer.machines.keys().copied().collect();
+        for machine in known {
+            self.signer.heard(machine, Some(Isolation::Watch), &moment("a", seconds));
+        }
     }
 
     fn sign(&mut self, proposal: &Proposal, seconds: u64) -> Result<Order, Refusal> {
@@ -178,6 +188,89 @@ fn the_last_of_a_kind_is_asked_about_until_another_is_known_to_work() {
     assert!(bench.sign(&by_policy(2, 4), 3).is_err());
     bench.signer.learn(&receipt(1, first.id.into(), MeasureState::Released));
     assert!(bench.sign(&by_policy(2, 5), 4).is_ok());
+}
+
+/// A machine's own receipt of an order to release it.
+fn released(number: u8, order: &Order) -> Receipt {
+    let origin = Origin::Order(order.id);
+    Receipt { origin, ..receipt(number, order.id.into(), MeasureState::Released) }
+}
+
+#[test]
+fn a_stolen_hub_gives_no_place_back_by_its_own_word() {
+    let mut bench = Bench::new(&[OFFICE, OFFICE], Some("desk"));
+    let begun = bench.sign(&by_policy(1, 1), 0).unwrap();
+    let is_last =
+        |bench: &Bench| bench.signer.situation(machine(2), &moment("a", 3)).is_last_of_kind;
+    // The isolation is in force, and the hub says that it never began and that nothing is.
+    bench.signer.never_begun(machine(1), begun.id);
+    bench.signer.heard(machine(1), None, &moment("a", 1));
+    assert!(is_last(&bench));
+    assert_eq!(bench.signer.situation(machine(1), &moment("a", 1)).contained, None);
+    // Nor does a release help that it never delivered, whatever it says of it.
+    let release = by_people(1, 2, Instruction::Release, &[("ann", false)]);
+    let release = bench.sign(&release, 2).unwrap();
+    bench.signer.heard(machine(1), None, &moment("a", 2));
+    bench.signer.never_begun(machine(1), release.id);
+    bench.signer.heard(machine(1), None, &moment("a", 2));
+    assert!(is_last(&bench));
+    // The machine itself says that it carried it out.
+    bench.signer.learn(&released(1, &release));
+    assert!(!is_last(&bench));
+}
+
+#[test]
+fn a_release_that_is_shown_ends_what_was_before_it_and_no_more() {
+    let mut bench = Bench::new(&[OFFICE, OFFICE], Some("desk"));
+    bench.sign(&by_policy(1, 1), 0).unwrap();
+    let release = by_people(1, 2, Instruction::Release, &[("ann", false)]);
+    let release = bench.sign(&release, 1).unwrap();
+    let isolate = Instruction::isolate(Isolation::Segment, LEASE);
+    bench.sign(&by_people(1, 3, isolate, &[("ann", false)]), 2).unwrap();
+    // Held back until now, or shown twice: what was begun since is not ended by it.
+    for _ in 0..2 {
+        bench.signer.learn(&released(1, &release));
+        assert!(bench.signer.situation(machine(2), &moment("a", 3)).is_last_of_kind);
+    }
+    assert_eq!(bench.signer.machines[&machine(1)].measures.len(), 1);
+}
+
+#[test]
+fn a_machine_that_was_not_heard_of_late_stands_in_for_nobody() {
+    let mut bench = Bench::new(&[OFFICE, OFFICE], Some("desk"));
+    bench.all_are_heard(100);
+    let late = 101 + WORKS_FOR.as_secs();
+    // The other one is switched off: this is the last that works, though nothing contains the other.
+    bench.signer.heard(machine(1), Some(Isolation::Watch), &moment("a", late));
+    let last = bench.sign(&by_policy(1, 1), late);
+    assert!(matches!(last, Err(Refusal::Ask { why: AskReason::LastOfKind, .. })), "{last:?}");
+    let guided = bench.signer.guide(machine(1), Some(machine(2)), &moment("a", late));
+    assert!(matches!(guided, Err(Refusal::NoStandIn)), "nobody is sent to it either: {guided:?}");
+    bench.signer.heard(machine(2), Some(Isolation::Watch), &moment("a", late));
+    assert!(bench.signer.guide(machine(1), Some(machine(2)), &moment("a", late)).is_ok());
+    assert!(bench.sign(&by_policy(1, 2), late).is_ok());
+}
+
+#[test]
+fn a_machine_that_is_away_for_long_piles_up_no_permits() {
+    let mut bench = Bench::new(&[OFFICE], None);
+    for days in 0..20 {
+        assert_eq!(bench.permits(days * 24 * 3600).len(), 1, "it holds its place");
+    }
+    assert_eq!(bench.signer.permits.len(), cordon_model::limits::PERMITS_PER_MACHINE);
+    assert_eq!(bench.signer.permit_holders().len(), 1);
+}
+
+#[test]
+fn what_a_machine_claims_to_hold_piles_up_no_further_than_its_limit() {
+    let mut bench = Bench::new(&[OFFICE], None);
+    for number in 0..=u8::MAX {
+        let measure = MeasureId::new(UtcNanos::from_unix_nanos(0), [number; 10]);
+        bench.signer.learn(&receipt(1, measure, MeasureState::Verified));
+    }
+    let known = &bench.signer.machines[&machine(1)];
+    assert_eq!(known.measures.len(), cordon_model::limits::STANDING_PER_MACHINE);
+    assert!(known.may_be_contained());
 }
 
 #[test]
