@@ -21,10 +21,9 @@ use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Finding;
 use cordon_model::guidance::Guidance;
 use cordon_model::holds::Holds;
-use cordon_model::ids::{MachineId, OdsCode};
 use cordon_model::order::{Order, Permit};
 use cordon_model::policy::Policy;
-use cordon_model::signed::{Document, Envelope, Verified, seal};
+use cordon_model::signed::{Envelope, seal};
 use cordon_model::time::{BootNanos, UtcNanos};
 use cordon_model::wire::{Coverage, FromAgent, Hello, Report, Status};
 use cordon_respond::agent_core::{Act, AgentCore};
@@ -46,6 +45,8 @@ use crate::look;
 use crate::noticed;
 use crate::sensor::{Place, Sensor, SensorEvent};
 use crate::spool::{Spool, SpoolError};
+
+mod handed_down;
 
 /// Findings that may wait between the sensor's thread and this task. One rule tells a program's matches
 /// ten times a minute at most, so this holds what a hundred rules say at once.
@@ -410,23 +411,6 @@ impl Agent {
         now
     }
 
-    /// Takes what the disk holds, checked anew.
-    fn read_documents(&mut self) {
-        let key = *self.identity.command_key();
-        if let Some(policy) = self.documents.read::<Policy>(&key) {
-            locked(&self.view).policy = policy.revision;
-            self.core.policy(policy);
-        }
-        if let Some(assignment) = self.documents.read::<Assignment>(&key) {
-            locked(&self.view).assignment = assignment.revision;
-            self.core.assign(assignment);
-        }
-        if let Some(permit) = self.documents.read::<Permit>(&key) {
-            let now = self.now();
-            self.core.permit(permit, &now);
-        }
-    }
-
     async fn notice(&mut self, one: Noticed) {
         match one {
             Noticed::Finding(finding) => self.find(*finding).await,
@@ -547,55 +531,6 @@ impl Agent {
                 self.take_guidance(envelope).await;
             }
         }
-    }
-
-    /// Whether a genuine document is meant for this machine; one that is not is said, and left alone.
-    fn is_for_us(&mut self, organisation: &OdsCode, machine: MachineId) -> bool {
-        let is_for_us = self.core.is_for_us(organisation, machine);
-        if !is_for_us {
-            let what =
-                format!("the hub sent a document that is meant for {machine}; it is not taken");
-            tracing::warn!("{what}");
-            self.note(what);
-        }
-        is_for_us
-    }
-
-    /// Brings to the helper what it is to tell the person in front of this machine.
-    async fn take_guidance(&mut self, envelope: Envelope) {
-        let answer = self.ask(Ask::Guidance(envelope)).await;
-        if let Ok(Answer::Refused { why, .. }) = &answer {
-            tracing::debug!(why, "the helper kept its guidance");
-        }
-        self.look_if(answer.is_ok()).await;
-    }
-
-    /// Brings the hashes of break-glass codes to the helper, which says in its status which it holds.
-    async fn take_codes(&mut self, envelope: Envelope) {
-        let answer = self.ask(Ask::BreakGlass(envelope)).await;
-        if let Ok(Answer::Refused { why, .. }) = &answer {
-            tracing::debug!(why, "the helper kept its break-glass codes");
-        }
-        self.look_if(answer.is_ok()).await;
-    }
-
-    /// Brings an assignment to the helper; it counts as held once the helper has it, or is not needed.
-    async fn assign(&mut self, envelope: Envelope, revision: u64) {
-        let answer = self.tell(Ask::Assignment(envelope)).await;
-        let is_here = answer.is_ok();
-        match answer {
-            Ok(Answer::Obeyed(receipts)) => {
-                locked(&self.view).assignment = revision;
-                self.take(receipts).await;
-            }
-            Ok(Answer::Refused { why, .. }) => {
-                tracing::debug!(why, "the helper kept its assignment")
-            }
-            Ok(Answer::Status(_)) => {}
-            Err(HelperGone) if self.helper.is_none() => locked(&self.view).assignment = revision,
-            Err(HelperGone) => tracing::warn!("{HelperGone}"),
-        }
-        self.look_if(is_here).await;
     }
 
     async fn obey(&mut self, envelope: Envelope) {
@@ -771,22 +706,6 @@ impl Agent {
 
     async fn ask(&self, ask: Ask) -> Result<Answer, HelperGone> {
         self.helper.as_ref().ok_or(HelperGone)?.ask(ask).await
-    }
-
-    fn genuine<D: Document>(&self, envelope: &Envelope) -> Option<Verified<D>> {
-        match envelope.open::<D>(self.identity.command_key()) {
-            Ok(document) => Some(document),
-            Err(error) => {
-                tracing::error!(%error, "the hub sent a document that the command key did not sign");
-                None
-            }
-        }
-    }
-
-    fn keep<D: Kept>(&self, document: &Verified<D>) {
-        if let Err(error) = self.documents.write(document) {
-            tracing::error!(%error, document = D::NAME, "a document can't be kept");
-        }
     }
 
     /// Keeps a report for the hub; its number, or `None` if there is no room.

@@ -14,7 +14,7 @@
 //! | Truth | [`truth`], [`shown`] | each receipt; what a hub shows of a machine that it hears |
 //! | Budget | [`budget`], [`group_share`] | each order signed without people |
 //! | Autonomy | [`autonomy`], [`self_defence`] | each use of a permit; each serious finding with no hub |
-//! | Nothing lost | [`nothing_lost`] | each acknowledgement |
+//! | Nothing lost | [`nothing_lost`], [`kept`] | each acknowledgement; each report that was taken |
 //! | Accountable | [`accountable`] | each order sent |
 //! | Attention | [`attention`] | each serious finding that the hub has |
 //! | Distrust below | [`distrust`] | each change that a message made |
@@ -415,6 +415,16 @@ pub fn nothing_lost(
 ) -> Result<(), Violation> {
     hold(Law::NothingLost, acknowledged <= highest_on_disk, || {
         format!("{machine}: {acknowledged} was acknowledged, and the disk has {highest_on_disk}")
+    })
+}
+
+/// Law 7: a report whose number was taken is kept as that machine's.
+///
+/// # Errors
+/// Which is not.
+pub fn kept(machine: MachineId, number: u64, is_kept: bool) -> Result<(), Violation> {
+    hold(Law::NothingLost, is_kept, || {
+        format!("{machine}: its report {number} was taken, and is not kept as its own")
     })
 }
 

@@ -7,6 +7,7 @@ use cordon_model::asset::Assignment;
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Level;
 use cordon_model::holds::Holds;
+use cordon_model::ids::FindingId;
 use cordon_model::laws::{self, Violation};
 use cordon_model::measure::{Isolation, MeasureState, Origin, Receipt};
 use cordon_model::order::Order;
@@ -39,7 +40,16 @@ impl World<'_> {
         if !machine.is_on || machine.agent.is_none() {
             return Ok(());
         }
-        let finding = self.finding(index, level, rule);
+        let mut finding = self.finding(index, level, rule);
+        if self.machines[index].lies && self.mishap(3) {
+            // It takes the id that another machine's next finding will have.
+            let victim = (index + 1) % self.machines.len();
+            let (next, host) = (self.machines[victim].findings + 1, self.machines[victim].id);
+            let mut raw_sha256 = [0; 32];
+            raw_sha256[..8].copy_from_slice(&next.to_be_bytes());
+            finding.id = FindingId::of(&finding.rule.id, &host.to_string(), &raw_sha256);
+            self.tally.count("finding ids taken by a liar");
+        }
         self.tally.count("findings");
         self.trace(|| format!("m{index} finds rule {rule} ({level})"));
         let is_alone = self.machines[index].link.is_none() || !self.machines[index].is_welcome;

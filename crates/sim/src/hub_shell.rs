@@ -15,7 +15,7 @@ use cordon_respond::clock::{Moment, Randomness};
 use cordon_respond::grouping::Story;
 use cordon_respond::hub_core::{Arrived, Change, HubCore, MachineRow, Notice, Output};
 use cordon_respond::order::{MeasureLife, OrderLife};
-use cordon_respond::signer_core::{Proposal, Refusal};
+use cordon_respond::signer_core::{Basis, Proposal, Refusal};
 
 use crate::machine::Clock;
 use crate::network::{Fate, Way};
@@ -26,7 +26,7 @@ use crate::world::{Event, PEOPLE, Up, World};
 #[derive(Debug, Clone, Default)]
 struct Rows {
     stories: BTreeMap<IncidentId, Story>,
-    findings: BTreeSet<FindingId>,
+    findings: BTreeSet<(MachineId, FindingId)>,
     machines: BTreeMap<MachineId, MachineRow>,
     approvals: BTreeMap<ApprovalId, Approval>,
     proposals: BTreeMap<OrderId, Proposal>,
@@ -39,7 +39,9 @@ impl Rows {
     fn write(&mut self, change: Change) {
         match change {
             Change::Story(row) => drop(self.stories.insert(row.incident.id, row)),
-            Change::Finding(row, _) => drop(self.findings.insert(row.finding.id)),
+            Change::Finding(row, _) => {
+                self.findings.insert((row.machine, row.finding.id));
+            }
             Change::Machine(row) => drop(self.machines.insert(row.assignment.machine, row)),
             Change::Approval(row) => drop(self.approvals.insert(row.id, row)),
             Change::Proposed(row) => drop(self.proposals.insert(row.id, row)),
@@ -221,6 +223,14 @@ impl World<'_> {
             return;
         }
         self.trace(|| format!("people are told: {notice:?}"));
+        if let Notice::NotBlocked { why, .. } = &notice
+            && why.starts_with("the signer")
+        {
+            if self.sabotaged(Sabotage::HidesRefusals) {
+                return;
+            }
+            self.tally.count("refused by the signer: people told");
+        }
         match notice {
             Notice::Asked(approval) => {
                 self.tally.count("questions to people");
@@ -287,6 +297,11 @@ impl World<'_> {
         let id = self.machines[index].id;
         let trusts = self.sabotaged(Sabotage::BelievesSenders);
         let deaf = self.sabotaged(Sabotage::IgnoresStatuses);
+        let folds = self.sabotaged(Sabotage::FoldsFindings);
+        let reported = match &message {
+            Up::Reports(reports) => reports.clone(),
+            Up::Hello(_) | Up::OrderTaken(_) | Up::Status(_) => Vec::new(),
+        };
         let now = self.hub_moment();
         let dice = &mut self.random;
         let Some(core) = &mut self.hub.core else {
@@ -303,6 +318,14 @@ impl World<'_> {
             Up::Status(status) => core.status(id, link, status, &now),
             Up::Reports(mut reports) => {
                 let mut outputs = Vec::new();
+                if folds {
+                    let known = &self.hub.rows.findings;
+                    let is_known = |id| known.iter().any(|(_, finding)| *finding == id);
+                    reports.retain(|(_, report)| match report {
+                        Arrived::Finding(finding, _) => !is_known(finding.id),
+                        _ => true,
+                    });
+                }
                 if trusts {
                     outputs = core.believe(&mut reports, &now);
                 }
@@ -310,7 +333,29 @@ impl World<'_> {
                 outputs
             }
         };
-        self.hub_carries_out(outputs, Some(id))
+        self.hub_carries_out(outputs, Some(id))?;
+        self.judge_what_was_taken(index, &reported)
+    }
+
+    /// Whatever other machines say: a finding whose number the hub has taken is on its disk, as this
+    /// machine's.
+    fn judge_what_was_taken(
+        &self,
+        index: usize,
+        reported: &[(u64, Arrived)],
+    ) -> Result<(), Violation> {
+        let machine = &self.machines[index];
+        let rows = &self.hub.rows;
+        let highest = rows.machines.get(&machine.id).map_or(0, |row| row.inbox.highest);
+        for (number, report) in reported.iter().filter(|(number, _)| *number <= highest) {
+            if let Arrived::Finding(finding, _) = report
+                && !machine.lies
+            {
+                let is_kept = rows.findings.contains(&(machine.id, finding.id));
+                laws::kept(machine.id, *number, is_kept)?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn hub_hears_signer(
@@ -318,7 +363,21 @@ impl World<'_> {
         proposal: OrderId,
         answer: Result<Verified<Order>, Refusal>,
     ) -> Result<(), Violation> {
-        self.hub_step(|core, now, dice| core.signer_answered(proposal, answer, now, dice))
+        let asked = self.hub.rows.proposals.get(&proposal).cloned();
+        let is_refused = answer.is_err();
+        self.hub_step(|core, now, dice| core.signer_answered(proposal, answer, now, dice))?;
+        // A serious finding that nothing is signed for is somebody's all the same.
+        let Some(asked) = asked.filter(|_| is_refused && self.hub.core.is_some()) else {
+            return Ok(());
+        };
+        let lies = self.index.get(&asked.machine).is_some_and(|index| self.machines[*index].lies);
+        if let (Basis::Policy { level, .. }, Some(incident), false) =
+            (asked.basis, asked.incident, lies)
+        {
+            self.tally.count("refusals that people were to hear of");
+            laws::attention(asked.machine, level, self.is_seen_to(asked.machine, incident))?;
+        }
+        Ok(())
     }
 
     pub(crate) fn hub_ticks(&mut self, life: u64) -> Result<(), Violation> {

@@ -116,6 +116,10 @@ pub enum Sabotage {
     ForgetsUsedCodes,
     /// Which revisions of its documents were taken is lost with it.
     ForgetsRevisions,
+    /// The hub takes two machines' findings of one id for one.
+    FoldsFindings,
+    /// The hub tells nobody what the signer refused.
+    HidesRefusals,
 }
 
 const TIERS: &[ClinicalTier] = &[

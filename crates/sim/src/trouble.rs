@@ -24,7 +24,7 @@ impl World<'_> {
         self.after(next, Event::Trouble);
         let count = self.machines.len() as u64;
         let machine = usize::try_from(self.random.below(count)).unwrap_or(0);
-        match self.random.below(36) {
+        match self.random.below(37) {
             0..8 => {
                 let level = match self.random.below(4) {
                     0 => Level::Medium,
@@ -104,6 +104,7 @@ impl World<'_> {
                 let machine = self.one_that_used_a_permit(machine);
                 self.old_documents_come_back(machine)
             }
+            29 => self.misdirect(machine),
             _ => self.person_wishes(machine),
         }
     }
@@ -147,6 +148,19 @@ impl World<'_> {
             core.answer(approval, &person, Identity::Session, is_approved, now, dice)
                 .unwrap_or_default()
         })
+    }
+
+    /// A stolen hub sends a machine what was signed for its neighbour.
+    fn misdirect(&mut self, machine: usize) -> Result<(), Violation> {
+        let of = &self.machines[(machine + 1) % self.machines.len()].recorded;
+        let permit = of.permits.last().map(|permit| FromHub::Permit(permit.envelope().clone()));
+        let assignment = of.assignments.last().map(|a| FromHub::Assignment(a.envelope().clone()));
+        let link = self.machines[machine].link.unwrap_or(0);
+        for message in permit.into_iter().chain(assignment) {
+            self.tally.count("documents of another machine sent");
+            self.agent_hears(machine, link, message)?;
+        }
+        Ok(())
     }
 
     /// Permits are few: half of the time a machine is taken whose permit was used and is still young, if

@@ -43,6 +43,9 @@ fn the_laws_hold_over_a_thousand_seeds() {
         "guesses held up",
         "openings by a code: people told",
         "recorded permits tried",
+        "documents of another machine sent",
+        "finding ids taken by a liar",
+        "refused by the signer: people told",
         "recorded codes tried",
         "recorded assignments tried",
     ] {
@@ -161,6 +164,16 @@ fn a_hub_without_a_ledger_is_seen() {
 #[test]
 fn a_hub_that_tells_nobody_is_seen() {
     is_seen(Sabotage::TellsNobody, Law::Attention);
+}
+
+#[test]
+fn a_hub_that_tells_nobody_what_the_signer_refused_is_seen() {
+    is_seen(Sabotage::HidesRefusals, Law::Attention);
+}
+
+#[test]
+fn a_hub_that_folds_two_machines_findings_of_one_id_is_seen() {
+    is_seen(Sabotage::FoldsFindings, Law::NothingLost);
 }
 
 #[test]
