@@ -23,7 +23,10 @@ mod contain_world;
 
 mod docker;
 mod firewalld;
+mod forged;
+mod fragments;
 mod iptables;
+mod leases;
 mod programs;
 mod siege;
 mod ufw;
