@@ -12,6 +12,7 @@
 //! | `firewalld`, `ufw`, `iptables`, `docker` | firewalls and container engines: start, reload, stop |
 //! | `leases` | addresses that end unless they are renewed |
 //! | `fragments`, `forged` | fragments and extension headers |
+//! | `boot` | a restart of the whole machine, the helper before the network |
 //!
 //! All need root. Where a program is missing the test says so and is skipped: `tools/install test`.
 
@@ -21,6 +22,7 @@
 #[path = "../contain_world/mod.rs"]
 mod contain_world;
 
+mod boot;
 mod docker;
 mod firewalld;
 mod forged;
