@@ -22,10 +22,13 @@ test: assets
 bench: build
 	tools/bench
 
-# The long runs: thousands of seeds and hundreds of isolations. By hand, before a release.
+# The long runs: thousands of seeds, hundreds of isolations, a machine that restarts. By hand, before a
+# release.
 soak: build
 	./target/release/cordon simulate --seeds 20000
 	./target/release/cordon drill outbreak --runs 200
+	tools/install reboot
+	cargo test -p cordon-tests --locked --test reboot -- --ignored
 
 lint:
 	cargo fmt --all --check

@@ -81,8 +81,8 @@ pub struct SignerArgs {
     /// ODS code of the organisation.
     #[arg(long)]
     pub organisation: cordon_model::ids::OdsCode,
-    /// The only user, besides root, that it speaks to.
-    #[arg(long)]
+    /// The only user, besides root, that it speaks to: its number or its name.
+    #[arg(long, value_parser = user_number)]
     pub hub_uid: u32,
     /// The user to become, once it has left the network (when started as root).
     #[arg(long)]
@@ -142,8 +142,9 @@ pub struct HelperArgs {
     /// Tell it at the next login and on the open terminals too: not for several helpers on one machine.
     #[arg(long, requires = "notice")]
     pub tell_everybody: bool,
-    /// The only user, besides root, that it speaks to; the hub's link is this user's alone.
-    #[arg(long)]
+    /// The only user, besides root, that it speaks to, by number or name; the hub's link is this user's
+    /// alone.
+    #[arg(long, value_parser = user_number)]
     pub agent_uid: u32,
 }
 
@@ -162,6 +163,18 @@ pub struct CollectArgs {
     pub journal: PathBuf,
     /// The measure.
     pub measure: cordon_model::ids::MeasureId,
+}
+
+/// A user by number, or by name, as a service file that is the same on every machine has to say it.
+fn user_number(text: &str) -> Result<u32, String> {
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    match nix::unistd::User::from_name(text) {
+        Ok(Some(user)) => Ok(user.uid.as_raw()),
+        Ok(None) => Err(format!("there is no user {text}")),
+        Err(error) => Err(format!("looking up user {text}: {error}")),
+    }
 }
 
 /// Runs a role until it is asked to stop.
@@ -376,4 +389,16 @@ where
         });
         role(stopped).await
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_known_by_number_or_name() {
+        assert_eq!(user_number("4711"), Ok(4711));
+        assert_eq!(user_number("root"), Ok(0));
+        assert!(user_number("nobody-of-that-name").is_err());
+    }
 }

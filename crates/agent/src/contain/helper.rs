@@ -118,6 +118,10 @@ pub fn serve(config: &HelperConfig) -> Result<Infallible, HelperError> {
                 .map_err(failed(format!("opening the socket {}", socket.display())))?,
         ),
     };
+    // What holds the network back until then is let go; an isolation stands with or without it.
+    if let Err(error) = super::ready::tell() {
+        tracing::warn!(%error, "the service manager can't be told that this is ready");
+    }
     let mut server = Server {
         door,
         keeper,

@@ -27,7 +27,7 @@
 //! | [`helper`], [`protocol`], [`client`] | the process, what it is asked, and the agent's end |
 //! | [`bulletin`] | telling the person in front of the machine |
 //! | [`door`] | the one thing that any user of the machine may ask: to open it by a code |
-//! | [`moment`], [`urgency`] | its clocks, and its place on the processor |
+//! | [`moment`], [`urgency`], `ready` | its clocks, its place on the processor, and its word to a service manager |
 
 pub mod action;
 pub mod bulletin;
@@ -48,6 +48,7 @@ pub mod nft;
 mod phrase;
 pub mod probe;
 pub mod protocol;
+mod ready;
 pub mod ruleset;
 pub mod sockets;
 pub mod table;

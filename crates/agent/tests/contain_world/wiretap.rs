@@ -250,7 +250,8 @@ impl Wiretap {
         for _ in 0..MOST_LOOKS {
             let sent = self.sent();
             let mut seen = self.seen.lock().unwrap();
-            if seen.len() as u64 >= sent - self.sent_before {
+            // A frame may be seen before it is counted.
+            if seen.len() as u64 >= sent.saturating_sub(self.sent_before) {
                 let frames: Vec<Frame> = seen.drain(..).collect();
                 self.sent_before += frames.len() as u64;
                 return frames;

@@ -5,9 +5,9 @@
 //! |---|---|
 //! | 1. one atomic transaction; killed at any instant, the old state or the new | `killed`, `reapplied` |
 //! | 2. what stays is pinned and shipped before; nothing is resolved; DNS is shut | `pinned` |
-//! | 3. IPv4 and IPv6 alike; loopback, ARP and ND; the agent's own exemption; containers | `families`, `containers`; a real DHCP renewal: not yet |
+//! | 3. IPv4 and IPv6 alike; loopback, ARP and ND; the agent's own exemption; containers | `families`, `containers`; real DHCP clients: `../foes/leases` |
 //! | 4. existing flows are cut, shown with a live session | `sessions` |
-//! | 5. in force again | `restarted`; before the network is: not yet |
+//! | 5. in force again | `restarted`; before the network is: `../foes/boot` |
 //! | 6. watched, put back when wiped, each wipe a finding | `wiped` |
 //! | 7. the weakest truth, with receipts | `truth` |
 //! | 8. a lease, and what follows its end | `leases` |

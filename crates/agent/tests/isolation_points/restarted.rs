@@ -1,7 +1,7 @@
 //! Point 5: in force again after a crash, `kill -9`, an upgrade, a jump of the clock.
 //!
 //! Answers Velociraptor on Linux, whose isolation is lost at a restart. That the rules are in force before
-//! the network is, after a restart of a whole machine, is not shown yet.
+//! the network is, after a restart of a whole machine: `../foes/boot.rs`.
 
 use std::net::SocketAddr;
 

@@ -39,6 +39,8 @@ impl Keeper {
         }
         let noticed = boot_time();
         let was_wiped = match self.enforcer.standing() {
+            // What could not be shown (at boot, loopback may not be there yet) is tried again in time.
+            Ok(Standing::AsMeant) if change.is_none() && self.is_unproven() => false,
             Ok(Standing::AsMeant) => return,
             Ok(Standing::Changed) | Err(_) => true,
             // Others were at it while it was put there; without them it is the kernel that differs.
@@ -58,6 +60,11 @@ impl Keeper {
             self.was_wiped(measure, change, noticed, restored);
         }
         self.save_or_say();
+    }
+
+    fn is_unproven(&self) -> bool {
+        let current = self.enrolled.as_ref().and_then(|held| held.kept.core.current.as_ref());
+        current.is_some_and(|held| held.state.is_unproven())
     }
 
     /// The same for the table of blocked peers.
