@@ -29,6 +29,8 @@ const MODULES: &str = "virtio virtio_ring virtio_pci_legacy_dev virtio_pci_moder
 const PROGRAMS: &[&str] = &[
     "/usr/sbin/nft",
     "/lib/systemd/systemd",
+    // For `systemd.mask=` on the kernel's command line.
+    "/lib/systemd/system-generators/systemd-debug-generator",
     "/lib/systemd/systemd-journald",
     "/lib/systemd/systemd-networkd",
     "/lib/systemd/systemd-shutdown",
@@ -66,8 +68,11 @@ StandardOutput=null
 StandardError=null
 ";
 
-/// What the kernel holds at the last moment before there is a network.
-const LOOK: &str = "[Service]
+/// What the kernel holds at the last moment before there is a network. The link's driver is there by then,
+/// with the helper and without it.
+const LOOK: &str = "[Unit]
+After=disk.service
+[Service]
 ExecStartPre=+/bin/sh -c 'echo \"BEFORE THE NETWORK: tables [$$(nft list tables)] links up [$$(ip -o link show up)]\"'
 ";
 
@@ -84,7 +89,7 @@ LinkLayerAddress=52:54:00:77:00:02
 const SCRIPT: &str = r#"
 until_it_says() { n=0; until "$@" 2>/dev/null | grep -q "$wanted"; do n=$((n+1)); [ $n = 100 ] && break; sleep 0.5; done; }
 if [ -e /var/lib/cordon/isolated ]; then
-    wanted=verified; until_it_says cordon machines
+    wanted='verified *linked'; until_it_says cordon machines
     for role in helper warden signer hub agent; do echo "ROLE $role $(systemctl is-active cordon-$role)"; done
     cordon machines; echo "IT STANDS: $(cordon machines | grep ward-vm)"
     echo "THE END"; exit
@@ -407,7 +412,7 @@ fn a_machine_that_really_restarts_is_isolated_before_its_network_is_up() {
     assert!(second.contains("table inet cordon"), "{second}");
     assert!(!second.contains("eth0"), "its link is not up: {second}");
     let stands = running.says("IT STANDS");
-    assert!(stands.contains("full") && stands.contains("verified"), "{stands}");
+    assert!(stands.contains("full, verified") && stands.contains("linked"), "{stands}");
     running.says("THE END");
     for role in ["helper", "warden", "signer", "hub", "agent"] {
         assert!(running.log.contains(&format!("ROLE {role} active")), "{role}");
