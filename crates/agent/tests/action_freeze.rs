@@ -338,6 +338,32 @@ fn applied_again_it_takes_in_what_is_new_and_what_was_let_go() {
     }
 }
 
+/// Waits in the kernel, where no signal but SIGKILL reaches it, until its child has ended (`clone` with
+/// `CLONE_VFORK`, by number).
+#[cfg(target_arch = "x86_64")]
+const WAITS_FOR_ITS_CHILD: &str =
+    "exec perl -e 'if (syscall(56, 0x4011, 0, 0, 0, 0) == 0) { sleep 1; exit } sleep 1000'";
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn what_is_let_go_before_it_came_to_stand_still_does_not_stop_later() {
+    let Some(mut world) = World::new() else { return };
+    let root = world.shell(WAITS_FOR_ITS_CHILD, 20);
+    world.wait_for(2);
+    let freeze = Freeze::new(world.holder(Means::Signals));
+    let held = freeze.apply(measure(), &[root], &nothing()).unwrap();
+    assert_eq!(held.stopped.len(), 2);
+    assert!(!Seen::now(root.pid).unwrap().is_stopped(), "it can't have come to it");
+    assert!(!freeze.prove(&held, &nothing()).unwrap().holds());
+    freeze.undo(&held).unwrap();
+    while world.alive().len() == 2 {
+        std::thread::yield_now();
+    }
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert!(world.alive().iter().all(|seen| !seen.is_stopped()));
+    assert_eq!(world.alive().len(), 1);
+}
+
 #[test]
 fn after_a_restart_of_the_machine_nobody_is_taken_for_who_was_frozen_before() {
     let Some(mut world) = World::new() else { return };

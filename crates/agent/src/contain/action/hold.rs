@@ -299,10 +299,9 @@ impl Holder {
         }
         for process in &held.stopped {
             let opened = Handle::open(*process).map_err(failed("opening a stopped process"))?;
-            // Not stopped: somebody else continued it, and a second SIGCONT could surprise it.
-            if let Some(handle) = opened
-                && Seen::now(process.pid).is_some_and(|seen| seen.is_stopped())
-            {
+            // Also one that does not stand still: it may have been told to stop, and not have come to it yet.
+            // It would then stop for good, while a SIGCONT too many changes nothing.
+            if let Some(handle) = opened {
                 handle.signal(Signal::CONT).map_err(failed("continuing a stopped process"))?;
             }
         }
