@@ -152,7 +152,8 @@ impl HubCore {
             hub.for_a_new_signer().into_iter().map(Output::Signer).collect();
         // What people were to be told may have died with the hub: it is said once more.
         let open = hub.approvals.values().filter(|open| open.state == ApprovalState::Open);
-        outputs.extend(open.map(|open| Output::Tell(Notice::Asked(open.id))));
+        let first = one_of_each_story(open);
+        outputs.extend(first.into_iter().map(|open| Output::Tell(Notice::Asked(open))));
         let unowned = hub
             .incidents()
             .filter(|incident| incident.state == IncidentState::New && incident.level >= SERIOUS);
@@ -553,12 +554,15 @@ impl HubCore {
         for machine in open {
             outputs.extend(self.deliver(machine, now));
         }
+        let mut unanswered = Vec::new();
         for approval in self.approvals.values_mut() {
             if approval.expire(now.utc) {
                 outputs.push(Output::Keep(Change::Approval(approval.clone())));
-                outputs.push(Output::Tell(Notice::Unanswered(approval.id)));
+                unanswered.push(&*approval);
             }
         }
+        let first = one_of_each_story(unanswered);
+        outputs.extend(first.into_iter().map(|of| Output::Tell(Notice::Unanswered(of))));
         let grouping = &self.grouping;
         self.escalated.retain(|incident| grouping.story(*incident).is_some());
         for story in self.grouping.stories() {
@@ -576,6 +580,14 @@ impl HubCore {
 
 #[cfg(test)]
 mod tests;
+
+/// The oldest of these questions of each story, and all that are of none: people are told of a story once.
+fn one_of_each_story<'a>(questions: impl IntoIterator<Item = &'a Approval>) -> Vec<ApprovalId> {
+    let mut stories = BTreeSet::new();
+    let is_first =
+        |question: &&Approval| question.incident.is_none_or(|incident| stories.insert(incident));
+    questions.into_iter().filter(is_first).map(|question| question.id).collect()
+}
 
 /// When an incident was opened, by the hub's clock: its id says so (UUIDv7).
 fn opened_at(incident: IncidentId) -> UtcNanos {

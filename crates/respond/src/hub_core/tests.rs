@@ -556,4 +556,5 @@ fn a_permit_that_comes_before_its_machines_assignment_is_not_lost() {
     assert!(kept, "{outputs:?}");
 }
 
+mod asking;
 mod distrust;

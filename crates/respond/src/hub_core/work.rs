@@ -223,13 +223,29 @@ impl HubCore {
             answers: Vec::new(),
             state: ApprovalState::Open,
         };
+        let is_told = self.is_told_of(&approval);
         self.approvals.insert(approval.id, approval.clone());
         let (machine, incident) = (Some(approval.machine), approval.incident);
-        vec![
+        let mut outputs = vec![
             Output::Keep(Change::Approval(approval.clone())),
             self.record(Actor::Hub, Deed::Asked(approval.id), machine, incident, why, now),
-            Output::Tell(Notice::Asked(approval.id)),
-        ]
+        ];
+        outputs.extend(is_told.then_some(Output::Tell(Notice::Asked(approval.id))));
+        outputs
+    }
+
+    /// Whether people are told of a new question, besides its place in the list. Of one story they are told
+    /// at the first, the second, the fourth… open question, and whenever one needs more people than any
+    /// before: else a wrong rule would call them a thousand times, and the one call that matters is lost.
+    fn is_told_of(&self, new: &Approval) -> bool {
+        let is_beside =
+            |open: &&Approval| open.incident == new.incident && open.state == ApprovalState::Open;
+        let (mut beside, mut most) = (0_usize, None);
+        for open in self.approvals.values().filter(is_beside) {
+            beside += 1;
+            most = most.max(Some(open.needs));
+        }
+        new.incident.is_none() || (beside + 1).is_power_of_two() || most < Some(new.needs)
     }
 
     #[expect(clippy::too_many_arguments, reason = "they are the parts of one proposal")]
