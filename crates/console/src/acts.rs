@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use cordon_hub::view::Ordered;
 use cordon_model::ids::{IncidentId, MachineId};
 use cordon_model::measure::Isolation;
 use cordon_model::policy::Mode;
@@ -140,8 +141,11 @@ pub async fn isolate(
 ) -> Done {
     let machine: MachineId = id(&machine)?;
     let reason = line(&form.reason);
-    desk.hub.isolate(machine, form.how, &reason, form.incident, &by.who).await?;
-    Ok(back(machine, form.incident))
+    let ordered = desk.hub.isolate(machine, form.how, &reason, form.incident, &by.who).await?;
+    Ok(match ordered {
+        Ordered::Signed { .. } => back(machine, form.incident),
+        Ordered::Asked { approval, .. } => to(&format!("/questions/{approval}")),
+    })
 }
 
 /// Shows what a release would do.
@@ -203,20 +207,7 @@ pub async fn answer(
 ) -> Done {
     let question = desk.hub.approval(id(&question)?).await?;
     let is_approved = form.answer == YesNo::Approve;
-    let reason = line(&form.reason);
-    if reason.is_empty() {
-        return Err(Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "Not done: a reason is needed",
-            "say in a few words why",
-        ));
-    }
-    if let Some(incident) = question.incident {
-        let says = if is_approved { "yes" } else { "no" };
-        let comment = format!("would answer {says}: {reason}");
-        desk.hub.comment_incident(incident, &comment, &by.who).await?;
-    }
-    desk.hub.answer(question.id, is_approved, &by.who).await?;
+    desk.hub.answer(question.id, is_approved, &line(&form.reason), &by.who).await?;
     Ok(back(question.machine, question.incident))
 }
 

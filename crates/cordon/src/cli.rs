@@ -7,7 +7,9 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::layout::Layout;
-use crate::{assign, break_glass, control, measures, notice, people, roles, tools, undo, up};
+use crate::{
+    assign, break_glass, control, measures, notice, people, questions, roles, tools, undo, up,
+};
 
 /// A security operations centre for health services.
 ///
@@ -55,6 +57,10 @@ enum Command {
     Machines(control::MachinesArgs),
     /// Incidents, the newest first
     Incidents(control::IncidentsArgs),
+    /// The questions that wait for people
+    Questions(questions::QuestionsArgs),
+    /// Answer one: yes or no
+    Answer(questions::AnswerArgs),
     /// Cut a machine off
     Isolate(control::IsolateArgs),
     /// Extend the lease of an isolation that has to go on
@@ -113,6 +119,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Scan(args) => Ok(cordon_scan::run(&args)?.exit_code()),
         Command::Machines(args) => control::machines(&args).map(done),
         Command::Incidents(args) => control::incidents(&args).map(done),
+        Command::Questions(args) => questions::questions(&args).map(done),
+        Command::Answer(args) => questions::answer(&args).map(done),
         Command::Isolate(args) => control::isolate(&args).map(done),
         Command::Renew(args) => control::renew(&args).map(done),
         Command::Release(args) => undo::release(&args),

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use cordon_hub::control::{Answer, Request, Status, ask};
-use cordon_hub::view::{AssignmentDraft, Contact, EventCounts, IncidentRow, MachineRow, Preview};
+use cordon_hub::view::{
+    AssignmentDraft, Contact, EventCounts, IncidentRow, MachineRow, Ordered, Preview,
+};
 use cordon_model::asset::{ClinicalTier, Direction, Lifeline, PortRange, Transport};
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::policy::Policy;
@@ -433,10 +435,17 @@ pub(crate) fn lifeline_words(lifeline: &Lifeline) -> String {
 /// Says that an order is signed, and whether it is on its way.
 pub(crate) fn say_ordered(answer: &Answer) -> Result<()> {
     match answer {
-        Answer::Ordered { order, is_linked, .. } => {
+        Answer::Ordered { ordered: Ordered::Signed { order, is_linked }, .. } => {
             let way =
                 if *is_linked { "on its way" } else { "it waits: the machine is not in contact" };
             println!("order {order} is signed; {way}");
+            Ok(())
+        }
+        Answer::Ordered { ordered: Ordered::Asked { approval, needs }, .. } => {
+            println!(
+                "not ordered yet: {needs} must agree. Question {approval} waits for the others,"
+            );
+            println!("on the console or by `cordon answer {approval} yes --reason …`");
             Ok(())
         }
         other => unexpected(other),

@@ -15,6 +15,7 @@ mod layout;
 mod measures;
 mod notice;
 mod people;
+mod questions;
 mod roles;
 mod supervise;
 mod tools;

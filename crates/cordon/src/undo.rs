@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use cordon_hub::control::{Answer, Request};
-use cordon_hub::view::{StandingNow, Undone};
+use cordon_hub::view::{Ordered, StandingNow, Undone};
 use cordon_model::ids::{MachineId, MeasureId};
 
 use crate::cli::StateArg;
@@ -61,7 +61,7 @@ pub fn release(args: &ReleaseArgs) -> Result<ExitCode> {
             Request::Release { machine: args.machine.clone(), reason: args.reason.clone() };
         let answer = control.ask(request).await?;
         say_ordered(&answer)?;
-        let Answer::Ordered { machine, is_linked, .. } = answer else {
+        let Answer::Ordered { machine, ordered: Ordered::Signed { is_linked, .. } } = answer else {
             return unexpected(&answer);
         };
         if args.no_wait || !is_linked {

@@ -11,7 +11,7 @@ use cordon_model::policy::{Mode, Policy};
 use cordon_model::record::{Deed, Record};
 use cordon_model::time::UtcNanos;
 use cordon_respond::approval::{AnswerRefused, ApprovalState, Identity};
-use cordon_respond::hub_core::{Change as CoreChange, Output, Wish};
+use cordon_respond::hub_core::{Change as CoreChange, Output, Wish, Wished};
 use cordon_respond::signer_core::Refusal;
 use cordon_store::{Change, EnrolmentToken, Key, Role};
 use tokio::sync::oneshot;
@@ -190,16 +190,27 @@ impl Hub {
         }
         let wish = Wish { machine, instruction, person: who.approver(), incident, reason };
         let waiters = self.shared.waiters.clone();
-        let (proposed, answered) = self
+        let wished = self
             .deed(move |step| {
-                step.outputs = step.core.people_propose(wish, &step.now, &mut fresh);
-                let proposed = proposed_in(&step.outputs);
-                (proposed, proposed.map(|order| waiters.wait(order)))
+                let (wished, outputs) = step.core.people_propose(wish, &step.now, &mut fresh)?;
+                step.outputs = outputs;
+                Ok::<_, AnswerRefused>(match wished {
+                    Wished::Proposed(order) => (wished, Some(waiters.wait(order))),
+                    Wished::Asked(_) => (wished, None),
+                })
             })
             .await?;
-        let order = proposed.ok_or(HubError::Missing { what: "machine" })?;
-        self.signers_answer(answered).await?;
-        Ok(Ordered { order, is_linked: self.is_linked(machine) })
+        match wished? {
+            (Wished::Proposed(order), answered) => {
+                self.signers_answer(answered).await?;
+                Ok(Ordered::Signed { order, is_linked: self.is_linked(machine) })
+            }
+            (Wished::Asked(approval), _) => {
+                let question = self.deed(move |step| step.core.approval(approval).cloned()).await?;
+                let question = question.ok_or(HubError::Missing { what: "question" })?;
+                Ok(Ordered::Asked { approval, needs: question.needs })
+            }
+        }
     }
 
     async fn signers_answer(
@@ -221,7 +232,7 @@ impl Hub {
         self.shared.board.card(machine).is_some_and(|card| card.link.is_some())
     }
 
-    /// Answers a question. When that was the last answer needed, the signer's answer is waited for.
+    /// Answers a question, for a reason that goes into the ledger. When that was the last answer needed, the signer's answer is waited for.
     ///
     /// # Errors
     /// [`HubError::Answer`]; [`HubError::Refused`].
@@ -229,9 +240,11 @@ impl Hub {
         &self,
         approval: ApprovalId,
         is_approved: bool,
+        reason: &str,
         who: &Who,
     ) -> Result<ApprovalState, HubError> {
         who.must(Role::Responder)?;
+        let reason = text("reason", reason)?;
         let (person, waiters) = (who.approver(), self.shared.waiters.clone());
         let answer = self
             .deed(move |step| {
@@ -240,6 +253,7 @@ impl Hub {
                     &person,
                     Identity::Session,
                     is_approved,
+                    &reason,
                     &step.now,
                     &mut fresh,
                 )?;
@@ -349,6 +363,7 @@ impl Hub {
     /// [`HubError::Refused`] or [`HubError::Invalid`] with the signer's reason.
     pub async fn set_policy(&self, draft: Policy, who: &Who) -> Result<u64, HubError> {
         who.must(Role::Administrator)?;
+        self.check_night(&draft).await?;
         let detail = format!("mode {:?}", draft.mode).to_lowercase();
         let signed = self.shared.documents.set_policy(draft, who.approver()).await;
         let signed = signed.map_err(from_signer)?;
@@ -362,6 +377,18 @@ impl Hub {
         .await?;
         self.shared.renew_permits().await;
         Ok(revision)
+    }
+
+    /// Whoever a policy names for the night must be somebody who can sign in and answer: else nobody could.
+    async fn check_night(&self, draft: &Policy) -> Result<(), HubError> {
+        for name in draft.approval.night.iter().flat_map(|night| &night.people) {
+            let person = self.person(name).await?;
+            if person.is_none_or(|person| !person.is_active || person.role < Role::Responder) {
+                let why = format!("{name:?} is nobody who may answer here: see `cordon person`");
+                return Err(HubError::Invalid { what: "night", why });
+            }
+        }
+        Ok(())
     }
 
     /// Strikes a machine off: its link ends at once, and its certificate opens nothing any more.

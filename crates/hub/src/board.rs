@@ -246,6 +246,8 @@ impl Board {
 
     pub fn add_attention(&self, attention: Attention) {
         let mut list = lock(&self.attention);
+        // Told again is the same news.
+        list.retain(|known| known.notice != attention.notice);
         if let Some(machine) = attention.notice.machine() {
             // The same of the same machine again is the same news: no machine pushes others' out of sight.
             let kind = std::mem::discriminant(&attention.notice);

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use cordon_link::frame::{self, FrameError};
 use cordon_model::action::Action;
-use cordon_model::ids::{IncidentId, MachineId, MeasureId};
+use cordon_model::ids::{ApprovalId, IncidentId, MachineId, MeasureId};
 use cordon_model::limits::MESSAGE_BYTES;
 use cordon_model::look::{LookAt, Seen};
 use cordon_model::measure::Isolation;
 use cordon_model::policy::{Mode, Policy};
+use cordon_respond::approval::{Approval, ApprovalState};
 use cordon_store::{IncidentFilter, Page, Role, StoredMeasure};
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
@@ -28,7 +29,8 @@ use crate::handle::Hub;
 use crate::people::Who;
 use crate::run::stopped;
 use crate::view::{
-    AssignmentDraft, IncidentRow, LedgerStatus, MachineRow, Preview, Refused, StandingNow, Undone,
+    AssignmentDraft, IncidentRow, LedgerStatus, MachineRow, Ordered, Preview, Refused, StandingNow,
+    Undone,
 };
 
 /// Connections at one time.
@@ -39,6 +41,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Rows in one answer. A machine's row is below 1 KB, so 500 fit; the console shows more.
 const ROWS: usize = 500;
+
+/// Questions in one answer: each may name files, 4 KiB at the longest, so 100 fit.
+const QUESTIONS: usize = 100;
 
 /// What the command line asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,6 +146,17 @@ pub enum Request {
         /// Why.
         reason: String,
     },
+    /// The questions that wait for people.
+    Questions,
+    /// Answer one.
+    Answer {
+        /// Which.
+        question: ApprovalId,
+        /// Yes or no.
+        is_approved: bool,
+        /// Why.
+        reason: String,
+    },
     /// The measures on a machine that are not over.
     Standing(MachineId),
     /// Extend the lease of a machine's measure in force.
@@ -221,15 +237,22 @@ pub enum Answer {
         /// Of which revision it last said that it holds codes (0: of none); `None`: it was never heard.
         held: Option<u64>,
     },
-    /// An order was signed.
+    /// What came of a wish.
     Ordered {
         /// For which machine.
         machine: MachineId,
-        /// The order's id.
-        order: cordon_model::ids::OrderId,
-        /// Whether the machine's link is up now.
-        is_linked: bool,
+        /// An order, or a question to others.
+        ordered: Ordered,
     },
+    /// Questions that wait for people.
+    Questions {
+        /// The first, with the names of their machines.
+        rows: Vec<(String, Approval)>,
+        /// How many there are.
+        total: u64,
+    },
+    /// To [`Request::Answer`]: where the question is now.
+    Answered(ApprovalState),
     /// To [`Request::UndoAll`], for each machine on which there was something to take back.
     Undone(Vec<Undone>),
     /// To [`Request::Standing`].
@@ -405,17 +428,17 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
         Request::Isolate { machine, isolation, reason } => {
             let machine = named(hub, &machine)?;
             let ordered = hub.isolate(machine, isolation, &reason, None, who).await?;
-            Answer::Ordered { machine, order: ordered.order, is_linked: ordered.is_linked }
+            Answer::Ordered { machine, ordered }
         }
         Request::Begin { machine, action, reason } => {
             let machine = named(hub, &machine)?;
             let ordered = hub.begin(machine, action, &reason, None, who).await?;
-            Answer::Ordered { machine, order: ordered.order, is_linked: ordered.is_linked }
+            Answer::Ordered { machine, ordered }
         }
         Request::Undo { machine, measure, reason } => {
             let machine = named(hub, &machine)?;
             let ordered = hub.undo(machine, measure, &reason, who).await?;
-            Answer::Ordered { machine, order: ordered.order, is_linked: ordered.is_linked }
+            Answer::Ordered { machine, ordered }
         }
         Request::Measures { machine } => {
             let view = hub.machine(named(hub, &machine)?).await?;
@@ -429,7 +452,7 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
         Request::Release { machine, reason } => {
             let machine = named(hub, &machine)?;
             let ordered = hub.release(machine, &reason, None, who).await?;
-            Answer::Ordered { machine, order: ordered.order, is_linked: ordered.is_linked }
+            Answer::Ordered { machine, ordered }
         }
         Request::UndoAll { target, reason } => {
             let machines = match (hub.machine_called(&target), target.parse::<IncidentId>()) {
@@ -442,11 +465,21 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
             };
             Answer::Undone(hub.undo_all(&machines, &reason, who).await?)
         }
+        Request::Questions => {
+            let mut open = hub.approvals(true).await?;
+            let total = open.len() as u64;
+            open.truncate(QUESTIONS);
+            let name = |of: &Approval| hub.machine_name(of.machine);
+            Answer::Questions { rows: open.into_iter().map(|of| (name(&of), of)).collect(), total }
+        }
+        Request::Answer { question, is_approved, reason } => {
+            Answer::Answered(hub.answer(question, is_approved, &reason, who).await?)
+        }
         Request::Standing(machine) => Answer::Standing(Box::new(hub.standing(machine)?)),
         Request::Renew { machine, reason } => {
             let machine = named(hub, &machine)?;
             let ordered = hub.renew(machine, &reason, who).await?;
-            Answer::Ordered { machine, order: ordered.order, is_linked: ordered.is_linked }
+            Answer::Ordered { machine, ordered }
         }
         Request::SetAssignment { machine, draft } => {
             hub.assign(named(hub, &machine)?, draft, who).await?;

@@ -141,6 +141,12 @@ impl Hub {
         }
     }
 
+    /// What a machine is called; its id if it has no name any more.
+    #[must_use]
+    pub fn machine_name(&self, id: MachineId) -> String {
+        self.card(id).map_or_else(|_| id.to_string(), |card| card.name().to_owned())
+    }
+
     pub(crate) fn card(&self, id: MachineId) -> Result<crate::board::Card, HubError> {
         self.shared.board.card(id).ok_or(HubError::Missing { what: "machine" })
     }

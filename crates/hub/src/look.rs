@@ -1,5 +1,6 @@
 //! Looking closely: one machine, one incident, and what an isolation would do.
 
+use cordon_model::approval::Needs;
 use cordon_model::asset::{Assignment, LATERAL_MOVEMENT};
 use cordon_model::finding::ReceivedFinding;
 use cordon_model::ids::{ApprovalId, IncidentId, MachineId, OrderId};
@@ -9,7 +10,6 @@ use cordon_model::order::Order;
 use cordon_model::record::{Actor, Deed, Record};
 use cordon_model::time::UtcNanos;
 use cordon_respond::approval::Approval;
-use cordon_respond::decision::Needs;
 use cordon_store::{
     Cursor, FindingFilter, IncidentFilter, Key, Listed, PAGE_ROWS, Page, StoredMeasure,
 };
@@ -202,7 +202,7 @@ impl Hub {
                 Isolation::Watch | Isolation::Full => Vec::new(),
             },
             cuts_everything_else: isolation == Isolation::Full,
-            needs: Needs::to_contain(tier),
+            needs: self.policy().approval.needs(Needs::to_contain(tier), tier),
             cautions: cautions(&machine, isolation, stand_ins, assignment),
             stand_ins,
             machine,

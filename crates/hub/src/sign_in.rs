@@ -49,7 +49,7 @@ impl Hub {
         self.put_person(Person { is_active: false, ..known }, who).await
     }
 
-    async fn person(&self, name: &str) -> Result<Option<Person>, HubError> {
+    pub(crate) async fn person(&self, name: &str) -> Result<Option<Person>, HubError> {
         let key = Key::new(&self.shared.organisation.code, text("name", name)?);
         Ok(self.shared.store.person(&key).await?)
     }

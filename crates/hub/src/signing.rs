@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cordon_model::ids::{MachineId, MeasureId, OdsCode, OrderId};
+use cordon_model::ids::{ApprovalId, MachineId, MeasureId, OdsCode, OrderId};
 use cordon_model::measure::Isolation;
 use cordon_model::signed::Envelope;
 use cordon_respond::hub_core::ForSigner;
@@ -37,6 +37,7 @@ enum Note {
     NeverBegun(MachineId, OrderId),
     Heard(MachineId, Option<Isolation>),
     NotInForce(MachineId, MeasureId),
+    Asked(MachineId, ApprovalId),
     /// A receipt of before the start: its envelope is in the store.
     LearnAgain(Box<cordon_model::measure::Receipt>),
 }
@@ -121,6 +122,7 @@ impl Signers {
             ForSigner::NotInForce(machine, measure) => {
                 self.note(Note::NotInForce(machine, measure));
             }
+            ForSigner::Asked(machine, approval) => self.note(Note::Asked(machine, approval)),
         }
     }
 
@@ -172,6 +174,7 @@ async fn tell_for_ever(
                 Note::NeverBegun(machine, order) => client.never_begun(*machine, *order).await,
                 Note::Heard(machine, isolation) => client.heard(*machine, *isolation).await,
                 Note::NotInForce(machine, measure) => client.not_in_force(*machine, *measure).await,
+                Note::Asked(machine, approval) => client.asked(*machine, *approval).await,
                 Note::LearnAgain(receipt) => {
                     let key = Key::new(&organisation, (receipt.machine, receipt.measure));
                     match store.receipts(&key).await {

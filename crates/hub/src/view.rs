@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use cordon_model::approval::Needs;
 use cordon_model::asset::{Assignment, ClinicalTier, Lifeline, PortRange, Protected, Transport};
 use cordon_model::finding::ReceivedFinding;
 use cordon_model::guidance::Bedside;
@@ -17,7 +18,6 @@ use cordon_model::record::Record;
 use cordon_model::time::UtcNanos;
 use cordon_model::wire::{Coverage, Status};
 use cordon_respond::approval::Approval;
-use cordon_respond::decision::Needs;
 use cordon_respond::signer_core::CodesRow;
 use cordon_store::{Counts, Organisation, StoredMeasure};
 use serde::{Deserialize, Serialize};
@@ -219,13 +219,35 @@ pub struct OpenNow {
     pub of: usize,
 }
 
-/// What came of a person's wish to isolate or release.
+/// What came of a person's wish to do something to a machine, or to take it back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ordered {
-    /// The signed order, on its way to the machine.
-    pub order: OrderId,
-    /// Whether the machine's link is up now; if not, it gets the order at the next contact.
-    pub is_linked: bool,
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Ordered {
+    /// An order was signed.
+    Signed {
+        /// The order, on its way to the machine.
+        order: OrderId,
+        /// Whether the machine's link is up now; if not, it gets the order at the next contact.
+        is_linked: bool,
+    },
+    /// Others have to agree first, and are asked.
+    Asked {
+        /// The question.
+        approval: ApprovalId,
+        /// Who has to agree.
+        needs: Needs,
+    },
+}
+
+impl Ordered {
+    /// The order, if one was signed.
+    #[must_use]
+    pub fn order(&self) -> Option<OrderId> {
+        match self {
+            Self::Signed { order, .. } => Some(*order),
+            Self::Asked { .. } => None,
+        }
+    }
 }
 
 /// A measure that is not over.

@@ -207,7 +207,7 @@ impl Work {
                     None => break,
                 },
                 _ = every_second.tick() => {
-                    self.step(|step| step.outputs = step.core.tick(&step.now)).await?;
+                    self.step(|step| step.outputs = step.core.tick(&step.now, &mut fresh)).await?;
                 }
                 _ = save_seen.tick() => self.save_seen().await?,
                 // Handles that people still hold keep the inputs open.

@@ -13,6 +13,7 @@
 //! | record | [`record`] | the account of it |
 //!
 //! Around them: [`ids`] (names), [`time`] (three clocks), [`asset`] (machines, tiers, lifelines),
+//! [`approval`] (who has to agree, and when),
 //! [`break_glass`] (codes that open a machine with nobody in reach),
 //! [`guidance`] (what the person in front of a machine is told),
 //! [`signed`] (what a signature covers), [`wire`] (what the links say), [`holds`] (what a machine says is in
@@ -22,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod approval;
 pub mod asset;
 pub mod break_glass;
 pub mod event;

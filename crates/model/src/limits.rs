@@ -71,3 +71,10 @@ pub const DONE_LINE_BYTES: usize = 256;
 
 /// What an organisation names as needed for care on one machine: a page of names at most.
 pub const PROTECTED: usize = 256;
+
+/// People who may say yes at night: a rota of a month; and parts of a policy's terms of approval.
+pub const NIGHT_PEOPLE: usize = 32;
+
+/// Open questions about one machine: one is about its isolation, the others each about some process. What is
+/// beyond is not asked, and said to be not blocked: nobody reads a seventeenth.
+pub const QUESTIONS_PER_MACHINE: usize = 16;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::action::ActionKind;
+use crate::approval::ApprovalTerms;
 use crate::asset::ClinicalTier;
 use crate::break_glass::BreakGlassTerms;
 use crate::finding::Level;
@@ -70,6 +71,9 @@ pub struct Policy {
     pub responses: Vec<Response>,
     /// The limit on what is done without asking.
     pub budget: Budget,
+    /// Who is asked, for how long, and what follows when nobody answers.
+    #[serde(default)]
+    pub approval: ApprovalTerms,
     /// How long an isolation lasts.
     pub lease: Lease,
     /// Seconds that an order may wait for delivery; `None`: until superseded.
@@ -119,6 +123,7 @@ impl Policy {
                 },
             ],
             budget: Budget { count: 5, window_seconds: 600, group_percent: 5 },
+            approval: ApprovalTerms::default(),
             lease,
             deliver_within_seconds: Option::None,
             permit_seconds: 24 * 3600,

@@ -4,19 +4,12 @@
 //! question has an end, and what needs two people with strong identities is refused until identities
 //! are strong: a session cookie is not a person.
 
-use std::time::Duration;
-
+use cordon_model::approval::{Needs, Night};
+use cordon_model::finding::Level;
 use cordon_model::ids::{ApprovalId, FindingId, IncidentId, MachineId};
 use cordon_model::order::{Approver, Instruction};
 use cordon_model::time::UtcNanos;
 use serde::{Deserialize, Serialize};
-
-use crate::decision::Needs;
-
-/// How long a question stays open: 4 hours, a night doctor's reach and the length of a default lease.
-/// After that the situation is another one; the hub asks again if it still matters, and says that
-/// nobody answered.
-pub const OPEN_FOR: Duration = Duration::from_secs(4 * 3600);
 
 /// How sure the hub is of who somebody is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -77,6 +70,9 @@ pub struct Approval {
     pub incident: Option<IncidentId>,
     /// What gave rise to it.
     pub finding: Option<FindingId>,
+    /// How serious that is.
+    #[serde(default)]
+    pub level: Option<Level>,
     /// Who asks; `None`: the policy.
     pub asked_by: Option<String>,
     /// When.
@@ -102,6 +98,15 @@ pub enum AnswerRefused {
         /// Who.
         name: String,
     },
+    /// There is no room for one more question.
+    #[error("too many questions about this machine are open: answer some first")]
+    TooMany,
+    /// Not they, at this hour.
+    #[error("at this hour only these may say yes to it: {}; anybody may say no", people.join(", "))]
+    Night {
+        /// Who may.
+        people: Vec<String>,
+    },
     /// A session is not enough here.
     #[error(
         "this needs {needs}, each proven by a key of their own, which this version can't check yet"
@@ -113,7 +118,8 @@ pub enum AnswerRefused {
 }
 
 impl Approval {
-    /// Takes a person's answer. Who asked may answer, and counts once like anybody else.
+    /// Takes a person's answer. Who asked may answer, and counts once like anybody else. In the `night` only
+    /// whom it names may say yes.
     ///
     /// # Errors
     /// See [`AnswerRefused`]; nothing changes then but the expiry, which is noted.
@@ -122,6 +128,7 @@ impl Approval {
         person: &Approver,
         identity: Identity,
         is_approved: bool,
+        night: Option<&Night>,
         now: UtcNanos,
     ) -> Result<ApprovalState, AnswerRefused> {
         self.expire(now);
@@ -134,6 +141,12 @@ impl Approval {
         // A "no" is always taken: stopping needs no proof.
         if is_approved && self.needs == Needs::TwoPeopleOneClinical && identity < Identity::Strong {
             return Err(AnswerRefused::NeedsStrongIdentity { needs: self.needs });
+        }
+        if is_approved
+            && let Some(Night { people, .. }) = night
+            && !people.contains(&person.name)
+        {
+            return Err(AnswerRefused::Night { people: people.clone() });
         }
         self.answers.push(Answer { person: person.clone(), identity, is_approved, at: now });
         if !is_approved {
@@ -178,6 +191,9 @@ pub fn is_enough(needs: Needs, people: &[Approver]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    const HOUR: Duration = Duration::from_secs(3600);
 
     fn question(needs: Needs) -> Approval {
         let at = UtcNanos::from_unix_nanos(0);
@@ -190,9 +206,10 @@ mod tests {
             why: "test".into(),
             incident: None,
             finding: None,
+            level: None,
             asked_by: Some("ann".into()),
             asked_at: at,
-            expires_at: at.plus(OPEN_FOR),
+            expires_at: at.plus(HOUR),
             answers: vec![],
             state: ApprovalState::Open,
         }
@@ -207,17 +224,18 @@ mod tests {
     #[test]
     fn one_person_is_enough_where_one_is_needed() {
         let mut question = question(Needs::OnePerson);
-        let answer = question.answer(&person("ann", false), Identity::Session, true, NOW);
+        let answer = question.answer(&person("ann", false), Identity::Session, true, None, NOW);
         assert_eq!(answer, Ok(ApprovalState::Approved));
-        let late = question.answer(&person("bob", false), Identity::Session, false, NOW);
+        let late = question.answer(&person("bob", false), Identity::Session, false, None, NOW);
         assert_eq!(late, Err(AnswerRefused::Closed(ApprovalState::Approved)));
     }
 
     #[test]
     fn nobody_counts_twice_and_one_of_two_must_be_clinical() {
         let mut question = question(Needs::TwoPeopleOneClinical);
-        let mut yes =
-            |name, clinical| question.answer(&person(name, clinical), Identity::Strong, true, NOW);
+        let mut yes = |name, clinical| {
+            question.answer(&person(name, clinical), Identity::Strong, true, None, NOW)
+        };
         assert_eq!(yes("ann", false), Ok(ApprovalState::Open));
         assert_eq!(yes("ann", true), Err(AnswerRefused::Twice { name: "ann".into() }));
         assert_eq!(yes("bob", false), Ok(ApprovalState::Open), "two, and none is clinical");
@@ -227,17 +245,36 @@ mod tests {
     #[test]
     fn two_sessions_are_not_two_people() {
         let mut question = question(Needs::TwoPeopleOneClinical);
-        let answer = question.answer(&person("ann", true), Identity::Session, true, NOW);
+        let answer = question.answer(&person("ann", true), Identity::Session, true, None, NOW);
         assert!(matches!(answer, Err(AnswerRefused::NeedsStrongIdentity { .. })));
-        let no = question.answer(&person("ann", true), Identity::Session, false, NOW);
+        let no = question.answer(&person("ann", true), Identity::Session, false, None, NOW);
         assert_eq!(no, Ok(ApprovalState::Declined), "a no is always taken");
+    }
+
+    #[test]
+    fn at_night_only_the_named_say_yes_and_anybody_says_no() {
+        let night = Night {
+            from: "20:00".into(),
+            until: "08:00".into(),
+            time_zone: "Europe/London".into(),
+            tiers: vec![],
+            people: vec!["cat".into()],
+        };
+        let question = question(Needs::OnePerson);
+        let answer = |name, is_approved| {
+            let person = person(name, false);
+            question.clone().answer(&person, Identity::Session, is_approved, Some(&night), NOW)
+        };
+        assert_eq!(answer("ann", true), Err(AnswerRefused::Night { people: vec!["cat".into()] }));
+        assert_eq!(answer("ann", false), Ok(ApprovalState::Declined));
+        assert_eq!(answer("cat", true), Ok(ApprovalState::Approved));
     }
 
     #[test]
     fn a_question_has_an_end() {
         let mut question = question(Needs::OnePerson);
-        let late = UtcNanos::from_unix_nanos(0).plus(OPEN_FOR);
-        let answer = question.answer(&person("ann", true), Identity::Session, true, late);
+        let late = UtcNanos::from_unix_nanos(0).plus(HOUR);
+        let answer = question.answer(&person("ann", true), Identity::Session, true, None, late);
         assert_eq!(answer, Err(AnswerRefused::Closed(ApprovalState::Expired)));
     }
 }

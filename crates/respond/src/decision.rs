@@ -4,9 +4,8 @@
 //! finding's level and the [`Situation`]; hub, signer and agent call the same one. Care comes first: tiers
 //! 2 and 3 (and unknown, which is 2) are never contained by themselves, whatever the policy says.
 
-use std::fmt;
-
 use cordon_model::action::{Action, ActionKind};
+use cordon_model::approval::{Needs, Unanswered};
 use cordon_model::asset::{Assignment, ClinicalTier};
 use cordon_model::finding::Level;
 use cordon_model::measure::Isolation;
@@ -18,47 +17,6 @@ use crate::budget::Exhausted;
 
 /// From this level on a finding is serious: it may not lie unread (law 10).
 pub const SERIOUS: Level = Level::High;
-
-/// Who has to agree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Needs {
-    /// One person.
-    OnePerson,
-    /// Two people.
-    TwoPeople,
-    /// Two people, one of them clinical, each with a strong identity.
-    TwoPeopleOneClinical,
-}
-
-impl Needs {
-    /// Who has to agree to contain a machine of `tier` (law 3).
-    #[must_use]
-    pub fn to_contain(tier: ClinicalTier) -> Self {
-        match tier {
-            ClinicalTier::None | ClinicalTier::Supports | ClinicalTier::Clinical => Self::OnePerson,
-            ClinicalTier::LifeSustaining => Self::TwoPeopleOneClinical,
-        }
-    }
-
-    /// Who has to agree to `action` on a machine of `tier`: as many as to contain it, and two where what
-    /// was in a process's memory is read, for it may be anything.
-    #[must_use]
-    pub fn to_do(action: &Action, tier: ClinicalTier) -> Self {
-        let for_memory = if action.reads_memory() { Self::TwoPeople } else { Self::OnePerson };
-        for_memory.max(Self::to_contain(tier))
-    }
-}
-
-impl fmt::Display for Needs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::OnePerson => "one person",
-            Self::TwoPeople => "two people",
-            Self::TwoPeopleOneClinical => "two people, one of them clinical",
-        })
-    }
-}
 
 /// What else is known when a finding comes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,10 +116,10 @@ pub enum Decision {
 impl Decision {
     /// The same for a machine that a break-glass code holds open: what would be done by itself is asked.
     #[must_use]
-    pub fn of_a_machine_held_open(self, tier: ClinicalTier) -> Self {
+    pub fn of_a_machine_held_open(self, policy: &Policy, tier: ClinicalTier) -> Self {
         match self {
             Self::Do { isolation, lease } => {
-                let needs = Needs::to_contain(tier);
+                let needs = policy.approval.needs(Needs::to_contain(tier), tier);
                 Self::Ask { isolation, lease, needs, why: AskReason::HeldOpen }
             }
             Self::Ask { .. } | Self::Watch { .. } => self,
@@ -198,8 +156,37 @@ pub fn decide(
     let (isolation, lease) = (response.isolation, policy.lease);
     match why {
         None => Decision::Do { isolation, lease },
-        Some(why) => Decision::Ask { isolation, lease, needs: Needs::to_contain(tier), why },
+        Some(why) => {
+            let needs = policy.approval.needs(Needs::to_contain(tier), tier);
+            Decision::Ask { isolation, lease, needs, why }
+        }
     }
+}
+
+/// Decides the same for a finding about which people were asked and nobody answered in time: what the policy
+/// has done then is at most *segment*, and under all that binds mode `act`.
+#[must_use]
+pub fn decide_unanswered(
+    policy: &Policy,
+    assignment: &Assignment,
+    level: Level,
+    situation: &Situation,
+) -> Decision {
+    let decision = decide(policy, assignment, level, situation);
+    let Decision::Ask { isolation, lease, needs, .. } = decision else { return decision };
+    if policy.approval.unanswered != Unanswered::Segment {
+        return decision;
+    }
+    match why_ask(assignment, true, situation) {
+        None => Decision::Do { isolation: isolation.min(Isolation::Segment), lease },
+        Some(why) => Decision::Ask { isolation, lease, needs, why },
+    }
+}
+
+/// Who has to agree to `action` on a machine of `tier` under this policy.
+#[must_use]
+pub fn needs_to_do(policy: &Policy, action: &Action, tier: ClinicalTier) -> Needs {
+    policy.approval.needs(Needs::to_do(action, tier), tier)
 }
 
 /// What a response asks for besides the isolation.

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use cordon_model::action::Action;
+use cordon_model::approval::Needs;
 use cordon_model::asset::Assignment;
 use cordon_model::finding::Level;
 use cordon_model::guidance::Guidance;
@@ -31,7 +32,6 @@ use serde::{Deserialize, Serialize};
 use crate::approval;
 use crate::budget::Spending;
 use crate::clock::{Moment, Randomness, RunningClock};
-use crate::decision::Needs;
 use crate::lease::{self, LeaseEvent};
 
 mod acting;

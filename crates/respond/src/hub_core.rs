@@ -11,7 +11,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use cordon_model::asset::Assignment;
+use cordon_model::approval::{Needs, Night, Unanswered};
+use cordon_model::asset::{Assignment, ClinicalTier};
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::{Finding, OPENED_BY_CODE, ReceivedFinding};
 use cordon_model::guidance::Guidance;
@@ -28,15 +29,18 @@ use cordon_model::wire::{FromHub, Hello, Status};
 
 use crate::approval::{self, AnswerRefused, Approval, ApprovalState, Identity};
 use crate::clock::{Moment, Randomness, id_bytes};
-use crate::decision::{self, AskReason, Decision, Needs, SERIOUS, Situation};
+use crate::decision::{self, AskReason, Decision, SERIOUS, Situation};
 use crate::delivery::Inbox;
 use crate::grouping::{Grouping, How};
 use crate::order::{Delivery, MeasureLife, OrderLife};
 use crate::signer_core::{Basis, Proposal, Refusal};
 
+mod asking;
 mod truth;
 mod words;
 mod work;
+pub use asking::Wished;
+use asking::{Question, one_of_each_story};
 pub use words::{Arrived, Change, ForSigner, MachineRow, Notice, Output, Wish};
 
 /// How long a serious incident may have no owner before it escalates (law 10): 15 minutes.
@@ -92,6 +96,8 @@ pub struct HubCore {
     escalated: BTreeSet<IncidentId>,
     /// Of which openings by a code people were told; forgotten at a restart, and then said once more.
     told_open: BTreeSet<MeasureId>,
+    /// When people were last told of an open question.
+    told_last: BTreeMap<ApprovalId, BootNanos>,
     /// Permits that came before the assignment of their machine: the signer knows a machine a little
     /// earlier, and signs no second permit for it soon.
     early: BTreeMap<MachineId, Verified<Permit>>,
@@ -116,6 +122,7 @@ impl HubCore {
             measures: BTreeMap::new(),
             escalated: BTreeSet::new(),
             told_open: BTreeSet::new(),
+            told_last: BTreeMap::new(),
             early: BTreeMap::new(),
             refused: 0,
         }
@@ -173,6 +180,8 @@ impl HubCore {
         let mut messages: Vec<ForSigner> = told.collect();
         let dead = self.orders.values().filter(|o| matches!(o.delivery, Delivery::Dead { .. }));
         messages.extend(dead.map(|o| ForSigner::NeverBegun(o.order.machine, o.order.id)));
+        let open = self.approvals.values().filter(|open| open.state == ApprovalState::Open);
+        messages.extend(open.filter_map(|open| self.for_the_signer(open)));
         messages.extend(self.next_proposals().map(ForSigner::Propose));
         messages
     }
@@ -185,6 +194,12 @@ impl HubCore {
     /// The questions.
     pub fn approvals(&self) -> impl Iterator<Item = &Approval> {
         self.approvals.values()
+    }
+
+    /// One question.
+    #[must_use]
+    pub fn approval(&self, approval: ApprovalId) -> Option<&Approval> {
+        self.approvals.get(&approval)
     }
 
     /// The orders.
@@ -269,6 +284,8 @@ impl HubCore {
         self.policy_envelope = policy.envelope().clone();
         let kept = Change::Policy(self.policy.clone(), self.policy_envelope.clone());
         let mut outputs = vec![Output::Keep(kept)];
+        let open = self.approvals.values().filter(|open| open.state == ApprovalState::Open);
+        outputs.extend(open.filter_map(|open| self.for_the_signer(open)).map(Output::Signer));
         for machine in self.machines.keys() {
             outputs.extend(self.send(*machine, FromHub::Policy(self.policy_envelope.clone())));
         }
@@ -424,63 +441,6 @@ impl HubCore {
         outputs
     }
 
-    /// A person wants something done.
-    pub fn people_propose(
-        &mut self,
-        wish: Wish,
-        now: &Moment,
-        randomness: Randomness<'_>,
-    ) -> Vec<Output> {
-        let Wish { machine, instruction, person, incident, reason } = wish;
-        let basis = Basis::People { approval: None, people: vec![person] };
-        self.propose(machine, instruction, basis, incident, reason, now, randomness)
-    }
-
-    /// A person answers a question.
-    ///
-    /// # Errors
-    /// See [`AnswerRefused`]; an unknown question reads as expired.
-    pub fn answer(
-        &mut self,
-        approval: ApprovalId,
-        person: &Approver,
-        identity: Identity,
-        is_approved: bool,
-        now: &Moment,
-        randomness: Randomness<'_>,
-    ) -> Result<Vec<Output>, AnswerRefused> {
-        let question = self
-            .approvals
-            .get_mut(&approval)
-            .ok_or(AnswerRefused::Closed(ApprovalState::Expired))?;
-        let state = question.answer(person, identity, is_approved, now.utc)?;
-        let question = question.clone();
-        let mut outputs = vec![Output::Keep(Change::Approval(question.clone()))];
-        let deed = Deed::Answered { approval, is_approved };
-        let actor = Actor::Person(person.name.clone());
-        let detail = question.why.clone();
-        let incident = question.incident;
-        let machine = Some(question.machine);
-        outputs.push(self.record(actor, deed, machine, incident, detail, now));
-        if state == ApprovalState::Approved {
-            let basis = Basis::People { approval: Some(approval), people: question.approvers() };
-            let (machine, why) = (question.machine, question.why);
-            for instruction in std::iter::once(question.instruction).chain(question.also) {
-                let (basis, why) = (basis.clone(), why.clone());
-                outputs.extend(self.propose(
-                    machine,
-                    instruction,
-                    basis,
-                    incident,
-                    why,
-                    now,
-                    randomness,
-                ));
-            }
-        }
-        Ok(outputs)
-    }
-
     /// A person takes an incident.
     pub fn own(&mut self, incident: IncidentId, person: &str, now: &Moment) -> Vec<Output> {
         if !self.grouping.own(incident, person) {
@@ -526,14 +486,22 @@ impl HubCore {
                 let (machine, incident) = (Some(proposal.machine), proposal.incident);
                 let detail = refusal.to_string();
                 outputs.push(self.record(Actor::Signer, deed, machine, incident, detail, now));
-                if let (Refusal::Ask { needs, why }, Basis::Policy { finding, .. }) =
+                if let (Refusal::Ask { needs, why }, Basis::Policy { finding, level }) =
                     (&refusal, &proposal.basis)
                 {
-                    let why = format!("{why}: {}", proposal.reason);
-                    let also = Vec::new();
-                    let finding = Some(*finding);
-                    outputs
-                        .extend(self.ask(&proposal, also, *needs, why, finding, now, randomness));
+                    let question = Question {
+                        machine: proposal.machine,
+                        instruction: proposal.instruction,
+                        also: Vec::new(),
+                        needs: *needs,
+                        why: format!("{why}: {}", proposal.reason),
+                        incident: proposal.incident,
+                        of: Some((*finding, *level)),
+                        asked_by: None,
+                    };
+                    outputs.extend(self.ask(question, now, randomness));
+                } else if let Basis::Unanswered { approval, .. } = proposal.basis {
+                    outputs.extend(self.not_for_the_policy(approval, now, randomness));
                 } else {
                     outputs.extend(self.not_blocked(&proposal, &refusal));
                 }
@@ -544,7 +512,7 @@ impl HubCore {
 
     /// Time goes by: sends again, drops what is too late, and escalates what lies unread. Call every
     /// second.
-    pub fn tick(&mut self, now: &Moment) -> Vec<Output> {
+    pub fn tick(&mut self, now: &Moment, randomness: Randomness<'_>) -> Vec<Output> {
         let mut outputs = Vec::new();
         // The signer may have died before it answered; the same id gets the same answer.
         let proposals = self.next_proposals();
@@ -554,15 +522,7 @@ impl HubCore {
         for machine in open {
             outputs.extend(self.deliver(machine, now));
         }
-        let mut unanswered = Vec::new();
-        for approval in self.approvals.values_mut() {
-            if approval.expire(now.utc) {
-                outputs.push(Output::Keep(Change::Approval(approval.clone())));
-                unanswered.push(&*approval);
-            }
-        }
-        let first = one_of_each_story(unanswered);
-        outputs.extend(first.into_iter().map(|of| Output::Tell(Notice::Unanswered(of))));
+        outputs.extend(self.mind_questions(now, randomness));
         let grouping = &self.grouping;
         self.escalated.retain(|incident| grouping.story(*incident).is_some());
         for story in self.grouping.stories() {
@@ -580,14 +540,6 @@ impl HubCore {
 
 #[cfg(test)]
 mod tests;
-
-/// The oldest of these questions of each story, and all that are of none: people are told of a story once.
-fn one_of_each_story<'a>(questions: impl IntoIterator<Item = &'a Approval>) -> Vec<ApprovalId> {
-    let mut stories = BTreeSet::new();
-    let is_first =
-        |question: &&Approval| question.incident.is_none_or(|incident| stories.insert(incident));
-    questions.into_iter().filter(is_first).map(|question| question.id).collect()
-}
 
 /// When an incident was opened, by the hub's clock: its id says so (UUIDv7).
 fn opened_at(incident: IncidentId) -> UtcNanos {

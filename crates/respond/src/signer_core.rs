@@ -13,19 +13,21 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use cordon_model::action::Action;
+use cordon_model::approval::Needs;
 use cordon_model::asset::Assignment;
 use cordon_model::finding::Level;
 use cordon_model::guidance::{Bedside, Guidance, check_contacts};
-use cordon_model::ids::{MachineId, MeasureId, OrderId, PermitId};
+use cordon_model::ids::{ApprovalId, MachineId, MeasureId, OrderId, PermitId};
 use cordon_model::measure::{Isolation, MeasureState, Origin, Receipt};
 use cordon_model::order::{Approver, Authority, Instruction, Lease, Order, Permit};
 use cordon_model::policy::Policy;
+use cordon_model::time::UtcNanos;
 use serde::{Deserialize, Serialize};
 
 use crate::approval;
 use crate::budget::{GroupShare, Spending};
 use crate::clock::{Moment, Randomness, RunningClock, id_bytes};
-use crate::decision::{self, AskReason, Decision, Needs, Situation, WatchReason};
+use crate::decision::{self, AskReason, Decision, Situation, WatchReason};
 use crate::lease::{self};
 use crate::permits;
 
@@ -46,6 +48,14 @@ pub const REMEMBERED_ORDERS: usize = 8;
 
 /// People named in one proposal: two are needed at most, 16 leaves room for a committee.
 pub const MOST_PEOPLE: usize = 16;
+
+/// Questions that are remembered per machine: one is open at a time, and 8 leave room for those that follow
+/// it. 24 bytes each.
+pub const REMEMBERED_QUESTIONS: usize = 8;
+
+/// How long a question may be on its way to the signer: 30 s, what a signer that starts again takes at most.
+/// Half of the least time that a question is open.
+const TOLD_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long after a machine was last heard it still counts as one that works: 2 minutes. The hub tells of each
 /// machine in contact every 30 s, so that three words may be lost.
@@ -91,6 +101,9 @@ struct Known {
     /// When (in the signer's running time) it was last said to be in contact.
     #[serde(default)]
     heard: Option<Duration>,
+    /// The questions about it that the hub told of, and when (in the signer's running time); newest last.
+    #[serde(default)]
+    asked: VecDeque<(ApprovalId, Duration)>,
 }
 
 /// A permit that may be, or may have been, used.
@@ -163,6 +176,7 @@ impl SignerCore {
         lease::check_terms(&draft.lease)?;
         draft.break_glass.check().map_err(|error| Refusal::Terms(error.to_string()))?;
         check_contacts(&draft.ring).map_err(|error| Refusal::Terms(error.to_string()))?;
+        draft.approval.check().map_err(|error| Refusal::Terms(error.to_string()))?;
         self.policy = Policy { revision: self.policy.revision.saturating_add(1), ..draft };
         Ok(self.policy.clone())
     }
@@ -200,6 +214,7 @@ impl SignerCore {
             dead: BTreeSet::new(),
             heard: None,
             to_release: None,
+            asked: VecDeque::new(),
         };
         self.machines.insert(assignment.machine, known);
         Ok(assignment)
@@ -221,11 +236,17 @@ impl SignerCore {
         }
         let authority = match &proposal.basis {
             Basis::Policy { finding, level } => {
-                self.check_policy(known, *level, &proposal.instruction, now)?;
+                self.check_policy(known, *level, &proposal.instruction, now, decision::decide)?;
+                Authority::Policy { revision: self.policy.revision, finding: *finding }
+            }
+            Basis::Unanswered { approval, finding, level } => {
+                self.check_unanswered(known, *approval, now)?;
+                let decide = decision::decide_unanswered;
+                self.check_policy(known, *level, &proposal.instruction, now, decide)?;
                 Authority::Policy { revision: self.policy.revision, finding: *finding }
             }
             Basis::People { approval, people } => {
-                check_people(known, &proposal.instruction, people)?;
+                check_people(&self.policy, known, &proposal.instruction, people, now.utc)?;
                 Authority::People { approval: *approval, people: people.clone() }
             }
         };
@@ -361,6 +382,39 @@ impl SignerCore {
         }
     }
 
+    /// Takes note that people are asked about a machine: from now on their time to answer counts. A hub that
+    /// is stolen may ask nobody; then what the policy does about an unanswered question is still done no
+    /// sooner, on no other machine, and no more often than this signer's own clock and budget allow.
+    pub fn asked(&mut self, machine: MachineId, approval: ApprovalId, now: &Moment) {
+        let running = self.clock.advance(now);
+        let Some(known) = self.machines.get_mut(&machine) else { return };
+        if known.asked.iter().any(|(known, _)| *known == approval) {
+            return;
+        }
+        if known.asked.len() >= REMEMBERED_QUESTIONS {
+            known.asked.pop_front();
+        }
+        known.asked.push_back((approval, running));
+    }
+
+    /// Whether the signer has itself known of a question for as long as one is open.
+    fn check_unanswered(
+        &self,
+        known: &Known,
+        approval: ApprovalId,
+        now: &Moment,
+    ) -> Result<(), Refusal> {
+        let running = self.clock.reading(now);
+        let asked = known.asked.iter().find(|(asked, _)| *asked == approval);
+        let since = asked.map_or(Duration::ZERO, |(_, asked)| running.saturating_sub(*asked));
+        let open_for_seconds = self.policy.approval.open_for_seconds;
+        // It hears of a question a moment after the hub has asked it.
+        if since + TOLD_WITHIN < Duration::from_secs(open_for_seconds.into()) {
+            return Err(Refusal::StillAsked { known_seconds: since.as_secs(), open_for_seconds });
+        }
+        Ok(())
+    }
+
     /// Takes note that the machine is in contact and says how far it is isolated, in the hub's words. Its
     /// permits that ended [some time](permits::SETTLE) ago count no longer, unless it is isolated: whoever
     /// segmented itself holds its place until it is released, so that the total stays bounded over time too.
@@ -409,6 +463,7 @@ impl SignerCore {
         level: Level,
         instruction: &Instruction,
         now: &Moment,
+        decide: fn(&Policy, &Assignment, Level, &Situation) -> Decision,
     ) -> Result<(), Refusal> {
         let Instruction::Begin { action, lease } = instruction else {
             return Err(Refusal::NeedsPeople);
@@ -420,9 +475,10 @@ impl SignerCore {
             let situation = Situation { budget, ..situation };
             return self.check_policy_also(known, level, action, lease, &situation);
         };
-        let mut decision = decision::decide(&self.policy, &known.assignment, level, &situation);
+        let mut decision = decide(&self.policy, &known.assignment, level, &situation);
         if known.held_open.is_some() {
-            decision = decision.of_a_machine_held_open(known.assignment.effective_tier());
+            let tier = known.assignment.effective_tier();
+            decision = decision.of_a_machine_held_open(&self.policy, tier);
         }
         match decision {
             Decision::Do { isolation: would, lease: terms } => {
@@ -453,7 +509,8 @@ impl SignerCore {
         if *lease != self.policy.lease {
             return Err(Refusal::NothingToDo(WatchReason::NoResponse));
         }
-        let needs = Needs::to_do(action, known.assignment.effective_tier());
+        let tier = known.assignment.effective_tier();
+        let needs = decision::needs_to_do(&self.policy, action, tier);
         match also.why_ask.or(known.held_open.map(|_| AskReason::HeldOpen)) {
             Some(why) => Err(Refusal::Ask { needs, why }),
             None => Ok(()),
@@ -639,23 +696,27 @@ impl Known {
 }
 
 fn check_people(
+    policy: &Policy,
     known: &Known,
     instruction: &Instruction,
     people: &[Approver],
+    now: UtcNanos,
 ) -> Result<(), Refusal> {
+    let tier = known.assignment.effective_tier();
     let needs = match instruction {
         Instruction::Begin { action, lease } => {
             lease::check_terms(lease)?;
             action.check()?;
-            Needs::to_do(action, known.assignment.effective_tier())
+            decision::needs_to_do(policy, action, tier)
         }
         Instruction::Renew { measure, lease } => {
             lease::check_terms(lease)?;
             if !known.measures.contains(measure) && !known.acts.contains(measure) {
                 return Err(Refusal::UnknownMeasure);
             }
-            Needs::to_contain(known.assignment.effective_tier())
+            policy.approval.needs(Needs::to_contain(tier), tier)
         }
+        // Opening is for anybody who may order, at any hour.
         Instruction::Undo { .. } | Instruction::Release => Needs::OnePerson,
     };
     if people.len() > MOST_PEOPLE || !approval::is_enough(needs, people) {
@@ -664,6 +725,14 @@ fn check_people(
     // Who the two are is the hub's word alone, and the hub is what a thief would have stolen (law 11).
     if needs == Needs::TwoPeopleOneClinical {
         return Err(Refusal::NeedsStrongIdentity { needs });
+    }
+    let closes = matches!(instruction, Instruction::Begin { .. } | Instruction::Renew { .. });
+    if closes && let Some(night) = policy.approval.night_of(tier, now) {
+        let is_named = |person: &&Approver| night.people.contains(&person.name);
+        let named: Vec<Approver> = people.iter().filter(is_named).cloned().collect();
+        if !approval::is_enough(needs, &named) {
+            return Err(Refusal::Night { people: night.people.clone(), needs });
+        }
     }
     Ok(())
 }

@@ -385,7 +385,7 @@ impl World<'_> {
             return Ok(());
         }
         self.after(Duration::from_secs(1), Event::HubTick { life });
-        self.hub_step(|core, now, _| core.tick(now))
+        self.hub_step(|core, now, dice| core.tick(now, dice))
     }
 
     pub(crate) fn hub_dies(&mut self) {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use cordon_model::approval::{ApprovalTerms, Needs, NeedsMore, Night, Unanswered};
 use cordon_model::asset::{Assignment, ClinicalTier, Direction, Lifeline, PortRange, Transport};
 use cordon_model::break_glass::{Brake, BreakGlassTerms};
 use cordon_model::finding::Level;
@@ -178,6 +179,7 @@ pub(crate) fn policy(scenario: Scenario, organisation: OdsCode, random: &mut Ran
             },
             Scenario::WrongRule => Budget { count: 5, window_seconds: 600, group_percent: 5 },
         },
+        approval: approval(scenario, random),
         lease: Lease { seconds: 40, step_down_seconds: 25, warn_seconds: 10 },
         deliver_within_seconds: random.once_in(2).then_some(30),
         permit_seconds: 50,
@@ -197,6 +199,32 @@ pub(crate) fn policy(scenario: Scenario, organisation: OdsCode, random: &mut Ran
             ..BreakGlassTerms::default()
         },
         ring: Vec::new(),
+    }
+}
+
+/// Who is asked, for how long, and what follows: in half of the runs the policy answers in the end.
+fn approval(scenario: Scenario, random: &mut Random) -> ApprovalTerms {
+    let people = ["ann", "dr cole"].map(String::from).to_vec();
+    let night = Night {
+        from: "00:00".into(),
+        until: "23:59".into(),
+        time_zone: "Europe/London".into(),
+        tiers: vec![ClinicalTier::Supports, ClinicalTier::Clinical],
+        people,
+    };
+    let more = NeedsMore { tiers: vec![ClinicalTier::Supports], needs: Needs::TwoPeople };
+    match scenario {
+        Scenario::Everything => ApprovalTerms {
+            open_for_seconds: 60,
+            remind_seconds: 60,
+            unanswered: match random.once_in(2) {
+                true => Unanswered::Segment,
+                false => Unanswered::AskAgain,
+            },
+            needs: random.once_in(3).then_some(more).into_iter().collect(),
+            night: random.once_in(4).then_some(night),
+        },
+        Scenario::WrongRule => ApprovalTerms::default(),
     }
 }
 

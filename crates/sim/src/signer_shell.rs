@@ -72,6 +72,7 @@ impl World<'_> {
             ForSigner::NeverBegun(machine, order) => signer.never_begun(machine, order),
             ForSigner::NotInForce(machine, measure) => signer.not_in_force(machine, measure),
             ForSigner::Heard(machine, isolation) => signer.heard(machine, isolation, &now),
+            ForSigner::Asked(machine, approval) => signer.asked(machine, approval, &now),
         }
         Ok(())
     }
@@ -108,6 +109,7 @@ impl World<'_> {
                 if !self.observer.is_signed(order.id) {
                     self.tally.count(match proposal.basis {
                         Basis::Policy { .. } => "orders signed by policy",
+                        Basis::Unanswered { .. } => "orders signed as nobody answered",
                         Basis::People { .. } => "orders signed for people",
                     });
                 }

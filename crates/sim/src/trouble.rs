@@ -130,7 +130,7 @@ impl World<'_> {
             let person = Approver { name: name.into(), is_clinical };
             let wish =
                 Wish { machine: id, instruction, person, incident: None, reason: "because".into() };
-            core.people_propose(wish, now, dice)
+            core.people_propose(wish, now, dice).map(|(_, outputs)| outputs).unwrap_or_default()
         })
     }
 
@@ -145,7 +145,7 @@ impl World<'_> {
         self.trace(|| format!("{name} answers {approval}: {is_approved}"));
         self.hub_step(|core, now, dice| {
             let person = Approver { name: name.into(), is_clinical };
-            core.answer(approval, &person, Identity::Session, is_approved, now, dice)
+            core.answer(approval, &person, Identity::Session, is_approved, "because", now, dice)
                 .unwrap_or_default()
         })
     }

@@ -14,6 +14,7 @@ fn the_laws_hold_over_a_thousand_seeds() {
     for what in [
         "findings",
         "orders signed by policy",
+        "orders signed as nobody answered",
         "orders signed for people",
         "isolations put in force",
         "releases",

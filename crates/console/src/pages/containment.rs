@@ -4,9 +4,9 @@
 //! seen it and said why.
 
 use cordon_hub::view::{MachineRow, Preview};
+use cordon_model::approval::Needs;
 use cordon_model::ids::IncidentId;
 use cordon_model::measure::Isolation;
-use cordon_respond::decision::Needs;
 use maud::{Markup, html};
 
 use crate::page::{Frame, Place, facts, reason_field};

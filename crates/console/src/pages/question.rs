@@ -1,8 +1,8 @@
 //! A question to people, and the form to answer it.
 
+use cordon_model::approval::Needs;
 use cordon_model::time::UtcNanos;
 use cordon_respond::approval::{Approval, ApprovalState};
-use cordon_respond::decision::Needs;
 use maud::{Markup, html};
 
 use crate::page::{Frame, Place, facts, reason_field};

@@ -156,7 +156,8 @@ async fn a_question_is_answered_once_with_a_reason_that_is_kept() {
     assert_eq!(ann.act(question, question, &yes).await.status, 303);
     let order = machine.order().await;
     assert!(matches!(order.instruction, Instruction::Begin { .. }));
-    assert!(ann.get(&incident).await.text().contains("would answer yes: worm"));
+    let page = ann.get(&incident).await.text();
+    assert!(page.contains("Answered: yes") && page.contains("worm (asked: "), "{page}");
     // A second answer comes too late, and is told so.
     let bob = served.person("bob", Role::Responder).await;
     let no = [("answer", "decline"), ("reason", "no")];

@@ -127,6 +127,7 @@ impl Subject {
             }
             Request::NeverBegun { machine, .. }
             | Request::NotInForce { machine, .. }
+            | Request::Asked { machine, .. }
             | Request::Heard { machine, .. } => ("note", Some(*machine), None),
             Request::Keys | Request::Policy | Request::RenewPermits | Request::LastCosigned => {
                 ("question", None, None)

@@ -8,7 +8,7 @@ use cordon_link::frame::{self, FrameError};
 use cordon_model::asset::Assignment;
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::guidance::{Bedside, Guidance};
-use cordon_model::ids::{MachineId, MeasureId, OrderId};
+use cordon_model::ids::{ApprovalId, MachineId, MeasureId, OrderId};
 use cordon_model::measure::Isolation;
 use cordon_model::order::{Approver, Order, Permit};
 use cordon_model::policy::Policy;
@@ -286,6 +286,14 @@ impl Client {
         measure: MeasureId,
     ) -> Result<(), ClientError> {
         self.tell(Request::NotInForce { machine, measure }).await
+    }
+
+    /// Tells the signer that people are asked about a machine.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn asked(&self, machine: MachineId, approval: ApprovalId) -> Result<(), ClientError> {
+        self.tell(Request::Asked { machine, approval }).await
     }
 
     /// Tells the signer that a machine is in contact, and how it is.

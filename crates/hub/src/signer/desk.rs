@@ -233,6 +233,11 @@ impl Desk {
                 let noted = self.apply(Input::NotInForce { machine, measure }, now, false)?;
                 Ok(noted.map(|_| Answer::Done))
             }
+            // Forgotten, its time counts from when it is told again: later, never sooner.
+            Request::Asked { machine, approval } => {
+                let noted = self.apply(Input::Asked { machine, approval }, now, true)?;
+                Ok(noted.map(|_| Answer::Done))
+            }
             Request::Heard { machine, isolation } => {
                 let noted = self.apply(Input::Heard { machine, isolation }, now, true)?;
                 Ok(noted.map(|_| Answer::Done))

@@ -5,7 +5,7 @@
 
 use cordon_model::asset::Assignment;
 use cordon_model::guidance::Bedside;
-use cordon_model::ids::{MachineId, MeasureId, OdsCode, OrderId};
+use cordon_model::ids::{ApprovalId, MachineId, MeasureId, OdsCode, OrderId};
 use cordon_model::measure::Isolation;
 use cordon_model::order::Approver;
 use cordon_model::policy::Policy;
@@ -75,6 +75,13 @@ pub enum Request {
         machine: MachineId,
         /// The measure.
         measure: MeasureId,
+    },
+    /// People are asked about a machine: `SignerCore::asked`.
+    Asked {
+        /// Which machine.
+        machine: MachineId,
+        /// The question.
+        approval: ApprovalId,
     },
     /// A machine is in contact: `SignerCore::heard`.
     Heard {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use cordon_model::asset::Assignment;
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::guidance::{Bedside, Guidance};
-use cordon_model::ids::{MachineId, MeasureId, OrderId};
+use cordon_model::ids::{ApprovalId, MachineId, MeasureId, OrderId};
 use cordon_model::measure::{Isolation, Receipt};
 use cordon_model::order::{Approver, Instruction, Order, Permit};
 use cordon_model::policy::Policy;
@@ -61,6 +61,13 @@ pub enum Input {
         machine: MachineId,
         /// The measure.
         measure: MeasureId,
+    },
+    /// People are asked about a machine.
+    Asked {
+        /// Which machine.
+        machine: MachineId,
+        /// The question.
+        approval: ApprovalId,
     },
     /// A machine in contact.
     Heard {
@@ -199,6 +206,10 @@ impl SignerState {
             }
             Input::NotInForce { machine, measure } => {
                 self.core.not_in_force(*machine, *measure);
+                Ok(Outcome::Nothing)
+            }
+            Input::Asked { machine, approval } => {
+                self.core.asked(*machine, *approval, now);
                 Ok(Outcome::Nothing)
             }
             Input::Heard { machine, isolation } => {

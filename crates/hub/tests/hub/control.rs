@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use cordon_hub::control::{Answer, Request, ask};
 use cordon_hub::view::AssignmentDraft;
+use cordon_hub::view::Ordered;
 use cordon_link::token::EnrolToken;
 use cordon_model::asset::ClinicalTier;
 use cordon_model::measure::Isolation;
@@ -41,7 +42,10 @@ async fn the_command_line_can_do_what_a_hub_needs_from_its_first_minute() {
         reason: "worm".into(),
     };
     let answer = ask(&socket, &request).await.unwrap();
-    assert!(matches!(answer, Answer::Ordered { is_linked: true, .. }), "{answer:?}");
+    assert!(
+        matches!(answer, Answer::Ordered { ordered: Ordered::Signed { is_linked: true, .. }, .. }),
+        "{answer:?}"
+    );
     machine.order().await;
     let Answer::Status(status) = ask(&socket, &Request::Status).await.unwrap() else { panic!() };
     assert_eq!((status.machines, status.linked, status.mode), (1, 1, Mode::Act));

@@ -166,7 +166,7 @@ async fn a_hub_that_is_stopped_and_started_again_knows_its_questions() {
     let question = site.hub().approvals(true).await.unwrap().remove(0);
     site.restart().await;
     machine.connect().await.unwrap();
-    site.hub().answer(question.id, true, &admin()).await.unwrap();
+    site.hub().answer(question.id, true, "because", &admin()).await.unwrap();
     machine.order().await;
     until("the ledger is whole", || async {
         let ledger = site.hub().ledger();

@@ -1,6 +1,6 @@
 //! From finding to measure, asked and by itself, and back.
 
-use cordon_hub::view::{AssignmentDraft, Contact};
+use cordon_hub::view::{AssignmentDraft, Contact, Ordered};
 use cordon_hub::{Hub, HubError};
 use cordon_model::action::{Action, ActionKind};
 use cordon_model::asset::{ClinicalTier, Transport};
@@ -40,13 +40,13 @@ async fn in_mode_ask_people_are_asked_and_their_yes_becomes_an_order() {
     assert_eq!(questions[0].machine, machine.id());
     assert!(hub.machine(machine.id()).await.unwrap().measures.is_empty(), "nothing is done yet");
 
-    let state = hub.answer(questions[0].id, true, &admin()).await.unwrap();
+    let state = hub.answer(questions[0].id, true, "because", &admin()).await.unwrap();
     assert_eq!(state, ApprovalState::Approved);
     let order = machine.order().await;
     assert!(matches!(order.authority, Authority::People { .. }));
     assert_eq!(order.incident, Some(incident));
     assert!(hub.approvals(true).await.unwrap().is_empty());
-    let again = hub.answer(questions[0].id, false, &admin()).await;
+    let again = hub.answer(questions[0].id, false, "because", &admin()).await;
     assert!(matches!(again, Err(HubError::Answer(_))), "a question is answered once");
 }
 
@@ -81,7 +81,7 @@ async fn in_mode_act_a_finding_becomes_a_proven_measure_and_a_release_takes_it_b
     assert!(evidence.finding.raw.json.contains("/tmp/worm"), "with its raw event");
 
     let released = hub.release(machine.id(), "cleaned", Some(incident), &admin()).await.unwrap();
-    assert!(released.is_linked);
+    assert!(matches!(released, Ordered::Signed { is_linked: true, .. }));
     let release = machine.order().await;
     assert_eq!(release.instruction, Instruction::Release);
     assert!(release.sequence > order.sequence);
@@ -151,7 +151,7 @@ async fn one_question_asks_for_all_that_the_policy_would_do_on_a_clinical_machin
         (2, true)
     );
     assert!(hub.machine(scanner.id()).await.unwrap().measures.is_empty(), "nothing is done yet");
-    hub.answer(questions[0].id, true, &admin()).await.unwrap();
+    hub.answer(questions[0].id, true, "because", &admin()).await.unwrap();
     for _ in 0..3 {
         let order = scanner.order().await;
         assert!(matches!(order.authority, Authority::People { .. }));
@@ -253,7 +253,7 @@ async fn a_machine_that_was_away_gets_its_order_at_the_next_contact() {
     assert_eq!(hub.status().await.unwrap().counts.orders_waiting, 1);
     machine.connect().await.unwrap();
     let order = machine.order().await;
-    assert_eq!(order.id, ordered.order);
+    assert_eq!(Some(order.id), ordered.order());
     machine.take(&order).await;
     until("it is delivered", || async { hub.status().await.unwrap().counts.orders_waiting == 0 })
         .await;

@@ -117,7 +117,7 @@ async fn a_hello_or_status_beyond_its_limits_and_words_of_anothers_order_are_cou
     // Another machine's order: it could be read, and is not taken.
     let victim = site.machine("victim").await;
     let ordered = hub.isolate(victim.id(), Isolation::Segment, "test", None, &admin()).await;
-    let order = ordered.unwrap().order;
+    let order = ordered.unwrap().order().unwrap();
     liar.report(Report::OrderRefused { order, why: "no".into() }).await;
     until("the word is counted", || async { refused().await == 3 }).await;
 }

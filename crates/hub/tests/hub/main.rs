@@ -8,6 +8,7 @@
     reason = "helpers of tests may state expectations too"
 )]
 
+mod approval;
 mod codes;
 mod control;
 mod crash;

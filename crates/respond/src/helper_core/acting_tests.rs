@@ -4,6 +4,7 @@ use cordon_model::action::{
     AccountTarget, Action, Blocked, BlockedPeer, Collection, Denied, FilePath, FileTarget, Piece,
     ProcessTarget,
 };
+use cordon_model::approval::Needs;
 use cordon_model::asset::{Assignment, ClinicalTier};
 use cordon_model::finding::ProcessRef;
 use cordon_model::ids::{FindingId, MachineId, OrderId};
@@ -14,7 +15,6 @@ use ed25519_dalek::SigningKey;
 
 use super::*;
 use crate::clock::tests::moment;
-use crate::decision::Needs;
 
 const TERMS: Lease = Lease { seconds: 100, step_down_seconds: 50, warn_seconds: 20 };
 

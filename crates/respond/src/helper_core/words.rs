@@ -1,6 +1,7 @@
 //! What the helper is told and what it says: the words between its mind and its shell.
 
 use cordon_model::action::{Action, ActionKind};
+use cordon_model::approval::Needs;
 use cordon_model::asset::ClinicalTier;
 use cordon_model::break_glass::BadBreakGlass;
 use cordon_model::finding::Level;
@@ -10,7 +11,6 @@ use cordon_model::time::BootNanos;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::Exhausted;
-use crate::decision::Needs;
 use crate::lease::{BadTerms, LeaseClock};
 
 /// Why a document was not obeyed.

@@ -53,9 +53,13 @@ struct Bench {
 
 impl Bench {
     fn new(machines: u8) -> Self {
+        Self::with(machines, |policy| policy.mode = Mode::Act)
+    }
+
+    fn with(machines: u8, change: impl FnOnce(&mut Policy)) -> Self {
         let mut policy = Policy::default_for("RJ1".parse().unwrap());
-        policy.mode = Mode::Act;
         policy.budget.group_percent = 100;
+        change(&mut policy);
         let signer = SignerCore::new(policy.clone(), &moment("hub", 0));
         let policy = verified(&policy);
         let mut bench = Self {
@@ -91,7 +95,8 @@ impl Bench {
     }
 
     fn now(&self) -> Moment {
-        moment("hub", self.seconds)
+        let utc = UtcNanos::from_unix_nanos(0).plus(Duration::from_secs(self.seconds));
+        Moment { utc, ..moment("hub", self.seconds) }
     }
 
     fn link(&mut self, number: u8, link: u64) {
@@ -140,6 +145,7 @@ impl Bench {
             ForSigner::NeverBegun(machine, order) => self.signer.never_begun(machine, order),
             ForSigner::Heard(machine, isolation) => self.signer.heard(machine, isolation, &now),
             ForSigner::NotInForce(machine, measure) => self.signer.not_in_force(machine, measure),
+            ForSigner::Asked(machine, approval) => self.signer.asked(machine, approval, &now),
         }
     }
 
@@ -220,18 +226,28 @@ impl Bench {
     }
 
     fn wish(&mut self, number: u8, instruction: Instruction) {
+        self.wish_of("ann", number, instruction).unwrap();
+    }
+
+    fn wish_of(
+        &mut self,
+        name: &str,
+        number: u8,
+        instruction: Instruction,
+    ) -> Result<Wished, AnswerRefused> {
         let wish = Wish {
             machine: machine(number),
             instruction,
-            person: Approver { name: "ann".into(), is_clinical: false },
+            person: Approver { name: name.into(), is_clinical: false },
             incident: None,
             reason: "clean".into(),
         };
         let now = self.now();
         self.dice += 1;
         let dice = self.dice;
-        let outputs = self.hub.people_propose(wish, &now, &mut || [dice; 16]);
+        let (wished, outputs) = self.hub.people_propose(wish, &now, &mut || [dice; 16])?;
         self.carry(outputs);
+        Ok(wished)
     }
 
     fn says(&mut self, number: u8, holds: Holds) {

@@ -131,6 +131,8 @@ pub enum ForSigner {
     Propose(Proposal),
     /// A machine's receipt: see `SignerCore::learn`.
     Learn(Receipt),
+    /// See `SignerCore::asked`.
+    Asked(MachineId, ApprovalId),
     /// See `SignerCore::never_begun`.
     NeverBegun(MachineId, OrderId),
     /// See `SignerCore::heard`.

@@ -3,6 +3,7 @@
 use cordon_model::action::{Action, ActionKind};
 use cordon_model::limits;
 
+use super::asking::Question;
 use super::*;
 use crate::plan;
 
@@ -47,16 +48,16 @@ impl HubCore {
             return outputs;
         }
         let assignment = &machine.row.assignment;
+        let (lease, tier) = (self.policy.lease, assignment.effective_tier());
         let mut decision = decision::decide(&self.policy, assignment, level, &situation);
         let mut also = decision::decide_also(&self.policy, assignment, level, &situation);
         if self.is_held_open(id) {
-            decision = decision.of_a_machine_held_open(assignment.effective_tier());
+            decision = decision.of_a_machine_held_open(&self.policy, tier);
             if let Some(also) = &mut also {
                 also.why_ask.get_or_insert(AskReason::HeldOpen);
             }
         }
         let boot = machine.boot.clone();
-        let (lease, tier) = (self.policy.lease, assignment.effective_tier());
         let (mut by_itself, mut to_ask) = (Vec::new(), None);
         if let Some(also) = also {
             let action = |kind: &ActionKind| plan::action_for(*kind, finding, boot.as_ref());
@@ -64,7 +65,8 @@ impl HubCore {
             match also.why_ask {
                 None => by_itself = actions,
                 Some(why) if !actions.is_empty() => {
-                    let needs = actions.iter().map(|action| Needs::to_do(action, tier)).max();
+                    let needs = |action| decision::needs_to_do(&self.policy, action, tier);
+                    let needs = actions.iter().map(needs).max();
                     let begin = |action| Instruction::Begin { action, lease };
                     let instructions: Vec<Instruction> = actions.into_iter().map(begin).collect();
                     to_ask = Some((instructions, needs.unwrap_or(Needs::OnePerson), why));
@@ -107,22 +109,22 @@ impl HubCore {
                 outputs.extend(self.propose_this(proposal));
             }
             Decision::Ask { isolation, lease, needs, why } => {
-                let proposal = Proposal {
-                    id: OrderId::new(now.utc, id_bytes(randomness)),
-                    machine: id,
-                    instruction: Instruction::isolate(isolation, lease),
-                    basis: Basis::Policy { finding: finding.id, level },
-                    incident,
-                    reason: finding.rule.title.clone(),
-                };
                 if placed.is_news || !self.was_declined(id, incident) {
-                    let why = format!("{why}: {} ({level})", finding.rule.title);
-                    let finding = Some(finding.id);
                     let (also, needs) = match to_ask.take() {
                         Some((also, of_also, _)) => (also, needs.max(of_also)),
                         None => (Vec::new(), needs),
                     };
-                    outputs.extend(self.ask(&proposal, also, needs, why, finding, now, randomness));
+                    let question = Question {
+                        machine: id,
+                        instruction: Instruction::isolate(isolation, lease),
+                        also,
+                        needs,
+                        why: format!("{why}: {} ({level})", finding.rule.title),
+                        incident,
+                        of: Some((finding.id, level)),
+                        asked_by: None,
+                    };
+                    outputs.extend(self.ask(question, now, randomness));
                 }
             }
         }
@@ -133,18 +135,17 @@ impl HubCore {
         if let Some((mut instructions, needs, why)) = to_ask
             && (placed.is_news || !self.was_declined(id, incident))
         {
-            let instruction = instructions.remove(0);
-            let proposal = Proposal {
-                id: OrderId::new(now.utc, id_bytes(randomness)),
+            let question = Question {
                 machine: id,
-                instruction,
-                basis: Basis::Policy { finding: finding.id, level },
+                instruction: instructions.remove(0),
+                also: instructions,
+                needs,
+                why: format!("{why}: {} ({level})", finding.rule.title),
                 incident,
-                reason: finding.rule.title.clone(),
+                of: Some((finding.id, level)),
+                asked_by: None,
             };
-            let why = format!("{why}: {} ({level})", finding.rule.title);
-            let of = Some(finding.id);
-            outputs.extend(self.ask(&proposal, instructions, needs, why, of, now, randomness));
+            outputs.extend(self.ask(question, now, randomness));
         }
         outputs
     }
@@ -163,7 +164,7 @@ impl HubCore {
     }
 
     /// People are to be told that nothing was blocked on a machine of this incident. Whether that is news.
-    fn tell_of(&mut self, incident: IncidentId, id: MachineId) -> bool {
+    pub(super) fn tell_of(&mut self, incident: IncidentId, id: MachineId) -> bool {
         let Some(machine) = self.machines.get_mut(&id) else { return true };
         if machine.told.contains(&incident) {
             return false;
@@ -181,89 +182,7 @@ impl HubCore {
         self.record(Actor::Agent(id), Deed::Gap, Some(id), None, what.to_owned(), now)
     }
 
-    /// Asks people, unless an open question about the machine asks for as much.
-    #[expect(clippy::too_many_arguments, reason = "they are the parts of one question")]
-    pub(super) fn ask(
-        &mut self,
-        proposal: &Proposal,
-        also: Vec<Instruction>,
-        needs: Needs,
-        why: String,
-        finding: Option<cordon_model::ids::FindingId>,
-        now: &Moment,
-        randomness: Randomness<'_>,
-    ) -> Vec<Output> {
-        let wanted = proposal.instruction.isolation();
-        let is_asked = self.approvals.values().any(|open| {
-            let asks_for =
-                |wish: &Instruction| open.instruction == *wish || open.also.contains(wish);
-            open.machine == proposal.machine
-                && open.state == ApprovalState::Open
-                && also.iter().all(asks_for)
-                && match wanted {
-                    Some(_) => open.instruction.isolation() >= wanted,
-                    None => asks_for(&proposal.instruction),
-                }
-        });
-        if is_asked {
-            return Vec::new();
-        }
-        let approval = Approval {
-            id: ApprovalId::new(now.utc, id_bytes(randomness)),
-            machine: proposal.machine,
-            instruction: proposal.instruction.clone(),
-            also,
-            needs,
-            why: why.clone(),
-            incident: proposal.incident,
-            finding,
-            asked_by: None,
-            asked_at: now.utc,
-            expires_at: now.utc.plus(approval::OPEN_FOR),
-            answers: Vec::new(),
-            state: ApprovalState::Open,
-        };
-        let is_told = self.is_told_of(&approval);
-        self.approvals.insert(approval.id, approval.clone());
-        let (machine, incident) = (Some(approval.machine), approval.incident);
-        let mut outputs = vec![
-            Output::Keep(Change::Approval(approval.clone())),
-            self.record(Actor::Hub, Deed::Asked(approval.id), machine, incident, why, now),
-        ];
-        outputs.extend(is_told.then_some(Output::Tell(Notice::Asked(approval.id))));
-        outputs
-    }
-
-    /// Whether people are told of a new question, besides its place in the list. Of one story they are told
-    /// at the first, the second, the fourth… open question, and whenever one needs more people than any
-    /// before: else a wrong rule would call them a thousand times, and the one call that matters is lost.
-    fn is_told_of(&self, new: &Approval) -> bool {
-        let is_beside =
-            |open: &&Approval| open.incident == new.incident && open.state == ApprovalState::Open;
-        let (mut beside, mut most) = (0_usize, None);
-        for open in self.approvals.values().filter(is_beside) {
-            beside += 1;
-            most = most.max(Some(open.needs));
-        }
-        new.incident.is_none() || (beside + 1).is_power_of_two() || most < Some(new.needs)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "they are the parts of one proposal")]
-    pub(super) fn propose(
-        &mut self,
-        machine: MachineId,
-        instruction: Instruction,
-        basis: Basis,
-        incident: Option<IncidentId>,
-        reason: String,
-        now: &Moment,
-        randomness: Randomness<'_>,
-    ) -> Vec<Output> {
-        let id = OrderId::new(now.utc, id_bytes(randomness));
-        self.propose_this(Proposal { id, machine, instruction, basis, incident, reason })
-    }
-
-    fn propose_this(&mut self, proposal: Proposal) -> Vec<Output> {
+    pub(super) fn propose_this(&mut self, proposal: Proposal) -> Vec<Output> {
         let mut outputs = vec![Output::Keep(Change::Proposed(proposal.clone()))];
         let queue = self.queues.entry(proposal.machine).or_default();
         if !queue.contains(&proposal.id) {

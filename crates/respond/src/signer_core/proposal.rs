@@ -1,6 +1,7 @@
 //! What the hub may ask of the signer, and why the signer may say no.
 
 use cordon_model::action::ActionError;
+use cordon_model::approval::Needs;
 use cordon_model::asset::LifelineError;
 use cordon_model::finding::Level;
 use cordon_model::ids::{ApprovalId, FindingId, IncidentId, MachineId, OrderId};
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::MOST_MACHINES;
 use crate::budget::Exhausted;
-use crate::decision::{AskReason, Needs, WatchReason};
+use crate::decision::{AskReason, WatchReason};
 use crate::lease::BadTerms;
 
 /// What the hub wants signed.
@@ -37,6 +38,15 @@ pub struct Proposal {
 pub enum Basis {
     /// The signed policy, for a finding.
     Policy {
+        /// The finding.
+        finding: FindingId,
+        /// Its level.
+        level: Level,
+    },
+    /// The signed policy, for a finding about which people were asked and nobody answered in time.
+    Unanswered {
+        /// The question.
+        approval: ApprovalId,
         /// The finding.
         finding: FindingId,
         /// Its level.
@@ -98,6 +108,25 @@ pub enum Refusal {
     NotEnoughPeople {
         /// Who is.
         needs: Needs,
+    },
+    /// Not they, at this hour.
+    #[error("at this hour only these may say yes to it: {}; {needs} of them must", people.join(", "))]
+    Night {
+        /// Who may.
+        people: Vec<String>,
+        /// How many of them.
+        needs: Needs,
+    },
+    /// The signer does not know of it for long enough.
+    #[error(
+        "as far as the signer knows people have not had their time to answer: {known_seconds} s of \
+         {open_for_seconds} s"
+    )]
+    StillAsked {
+        /// For how long it has known of the question; 0: not at all.
+        known_seconds: u64,
+        /// For how long a question is open.
+        open_for_seconds: u32,
     },
     /// A session is not enough.
     #[error(

@@ -13,6 +13,8 @@ use super::*;
 use crate::clock::tests::moment;
 use crate::decision::AskReason;
 
+mod approval;
+
 fn machine(number: u8) -> MachineId {
     MachineId::new(UtcNanos::from_unix_nanos(0), [number; 10])
 }

@@ -41,9 +41,10 @@ fn a_rule_on_many_machines_asks_of_each_and_tells_people_of_the_first_the_second
     let questions = bench.hub.approvals().cloned().map(Change::Approval).collect();
     let (mut hub, outputs) = HubCore::restore(&bench.policy, questions);
     assert_eq!(asked(&outputs), 1);
-    let late = moment("hub", bench.seconds + approval::OPEN_FOR.as_secs() + 1);
-    let late = Moment { utc: late.utc.plus(approval::OPEN_FOR), ..late };
-    let outputs = hub.tick(&late);
+    let open_for = Duration::from_secs(bench.policy.approval.open_for_seconds.into());
+    let late = moment("hub", bench.seconds + open_for.as_secs() + 1);
+    let late = Moment { utc: bench.now().utc.plus(open_for), ..late };
+    let outputs = hub.tick(&late, &mut || [7; 16]);
     let unanswered = |output: &&Output| matches!(output, Output::Tell(Notice::Unanswered(_)));
     assert_eq!(outputs.iter().filter(unanswered).count(), 1);
     let kept = |output: &&Output| matches!(output, Output::Keep(Change::Approval(_)));
@@ -64,4 +65,178 @@ fn a_question_that_needs_more_people_than_those_before_is_told_of_at_once() {
     bench.report(8, same_everywhere(8));
     assert_eq!(bench.hub.approvals().count(), 3);
     assert_eq!(asked(&bench.outputs), 3);
+}
+
+impl Bench {
+    /// Time goes by, on both clocks.
+    fn ticks_after(&mut self, seconds: u64) -> Vec<Output> {
+        self.seconds += seconds;
+        self.dice = self.dice.wrapping_add(1);
+        let (now, dice) = (self.now(), self.dice);
+        let outputs = self.hub.tick(&now, &mut || [dice; 16]);
+        self.carry(outputs.clone());
+        outputs
+    }
+
+    fn open(&self) -> Vec<&Approval> {
+        self.hub.approvals().filter(|open| open.state == ApprovalState::Open).collect()
+    }
+}
+
+const OPEN_FOR: u64 = 4 * 3600;
+
+fn isolate() -> Instruction {
+    let policy = Policy::default_for("RJ1".parse().unwrap());
+    Instruction::isolate(Isolation::Segment, policy.lease)
+}
+
+#[test]
+fn what_nobody_answers_is_asked_again_as_long_as_it_matters() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    let first = bench.open()[0].id;
+    let outputs = bench.ticks_after(OPEN_FOR);
+    assert!(outputs.contains(&Output::Tell(Notice::Unanswered(first))));
+    let again: Vec<ApprovalId> = bench.open().iter().map(|open| open.id).collect();
+    assert!(again.len() == 1 && again[0] != first, "asked anew");
+    assert!(bench.order(1).is_none(), "and nothing is done");
+    // Isolated by somebody meanwhile: nothing is left to ask.
+    bench.wish(1, isolate());
+    bench.ticks_after(OPEN_FOR);
+    assert!(bench.open().is_empty(), "{:?}", bench.open());
+    // And not about a story that is closed.
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    let incident = bench.hub.incidents().next().unwrap().id;
+    let now = bench.now();
+    bench.hub.close(incident, "ann", "a test".into(), &now);
+    bench.ticks_after(OPEN_FOR);
+    assert!(bench.open().is_empty());
+}
+
+#[test]
+fn where_the_policy_says_so_a_machine_that_nobody_answers_for_is_segmented() {
+    let mut bench = Bench::with(2, |policy| {
+        policy.approval.unanswered = Unanswered::Segment;
+        policy.responses[0].isolation = Isolation::Full;
+    });
+    bench.find(1);
+    bench.ticks_after(OPEN_FOR - 1);
+    assert!(bench.order(1).is_none());
+    let now = bench.now();
+    for number in [1, 2] {
+        bench.signer.heard(machine(number), Some(Isolation::Watch), &now);
+    }
+    bench.ticks_after(1);
+    let order = bench.order(1).expect("an order");
+    assert_eq!(order.instruction, isolate(), "segment, whatever the question was about");
+    assert!(matches!(order.authority, Authority::Policy { .. }));
+    assert!(order.reason.contains("nobody answered"), "{}", order.reason);
+    assert!(bench.open().is_empty());
+}
+
+#[test]
+fn a_clinical_machine_that_nobody_answers_for_is_asked_about_again() {
+    let mut bench = Bench::with(1, |policy| policy.approval.unanswered = Unanswered::Segment);
+    let mut draft = bench.signer.assignment(machine(1)).unwrap().clone();
+    draft.tier = Some(ClinicalTier::Clinical);
+    let assignment = verified(&bench.signer.assign(draft).unwrap());
+    bench.hub.assigned(&assignment);
+    bench.find(1);
+    bench.ticks_after(OPEN_FOR);
+    assert!(bench.order(1).is_none());
+    assert_eq!(bench.open().len(), 1);
+}
+
+#[test]
+fn what_the_signer_does_not_let_the_policy_answer_is_asked_again() {
+    // The only one of its kind: the hub leaves that to the signer.
+    let mut bench = Bench::with(2, |policy| policy.approval.unanswered = Unanswered::Segment);
+    bench.find(1);
+    let first = bench.open()[0].id;
+    // The other was not heard for hours.
+    bench.ticks_after(OPEN_FOR);
+    assert!(bench.order(1).is_none());
+    assert!(bench.open().len() == 1 && bench.open()[0].id != first);
+}
+
+#[test]
+fn people_are_told_again_of_what_is_still_open() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    let question = bench.open()[0].id;
+    let told = |outputs: &[Output]| outputs.contains(&Output::Tell(Notice::Asked(question)));
+    assert!(!told(&bench.ticks_after(1)));
+    assert!(!told(&bench.ticks_after(899)));
+    assert!(told(&bench.ticks_after(1)));
+    assert!(!told(&bench.ticks_after(1)));
+    assert!(told(&bench.ticks_after(900)));
+}
+
+#[test]
+fn what_needs_two_people_is_a_question_to_the_second() {
+    let more = cordon_model::approval::NeedsMore {
+        tiers: vec![ClinicalTier::None],
+        needs: Needs::TwoPeople,
+    };
+    let mut bench = Bench::with(1, |policy| policy.approval.needs = vec![more]);
+    let Ok(Wished::Asked(question)) = bench.wish_of("ann", 1, isolate()) else { panic!() };
+    assert!(bench.order(1).is_none());
+    assert_eq!(bench.hub.approval(question).unwrap().answers.len(), 1, "her own yes");
+    let twice = bench.wish_of("ann", 1, isolate());
+    assert_eq!(twice, Err(AnswerRefused::Twice { name: "ann".into() }));
+    assert!(matches!(bench.wish_of("bob", 1, isolate()), Ok(Wished::Proposed(_))));
+    let order = bench.order(1).unwrap();
+    assert_eq!(order.authority.people().len(), 2);
+    // Opening takes one.
+    bench.release(1);
+    assert_eq!(bench.order(1).unwrap().instruction, Instruction::Release);
+}
+
+#[test]
+fn at_night_the_wish_of_somebody_else_is_a_question_to_those_who_are_named() {
+    let night = Night {
+        from: "00:00".into(),
+        until: "23:59".into(),
+        time_zone: "UTC".into(),
+        tiers: vec![ClinicalTier::None],
+        people: vec!["bob".into()],
+    };
+    let mut bench = Bench::with(1, |policy| policy.approval.night = Some(night));
+    let Ok(Wished::Asked(question)) = bench.wish_of("ann", 1, isolate()) else { panic!() };
+    assert!(bench.hub.approval(question).unwrap().answers.is_empty(), "hers does not count");
+    let now = bench.now();
+    let ann = Approver { name: "ann".into(), is_clinical: false };
+    let answer =
+        bench.hub.answer(question, &ann, Identity::Session, true, "worm", &now, &mut || [9; 16]);
+    assert_eq!(answer, Err(AnswerRefused::Night { people: vec!["bob".into()] }));
+    assert!(matches!(bench.wish_of("bob", 1, isolate()), Ok(Wished::Proposed(_))));
+    assert!(bench.order(1).is_some());
+    bench.release(1);
+    assert_eq!(bench.order(1).unwrap().instruction, Instruction::Release, "by anybody");
+}
+
+#[test]
+fn one_machine_can_not_fill_the_list_of_questions() {
+    let mut bench = Bench::with(1, |policy| policy.responses[0].also = vec![ActionKind::Kill]);
+    for number in 1..=40 {
+        bench.report(1, of_process(number));
+    }
+    assert_eq!(bench.open().len(), cordon_model::limits::QUESTIONS_PER_MACHINE);
+    let told = |output: &&Output| matches!(output, Output::Tell(Notice::NotBlocked { why, .. }) if why.contains("too many"));
+    assert_eq!(bench.outputs.iter().filter(told).count(), 1, "and that is said");
+}
+
+/// Another process each time.
+fn of_process(number: u8) -> Arrived {
+    let Arrived::Finding(mut finding, touched) = same_everywhere(1) else { panic!() };
+    finding.raw_sha256 = [number; 32];
+    finding.id = FindingId::of("rule", "m1", &finding.raw_sha256);
+    finding.boot_time = Some(BootNanos(u64::from(number)));
+    finding.process = Some(ProcessRef {
+        pid: u32::from(number),
+        started: BootNanos(u64::from(number)),
+        image: "/usr/bin/program".into(),
+    });
+    Arrived::Finding(finding, touched)
 }

@@ -1,0 +1,357 @@
+//! Who is asked, for how long, who may say yes at night, and what follows when nobody answers.
+//!
+//! The one idea: these terms are data in the signed policy, and they only ever ask for more than the laws
+//! do. Releasing and taking back are not touched by them: opening is never made harder.
+
+use std::fmt;
+
+use jiff::civil::Time;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
+use serde::{Deserialize, Serialize};
+
+use crate::action::Action;
+use crate::asset::ClinicalTier;
+use crate::limits;
+use crate::time::UtcNanos;
+
+/// Who has to agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Needs {
+    /// One person.
+    OnePerson,
+    /// Two people.
+    TwoPeople,
+    /// Two people, one of them clinical, each with a strong identity.
+    TwoPeopleOneClinical,
+}
+
+impl Needs {
+    /// Who has to agree to contain a machine of `tier` at least (law 3).
+    #[must_use]
+    pub fn to_contain(tier: ClinicalTier) -> Self {
+        match tier {
+            ClinicalTier::None | ClinicalTier::Supports | ClinicalTier::Clinical => Self::OnePerson,
+            ClinicalTier::LifeSustaining => Self::TwoPeopleOneClinical,
+        }
+    }
+
+    /// Who has to agree to `action` on a machine of `tier` at least: as many as to contain it, and two
+    /// where what was in a process's memory is read, for it may be anything.
+    #[must_use]
+    pub fn to_do(action: &Action, tier: ClinicalTier) -> Self {
+        let for_memory = if action.reads_memory() { Self::TwoPeople } else { Self::OnePerson };
+        for_memory.max(Self::to_contain(tier))
+    }
+
+    /// How many people that is.
+    #[must_use]
+    pub fn count(self) -> usize {
+        match self {
+            Self::OnePerson => 1,
+            Self::TwoPeople | Self::TwoPeopleOneClinical => 2,
+        }
+    }
+}
+
+impl fmt::Display for Needs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OnePerson => "one person",
+            Self::TwoPeople => "two people",
+            Self::TwoPeopleOneClinical => "two people, one of them clinical",
+        })
+    }
+}
+
+/// What follows when a question's time is over and nobody has answered it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unanswered {
+    /// It is asked again, as long as it matters.
+    #[default]
+    AskAgain,
+    /// A machine of tier 0 or 1 is segmented, within the budget, as mode `act` would have done at once. All
+    /// else is asked again.
+    Segment,
+}
+
+/// How many people a tier needs, where that is more than the law says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NeedsMore {
+    /// The tiers that it is for.
+    pub tiers: Vec<ClinicalTier>,
+    /// Who has to agree to contain one of them, or to stop anything on it.
+    pub needs: Needs,
+}
+
+/// The hours in which only some may say yes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Night {
+    /// When it begins, `20:00`.
+    pub from: String,
+    /// When it ends, `08:00`; before `from`: on the next day.
+    pub until: String,
+    /// Whose clock: a name of the IANA time zone database, as `Europe/London`. It follows summer time.
+    pub time_zone: String,
+    /// The tiers that it is for.
+    pub tiers: Vec<ClinicalTier>,
+    /// The sign-in names of who may say yes then.
+    pub people: Vec<String>,
+}
+
+/// Who is asked, for how long, and what follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApprovalTerms {
+    /// Seconds that a question stays open. After that the situation is another one.
+    pub open_for_seconds: u32,
+    /// Seconds after which people are told again of a question that is still open.
+    pub remind_seconds: u32,
+    /// What follows when nobody answered.
+    pub unanswered: Unanswered,
+    /// Who is needed beyond what the laws say.
+    pub needs: Vec<NeedsMore>,
+    /// Who may say yes at night; `None`: whoever may by day.
+    pub night: Option<Night>,
+}
+
+impl Default for ApprovalTerms {
+    /// Four hours, a night doctor's reach and the length of a default lease; told again every quarter of an
+    /// hour; asked again when nobody answered.
+    fn default() -> Self {
+        Self {
+            open_for_seconds: 4 * 3600,
+            remind_seconds: 15 * 60,
+            unanswered: Unanswered::AskAgain,
+            needs: Vec::new(),
+            night: None,
+        }
+    }
+}
+
+/// A question that is open for less is none: a person has to read it, and may have to ring somebody.
+const LEAST_OPEN_SECONDS: u32 = 60;
+/// After a week nobody knows what was meant.
+const MOST_OPEN_SECONDS: u32 = 7 * 24 * 3600;
+/// Reminders closer together than a minute would be switched off by whoever gets them.
+const LEAST_REMIND_SECONDS: u32 = 60;
+
+/// Why terms of approval can't be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadApprovalTerms {
+    /// Too short or too long.
+    #[error(
+        "a question can't be open for {0} s: {LEAST_OPEN_SECONDS} to {MOST_OPEN_SECONDS} are taken"
+    )]
+    OpenFor(u32),
+    /// Too often.
+    #[error("people can't be told again every {0} s: {LEAST_REMIND_SECONDS} or more are taken")]
+    Remind(u32),
+    /// Nobody could ever fulfil it.
+    #[error(
+        "two people, one of them clinical, can't be asked for beyond tier 3: each must prove who they are \
+         by a key of their own, which this version can't check, so nobody could ever say yes"
+    )]
+    NeedsStrongIdentity,
+    /// No time of day.
+    #[error("{0:?} is no time of day: write it as 20:00")]
+    Time(String),
+    /// No hours.
+    #[error("a night from {0} until {0} has no end")]
+    Endless(String),
+    /// No such zone.
+    #[error("{0:?} is no time zone: write it as Europe/London")]
+    TimeZone(String),
+    /// Nobody could say yes.
+    #[error("at night {needs} must be able to say yes, and {named} are named")]
+    TooFewAtNight {
+        /// Who is needed.
+        needs: Needs,
+        /// How many are named, each counted once.
+        named: usize,
+    },
+    /// More than there is room for.
+    #[error(
+        "more than {} people or parts, or a name of over {} bytes",
+        limits::NIGHT_PEOPLE,
+        limits::NAME_BYTES
+    )]
+    TooMany,
+}
+
+impl ApprovalTerms {
+    /// Who has to agree, where the laws ask for `by_law`, on a machine of `tier`.
+    #[must_use]
+    pub fn needs(&self, by_law: Needs, tier: ClinicalTier) -> Needs {
+        let more = self.needs.iter().filter(|more| more.tiers.contains(&tier));
+        more.map(|more| more.needs).max().map_or(by_law, |more| more.max(by_law))
+    }
+
+    /// The night, if `now` is in it for a machine of `tier`.
+    #[must_use]
+    pub fn night_of(&self, tier: ClinicalTier, now: UtcNanos) -> Option<&Night> {
+        self.night.as_ref().filter(|night| night.tiers.contains(&tier) && night.is_at(now))
+    }
+
+    /// Whether these terms can be kept.
+    ///
+    /// # Errors
+    /// The first that can't, in words.
+    pub fn check(&self) -> Result<(), BadApprovalTerms> {
+        if !(LEAST_OPEN_SECONDS..=MOST_OPEN_SECONDS).contains(&self.open_for_seconds) {
+            return Err(BadApprovalTerms::OpenFor(self.open_for_seconds));
+        }
+        if self.remind_seconds < LEAST_REMIND_SECONDS {
+            return Err(BadApprovalTerms::Remind(self.remind_seconds));
+        }
+        let asks_for_keys = |more: &NeedsMore| {
+            more.needs == Needs::TwoPeopleOneClinical
+                && more.tiers.iter().any(|tier| *tier != ClinicalTier::LifeSustaining)
+        };
+        if self.needs.iter().any(asks_for_keys) {
+            return Err(BadApprovalTerms::NeedsStrongIdentity);
+        }
+        if self.needs.len() > limits::NIGHT_PEOPLE {
+            return Err(BadApprovalTerms::TooMany);
+        }
+        let Some(night) = &self.night else { return Ok(()) };
+        night.check()?;
+        let needs = night
+            .tiers
+            .iter()
+            .map(|tier| self.needs(Needs::to_contain(*tier), *tier))
+            .max()
+            .unwrap_or(Needs::OnePerson);
+        let mut names: Vec<&str> = night.people.iter().map(String::as_str).collect();
+        names.sort_unstable();
+        names.dedup();
+        if names.len() < needs.count() {
+            return Err(BadApprovalTerms::TooFewAtNight { needs, named: names.len() });
+        }
+        Ok(())
+    }
+}
+
+impl Night {
+    /// Whether `now` is in it. Where its hours can't be read it is always night: the fewer may say yes.
+    #[must_use]
+    pub fn is_at(&self, now: UtcNanos) -> bool {
+        let (Ok(from), Ok(until), Ok(zone)) =
+            (time_of_day(&self.from), time_of_day(&self.until), self.zone())
+        else {
+            return true;
+        };
+        let Ok(now) = jiff::Timestamp::from_nanosecond(i128::from(now.unix_nanos())) else {
+            return true;
+        };
+        let now = now.to_zoned_datetime(zone).time();
+        if from <= until { from <= now && now < until } else { now >= from || now < until }
+    }
+
+    fn check(&self) -> Result<(), BadApprovalTerms> {
+        if time_of_day(&self.from)? == time_of_day(&self.until)? {
+            return Err(BadApprovalTerms::Endless(self.from.clone()));
+        }
+        self.zone()?;
+        let is_long = |name: &String| name.len() > limits::NAME_BYTES;
+        if self.people.len() > limits::NIGHT_PEOPLE || self.people.iter().any(is_long) {
+            return Err(BadApprovalTerms::TooMany);
+        }
+        Ok(())
+    }
+
+    /// From the database that comes with the program: what a machine's own says of a zone can't differ.
+    fn zone(&self) -> Result<TimeZone, BadApprovalTerms> {
+        let zone = TimeZoneDatabase::bundled().get(&self.time_zone);
+        zone.map_err(|_| BadApprovalTerms::TimeZone(self.time_zone.clone()))
+    }
+}
+
+fn time_of_day(text: &str) -> Result<Time, BadApprovalTerms> {
+    Time::strptime("%H:%M", text).map_err(|_| BadApprovalTerms::Time(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn night() -> Night {
+        Night {
+            from: "20:00".into(),
+            until: "08:00".into(),
+            time_zone: "Europe/London".into(),
+            tiers: vec![ClinicalTier::Clinical],
+            people: vec!["ann".into(), "bob".into()],
+        }
+    }
+
+    fn at(text: &str) -> UtcNanos {
+        let at: jiff::Timestamp = text.parse().unwrap();
+        UtcNanos::from_unix_nanos(i64::try_from(at.as_nanosecond()).unwrap())
+    }
+
+    #[test]
+    fn the_night_goes_over_midnight_and_follows_summer_time() {
+        let is = |text: &str| night().is_at(at(text));
+        // Winter: Greenwich's own time.
+        assert!(!is("2026-01-10T19:59:59Z") && is("2026-01-10T20:00:00Z"));
+        assert!(is("2026-01-11T07:59:59Z") && !is("2026-01-11T08:00:00Z"));
+        // Summer: an hour ahead of it.
+        assert!(!is("2026-07-10T18:59:59Z") && is("2026-07-10T19:00:00Z"));
+        assert!(is("2026-07-11T06:59:59Z") && !is("2026-07-11T07:00:00Z"));
+        let noon = Night { from: "12:00".into(), until: "13:30".into(), ..night() };
+        assert!(noon.is_at(at("2026-01-10T12:30:00Z")) && !noon.is_at(at("2026-01-10T13:30:00Z")));
+    }
+
+    #[test]
+    fn hours_that_cannot_be_read_are_night() {
+        for broken in [
+            Night { from: "8 pm".into(), ..night() },
+            Night { time_zone: "Europe/Nowhere".into(), ..night() },
+        ] {
+            assert!(broken.is_at(at("2026-01-10T12:00:00Z")));
+            assert!(broken.check().is_err());
+        }
+    }
+
+    #[test]
+    fn a_tier_can_need_more_people_and_never_fewer() {
+        use ClinicalTier::{Clinical, LifeSustaining, Supports};
+        let more = NeedsMore { tiers: vec![Clinical, LifeSustaining], needs: Needs::TwoPeople };
+        let terms = ApprovalTerms { needs: vec![more], ..ApprovalTerms::default() };
+        terms.check().unwrap();
+        let needs = |tier| terms.needs(Needs::to_contain(tier), tier);
+        assert_eq!(needs(Supports), Needs::OnePerson);
+        assert_eq!(needs(Clinical), Needs::TwoPeople);
+        assert_eq!(needs(LifeSustaining), Needs::TwoPeopleOneClinical);
+    }
+
+    #[test]
+    fn terms_that_nobody_could_keep_are_refused() {
+        let default = ApprovalTerms::default();
+        default.check().unwrap();
+        let two = vec![NeedsMore { tiers: vec![ClinicalTier::Clinical], needs: Needs::TwoPeople }];
+        let alone = Night { people: vec!["ann".into(), "ann".into()], ..night() };
+        let keys = vec![NeedsMore {
+            tiers: vec![ClinicalTier::Clinical],
+            needs: Needs::TwoPeopleOneClinical,
+        }];
+        for bad in [
+            ApprovalTerms { open_for_seconds: 59, ..default.clone() },
+            ApprovalTerms { open_for_seconds: u32::MAX, ..default.clone() },
+            ApprovalTerms { remind_seconds: 0, ..default.clone() },
+            ApprovalTerms { needs: keys, ..default.clone() },
+            ApprovalTerms { needs: two, night: Some(alone), ..default.clone() },
+            ApprovalTerms { night: Some(Night { people: vec![], ..night() }), ..default.clone() },
+            ApprovalTerms {
+                night: Some(Night { until: "20:00".into(), ..night() }),
+                ..default.clone()
+            },
+        ] {
+            assert!(bad.check().is_err(), "{bad:?}");
+        }
+    }
+}

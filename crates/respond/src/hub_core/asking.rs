@@ -1,0 +1,371 @@
+//! Questions to people: asked, told of again, answered, and what follows when nobody answers.
+
+use cordon_model::finding::Level;
+use cordon_model::ids::FindingId;
+use cordon_model::limits;
+
+use super::*;
+
+/// A question before it is asked.
+#[derive(Debug, Clone)]
+pub(super) struct Question {
+    pub machine: MachineId,
+    pub instruction: Instruction,
+    pub also: Vec<Instruction>,
+    pub needs: Needs,
+    pub why: String,
+    pub incident: Option<IncidentId>,
+    /// What gave rise to it.
+    pub of: Option<(FindingId, Level)>,
+    /// Who asks; `None`: the policy.
+    pub asked_by: Option<String>,
+}
+
+/// What became of a person's wish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wished {
+    /// It is with the signer.
+    Proposed(OrderId),
+    /// Others have to agree first: they are asked.
+    Asked(ApprovalId),
+}
+
+impl HubCore {
+    /// A person wants something done. Where one person is not enough for it, or not this one at this hour, it
+    /// becomes a question, with this person's yes if that counts.
+    ///
+    /// # Errors
+    /// [`AnswerRefused`] if the same question is open and this person's yes is not taken there.
+    pub fn people_propose(
+        &mut self,
+        wish: Wish,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Result<(Wished, Vec<Output>), AnswerRefused> {
+        let Wish { machine, instruction, person, incident, reason } = wish;
+        let needs = self.needed_for(machine, &instruction);
+        let counts = self
+            .night_for(machine, &instruction, now)
+            .is_none_or(|night| night.people.contains(&person.name));
+        // What needs strong identities is refused by the signer, with its reason: no question helps.
+        let is_alone = counts && approval::is_enough(needs, std::slice::from_ref(&person));
+        if is_alone || needs == Needs::TwoPeopleOneClinical {
+            let id = OrderId::new(now.utc, id_bytes(randomness));
+            let basis = Basis::People { approval: None, people: vec![person] };
+            let proposal = Proposal { id, machine, instruction, basis, incident, reason };
+            return Ok((Wished::Proposed(id), self.propose_this(proposal)));
+        }
+        let question = Question {
+            machine,
+            instruction: instruction.clone(),
+            also: Vec::new(),
+            needs,
+            why: format!("{} wants it: {reason}", person.name),
+            incident,
+            of: None,
+            asked_by: Some(person.name.clone()),
+        };
+        let mut outputs = self.ask(question, now, randomness);
+        let Some(open) = self.question_for(machine, &instruction, &[]) else {
+            return Err(AnswerRefused::TooMany);
+        };
+        if counts {
+            let identity = Identity::Session;
+            outputs.extend(self.answer(open, &person, identity, true, &reason, now, randomness)?);
+        }
+        let proposed = outputs.iter().find_map(|output| match output {
+            Output::Keep(Change::Proposed(proposal)) => Some(Wished::Proposed(proposal.id)),
+            _ => None,
+        });
+        Ok((proposed.unwrap_or(Wished::Asked(open)), outputs))
+    }
+
+    /// A person answers a question, for a reason that goes into the ledger.
+    ///
+    /// # Errors
+    /// See [`AnswerRefused`]; an unknown question reads as expired.
+    #[expect(clippy::too_many_arguments, reason = "they are the parts of one answer")]
+    pub fn answer(
+        &mut self,
+        approval: ApprovalId,
+        person: &Approver,
+        identity: Identity,
+        is_approved: bool,
+        reason: &str,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Result<Vec<Output>, AnswerRefused> {
+        let unknown = AnswerRefused::Closed(ApprovalState::Expired);
+        let question = self.approvals.get(&approval).ok_or(unknown.clone())?;
+        let wishes = std::iter::once(&question.instruction).chain(&question.also);
+        let mut nights = wishes.filter_map(|wish| self.night_for(question.machine, wish, now));
+        let night = nights.next().cloned();
+        let question = self.approvals.get_mut(&approval).ok_or(unknown)?;
+        let state = question.answer(person, identity, is_approved, night.as_ref(), now.utc)?;
+        let question = question.clone();
+        let mut outputs = vec![Output::Keep(Change::Approval(question.clone()))];
+        let deed = Deed::Answered { approval, is_approved };
+        let actor = Actor::Person(person.name.clone());
+        let detail = format!("{reason} (asked: {})", question.why);
+        let incident = question.incident;
+        let machine = Some(question.machine);
+        outputs.push(self.record(actor, deed, machine, incident, detail, now));
+        if state == ApprovalState::Approved {
+            let basis = Basis::People { approval: Some(approval), people: question.approvers() };
+            let (machine, why) = (question.machine, question.why);
+            for instruction in std::iter::once(question.instruction).chain(question.also) {
+                let id = OrderId::new(now.utc, id_bytes(randomness));
+                let (basis, reason) = (basis.clone(), why.clone());
+                let proposal = Proposal { id, machine, instruction, basis, incident, reason };
+                outputs.extend(self.propose_this(proposal));
+            }
+        }
+        Ok(outputs)
+    }
+
+    /// Asks people, unless an open question about the machine asks for as much.
+    pub(super) fn ask(
+        &mut self,
+        question: Question,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
+        let Question { machine, instruction, also, needs, why, incident, of, asked_by } = question;
+        if self.question_for(machine, &instruction, &also).is_some() {
+            return Vec::new();
+        }
+        let is_open =
+            |open: &&Approval| open.machine == machine && open.state == ApprovalState::Open;
+        let count = self.approvals.values().filter(is_open).count();
+        // Whether to cut it off is always asked, once.
+        let is_first = instruction.isolation().is_some()
+            && self.question_for(machine, &instruction, &[]).is_none();
+        if count >= limits::QUESTIONS_PER_MACHINE && !is_first {
+            let why = format!("too many questions about the machine are open to ask: {why}");
+            let incident = incident.filter(|incident| self.tell_of(*incident, machine));
+            let told = incident.map(|incident| Notice::NotBlocked { incident, machine, why });
+            return told.map(Output::Tell).into_iter().collect();
+        }
+        let open_for = Duration::from_secs(self.policy.approval.open_for_seconds.into());
+        let actor = asked_by.clone().map_or(Actor::Hub, Actor::Person);
+        let approval = Approval {
+            id: ApprovalId::new(now.utc, id_bytes(randomness)),
+            machine,
+            instruction,
+            also,
+            needs,
+            why: why.clone(),
+            incident,
+            finding: of.map(|(finding, _)| finding),
+            level: of.map(|(_, level)| level),
+            asked_by,
+            asked_at: now.utc,
+            expires_at: now.utc.plus(open_for),
+            answers: Vec::new(),
+            state: ApprovalState::Open,
+        };
+        let is_told = self.is_told_of(&approval);
+        self.approvals.insert(approval.id, approval.clone());
+        let deed = Deed::Asked(approval.id);
+        let mut outputs = vec![
+            Output::Keep(Change::Approval(approval.clone())),
+            self.record(actor, deed, Some(machine), incident, why, now),
+        ];
+        outputs.extend(self.for_the_signer(&approval).map(Output::Signer));
+        outputs.extend(is_told.then_some(Output::Tell(Notice::Asked(approval.id))));
+        outputs
+    }
+
+    /// What is to be told again, and what follows from questions whose time is over. Called every second.
+    pub(super) fn mind_questions(
+        &mut self,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        let mut over = Vec::new();
+        for approval in self.approvals.values_mut() {
+            if approval.expire(now.utc) {
+                outputs.push(Output::Keep(Change::Approval(approval.clone())));
+                over.push(approval.clone());
+            }
+        }
+        let first = one_of_each_story(&over);
+        outputs.extend(first.into_iter().map(|of| Output::Tell(Notice::Unanswered(of))));
+        for question in over {
+            outputs.extend(self.after_no_answer(question, now, randomness));
+        }
+        outputs.extend(self.remind(now));
+        outputs
+    }
+
+    /// People are told of what is still open: of each story once.
+    fn remind(&mut self, now: &Moment) -> Vec<Output> {
+        let every = Duration::from_secs(self.policy.approval.remind_seconds.into());
+        let is_open = |approval: &&Approval| approval.state == ApprovalState::Open;
+        let approvals = &self.approvals;
+        self.told_last.retain(|of, _| approvals.get(of).as_ref().is_some_and(is_open));
+        let mut due = Vec::new();
+        for open in approvals.values().filter(is_open) {
+            let told = self.told_last.entry(open.id).or_insert(now.at);
+            if now.at.since(*told) >= every {
+                *told = now.at;
+                due.push(open);
+            }
+        }
+        let first = one_of_each_story(due);
+        first.into_iter().map(|of| Output::Tell(Notice::Asked(of))).collect()
+    }
+
+    /// Nobody answered: what the policy has done then, or the same question again, as long as it matters.
+    fn after_no_answer(
+        &mut self,
+        question: Approval,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
+        let Some(question) = self.still_matters(question) else { return Vec::new() };
+        let tier = self.machines.get(&question.machine).and_then(|m| m.row.assignment.tier);
+        let is_for_segment = self.policy.approval.unanswered == Unanswered::Segment
+            && question.instruction.isolation().is_some()
+            && tier.is_some_and(|tier| !tier.is_clinical());
+        let (true, Some(finding), Some(level)) = (is_for_segment, question.finding, question.level)
+        else {
+            return self.ask_again(question, now, randomness);
+        };
+        let proposal = Proposal {
+            id: OrderId::new(now.utc, id_bytes(randomness)),
+            machine: question.machine,
+            instruction: Instruction::isolate(Isolation::Segment, self.policy.lease),
+            basis: Basis::Unanswered { approval: question.id, finding, level },
+            incident: question.incident,
+            reason: format!("nobody answered: {}", question.why),
+        };
+        self.propose_this(proposal)
+    }
+
+    /// The signer does not let the policy answer for people: then they are asked again.
+    pub(super) fn not_for_the_policy(
+        &mut self,
+        approval: ApprovalId,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
+        let question = self.approvals.get(&approval).cloned();
+        match question.and_then(|question| self.still_matters(question)) {
+            Some(question) => self.ask_again(question, now, randomness),
+            None => Vec::new(),
+        }
+    }
+
+    fn ask_again(
+        &mut self,
+        question: Approval,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
+        let Approval { machine, instruction, also, why, incident, .. } = question;
+        let wishes = std::iter::once(&instruction).chain(&also);
+        let needs = wishes.map(|wish| self.needed_for(machine, wish)).max();
+        let needs = needs.unwrap_or(question.needs);
+        let of = question.finding.zip(question.level);
+        let asked_by = None;
+        let again = Question { machine, instruction, also, needs, why, incident, of, asked_by };
+        self.ask(again, now, randomness)
+    }
+
+    /// What of a question that nobody answered is worth asking again: the policy's, about a story that is
+    /// open, and that is not done by now. What a person wished is that person's to wish again.
+    fn still_matters(&self, question: Approval) -> Option<Approval> {
+        let is_open = question.incident.is_some_and(|of| self.grouping.story(of).is_some());
+        if question.asked_by.is_some() || !is_open {
+            return None;
+        }
+        let wanted = question.instruction.isolation();
+        let is_done = wanted.is_some() && self.intended(question.machine) >= wanted;
+        if !is_done {
+            return Some(question);
+        }
+        let mut rest = question.also.into_iter();
+        let instruction = rest.next()?;
+        Some(Approval { instruction, also: rest.collect(), ..question })
+    }
+
+    /// The open question about a machine that asks for all of this.
+    fn question_for(
+        &self,
+        machine: MachineId,
+        instruction: &Instruction,
+        also: &[Instruction],
+    ) -> Option<ApprovalId> {
+        let wanted = instruction.isolation();
+        let mut open = self.approvals.values().filter(|open| {
+            let asks_for =
+                |wish: &Instruction| open.instruction == *wish || open.also.contains(wish);
+            open.machine == machine
+                && open.state == ApprovalState::Open
+                && also.iter().all(asks_for)
+                && match wanted {
+                    Some(_) => open.instruction.isolation() >= wanted,
+                    None => asks_for(instruction),
+                }
+        });
+        open.next().map(|open| open.id)
+    }
+
+    /// Whether people are told of a new question, besides its place in the list. Of one story they are told
+    /// at the first, the second, the fourth… open question, and whenever one needs more people than any
+    /// before: else a wrong rule would call them a thousand times, and the one call that matters is lost.
+    fn is_told_of(&self, new: &Approval) -> bool {
+        let is_beside =
+            |open: &&Approval| open.incident == new.incident && open.state == ApprovalState::Open;
+        let (mut beside, mut most) = (0_usize, None);
+        for open in self.approvals.values().filter(is_beside) {
+            beside += 1;
+            most = most.max(Some(open.needs));
+        }
+        new.incident.is_none() || (beside + 1).is_power_of_two() || most < Some(new.needs)
+    }
+
+    /// What the signer has to know of a question: where the policy acts on one that nobody answers, the time
+    /// for answering counts by the signer's own clock.
+    pub(super) fn for_the_signer(&self, open: &Approval) -> Option<ForSigner> {
+        let is_for_segment = self.policy.approval.unanswered == Unanswered::Segment
+            && open.instruction.isolation().is_some()
+            && open.finding.is_some();
+        is_for_segment.then_some(ForSigner::Asked(open.machine, open.id))
+    }
+
+    /// Who has to agree to an instruction.
+    fn needed_for(&self, machine: MachineId, instruction: &Instruction) -> Needs {
+        let tier = self.machines.get(&machine).map(|m| m.row.assignment.effective_tier());
+        let tier = tier.unwrap_or(ClinicalTier::Clinical);
+        match instruction {
+            Instruction::Begin { action, .. } => decision::needs_to_do(&self.policy, action, tier),
+            Instruction::Renew { .. } => self.policy.approval.needs(Needs::to_contain(tier), tier),
+            Instruction::Undo { .. } | Instruction::Release => Needs::OnePerson,
+        }
+    }
+
+    /// The night, if an instruction falls in it: one that closes something.
+    fn night_for(
+        &self,
+        machine: MachineId,
+        instruction: &Instruction,
+        now: &Moment,
+    ) -> Option<&Night> {
+        let closes = matches!(instruction, Instruction::Begin { .. } | Instruction::Renew { .. });
+        let tier = self.machines.get(&machine)?.row.assignment.effective_tier();
+        self.policy.approval.night_of(tier, now.utc).filter(|_| closes)
+    }
+}
+
+/// The oldest of these questions of each story, and all that are of none: people are told of a story once.
+pub(super) fn one_of_each_story<'a>(
+    questions: impl IntoIterator<Item = &'a Approval>,
+) -> Vec<ApprovalId> {
+    let mut stories = BTreeSet::new();
+    let is_first =
+        |question: &&Approval| question.incident.is_none_or(|incident| stories.insert(incident));
+    questions.into_iter().filter(is_first).map(|question| question.id).collect()
+}
