@@ -121,8 +121,6 @@ pub enum Effect {
         measure: MeasureId,
         /// What.
         action: Action,
-        /// Nobody was asked: whatever touches a declared clinical service is impossible.
-        spares_clinical_services: bool,
     },
     /// Look whether it still holds; then report [`HelperCore::acted`](super::HelperCore::acted).
     LookAgain {
