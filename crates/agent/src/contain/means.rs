@@ -84,7 +84,7 @@ impl Means {
         let root = Path::new("/");
         let evidence = places.state.join("evidence");
         let vault = Vault::open(&places.state.join("vault"), Limits::default())?;
-        let holder = || Holder::new(journal.clone(), boot.clone(), true);
+        let holder = || Holder::new(journal.clone(), boot.clone(), true).beside_agent(agent_user);
         Ok(Self {
             freeze: Freeze::new(holder()),
             kill: Kill::new(holder()),

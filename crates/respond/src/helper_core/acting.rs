@@ -313,6 +313,13 @@ impl HelperCore {
         self.acting.values().map(wake).min()
     }
 
+    /// Whether anything but the network is stopped here. What is on its way there or back counts: people are
+    /// told more rather than less.
+    #[must_use]
+    pub fn holds_something_back(&self) -> bool {
+        self.acting.values().any(|acting| acting.action.kind().stops_something())
+    }
+
     /// The tier that is acted by; one that nobody has said is clinical.
     pub(super) fn tier(&self) -> ClinicalTier {
         let assignment = self.assignment.as_ref();

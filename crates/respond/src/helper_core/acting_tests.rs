@@ -347,6 +347,37 @@ fn a_release_leaves_other_measures_and_one_undo_leaves_the_others() {
 }
 
 #[test]
+fn only_people_who_are_named_open_anything() {
+    let mut helper = helper(ClinicalTier::None);
+    let frozen = begun(1, Action::Freeze(process()), people(&["ann"]));
+    let measure = frozen.id.into();
+    helper.order(&frozen, &moment("a", 1)).unwrap();
+    let isolate = Instruction::isolate(cordon_model::measure::Isolation::Full, TERMS);
+    helper.order(&order(2, isolate, people(&["ann"])), &moment("a", 1)).unwrap();
+    let before = (helper.acting.clone(), helper.current.clone(), helper.next.clone());
+    let opening = [Instruction::Undo { measure }, Instruction::Release];
+    let nobody = [policy(), people(&[]), people(&[""])];
+    let mut number = 2;
+    for instruction in opening {
+        for authority in nobody.clone() {
+            number += 1;
+            let refused = order(number, instruction.clone(), authority);
+            let refused = helper.order(&refused, &moment("a", 2));
+            assert_eq!(refused, Err(NotObeyed::NotEnoughPeople(Needs::OnePerson)));
+            assert_eq!(
+                (&helper.acting, &helper.current, &helper.next),
+                (&before.0, &before.1, &before.2)
+            );
+        }
+        number += 1;
+        assert!(
+            helper.order(&order(number, instruction, people(&["ann"])), &moment("a", 2)).is_ok()
+        );
+        helper.acting.values_mut().for_each(|acting| acting.phase = Phase::Applying);
+    }
+}
+
+#[test]
 fn what_is_said_of_what_was_done_is_bounded() {
     let long = bounded((0..100).map(|line| format!("{line} {}", "é".repeat(400))).collect());
     assert_eq!(long.len(), limits::DONE_LINES);
