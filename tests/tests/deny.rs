@@ -67,7 +67,7 @@ impl World {
     }
 
     fn allow(&self, program: &DeniedProgram) {
-        assert!(self.deny.undo(program, &Protected::default()).unwrap().is_exact());
+        assert!(self.deny.undo(program.entry.measure, &Protected::default()).unwrap().is_exact());
     }
 }
 
@@ -355,6 +355,50 @@ fn a_denial_that_was_written_and_never_told_is_told_later() {
     assert!(world.deny.tell_again(&Protected::default()).unwrap());
     assert!(!can_start(&path));
     assert_eq!(world.deny(1, &Denied::Path(name(&path))).unwrap(), denied);
+}
+
+#[test]
+fn what_the_warden_may_still_deny_is_not_forgotten_before_it_is_told() {
+    let Some(world) = World::new("not_forgotten") else { return };
+    let path = world.watched.join("bad");
+    program(&path, "bad");
+    let denied = world.deny(1, &Denied::Path(name(&path))).unwrap();
+    let (socket, aside) =
+        (world.folder.path().join("warden.sock"), world.folder.path().join("aside.sock"));
+    fs::rename(&socket, &aside).unwrap();
+    // In its place somebody takes the question and never answers.
+    let silent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    assert!(world.deny.undo(measure(1), &Protected::default()).is_err());
+    assert_eq!(world.deny.begun(measure(1)).unwrap(), Some(denied), "to be taken back again");
+    drop(silent);
+    fs::rename(&aside, &socket).unwrap();
+    assert!(!can_start(&path));
+    // Also where the journal lost it: the warden holds it, and is told.
+    let journal = Journal::open(&world.folder.path().join("cordon/measures")).unwrap();
+    journal.forget(cordon_agent::contain::action::journal::Kind::Deny, measure(1)).unwrap();
+    assert!(world.deny.undo(measure(1), &Protected::default()).unwrap().is_exact());
+    assert!(can_start(&path));
+}
+
+#[test]
+fn a_content_that_no_mark_covers_is_not_said_to_be_denied() {
+    let Some(world) = World::new("no_mark_covers") else { return };
+    let path = world.other.join("worm");
+    let content = program(&path, "worm");
+    let journal = Journal::open(&world.folder.path().join("cordon/measures")).unwrap();
+    let socket = world.folder.path().join("warden.sock");
+    let watches_nothing =
+        Deny::new(journal, socket, Vec::new(), world.folder.path().join("cordon"));
+    let nobody = Protected::default();
+    let denied = watches_nothing.apply(measure(1), &digest(&content), &[], &nobody).unwrap();
+    assert!(can_start(&path));
+    let proof = watches_nothing.prove(&denied).unwrap();
+    assert!(!proof.is_read_back && !proof.holds(), "{proof:?}");
+    // With a file that is known it is.
+    let seen_at = [name(&path)];
+    let denied = watches_nothing.apply(measure(1), &digest(&content), &seen_at, &nobody).unwrap();
+    assert!(!can_start(&path));
+    assert!(watches_nothing.prove(&denied).unwrap().is_read_back);
 }
 
 #[test]

@@ -196,6 +196,39 @@ fn init_the_kernel_cordon_and_what_is_above_it_are_refused() {
     }
 }
 
+/// Not a test: Cordon's program, as a test has it run by whoever it likes, until that is ended.
+#[test]
+fn cordons_program() {
+    if std::env::var_os("CORDON_TEST_RUNS").is_some() {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+#[test]
+fn whoever_runs_cordons_program_as_another_user_is_no_part_of_cordon() {
+    let Some(mut world) = World::new() else { return };
+    let program = std::env::current_exe().unwrap();
+    let script =
+        format!("export CORDON_TEST_RUNS=1; {} --exact cordons_program & wait", program.display());
+    let runs_it = |seen: &Seen| {
+        std::fs::read_link(format!("/proc/{}/exe", seen.id.pid)).is_ok_and(|exe| exe == program)
+    };
+    let root = world.shell(&script, 20);
+    while !world.alive().iter().any(runs_it) {
+        std::thread::yield_now();
+    }
+    let freeze = Freeze::new(world.holder(Means::Groups));
+    let held = freeze.apply(measure(), &[root], &nothing()).unwrap();
+    assert!(held.spared.is_empty() && held.processes >= 2, "{held:?}");
+    freeze.undo(&held).unwrap();
+    // As the agent's user it is a part, whatever that user is called; and so is root's.
+    let of_agent = Freeze::new(world.holder(Means::Groups).beside_agent(world.user));
+    let error = of_agent.apply(measure(), &[root], &nothing()).unwrap_err();
+    assert!(error.to_string().contains("Cordon runs below it"), "{error}");
+}
+
 #[test]
 fn a_program_that_care_needs_is_left_alone_with_all_below_it() {
     for means in BOTH {

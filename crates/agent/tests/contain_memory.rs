@@ -9,6 +9,7 @@ use contain_world::bench::{Bench, LEASE, assert_refused, last};
 use cordon_agent::contain::door::{DoorAnswer, DoorAsk, Opened, Unopened, ask};
 use cordon_agent::contain::protocol::{Answer, Ask, Refusal};
 use cordon_code::{Code, MasterKey, slow_hash};
+use cordon_model::action::{Action, FilePath, FileTarget};
 use cordon_model::asset::ClinicalTier;
 use cordon_model::break_glass::{Brake, BreakGlass, Hashing};
 use cordon_model::finding::Level;
@@ -53,6 +54,44 @@ fn a_recorded_release_opens_nothing_though_the_memory_rots() {
     let release = bench.order(Instruction::Release);
     assert!(matches!(bench.give(&release), Answer::Obeyed(_)));
     assert!(!bench.is_cut_off() && !bench.status().is_unaccounted_for);
+}
+
+#[test]
+fn what_nobody_can_account_for_is_left_in_force_at_every_start_until_an_order_says_more() {
+    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    isolated_again(&mut bench);
+    lose_the_memory(&mut bench);
+    for _ in 0..2 {
+        // The memory is whole by now, and knows of no isolation.
+        bench.kill();
+        bench.start();
+        assert!(bench.is_cut_off(), "no start opens it");
+        assert!(bench.status().is_unaccounted_for, "and it is said");
+    }
+    let release = bench.order(Instruction::Release);
+    assert!(matches!(bench.give(&release), Answer::Obeyed(_)));
+    bench.kill();
+    bench.start();
+    assert!(!bench.is_cut_off() && !bench.status().is_unaccounted_for);
+}
+
+#[test]
+fn a_measure_of_another_kind_does_not_account_for_an_isolation() {
+    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    isolated_again(&mut bench);
+    lose_the_memory(&mut bench);
+    bench.assign(1, Some(ClinicalTier::None));
+    let path = FilePath::new(bench.folder.path().join("absent").as_os_str().as_encoded_bytes());
+    let action = Action::Quarantine(FileTarget { path, sha256: None });
+    let order = bench.order(Instruction::Begin { action, lease: LEASE });
+    assert!(matches!(bench.give(&order), Answer::Obeyed(_)));
+    assert!(bench.status().is_unaccounted_for);
+    bench.kill();
+    bench.start();
+    assert!(bench.is_cut_off() && bench.status().is_unaccounted_for);
+    // An isolation does: from then on it is known what is in the kernel, and why.
+    bench.isolate(Isolation::Segment);
+    assert!(bench.is_cut_off() && !bench.status().is_unaccounted_for);
 }
 
 #[test]

@@ -6,12 +6,15 @@
 
 mod contain_world;
 
-use contain_world::bench::{Bench, assert_refused};
+use contain_world::PEER;
+use contain_world::bench::{Bench, LEASE, assert_refused};
 use cordon_agent::contain::protocol::{Answer, Ask, Refusal};
+use cordon_model::action::{Action, Blocked, BlockedPeer};
 use cordon_model::asset::ClinicalTier;
 use cordon_model::guidance::{Contact, Guidance, Nearest};
 use cordon_model::ids::MachineId;
 use cordon_model::measure::Isolation;
+use cordon_model::order::Instruction;
 use cordon_model::signed::seal;
 use cordon_model::time::UtcNanos;
 
@@ -86,6 +89,25 @@ fn the_notice_is_in_step_with_the_kernel_after_a_crash_and_a_restart() {
     // Cut off again: nothing of before is said any more.
     bench.isolate(Isolation::Full);
     assert!(notice(&bench).unwrap().contains("WAS CUT OFF"));
+}
+
+#[test]
+fn nobody_is_told_that_all_is_as_before_while_something_else_is_stopped() {
+    let Some(mut bench) = Bench::new(ClinicalTier::Clinical) else { return };
+    bench.isolate(Isolation::Full);
+    let peer = BlockedPeer::Network(format!("{PEER}/32").parse().unwrap());
+    let blocked = Blocked { peer, transport: None, ports: None, direction: None };
+    let action = Action::Block(blocked);
+    let order = bench.order(Instruction::Begin { action, lease: LEASE });
+    assert!(matches!(bench.give(&order), Answer::Obeyed(_)));
+    assert!(notice(&bench).unwrap().contains("but for what was stopped on purpose"));
+    bench.release();
+    let told = notice(&bench).unwrap();
+    assert!(told.contains("still stopped on purpose") && !told.contains("as before"), "{told}");
+    let undo = bench.order(Instruction::Undo { measure: order.id.into() });
+    assert!(matches!(bench.give(&undo), Answer::Obeyed(_)));
+    let told = notice(&bench).unwrap();
+    assert!(told.contains("works as before") && !told.contains("stopped"), "{told}");
 }
 
 #[test]

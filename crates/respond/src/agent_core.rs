@@ -155,10 +155,23 @@ impl AgentCore {
         if !self.is_linked {
             return self.defend(finding.id, level, now);
         }
-        if level >= decision::SERIOUS && self.waiting.len() < MOST_WAITING {
-            self.waiting.push(Waiting { finding: finding.id, level, number, since: now.at });
+        if level >= decision::SERIOUS {
+            self.wait_for(Waiting { finding: finding.id, level, number, since: now.at });
         }
         None
+    }
+
+    /// Where there is no room, the mildest gives way to what is more serious; of several the last, for the
+    /// first is due soonest.
+    fn wait_for(&mut self, serious: Waiting) {
+        if self.waiting.len() >= MOST_WAITING {
+            let mildest = self.waiting.iter().enumerate().rev().min_by_key(|(_, one)| one.level);
+            match mildest.map(|(at, one)| (at, one.level)) {
+                Some((at, level)) if level < serious.level => drop(self.waiting.remove(at)),
+                _ => return,
+            }
+        }
+        self.waiting.push(serious);
     }
 
     /// Looks whether the hub has been silent for too long. Call at least every 50 ms while
@@ -291,6 +304,29 @@ mod tests {
         assert!(answered.tick(&moment("a", 2)).is_none());
         assert!(silent.tick(&moment("a", 1)).is_none(), "not yet");
         assert!(silent.tick(&moment("a", 2)).is_some());
+    }
+
+    #[test]
+    fn the_most_serious_finding_waits_however_many_milder_ones_do() {
+        let mut core = core(ClinicalTier::None);
+        let mut strict = (*core.permit.as_ref().unwrap().permit).clone();
+        strict.level_at_least = Level::Critical;
+        strict.expires_at = strict.expires_at.plus(Duration::from_secs(1));
+        assert!(core.permit(verified(&strict), &moment("a", 0)));
+        core.link(true);
+        for number in 1..=20 {
+            assert!(core.found(&finding(Level::High), number, &moment("a", 1)).is_none());
+        }
+        assert!(core.found(&finding(Level::Critical), 21, &moment("a", 1)).is_none());
+        assert!(core.found(&finding(Level::High), 22, &moment("a", 1)).is_none());
+        assert_eq!(core.waiting.len(), MOST_WAITING);
+        let mut acknowledged = core.clone();
+        acknowledged.acknowledged(20);
+        assert!(acknowledged.is_waiting());
+        acknowledged.acknowledged(21);
+        assert!(!acknowledged.is_waiting(), "the last mild one had no room");
+        let act = core.tick(&moment("a", 2));
+        assert!(matches!(act, Some(Act::UsePermit { level: Level::Critical, .. })), "{act:?}");
     }
 
     #[test]

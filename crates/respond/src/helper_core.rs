@@ -249,6 +249,11 @@ impl HelperCore {
         if order.deliver_until.is_some_and(|until| now.best_utc(self.time_floor) >= until) {
             return Err(NotObeyed::Expired);
         }
+        // Whatever opens is allowed by somebody who can be named; no policy releases.
+        let opens = matches!(order.instruction, Instruction::Release | Instruction::Undo { .. });
+        if opens && !approval::is_enough(Needs::OnePerson, order.authority.people()) {
+            return Err(NotObeyed::NotEnoughPeople(Needs::OnePerson));
+        }
         Ok(match &order.instruction {
             Instruction::Begin { action: Action::Isolate(isolation), lease } => {
                 lease::check_terms(lease)?;

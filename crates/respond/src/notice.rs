@@ -37,13 +37,15 @@ pub enum Situation {
     },
 }
 
-/// What to tell.
+/// What to tell. `has_codes`: somebody has codes that open it. `is_held_back`: whatever becomes of the network,
+/// something else is stopped on this machine (a program, a file, an account, a peer).
 #[must_use]
 pub fn compose(
     situation: &Situation,
     assignment: Option<&Assignment>,
     guidance: Option<&Guidance>,
     has_codes: bool,
+    is_held_back: bool,
 ) -> String {
     let mut text = String::new();
     let name = guidance.map(|guidance| &guidance.name);
@@ -52,10 +54,11 @@ pub fn compose(
     // Writing to a string can't fail.
     let _ = match situation {
         Situation::CutOff { isolation, since, is_shown } => {
-            cut_off(&mut text, &name, *isolation, since, *is_shown, assignment, guidance, has_codes)
+            let (cut, codes) = ((*isolation, *is_shown), has_codes);
+            cut_off(&mut text, &name, cut, since, assignment, guidance, codes, is_held_back)
         }
         Situation::OpenAgain { since, by_code } => {
-            open_again(&mut text, &name, since, *by_code, guidance)
+            open_again(&mut text, &name, since, *by_code, guidance, is_held_back)
         }
     };
     if text.len() > LONGEST {
@@ -69,12 +72,12 @@ pub fn compose(
 fn cut_off(
     text: &mut String,
     name: &str,
-    isolation: Isolation,
+    (isolation, is_shown): (Isolation, bool),
     since: &str,
-    is_shown: bool,
     assignment: Option<&Assignment>,
     guidance: Option<&Guidance>,
     has_codes: bool,
+    is_held_back: bool,
 ) -> std::fmt::Result {
     if is_shown {
         writeln!(
@@ -91,7 +94,11 @@ fn cut_off(
     writeln!(text, "Something on it looked like an attack. You need not do anything to it:")?;
     writeln!(text, "leave it switched on, do not restart it, do not plug anything in.\n")?;
     writeln!(text, "What still works:")?;
-    writeln!(text, "  - what is on this computer itself")?;
+    if is_held_back {
+        writeln!(text, "  - what is on this computer itself, but for what was stopped on purpose")?;
+    } else {
+        writeln!(text, "  - what is on this computer itself")?;
+    }
     let lifelines = assignment.map_or(&[][..], |assignment| &assignment.lifelines);
     let mut names: Vec<String> = lifelines.iter().map(|line| clean(&line.name)).collect();
     names.dedup();
@@ -139,6 +146,7 @@ fn open_again(
     since: &str,
     by_code: bool,
     guidance: Option<&Guidance>,
+    is_held_back: bool,
 ) -> std::fmt::Result {
     writeln!(text, "This computer{name} is open again since {since}.")?;
     if by_code {
@@ -147,12 +155,21 @@ fn open_again(
             "It was opened by a code, and nobody has looked at it yet. Use it for what can't wait,"
         )?;
         writeln!(text, "open no attachments, and say on the telephone that it is in use.")?;
-        ring(text, guidance.map_or(&[][..], |guidance| &guidance.ring))?;
     } else {
+        writeln!(text, "It was cut off from the network as a precaution.")?;
+    }
+    if is_held_back {
         writeln!(
             text,
-            "It was cut off from the network as a precaution. Everything works as before."
+            "Something on it is still stopped on purpose. If a program, a file, a sign-in or an"
         )?;
+        writeln!(text, "address on the network does not work, that may be why: ring.")?;
+    } else if !by_code {
+        // No more than that: what was ended on it meanwhile is nobody's to promise.
+        writeln!(text, "The network works as before.")?;
+    }
+    if by_code || is_held_back {
+        ring(text, guidance.map_or(&[][..], |guidance| &guidance.ring))?;
     }
     Ok(())
 }
@@ -265,6 +282,7 @@ mod tests {
             Some(&assignment(&["DICOM to the PACS"])),
             Some(&guidance()),
             true,
+            false,
         );
         let expected = "\
 THIS COMPUTER (CT 2) WAS CUT OFF FROM THE NETWORK at 03:12, as a precaution.
@@ -286,7 +304,7 @@ If a patient can't wait and this can't be ended: ask on the telephone for a
 break-glass code, and type  cordon break-glass  at this computer.
 ";
         assert_eq!(told, expected);
-        let told = compose(&cut_off(Isolation::Full), None, None, false);
+        let told = compose(&cut_off(Isolation::Full), None, None, false, false);
         assert!(
             told.contains("everything else on the network")
                 && !told.contains("web pages, e-mail and most")
@@ -301,34 +319,51 @@ break-glass code, and type  cordon break-glass  at this computer.
             since: "03:12".into(),
             is_shown: false,
         };
-        let told = compose(&trying, Some(&assignment(&[])), Some(&guidance()), false);
+        let told = compose(&trying, Some(&assignment(&[])), Some(&guidance()), false, false);
         assert!(told.contains("not certain") && !told.contains("WAS CUT OFF"), "{told}");
     }
 
     #[test]
     fn a_person_is_told_that_it_is_open_again_and_whether_anybody_looked() {
         let open = |by_code| Situation::OpenAgain { since: "04:40".into(), by_code };
-        let told = compose(&open(false), None, Some(&guidance()), true);
+        let told = compose(&open(false), None, Some(&guidance()), true, false);
         assert!(told.contains("open again since 04:40") && told.contains("as before"));
-        let told = compose(&open(true), None, Some(&guidance()), true);
+        let told = compose(&open(true), None, Some(&guidance()), true, false);
         assert!(told.contains("nobody has looked at it yet") && told.contains("5555"), "{told}");
+    }
+
+    #[test]
+    fn while_something_else_is_stopped_nobody_is_told_that_all_is_as_before() {
+        for by_code in [false, true] {
+            let open = Situation::OpenAgain { since: "04:40".into(), by_code };
+            let told = compose(&open, None, Some(&guidance()), true, true);
+            assert!(!told.contains("as before"), "{told}");
+            assert!(told.contains("still stopped on purpose") && told.contains("5555"), "{told}");
+        }
+        let told = compose(&cut_off(Isolation::Full), None, None, false, true);
+        assert!(told.contains("itself, but for what was stopped"), "{told}");
     }
 
     #[test]
     fn nobody_is_sent_to_a_machine_that_nobody_knows_to_work() {
         let none = Guidance { nearest: None, ..guidance() };
-        let told = compose(&cut_off(Isolation::Segment), None, Some(&none), false);
+        let told = compose(&cut_off(Isolation::Segment), None, Some(&none), false, false);
         assert!(told.contains("No other computer of this kind is known to work"), "{told}");
         let instead = Guidance { instead: Some("A&E's CT, ring 1234".into()), ..none };
-        let told = compose(&cut_off(Isolation::Segment), None, Some(&instead), false);
+        let told = compose(&cut_off(Isolation::Segment), None, Some(&instead), false, false);
         assert!(told.contains("Go to: A&E's CT, ring 1234"), "{told}");
     }
 
     #[test]
     fn no_words_of_ours_are_used_on_a_ward() {
         for isolation in [Isolation::Segment, Isolation::Full] {
-            let told =
-                compose(&cut_off(isolation), Some(&assignment(&["a"])), Some(&guidance()), true);
+            let told = compose(
+                &cut_off(isolation),
+                Some(&assignment(&["a"])),
+                Some(&guidance()),
+                true,
+                false,
+            );
             for word in ["isolat", "segment", "lifeline", "measure", "lease", "hub", "tier", "SMB"]
             {
                 assert!(!told.to_lowercase().contains(&word.to_lowercase()), "{word}: {told}");
@@ -345,7 +380,7 @@ break-glass code, and type  cordon break-glass  at this computer.
             let mut guidance = guidance();
             guidance.nearest = Some(Nearest { name: place.clone(), group: Some(place.clone()), place: None });
             guidance.ring[0].who = place;
-            let told = compose(&cut_off(Isolation::Full), Some(&assignment(&names)), Some(&guidance), true);
+            let told = compose(&cut_off(Isolation::Full), Some(&assignment(&names)), Some(&guidance), true, false);
             proptest::prop_assert!(told.len() <= LONGEST);
             proptest::prop_assert!(told.chars().all(|c| c == '\n' || !c.is_control()));
         }

@@ -48,6 +48,10 @@ struct Kept {
     core: HelperCore,
     /// Receipts that the agent took, ever.
     reported: u64,
+    /// Cordon's table was in the kernel when this memory began, and nobody knew why: until an order says
+    /// more, no start takes it for what a release left behind.
+    #[serde(default)]
+    is_unaccounted_for: bool,
 }
 
 impl Kept {
@@ -152,16 +156,17 @@ impl Keeper {
         let fresh = || Kept {
             core: HelperCore::new(pin.organisation.clone(), pin.machine, &now),
             reported: 0,
+            is_unaccounted_for: false,
         };
         let (mut kept, is_whole) = match self.disk.read::<Kept>(STATE)? {
             Found::Whole(kept) => (kept, true),
             Found::Previous(kept) => (kept, false),
-            Found::Nothing | Found::Torn => {
-                // Law 2: never silently open. What the kernel holds stays until an order says more.
-                self.is_unaccounted_for = self.enforcer.holds_any().unwrap_or(false);
-                (fresh(), false)
-            }
+            // Law 2: never silently open. What the kernel holds stays until an order says more.
+            Found::Nothing | Found::Torn => (Kept { is_unaccounted_for: true, ..fresh() }, false),
         };
+        self.is_unaccounted_for =
+            kept.is_unaccounted_for && self.enforcer.holds_any().unwrap_or(true);
+        kept.is_unaccounted_for = self.is_unaccounted_for;
         let (floor, lowest) = FloorFile::find(&self.disk, pin.machine, is_whole)?;
         kept.core.meet(&lowest);
         self.enrolled = Some(Enrolled { pin, key, kept, floor });
@@ -242,11 +247,12 @@ impl Keeper {
         }
         self.carry_out(effects);
         if has_work {
-            self.save_or_say();
             // A release that failed at first may have taken away what nobody could account for.
             if self.is_unaccounted_for {
-                self.is_unaccounted_for = self.enforcer.holds_any().unwrap_or(true);
+                let is_there = self.enforcer.holds_any().unwrap_or(true);
+                self.leave_unaccounted_for(is_there);
             }
+            self.save_or_say();
         }
         self.look(None);
     }
@@ -294,7 +300,8 @@ impl Keeper {
         self.obey(|core, now| core.order(&order, now))?;
         let is_releasing = self.with_core(|core| core.is_releasing()).unwrap_or(false);
         if was_unaccounted_for && is_releasing {
-            self.is_unaccounted_for = true;
+            self.leave_unaccounted_for(true);
+            self.save_or_say();
             let why = "the release failed, and is tried again";
             return Err(Refused(Refusal::Unable, why.into()));
         }
@@ -391,12 +398,27 @@ impl Keeper {
         };
         self.save_all_or_forget(before).map_err(|error| unable(&error))?;
         let did_something = !effects.is_empty();
+        // Only what puts other rules in the table's place, or takes it away, accounts for it.
+        let is_about_the_table = effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Enforce { .. } | Effect::Restore { .. }));
         self.carry_out(effects);
         if did_something {
-            self.is_unaccounted_for = false;
+            if self.is_unaccounted_for && is_about_the_table {
+                let is_on_its_way = self.with_core(|core| core.next.is_some()).unwrap_or(true);
+                self.leave_unaccounted_for(is_on_its_way);
+            }
             self.save_or_say();
         }
         Ok(())
+    }
+
+    /// Notes whether Cordon's table is in the kernel with nobody knowing why; written with the next save.
+    fn leave_unaccounted_for(&mut self, is_so: bool) {
+        self.is_unaccounted_for = is_so;
+        if let Some(enrolled) = &mut self.enrolled {
+            enrolled.kept.is_unaccounted_for = is_so;
+        }
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
@@ -415,10 +437,10 @@ impl Keeper {
                     let now = self.clocks.now();
                     self.with_core(|core| core.enforced(measure, outcome, &now));
                 }
-                Effect::Apply { measure, action, spares_clinical_services } => {
+                Effect::Apply { measure, action } => {
                     let Some(assignment) = self.assignment() else { continue };
                     let people = self.acting(measure).map_or_else(Vec::new, |(.., people)| people);
-                    let under = Under { assignment: &assignment, spares_clinical_services, people };
+                    let under = Under { assignment: &assignment, people };
                     let outcome = self.means.apply(measure, &action, under);
                     self.say_acted(measure, outcome);
                 }
@@ -426,8 +448,7 @@ impl Keeper {
                     let Some((action, assignment, people)) = self.acting(measure) else {
                         continue;
                     };
-                    let spares_clinical_services = people.is_empty();
-                    let under = Under { assignment: &assignment, spares_clinical_services, people };
+                    let under = Under { assignment: &assignment, people };
                     let outcome = self.means.look(measure, &action, under);
                     self.say_acted(measure, outcome);
                 }
@@ -435,8 +456,7 @@ impl Keeper {
                     let Some((action, assignment, people)) = self.acting(measure) else {
                         continue;
                     };
-                    let spares_clinical_services = people.is_empty();
-                    let under = Under { assignment: &assignment, spares_clinical_services, people };
+                    let under = Under { assignment: &assignment, people };
                     let outcome = self.means.take_back(measure, &action, under);
                     let now = self.clocks.now();
                     self.with_core(|core| core.taken_back(measure, outcome, &now));

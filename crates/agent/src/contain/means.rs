@@ -58,19 +58,14 @@ pub struct Places {
 pub struct Under<'a> {
     /// What the organisation says of this machine.
     pub assignment: &'a Assignment,
-    /// Nobody was asked: what is declared as needed for care is not touched.
-    pub spares_clinical_services: bool,
     /// Who was asked, by name.
     pub people: Vec<String>,
 }
 
 impl Under<'_> {
+    /// What is declared as needed for care: nobody's order touches it.
     fn protected(&self) -> Protected {
-        if self.spares_clinical_services {
-            self.assignment.protected.clone()
-        } else {
-            Protected::default()
-        }
+        self.assignment.protected.clone()
     }
 }
 
@@ -89,7 +84,7 @@ impl Means {
         let root = Path::new("/");
         let evidence = places.state.join("evidence");
         let vault = Vault::open(&places.state.join("vault"), Limits::default())?;
-        let holder = || Holder::new(journal.clone(), boot.clone(), true);
+        let holder = || Holder::new(journal.clone(), boot.clone(), true).beside_agent(agent_user);
         Ok(Self {
             freeze: Freeze::new(holder()),
             kill: Kill::new(holder()),
@@ -111,7 +106,7 @@ impl Means {
     /// Does it, or sees that it is done.
     pub fn apply(&mut self, measure: MeasureId, action: &Action, under: Under<'_>) -> Acted {
         let protected = under.protected();
-        acted(match action {
+        let shown = match action {
             Action::Isolate(_) => Err(ActError::Refused("an isolation has its own way".into())),
             Action::Freeze(target) => self.of_this_boot(target).and_then(|root| {
                 let held = self.freeze.apply(measure, &[root], &protected)?;
@@ -141,8 +136,11 @@ impl Means {
                     Ok((self.accounts.prove(&applied)?, words))
                 })
             }
-            Action::Collect(collection) => self.collect(measure, collection, &under),
-        })
+            Action::Collect(collection) => {
+                return acted(self.collect(measure, collection, &under));
+            }
+        };
+        acted(shown.map(|(proof, done)| (Some(proof), done)))
     }
 
     /// Looks whether it still holds. A warden that was started again is told anew what is denied.
@@ -180,9 +178,8 @@ impl Means {
             Action::Quarantine(_) => self.quarantine.begun(measure).and_then(|begun| {
                 begun.map(|quarantined| self.quarantine.undo(&quarantined)).transpose()
             }),
-            Action::Deny(_) => self.deny.begun(measure).and_then(|begun| {
-                begun.map(|program| self.deny.undo(&program, &protected)).transpose()
-            }),
+            // Also where nothing is known to have begun: the warden may still hold it.
+            Action::Deny(_) => self.deny.undo(measure, &protected).map(Some),
         })
     }
 
@@ -218,13 +215,14 @@ impl Means {
         self.collector.seal(&begun, seal)
     }
 
-    /// Gathers in a process of its own: asked again and again, until the archive is whole.
+    /// Gathers in a process of its own: asked again and again, until the archive is whole. Without a proof it
+    /// is not.
     fn collect(
         &mut self,
         measure: MeasureId,
         collection: &Collection,
         under: &Under<'_>,
-    ) -> Result<(Proof, Vec<String>), ActError> {
+    ) -> Result<(Option<Proof>, Vec<String>), ActError> {
         let agreed = match &under.people[..] {
             [first, second, ..] => Some(Agreement { first: first.clone(), second: second.clone() }),
             _ => None,
@@ -238,7 +236,7 @@ impl Means {
         };
         let applied = self.collector.apply(measure, &request)?;
         match self.collector.look(&applied)? {
-            Progress::Running => Err(ActError::Unfit("it is still being gathered".into())),
+            Progress::Running => Ok((None, vec!["it is still being gathered".into()])),
             Progress::Failed(why) => Err(ActError::Unfit(why)),
             Progress::Done(statement) => {
                 let words = vec![
@@ -247,7 +245,7 @@ impl Means {
                 ];
                 let proof = self.collector.prove(&applied)?;
                 self.gathered = Some(statement);
-                Ok((proof, words))
+                Ok((Some(proof), words))
             }
         }
     }
@@ -293,10 +291,11 @@ fn blocked(shown: &Shown) -> Vec<String> {
     words
 }
 
-fn acted(result: Result<(Proof, Vec<String>), ActError>) -> Acted {
+fn acted(result: Result<(Option<Proof>, Vec<String>), ActError>) -> Acted {
     match result {
-        Ok((proof, done)) => Acted::Done { proof: Some(proof), done },
-        Err(error) if error.is_final() => Acted::Impossible { why: error.to_string() },
+        Ok((proof, done)) => Acted::Done { proof, done },
+        Err(error @ ActError::NotThere(_)) => Acted::Gone { why: error.to_string() },
+        Err(error @ ActError::Refused(_)) => Acted::Refused { why: error.to_string() },
         Err(error) => Acted::Failed { why: error.to_string() },
     }
 }

@@ -44,7 +44,7 @@ pub struct Acting {
     pub measure: MeasureId,
     /// What began it.
     pub origin: Origin,
-    /// Whether people allowed it. What is done without them spares declared clinical services.
+    /// Whether people allowed it.
     pub is_by_people: bool,
     /// Who they were, by name.
     pub people: Vec<String>,
@@ -72,9 +72,13 @@ pub enum Acted {
         /// What was found and done, in words.
         done: Vec<String>,
     },
-    /// It can't be done, now or later, and the machine is as it was: the process has ended, the file is
-    /// another one, the target is one that is never touched.
-    Impossible {
+    /// There is nothing to do it to, now or later: the process has ended, the file is another one.
+    Gone {
+        /// What is gone.
+        why: String,
+    },
+    /// No order may do it. Where it is in force already, it is taken back: what is needed changed since.
+    Refused {
         /// Why.
         why: String,
     },
@@ -171,15 +175,20 @@ impl HelperCore {
                     acting.state = MeasureState::Done;
                 }
             }
-            Acted::Impossible { why } => {
-                acting.state = if acting.phase == Phase::InForce {
-                    // What it held is gone by itself: nothing is left to take back.
-                    acting.done.push(why);
-                    acting.done = bounded(std::mem::take(&mut acting.done));
-                    MeasureState::Done
-                } else {
-                    MeasureState::Failed { why }
-                };
+            Acted::Gone { why } if acting.phase == Phase::InForce => {
+                // What it held is gone by itself: nothing is left to take back.
+                acting.done.push(why);
+                acting.done = bounded(std::mem::take(&mut acting.done));
+                acting.state = MeasureState::Done;
+            }
+            Acted::Refused { why } if acting.phase == Phase::InForce => {
+                // It is in force, and over only when that is undone.
+                acting.phase = Phase::TakingBack;
+                let why = format!("it may not go on and is being taken back: {why}");
+                acting.state = MeasureState::Unproven { why };
+            }
+            Acted::Gone { why } | Acted::Refused { why } => {
+                acting.state = MeasureState::Failed { why };
             }
             Acted::Failed { why } => acting.state = MeasureState::Unproven { why },
         }
@@ -295,10 +304,20 @@ impl HelperCore {
     pub(super) fn acting_wake(&self, now: &Moment) -> Option<Duration> {
         let wake = |acting: &Acting| {
             let wake = acting.lease.next_wake(now);
-            let is_settled = acting.phase == Phase::InForce && !acting.state.is_unproven();
+            // What is done at once and still here is under way: somebody waits for it.
+            let is_settled = acting.phase == Phase::InForce
+                && !acting.state.is_unproven()
+                && !acting.action.kind().is_done_at_once();
             if is_settled { wake } else { wake.min(TRY_AGAIN) }
         };
         self.acting.values().map(wake).min()
+    }
+
+    /// Whether anything but the network is stopped here. What is on its way there or back counts: people are
+    /// told more rather than less.
+    #[must_use]
+    pub fn holds_something_back(&self) -> bool {
+        self.acting.values().any(|acting| acting.action.kind().stops_something())
     }
 
     /// The tier that is acted by; one that nobody has said is clinical.
@@ -346,11 +365,7 @@ impl HelperCore {
 
 impl Acting {
     fn apply(&self) -> Effect {
-        Effect::Apply {
-            measure: self.measure,
-            action: self.action.clone(),
-            spares_clinical_services: !self.is_by_people,
-        }
+        Effect::Apply { measure: self.measure, action: self.action.clone() }
     }
 }
 

@@ -110,7 +110,7 @@ fn a_measure_is_begun_shown_and_taken_back_and_leaves_nothing() {
     let begun = begun(1, Action::Freeze(process()), people(&["ann"]));
     let measure = begun.id.into();
     let effects = helper.order(&begun, &moment("a", 1)).unwrap();
-    assert!(matches!(&effects[..], [Effect::Apply { spares_clinical_services: false, .. }]));
+    assert!(matches!(&effects[..], [Effect::Apply { .. }]));
     helper.acted(measure, shown(), &moment("a", 1));
     let undo = order(2, Instruction::Undo { measure }, people(&["ann"]));
     let effects = helper.order(&undo, &moment("a", 2)).unwrap();
@@ -138,14 +138,6 @@ fn whatever_stops_by_itself_obeys_clinical_tiers_exactly_as_isolation_does() {
         let refused = theatre.order(&begun(2, action, people(&["ann"])), &moment("a", 1));
         assert_eq!(refused, Err(NotObeyed::NotEnoughPeople(Needs::TwoPeopleOneClinical)));
     }
-}
-
-#[test]
-fn what_nobody_was_asked_about_spares_clinical_services() {
-    let mut helper = helper(ClinicalTier::Supports);
-    let effects =
-        helper.order(&begun(1, Action::Kill(process()), policy()), &moment("a", 1)).unwrap();
-    assert!(matches!(&effects[..], [Effect::Apply { spares_clinical_services: true, .. }]));
 }
 
 #[test]
@@ -236,9 +228,64 @@ fn what_can_not_be_done_is_said_and_not_tried_for_ever() {
     let begun = begun(1, Action::Freeze(process()), people(&["ann"]));
     helper.order(&begun, &moment("a", 1)).unwrap();
     let why = "no such process: it has ended".to_owned();
-    helper.acted(begun.id.into(), Acted::Impossible { why: why.clone() }, &moment("a", 1));
+    helper.acted(begun.id.into(), Acted::Gone { why: why.clone() }, &moment("a", 1));
     assert_eq!(states(&mut helper), [MeasureState::Failed { why }]);
     assert!(helper.acting.is_empty() && tick(&mut helper, 2).is_empty());
+}
+
+#[test]
+fn what_no_order_may_do_is_refused_before_it_is_in_force_and_taken_back_after() {
+    let mut helper = helper(ClinicalTier::None);
+    let order = begun(1, Action::Deny(Denied::Path(FilePath::new("/x"))), people(&["ann"]));
+    let measure = order.id.into();
+    let refused = || Acted::Refused { why: "care needs it now".into() };
+    helper.order(&order, &moment("a", 1)).unwrap();
+    let mut never_began = helper.clone();
+    never_began.acted(measure, refused(), &moment("a", 1));
+    assert!(matches!(&states(&mut never_began)[..], [MeasureState::Failed { .. }]));
+    assert!(never_began.acting.is_empty());
+    helper.acted(measure, shown(), &moment("a", 1));
+    helper.acted(measure, refused(), &moment("a", 2));
+    assert!(helper.next_wake(&moment("a", 2)) <= TRY_AGAIN, "it is taken back soon");
+    assert_eq!(tick(&mut helper, 3), [Effect::TakeBack { measure }]);
+    let back = TakenBack::Done { proof: None, done: vec![] };
+    helper.taken_back(measure, back, &moment("a", 3));
+    let states = states(&mut helper);
+    let [MeasureState::Verified, MeasureState::Unproven { why }, MeasureState::Released] =
+        &states[..]
+    else {
+        panic!("{states:?}")
+    };
+    assert!(why.contains("care needs it now"), "{why}");
+    assert!(helper.acting.is_empty());
+}
+
+#[test]
+fn what_is_in_force_and_gone_by_itself_is_done_and_not_failed() {
+    let mut helper = helper(ClinicalTier::None);
+    let order = begun(1, Action::Freeze(process()), people(&["ann"]));
+    helper.order(&order, &moment("a", 1)).unwrap();
+    helper.acted(order.id.into(), shown(), &moment("a", 1));
+    helper.acted(order.id.into(), Acted::Gone { why: "it ended".into() }, &moment("a", 2));
+    assert_eq!(states(&mut helper), [MeasureState::Verified, MeasureState::Done]);
+    assert!(helper.acting.is_empty());
+}
+
+#[test]
+fn what_is_under_way_is_neither_proven_nor_failed_and_is_asked_about_soon() {
+    let mut helper = helper(ClinicalTier::None);
+    let pieces = Collection { pieces: vec![Piece::Processes], most_bytes: 1 << 20 };
+    let order = begun(1, Action::Collect(pieces), people(&["ann"]));
+    let measure = order.id.into();
+    helper.order(&order, &moment("a", 1)).unwrap();
+    for second in 2..5 {
+        let under_way = Acted::Done { proof: None, done: vec!["it is being gathered".into()] };
+        helper.acted(measure, under_way, &moment("a", second));
+        assert!(helper.next_wake(&moment("a", second)) <= TRY_AGAIN);
+        assert_eq!(tick(&mut helper, second), [Effect::LookAgain { measure }]);
+    }
+    helper.acted(measure, shown(), &moment("a", 6));
+    assert_eq!(states(&mut helper), [MeasureState::Applied, MeasureState::Done]);
 }
 
 #[test]
@@ -297,6 +344,37 @@ fn a_release_leaves_other_measures_and_one_undo_leaves_the_others() {
         .unwrap();
     let phases: Vec<Phase> = helper.acting.values().map(|acting| acting.phase).collect();
     assert_eq!(phases, [Phase::TakingBack, Phase::Applying]);
+}
+
+#[test]
+fn only_people_who_are_named_open_anything() {
+    let mut helper = helper(ClinicalTier::None);
+    let frozen = begun(1, Action::Freeze(process()), people(&["ann"]));
+    let measure = frozen.id.into();
+    helper.order(&frozen, &moment("a", 1)).unwrap();
+    let isolate = Instruction::isolate(cordon_model::measure::Isolation::Full, TERMS);
+    helper.order(&order(2, isolate, people(&["ann"])), &moment("a", 1)).unwrap();
+    let before = (helper.acting.clone(), helper.current.clone(), helper.next.clone());
+    let opening = [Instruction::Undo { measure }, Instruction::Release];
+    let nobody = [policy(), people(&[]), people(&[""])];
+    let mut number = 2;
+    for instruction in opening {
+        for authority in nobody.clone() {
+            number += 1;
+            let refused = order(number, instruction.clone(), authority);
+            let refused = helper.order(&refused, &moment("a", 2));
+            assert_eq!(refused, Err(NotObeyed::NotEnoughPeople(Needs::OnePerson)));
+            assert_eq!(
+                (&helper.acting, &helper.current, &helper.next),
+                (&before.0, &before.1, &before.2)
+            );
+        }
+        number += 1;
+        assert!(
+            helper.order(&order(number, instruction, people(&["ann"])), &moment("a", 2)).is_ok()
+        );
+        helper.acting.values_mut().for_each(|acting| acting.phase = Phase::Applying);
+    }
 }
 
 #[test]

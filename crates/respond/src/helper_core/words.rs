@@ -41,8 +41,8 @@ pub enum NotObeyed {
     /// Nothing is done to a clinical machine without people.
     #[error("the machine is {0}: this needs people")]
     NeedsPeople(ClinicalTier),
-    /// Tier 3.
-    #[error("the machine is life-sustaining: this needs {0}")]
+    /// Nobody who may allow it did: tier 3, memory, or what opens.
+    #[error("this needs {0}")]
     NotEnoughPeople(Needs),
     /// A permit is used once.
     #[error("the permit was used already")]
@@ -121,8 +121,6 @@ pub enum Effect {
         measure: MeasureId,
         /// What.
         action: Action,
-        /// Nobody was asked: whatever touches a declared clinical service is impossible.
-        spares_clinical_services: bool,
     },
     /// Look whether it still holds; then report [`HelperCore::acted`](super::HelperCore::acted).
     LookAgain {

@@ -161,6 +161,7 @@ pub struct Holder {
     journal: Journal,
     boot: BootId,
     hierarchy: Option<Hierarchy>,
+    agent_user: Option<u32>,
 }
 
 impl Holder {
@@ -168,7 +169,14 @@ impl Holder {
     #[must_use]
     pub fn new(journal: Journal, boot: BootId, may_use_groups: bool) -> Self {
         let hierarchy = may_use_groups.then(Hierarchy::find).flatten();
-        Self { journal, boot, hierarchy }
+        Self { journal, boot, hierarchy, agent_user: None }
+    }
+
+    /// The same on a machine whose agent runs as `user`, whatever that is called.
+    #[must_use]
+    pub fn beside_agent(mut self, user: u32) -> Self {
+        self.agent_user = Some(user);
+        self
     }
 
     /// The journal of all measures.
@@ -211,7 +219,7 @@ impl Holder {
         protected: &Protected,
         save: &mut dyn FnMut(&Held) -> Result<(), ActError>,
     ) -> Result<(), ActError> {
-        let spared = SparedProcesses::now(protected);
+        let spared = SparedProcesses::now(protected, self.agent_user);
         check_roots(held, &spared)?;
         save(held)?;
         let pens = self.close_pens(held);
@@ -329,7 +337,7 @@ impl Holder {
                 moves.push("the kernel says that not all of it stands still yet".into());
             }
         }
-        let spared = SparedProcesses::now(protected);
+        let spared = SparedProcesses::now(protected, self.agent_user);
         let known = inside.iter().filter_map(|pid| Some(Seen::now(*pid)?.id));
         let mut lineage = Lineage::of(&held.roots, known.chain(held.by_signal()));
         let (members, _) = lineage.look();

@@ -91,12 +91,6 @@ pub enum ActError {
 }
 
 impl ActError {
-    /// Whether trying again can't help: what the order says, or what it names, has to change first.
-    #[must_use]
-    pub fn is_final(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::NotThere(_))
-    }
-
     fn refused(why: impl Into<String>) -> Self {
         Self::Refused(why.into())
     }

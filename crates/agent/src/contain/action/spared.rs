@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lineage::Seen;
 use super::path_of;
+use crate::sensor::proc_files;
 
 pub use cordon_model::asset::Protected;
 
@@ -52,19 +53,23 @@ pub struct SparedProcesses<'a> {
     cordon: Option<FileId>,
     cordon_path: Option<PathBuf>,
     mount_namespace: Option<FileId>,
+    /// The users that Cordon runs as. Whoever else runs its program (`cordon notice` on a desktop) is no part
+    /// of it, and spares nobody above.
+    own_users: HashSet<u32>,
     above_cordon: HashSet<u32>,
     protected: &'a Protected,
     programs: HashMap<FileId, &'a Path>,
 }
 
 impl<'a> SparedProcesses<'a> {
-    /// Looks at the machine.
+    /// Looks at the machine, whose agent runs as `agent_user`, if that is known.
     #[must_use]
-    pub fn now(protected: &'a Protected) -> Self {
+    pub fn now(protected: &'a Protected, agent_user: Option<u32>) -> Self {
         let mut spared = Self {
             cordon: FileId::at("/proc/self/exe"),
             cordon_path: fs::read_link("/proc/self/exe").ok(),
             mount_namespace: FileId::at("/proc/thread-self/ns/mnt"),
+            own_users: own_users(agent_user),
             above_cordon: HashSet::new(),
             protected,
             programs: HashMap::new(),
@@ -106,6 +111,12 @@ impl<'a> SparedProcesses<'a> {
         if pid == std::process::id() {
             return true;
         }
+        let is_ours = proc_files::credentials(pid).is_some_and(|user| {
+            self.own_users.contains(&user.uid) && self.own_users.contains(&user.effective_uid)
+        });
+        if !is_ours {
+            return false;
+        }
         let exe = format!("/proc/{pid}/exe");
         if FileId::at(&exe).is_some_and(|file| Some(file) == self.cordon) {
             return true;
@@ -118,7 +129,7 @@ impl<'a> SparedProcesses<'a> {
     /// Whether `pid` runs the program at `path` of our own mount namespace, deleted or not.
     fn is_at(&self, pid: u32, path: Option<&Path>) -> bool {
         let Some(path) = path else { return false };
-        let Some((image, _)) = crate::sensor::proc_files::image(pid) else { return false };
+        let Some((image, _)) = proc_files::image(pid) else { return false };
         Path::new(&image) == without_deleted(path)
             && FileId::at(format!("/proc/{pid}/ns/mnt")) == self.mount_namespace
     }
@@ -147,6 +158,21 @@ impl<'a> SparedProcesses<'a> {
             unit.or(group).map(String::as_str)
         })
     }
+}
+
+/// Names of the users that Cordon's roles run as.
+pub(super) const OWN_USERS: [&str; 3] = ["cordon-agent", "cordon-hub", "cordon-signer"];
+
+/// Their numbers, and root's. Of the machine's own file: a directory service might not answer.
+fn own_users(agent_user: Option<u32>) -> HashSet<u32> {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = passwd.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let is_own = OWN_USERS.contains(&fields.next()?);
+        fields.nth(1)?.parse().ok().filter(|_| is_own)
+    });
+    let itself = nix::unistd::geteuid().as_raw();
+    named.chain([0, itself]).chain(agent_user).collect()
 }
 
 /// Whether `path` is the control group of systemd's own unit `unit`, or below it: only slices may stand
@@ -206,17 +232,24 @@ const LIBRARY: &[&str] = &[
     "libzstd.",
 ];
 
+/// Folders of Cordon's own, whatever its state is called: what it is told by, and what it tells people.
+const OWN_FOLDERS: &[&str] = &["/etc/cordon", "/run/cordon"];
+
+/// What lies beside the helper's folder in Cordon's state (`helper`): the other roles', and their sockets.
+const BESIDE_THE_HELPER: &[&str] = &["agent", "hub", "signer", "run"];
+
 /// The files that may not be denied or taken away, as they are now, each with the name by which it is
 /// known.
 #[derive(Debug, Default)]
 pub struct SparedFiles {
     files: HashMap<FileId, PathBuf>,
-    /// Folders of Cordon's own state.
-    folders: Vec<PathBuf>,
+    /// Folders of Cordon's own, as far as they are there.
+    folders: Vec<(PathBuf, Option<FileId>)>,
 }
 
 impl SparedFiles {
-    /// Looks at the machine. `state` is Cordon's own folder.
+    /// Looks at the machine. `state` is the helper's own folder; in `helper` of Cordon's state, the folders of
+    /// all roles are spared with it.
     #[must_use]
     pub fn now(protected: &Protected, state: Option<&Path>) -> Self {
         let mut spared = Self::default();
@@ -228,7 +261,20 @@ impl SparedFiles {
         let is_library = |name: &str| LIBRARY.iter().any(|begins| name.starts_with(begins));
         LIBRARIES.iter().for_each(|folder| spared.add_all(Path::new(folder), is_library));
         protected.executables.iter().for_each(|path| spared.add(path_of(path)));
-        spared.folders = state.into_iter().map(Path::to_owned).collect();
+        let mut folders: Vec<PathBuf> = OWN_FOLDERS.iter().map(PathBuf::from).collect();
+        if let Some(state) = state {
+            folders.push(state.to_owned());
+            if let (Some("helper"), Some(root)) =
+                (state.file_name().and_then(|name| name.to_str()), state.parent())
+            {
+                folders.extend(BESIDE_THE_HELPER.iter().map(|name| root.join(name)));
+            }
+        }
+        let with_id = |folder: PathBuf| {
+            let id = FileId::at(&folder);
+            (folder, id)
+        };
+        spared.folders = folders.into_iter().map(with_id).collect();
         spared
     }
 
@@ -255,11 +301,16 @@ impl SparedFiles {
         if let Some(name) = self.files.get(&file) {
             return Some(format!("{} is needed to run and repair this machine", name.display()));
         }
-        let path = path?;
+        // By what the folders are, too: a second mount gives them another name.
+        let above: Vec<(&Path, Option<FileId>)> =
+            path?.ancestors().skip(1).map(|above| (above, FileId::at(above))).collect();
+        let is_above = |folder: &Path, id: Option<FileId>| {
+            above.iter().any(|(name, other)| *name == folder || (id.is_some() && *other == id))
+        };
         self.folders
             .iter()
-            .find(|folder| path.starts_with(folder))
-            .map(|folder| format!("{} is Cordon's own", folder.display()))
+            .find(|(folder, id)| is_above(folder, *id))
+            .map(|(folder, _)| format!("{} is Cordon's own", folder.display()))
     }
 
     /// Each spared file and its name.
@@ -312,7 +363,7 @@ mod tests {
     #[test]
     fn a_group_protects_all_below_it_and_nothing_beside_it() {
         let protected = protected();
-        let spared = SparedProcesses::now(&protected);
+        let spared = SparedProcesses::now(&protected, None);
         let why = |groups: &str| spared.why_group(groups).is_some();
         assert!(why("4:memory:/machine.slice/modality/1\n0::/user.slice"));
         assert!(why("1:name=systemd:/system.slice/pacs.service\n0::/"));
@@ -324,7 +375,7 @@ mod tests {
     #[test]
     fn init_the_kernel_cordon_and_what_is_above_it_are_spared() {
         let protected = Protected::default();
-        let spared = SparedProcesses::now(&protected);
+        let spared = SparedProcesses::now(&protected, None);
         let why = |pid| spared.why(&Seen::now(pid).unwrap());
         assert!(why(1).is_some());
         assert!(why(std::process::id()).is_some());
@@ -356,6 +407,38 @@ mod tests {
         assert!(why(&own).is_some());
         let other = tempfile::NamedTempFile::new().unwrap();
         assert_eq!(why(other.path()), None);
+    }
+
+    #[test]
+    fn what_any_role_of_cordon_keeps_is_spared_and_nothing_beside_it() {
+        let root = tempfile::tempdir().unwrap();
+        let keeps = |role: &str| {
+            let folder = root.path().join(role).join("below");
+            std::fs::create_dir_all(&folder).unwrap();
+            let file = folder.join("key");
+            std::fs::write(&file, b"x").unwrap();
+            file
+        };
+        let spared = SparedFiles::now(&Protected::default(), Some(&root.path().join("helper")));
+        let of_roles = ["helper", "agent", "hub", "signer", "run"].map(keeps);
+        let at_once = SparedFiles::now(&Protected::default(), Some(&root.path().join("helper")));
+        for path in of_roles {
+            let why = |spared: &SparedFiles| spared.why(FileId::at(&path).unwrap(), Some(&path));
+            assert!(why(&spared).is_some() && why(&at_once).is_some(), "{}", path.display());
+            // Led there by a link, as by another mount.
+            let link = root.path().join("link");
+            std::os::unix::fs::symlink(path.ancestors().nth(2).unwrap(), &link).unwrap();
+            let other_name = link.join("below/key");
+            let found = FileId::at(&other_name).unwrap();
+            assert!(at_once.why(found, Some(&other_name)).is_some(), "{}", path.display());
+            std::fs::remove_file(&link).unwrap();
+        }
+        let other = keeps("patients");
+        assert_eq!(at_once.why(FileId::at(&other).unwrap(), Some(&other)), None);
+        // A folder of another name says nothing of what lies beside it.
+        let alone = SparedFiles::now(&Protected::default(), Some(&root.path().join("elsewhere")));
+        let hub = root.path().join("hub/below/key");
+        assert_eq!(alone.why(FileId::at(&hub).unwrap(), Some(&hub)), None);
     }
 
     #[test]

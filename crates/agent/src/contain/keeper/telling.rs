@@ -4,6 +4,7 @@ use cordon_model::guidance::Guidance;
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::signed::{Envelope, Verified};
 use cordon_model::time::UtcNanos;
+use cordon_respond::helper_core::HelperCore;
 use cordon_respond::notice;
 
 use super::super::bulletin::{Bulletin, Now, Places, Told};
@@ -44,6 +45,7 @@ impl Keeper {
                 core.and_then(|core| core.assignment.as_ref()),
                 core.and_then(|core| core.guidance()),
                 core.and_then(|core| core.glass().unused()).is_some_and(|unused| unused > 0),
+                core.is_some_and(HelperCore::holds_something_back),
             )
         });
         bulletin.tell(now, text.as_deref());

@@ -29,10 +29,9 @@ use self::line::{Found, LineChange, lines_of, with_line};
 use self::people::{Account, People, has_key, other_sources};
 use super::journal::{Journal, Kind};
 use super::mounts::mounts;
+use super::spared::OWN_USERS;
 use super::{ActError, Undone, proof};
 
-/// Users that Cordon's own parts run as.
-const OWN: [&str; 3] = ["cordon-agent", "cordon-hub", "cordon-signer"];
 const NANOS_PER_DAY: i64 = 86_400_000_000_000;
 
 /// A disabled account: what the journal holds of it, without a secret.
@@ -232,7 +231,7 @@ impl Accounts {
                 "root is never disabled: nobody could repair the machine",
             ));
         }
-        if OWN.contains(&name.as_str()) || account.uid == self.agent_user {
+        if OWN_USERS.contains(&name.as_str()) || account.uid == self.agent_user {
             return Err(ActError::refused(format!("{name} is one of Cordon's own users")));
         }
         if !account.is_shadowed {

@@ -135,7 +135,10 @@ impl Deny {
     /// If it does not answer.
     pub fn tell_again(&self, protected: &Protected) -> Result<bool, ActError> {
         let list = self.list(protected)?;
-        if list.entries.is_empty() || self.ask(&Ask::Say)?.0.list == list {
+        let held = self.ask(&Ask::Say)?.0.list;
+        // A warden that was just started holds an empty list of nothing watched: as good as ours if that is
+        // empty too.
+        if held == list || (held.entries.is_empty() && list.entries.is_empty()) {
             return Ok(false);
         }
         self.tell(protected)?;
@@ -179,28 +182,34 @@ impl Deny {
             let shell = FilePath::new(shell.as_os_str().as_encoded_bytes());
             probes.extend(probe(&shell, true, &mut unproven));
         }
+        // Held in the list is not in force: nobody is asked about a program that no mark covers.
+        let is_covered = self.is_covered(&program.entry, &holding);
         tracing::debug!(%measure, refused = holding.refused, "looked at what is denied");
-        Ok(proof(is_held && missing == 0, probes, unproven))
+        Ok(proof(is_held && missing == 0 && is_covered, probes, unproven))
     }
 
     /// Allows the program again.
     ///
     /// # Errors
     /// If the warden is there and does not answer; do it again.
-    pub fn undo(&self, program: &DeniedProgram, protected: &Protected) -> Result<Undone, ActError> {
-        self.journal.forget(Kind::Deny, program.entry.measure)?;
-        match self.tell(protected) {
+    pub fn undo(&self, measure: MeasureId, protected: &Protected) -> Result<Undone, ActError> {
+        // The warden first: what it still holds must stay in the journal, or nobody would take it back.
+        let mut list = self.list(protected)?;
+        list.entries.retain(|entry| entry.measure != measure);
+        match self.hold(list) {
+            Ok(_) => {}
             // Nobody is there: nobody denies anything.
             Err(ActError::Io { source, .. })
                 if matches!(
                     source.kind(),
                     io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-                ) =>
-            {
-                Ok(Undone::default())
-            }
-            told => told.map(|_| Undone::default()),
+                ) => {}
+            Err(error) => return Err(error),
         }
+        if self.begun(measure)?.is_some() {
+            self.journal.forget(Kind::Deny, measure)?;
+        }
+        Ok(Undone::default())
     }
 
     /// The files by which a denial can be tried.
@@ -253,6 +262,16 @@ impl Deny {
         Ok(known)
     }
 
+    /// Whether the kernel asks about anything that `entry` denies. A path where no file is yet is looked at
+    /// by the warden itself.
+    fn is_covered(&self, entry: &Entry, holding: &Holding) -> bool {
+        let is_watched = holding.marks.iter().any(|mark| matches!(mark, Mark::Filesystem { .. }));
+        match entry.denied {
+            Denied::Path(_) => true,
+            Denied::Sha256(_) => is_watched || !entry.known.is_empty(),
+        }
+    }
+
     fn not_covered(&self, entry: &Entry, holding: &Holding) -> Vec<String> {
         let mut not_covered = holding.problems.clone();
         if let Denied::Sha256(_) = entry.denied {
@@ -291,10 +310,18 @@ impl Deny {
     }
 
     fn tell(&self, protected: &Protected) -> Result<Holding, ActError> {
-        let list = self.list(protected)?;
+        self.hold(self.list(protected)?)
+    }
+
+    fn hold(&self, list: DenyList) -> Result<Holding, ActError> {
         let (holding, _) = self.ask(&Ask::Hold(list.clone()))?;
-        let is_held = holding.list == list || list.entries.is_empty();
-        if is_held { Ok(holding) } else { Err(ActError::unfit("the warden did not take the list")) }
+        // With nothing to deny it holds nothing, and does not remember what it was to watch.
+        let denies_nothing = list.entries.is_empty() && holding.list.entries.is_empty();
+        if holding.list == list || denies_nothing {
+            Ok(holding)
+        } else {
+            Err(ActError::unfit("the warden did not take the list"))
+        }
     }
 
     /// The warden's answer, and its pid as the kernel tells it.
