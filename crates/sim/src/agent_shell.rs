@@ -35,12 +35,18 @@ fn holds_of(helper: Option<&HelperCore>, now: &Moment) -> Holds {
 }
 
 impl World<'_> {
-    pub(crate) fn find(&mut self, index: usize, level: Level, rule: u64) -> Result<(), Violation> {
+    pub(crate) fn find(
+        &mut self,
+        index: usize,
+        level: Level,
+        rule: u64,
+        program: u64,
+    ) -> Result<(), Violation> {
         let machine = &self.machines[index];
         if !machine.is_on || machine.agent.is_none() {
             return Ok(());
         }
-        let mut finding = self.finding(index, level, rule);
+        let mut finding = self.finding(index, level, rule, program);
         if self.machines[index].lies && self.mishap(3) {
             // It takes the id that another machine's next finding will have.
             let victim = (index + 1) % self.machines.len();
@@ -51,6 +57,7 @@ impl World<'_> {
             self.tally.count("finding ids taken by a liar");
         }
         self.tally.count("findings");
+        self.note_match();
         self.trace(|| format!("m{index} finds rule {rule} ({level})"));
         let is_alone = self.machines[index].link.is_none() || !self.machines[index].is_welcome;
         let is_called_for = is_alone && self.is_ready_to_defend(index, level);

@@ -115,6 +115,7 @@ impl World<'_> {
             Effect::Restore { .. } => {
                 machine.kernel = None;
                 self.tally.count("releases");
+                self.notes.released(self.now);
                 self.observer.opened(index, &self.machines[index])
             }
             _ => Ok(()),

@@ -10,7 +10,7 @@ use cordon_model::policy::Policy;
 use cordon_model::record::Deed;
 use cordon_model::signed::{Verified, seal};
 use cordon_model::wire::FromHub;
-use cordon_respond::approval::Approval;
+use cordon_respond::approval::{Approval, ApprovalState};
 use cordon_respond::clock::{Moment, Randomness};
 use cordon_respond::grouping::Story;
 use cordon_respond::hub_core::{Arrived, Change, HubCore, MachineRow, Notice, Output};
@@ -133,6 +133,11 @@ impl World<'_> {
                     if let Change::Finding(received, incident) = &change {
                         serious.push((received.machine, received.finding.rule.level, *incident));
                     }
+                    if let Change::Approval(question) = &change
+                        && !self.hub.rows.approvals.contains_key(&question.id)
+                    {
+                        self.tally.count("questions to people");
+                    }
                     unwritten.push(change);
                 }
                 Output::Record(record) => {
@@ -233,15 +238,8 @@ impl World<'_> {
         }
         match notice {
             Notice::Asked(approval) => {
-                self.tally.count("questions to people");
-                for person in 0..PEOPLE.len() {
-                    if self.options.scenario == scenario::Scenario::Everything
-                        && self.random.once_in(3)
-                    {
-                        let when = self.random.millis(500, 20_000);
-                        self.after(when, Event::Answer { approval, person });
-                    }
-                }
+                self.tally.count("people told of questions");
+                self.people_look_at_the_list(approval);
             }
             Notice::Unanswered(_) => self.tally.count("questions that nobody answered"),
             Notice::NotBlocked { incident, .. } => {
@@ -260,6 +258,29 @@ impl World<'_> {
                 self.hub.told.insert(incident);
             }
             Notice::LeaseEnds { .. } => self.tally.count("people told that a lease ends"),
+        }
+    }
+
+    /// Who is told of one question finds all others of its story in the list.
+    fn people_look_at_the_list(&mut self, told: ApprovalId) {
+        let asked = self.hub.rows.approvals.get(&told).and_then(|question| question.incident);
+        self.notes.told(asked);
+        if self.options.scenario != scenario::Scenario::Everything {
+            return;
+        }
+        let of_story = |question: &&Approval| {
+            let is_of_it = question.incident.is_some() && question.incident == asked;
+            question.id == told || (is_of_it && question.state == ApprovalState::Open)
+        };
+        let open = self.hub.rows.approvals.values().filter(of_story);
+        let open: Vec<ApprovalId> = open.map(|question| question.id).collect();
+        for approval in open {
+            for person in 0..PEOPLE.len() {
+                if self.random.once_in(3) {
+                    let when = self.random.millis(500, 20_000);
+                    self.after(when, Event::Answer { approval, person });
+                }
+            }
         }
     }
 

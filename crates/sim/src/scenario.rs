@@ -46,6 +46,15 @@ impl FromStr for Scenario {
 }
 
 impl Scenario {
+    /// How many seeds are usually run: one hospital, or a thousand small ones.
+    #[must_use]
+    pub fn usual_seeds(self) -> u64 {
+        match self {
+            Self::Everything => 1_000,
+            Self::WrongRule => 1,
+        }
+    }
+
     pub(crate) fn machines(self) -> usize {
         match self {
             Self::Everything => 8,
@@ -57,7 +66,7 @@ impl Scenario {
     pub(crate) fn trouble(self) -> Duration {
         match self {
             Self::Everything => Duration::from_secs(240),
-            Self::WrongRule => Duration::from_secs(20),
+            Self::WrongRule => Duration::from_secs(60),
         }
     }
 
@@ -178,9 +187,17 @@ pub(crate) fn policy(scenario: Scenario, organisation: OdsCode, random: &mut Ran
             },
             Scenario::WrongRule => Budget { count: 5, window_seconds: 600, group_percent: 5 },
         },
-        lease: Lease { seconds: 40, step_down_seconds: 25, warn_seconds: 10 },
+        lease: match scenario {
+            Scenario::Everything => Lease { seconds: 40, step_down_seconds: 25, warn_seconds: 10 },
+            Scenario::WrongRule => {
+                Lease { seconds: 4 * 3600, step_down_seconds: 4 * 3600, warn_seconds: 1800 }
+            }
+        },
         deliver_within_seconds: random.once_in(2).then_some(30),
-        permit_seconds: 50,
+        permit_seconds: match scenario {
+            Scenario::Everything => 50,
+            Scenario::WrongRule => 24 * 3600,
+        },
         permits: match scenario {
             Scenario::Everything => 2,
             Scenario::WrongRule => 20,
@@ -209,18 +226,65 @@ pub(crate) fn code_hash(machine: MachineId, revision: u64, number: u8) -> [u8; 3
     hash
 }
 
+/// Machines of one ward, where a wrong rule is let loose.
+pub(crate) const WARD: usize = 50;
+
+/// Of so many wards one can't reach the hub there.
+pub(crate) const SITE_AWAY_EVERY: usize = 5;
+
+/// The tier of machine `index`; `None`: nobody has said.
+pub(crate) fn tier(scenario: Scenario, index: usize) -> Option<ClinicalTier> {
+    match scenario {
+        Scenario::Everything => TIERS.get(index % 8).copied(),
+        // Our guess at a hospital, of 50: most are office machines and desks, 12 % clinical, 4 % keep
+        // somebody alive, and of 2 % nobody has said what they are.
+        Scenario::WrongRule => match index % WARD {
+            0..27 => Some(ClinicalTier::None),
+            27..41 => Some(ClinicalTier::Supports),
+            41..47 => Some(ClinicalTier::Clinical),
+            47..49 => Some(ClinicalTier::LifeSustaining),
+            _ => None,
+        },
+    }
+}
+
+/// Machines that stand in for each other: three of a hospital of eight, so that the last of it is often in
+/// question; the two booking desks, the two analysers and the two gateways of each ward.
+fn kind(scenario: Scenario, index: usize) -> Option<String> {
+    match scenario {
+        Scenario::Everything => (index % 8 < 3).then(|| format!("booking desk {}", index / 80)),
+        Scenario::WrongRule => {
+            let kind = match index % WARD {
+                27..29 => "booking desk",
+                41..43 => "analyser",
+                47..49 => "monitoring gateway",
+                _ => return None,
+            };
+            Some(format!("{kind} of ward {}", index / WARD))
+        }
+    }
+}
+
 /// What machine `index` is.
-pub(crate) fn assignment(index: usize, organisation: OdsCode, revision: u64) -> Assignment {
-    let tier = TIERS.get(index % 8).copied();
+pub(crate) fn assignment(
+    scenario: Scenario,
+    index: usize,
+    organisation: OdsCode,
+    revision: u64,
+) -> Assignment {
+    let tier = tier(scenario, index);
+    let ward = match scenario {
+        Scenario::Everything => (index % 2) + 2 * (index / 100),
+        Scenario::WrongRule => index / WARD,
+    };
     Assignment {
         organisation,
         machine: machine_id(index),
         revision: 0,
         name: format!("m{index}"),
         tier,
-        // Three machines share a kind, so that the last of it is often in question.
-        kind: (index % 8 < 3).then(|| format!("booking desk {}", index / 80)),
-        group: Some(format!("ward {}", (index % 2) + 2 * (index / 100))),
+        kind: kind(scenario, index),
+        group: Some(format!("ward {ward}")),
         lifelines: (0..=revision % 2)
             .map(|number| Lifeline {
                 name: format!("flow {number}"),

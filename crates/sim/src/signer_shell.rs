@@ -12,6 +12,7 @@ use cordon_model::order::{Instruction, Order, Permit};
 use cordon_model::policy::Policy;
 use cordon_model::signed::seal;
 use cordon_respond::clock::Moment;
+use cordon_respond::decision::AskReason;
 use cordon_respond::hub_core::{ForSigner, HubCore};
 use cordon_respond::signer_core::{Basis, Proposal, Refusal, SignerCore};
 
@@ -45,7 +46,10 @@ impl Signer {
 impl World<'_> {
     /// The organisation says what a machine is.
     pub(crate) fn assign(&mut self, index: usize, revision: u64) -> Result<(), Violation> {
-        let mut draft = scenario::assignment(index, self.hub.policy.organisation.clone(), revision);
+        let mut draft = {
+            let organisation = self.hub.policy.organisation.clone();
+            scenario::assignment(self.options.scenario, index, organisation, revision)
+        };
         if self.sabotaged(Sabotage::WrongTier) {
             draft.tier = Some(cordon_model::asset::ClinicalTier::None);
         }
@@ -116,11 +120,13 @@ impl World<'_> {
             }
             Err(refusal) => {
                 self.trace(|| format!("not signed for {}: {refusal}", proposal.machine));
+                let is_braked =
+                    matches!(refusal, Refusal::Ask { why: AskReason::BudgetSpent(_), .. });
+                if is_braked {
+                    self.notes.braked(self.now);
+                }
                 self.tally.count(match refusal {
-                    Refusal::Ask {
-                        why: cordon_respond::decision::AskReason::BudgetSpent(_),
-                        ..
-                    } => "proposals stopped by the budget",
+                    Refusal::Ask { .. } if is_braked => "proposals stopped by the budget",
                     Refusal::Ask { .. } => "proposals that people must be asked for",
                     _ => "other proposals refused",
                 });

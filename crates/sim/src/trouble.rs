@@ -32,14 +32,15 @@ impl World<'_> {
                     _ => Level::Critical,
                 };
                 let rule = self.random.below(4);
-                self.find(machine, level, rule)
+                self.find(machine, level, rule, rule)
             }
             8 => {
                 // A rule that is wrong, or a worm: the same everywhere.
                 self.tally.count("storms of findings");
                 for machine in 0..self.machines.len() {
                     let when = self.random.millis(0, 1_500);
-                    self.after(when, Event::Finding { machine, level: Level::High, rule: 9 });
+                    let (level, rule) = (Level::High, 9);
+                    self.after(when, Event::Finding { machine, level, rule, program: rule });
                 }
                 Ok(())
             }
