@@ -161,7 +161,8 @@ pub struct SimulateArgs {
     /// How many seeds; if not said, 1,000, and 1 for wrong-rule.
     #[arg(long)]
     seeds: Option<u64>,
-    /// What happens: everything, or wrong-rule (one bad rule on many machines).
+    /// What happens: everything, wrong-rule (one bad rule on many machines) or stolen-hub (an adversary in
+    /// the hub's place).
     #[arg(long, default_value_t = Scenario::Everything)]
     scenario: Scenario,
     /// On how many machines; if not said, 8, and 1,000 for wrong-rule.

@@ -13,6 +13,7 @@
 //! | Lifelines | [`lifelines`], [`last_of_kind`] | while it cuts |
 //! | Truth | [`truth`], [`shown`] | each receipt; what a hub shows of a machine that it hears |
 //! | Budget | [`budget`], [`group_share`] | each order signed without people |
+//! | Budget | [`by_people`] | each order signed in people's names |
 //! | Autonomy | [`autonomy`], [`self_defence`] | each use of a permit; each serious finding with no hub |
 //! | Nothing lost | [`nothing_lost`], [`kept`] | each acknowledgement; each report that was taken |
 //! | Accountable | [`accountable`] | each order sent |
@@ -344,12 +345,31 @@ pub fn shown(
 /// # Errors
 /// How many did.
 pub fn budget(budget: &Budget, times: &[Duration]) -> Result<(), Violation> {
-    let Some(newest) = times.last() else { return Ok(()) };
-    let window = Duration::from_secs(budget.window_seconds.into());
-    let in_window = times.iter().filter(|time| time.saturating_add(window) > *newest).count();
+    let in_window = in_last_window(budget, times);
     hold(Law::Budget, in_window <= budget.count as usize, || {
-        format!("{in_window} automatic isolations in {window:?}, of {} allowed", budget.count)
+        let (window, count) = (budget.window_seconds, budget.count);
+        format!("{in_window} automatic isolations in {window} s, of {count} allowed")
     })
+}
+
+/// Law 5, against a stolen hub: the same of what was ordered in people's names, and of what was taken back in
+/// them.
+///
+/// # Errors
+/// How many were.
+pub fn by_people(budget: &Budget, times: &[Duration]) -> Result<(), Violation> {
+    let in_window = in_last_window(budget, times);
+    hold(Law::Budget, in_window <= budget.count as usize, || {
+        let (window, count) = (budget.window_seconds, budget.count);
+        format!("{in_window} orders in people's names in {window} s, of {count} allowed")
+    })
+}
+
+/// How many fall in the window that ends at the last.
+fn in_last_window(budget: &Budget, times: &[Duration]) -> usize {
+    let Some(newest) = times.last() else { return 0 };
+    let window = Duration::from_secs(budget.window_seconds.into());
+    times.iter().filter(|time| time.saturating_add(window) > *newest).count()
 }
 
 /// Law 5: of a group of `size`, no more than its share is isolated by orders that nobody was asked for.

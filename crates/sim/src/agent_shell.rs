@@ -142,7 +142,8 @@ impl World<'_> {
         let machine = &self.machines[index];
         match machine.link {
             None => {
-                if machine.cut_off_until <= self.now && self.hub.core.is_some() {
+                let is_there = self.hub.core.is_some() || self.is_stolen;
+                if machine.cut_off_until <= self.now && is_there {
                     self.connect(index);
                 }
             }
@@ -462,6 +463,10 @@ impl World<'_> {
         self.tally.count("lies told to the hub");
         let machine = &mut self.machines[liar];
         if machine.agent.is_some() {
+            if victim == liar {
+                // Its own key seals whatever it says of itself.
+                machine.sealed.push(receipt.clone());
+            }
             machine.spool.push(Arrived::Receipt(receipt));
             self.send_reports(liar);
         }

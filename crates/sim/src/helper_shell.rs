@@ -182,6 +182,7 @@ impl World<'_> {
             return;
         }
         for receipt in &receipts {
+            machine.sealed.push(receipt.clone());
             machine.spool.push(Arrived::Receipt(receipt.clone()));
         }
         machine.spool_synced = machine.spool.next_number();

@@ -265,7 +265,7 @@ impl World<'_> {
     fn people_look_at_the_list(&mut self, told: ApprovalId) {
         let asked = self.hub.rows.approvals.get(&told).and_then(|question| question.incident);
         self.notes.told(asked);
-        if self.options.scenario != scenario::Scenario::Everything {
+        if self.options.scenario == scenario::Scenario::WrongRule {
             return;
         }
         let of_story = |question: &&Approval| {
@@ -284,7 +284,7 @@ impl World<'_> {
         }
     }
 
-    fn send_down(&mut self, id: MachineId, link: u64, message: FromHub) {
+    pub(crate) fn send_down(&mut self, id: MachineId, link: u64, message: FromHub) {
         let Some(machine) = self.index.get(&id).copied() else { return };
         let is_cut_off = self.machines[machine].cut_off_until > self.now;
         let lost = if self.is_calm { 0 } else { 60 };
@@ -323,6 +323,10 @@ impl World<'_> {
             Up::Reports(reports) => reports.clone(),
             Up::Hello(_) | Up::OrderTaken(_) | Up::Status(_) => Vec::new(),
         };
+        if self.is_stolen {
+            self.thief_hears(index, link, message);
+            return Ok(());
+        }
         let now = self.hub_moment();
         let dice = &mut self.random;
         let Some(core) = &mut self.hub.core else {
@@ -384,6 +388,9 @@ impl World<'_> {
         proposal: OrderId,
         answer: Result<Verified<Order>, Refusal>,
     ) -> Result<(), Violation> {
+        if self.is_stolen {
+            return answer.map_or(Ok(()), |order| self.thief_has_signed(&order));
+        }
         let asked = self.hub.rows.proposals.get(&proposal).cloned();
         let is_refused = answer.is_err();
         self.hub_step(|core, now, dice| core.signer_answered(proposal, answer, now, dice))?;
@@ -427,7 +434,7 @@ impl World<'_> {
     }
 
     pub(crate) fn hub_starts(&mut self) -> Result<(), Violation> {
-        if self.hub.core.is_some() {
+        if self.hub.core.is_some() || self.is_stolen {
             return Ok(());
         }
         if self.hub.sealed_policy.is_none() {

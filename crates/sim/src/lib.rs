@@ -27,6 +27,7 @@ mod observer;
 mod random;
 mod scenario;
 mod signer_shell;
+mod stolen_hub;
 mod trouble;
 mod world;
 mod wrong_rule;

@@ -22,8 +22,10 @@ pub enum Scenario {
     /// Eight machines and everything that can go wrong, by chance of the seed.
     #[default]
     Everything,
-    /// A wrong rule is let loose on a thousand machines, with a calm network.
+    /// A wrong rule is let loose on a thousand machines, a fifth of which can't reach the hub.
     WrongRule,
+    /// The hub's web tier is stolen from eight machines that have every other trouble too.
+    StolenHub,
 }
 
 impl fmt::Display for Scenario {
@@ -31,6 +33,7 @@ impl fmt::Display for Scenario {
         f.write_str(match self {
             Self::Everything => "everything",
             Self::WrongRule => "wrong-rule",
+            Self::StolenHub => "stolen-hub",
         })
     }
 }
@@ -38,10 +41,12 @@ impl fmt::Display for Scenario {
 impl FromStr for Scenario {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Everything, Self::WrongRule]
+        [Self::Everything, Self::WrongRule, Self::StolenHub]
             .into_iter()
             .find(|scenario| scenario.to_string() == text)
-            .ok_or_else(|| format!("{text:?} is no scenario: use everything or wrong-rule"))
+            .ok_or_else(|| {
+                format!("{text:?} is no scenario: use everything, wrong-rule or stolen-hub")
+            })
     }
 }
 
@@ -50,14 +55,14 @@ impl Scenario {
     #[must_use]
     pub fn usual_seeds(self) -> u64 {
         match self {
-            Self::Everything => 1_000,
+            Self::Everything | Self::StolenHub => 1_000,
             Self::WrongRule => 1,
         }
     }
 
     pub(crate) fn machines(self) -> usize {
         match self {
-            Self::Everything => 8,
+            Self::Everything | Self::StolenHub => 8,
             Self::WrongRule => 1_000,
         }
     }
@@ -65,7 +70,7 @@ impl Scenario {
     /// How long things go wrong.
     pub(crate) fn trouble(self) -> Duration {
         match self {
-            Self::Everything => Duration::from_secs(240),
+            Self::Everything | Self::StolenHub => Duration::from_secs(240),
             Self::WrongRule => Duration::from_secs(60),
         }
     }
@@ -129,6 +134,10 @@ pub enum Sabotage {
     FoldsFindings,
     /// The hub tells nobody what the signer refused.
     HidesRefusals,
+    /// The signer counts no orders in people's names.
+    NoPeoplesBrake,
+    /// The signer believes receipts that no machine sealed.
+    AnyReceipt,
 }
 
 const TIERS: &[ClinicalTier] = &[
@@ -168,7 +177,7 @@ pub(crate) fn policy(scenario: Scenario, organisation: OdsCode, random: &mut Ran
         (_, 7..9) => Mode::Ask,
         _ => Mode::Observe,
     };
-    let is_wide = scenario == Scenario::Everything && random.once_in(2);
+    let is_wide = scenario != Scenario::WrongRule && random.once_in(2);
     Policy {
         organisation,
         revision: 1,
@@ -180,7 +189,7 @@ pub(crate) fn policy(scenario: Scenario, organisation: OdsCode, random: &mut Ran
             response(Level::High, clinical, Isolation::Segment, true),
         ],
         budget: match scenario {
-            Scenario::Everything => Budget {
+            Scenario::Everything | Scenario::StolenHub => Budget {
                 count: if is_wide { 6 } else { 2 },
                 window_seconds: 60,
                 group_percent: if is_wide { 100 } else { 34 },
@@ -188,18 +197,20 @@ pub(crate) fn policy(scenario: Scenario, organisation: OdsCode, random: &mut Ran
             Scenario::WrongRule => Budget { count: 5, window_seconds: 600, group_percent: 5 },
         },
         lease: match scenario {
-            Scenario::Everything => Lease { seconds: 40, step_down_seconds: 25, warn_seconds: 10 },
+            Scenario::Everything | Scenario::StolenHub => {
+                Lease { seconds: 40, step_down_seconds: 25, warn_seconds: 10 }
+            }
             Scenario::WrongRule => {
                 Lease { seconds: 4 * 3600, step_down_seconds: 4 * 3600, warn_seconds: 1800 }
             }
         },
         deliver_within_seconds: random.once_in(2).then_some(30),
         permit_seconds: match scenario {
-            Scenario::Everything => 50,
+            Scenario::Everything | Scenario::StolenHub => 50,
             Scenario::WrongRule => 24 * 3600,
         },
         permits: match scenario {
-            Scenario::Everything => 2,
+            Scenario::Everything | Scenario::StolenHub => 2,
             Scenario::WrongRule => 20,
         },
         break_glass: BreakGlassTerms {
@@ -235,7 +246,7 @@ pub(crate) const SITE_AWAY_EVERY: usize = 5;
 /// The tier of machine `index`; `None`: nobody has said.
 pub(crate) fn tier(scenario: Scenario, index: usize) -> Option<ClinicalTier> {
     match scenario {
-        Scenario::Everything => TIERS.get(index % 8).copied(),
+        Scenario::Everything | Scenario::StolenHub => TIERS.get(index % 8).copied(),
         // Our guess at a hospital, of 50: most are office machines and desks, 12 % clinical, 4 % keep
         // somebody alive, and of 2 % nobody has said what they are.
         Scenario::WrongRule => match index % WARD {
@@ -252,7 +263,9 @@ pub(crate) fn tier(scenario: Scenario, index: usize) -> Option<ClinicalTier> {
 /// question; the two booking desks, the two analysers and the two gateways of each ward.
 fn kind(scenario: Scenario, index: usize) -> Option<String> {
     match scenario {
-        Scenario::Everything => (index % 8 < 3).then(|| format!("booking desk {}", index / 80)),
+        Scenario::Everything | Scenario::StolenHub => {
+            (index % 8 < 3).then(|| format!("booking desk {}", index / 80))
+        }
         Scenario::WrongRule => {
             let kind = match index % WARD {
                 27..29 => "booking desk",
@@ -274,7 +287,7 @@ pub(crate) fn assignment(
 ) -> Assignment {
     let tier = tier(scenario, index);
     let ward = match scenario {
-        Scenario::Everything => (index % 2) + 2 * (index / 100),
+        Scenario::Everything | Scenario::StolenHub => (index % 2) + 2 * (index / 100),
         Scenario::WrongRule => index / WARD,
     };
     Assignment {

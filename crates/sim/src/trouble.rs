@@ -152,7 +152,7 @@ impl World<'_> {
     }
 
     /// A stolen hub sends a machine what was signed for its neighbour.
-    fn misdirect(&mut self, machine: usize) -> Result<(), Violation> {
+    pub(crate) fn misdirect(&mut self, machine: usize) -> Result<(), Violation> {
         let of = &self.machines[(machine + 1) % self.machines.len()].recorded;
         let permit = of.permits.last().map(|permit| FromHub::Permit(permit.envelope().clone()));
         let assignment = of.assignments.last().map(|a| FromHub::Assignment(a.envelope().clone()));
@@ -207,7 +207,7 @@ impl World<'_> {
     }
 
     /// Somebody without the command key sends an order.
-    fn forge_an_order(&mut self, machine: usize) -> Result<(), Violation> {
+    pub(crate) fn forge_an_order(&mut self, machine: usize) -> Result<(), Violation> {
         self.tally.count("forged orders");
         let target = &self.machines[machine];
         let moment = target.clock.read(self.now);

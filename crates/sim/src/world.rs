@@ -75,6 +75,8 @@ pub(crate) enum Event {
     Finding { machine: usize, level: Level, rule: u64, program: u64 },
     CutOff { machine: usize, until: Duration },
     UndoAll,
+    HubStolen,
+    Theft,
     HelperWake { machine: usize, life: u64 },
     HelperStart { machine: usize, life: u64 },
     AgentStart { machine: usize, life: u64 },
@@ -117,6 +119,11 @@ pub(crate) struct World<'o> {
     pub(crate) tally: Tally,
     pub(crate) notes: Notes,
     pub(crate) is_calm: bool,
+    /// A thief stands in the place of the hub's mind.
+    pub(crate) is_stolen: bool,
+    /// One that has in people's names only releases signed, and keeps them to itself: to free places while
+    /// their machines stay cut off.
+    pub(crate) is_patient: bool,
     is_traced: bool,
     trace: Vec<String>,
 }
@@ -155,7 +162,7 @@ impl World<'_> {
 
     /// Something goes wrong once in `many` times, unless it is calm.
     pub(crate) fn mishap(&mut self, many: u64) -> bool {
-        !self.is_calm && self.options.scenario == Scenario::Everything && self.random.once_in(many)
+        !self.is_calm && self.options.scenario != Scenario::WrongRule && self.random.once_in(many)
     }
 
     pub(crate) fn after(&mut self, delay: Duration, event: Event) {
@@ -212,6 +219,8 @@ impl World<'_> {
                 Ok(())
             }
             Event::UndoAll => self.undo_all(),
+            Event::HubStolen => self.hub_is_stolen(),
+            Event::Theft => self.theft(),
             Event::HelperWake { machine, life } => self.helper_wakes(machine, life),
             Event::HelperStart { machine, life } => self.helper_starts(machine, life),
             Event::AgentStart { machine, life } => self.agent_starts(machine, life),
@@ -276,6 +285,7 @@ impl<'o> World<'o> {
                 helper: Some(helper.clone()),
                 helper_disk: Some(helper),
                 floor: Floor::default(),
+                sealed: Vec::new(),
                 agent: Some(AgentCore::new(organisation.clone(), id)),
                 documents: Documents::default(),
                 recorded: Recorded::default(),
@@ -287,7 +297,7 @@ impl<'o> World<'o> {
                 link: None,
                 is_welcome: false,
                 cut_off_until: Duration::ZERO,
-                lies: options.scenario == Scenario::Everything && liar == Some(index as u64),
+                lies: options.scenario != Scenario::WrongRule && liar == Some(index as u64),
                 findings: 0,
             });
         }
@@ -312,6 +322,8 @@ impl<'o> World<'o> {
             tally: Tally::default(),
             notes: Notes::default(),
             is_calm: false,
+            is_stolen: false,
+            is_patient: false,
             is_traced,
             trace: Vec::new(),
         }
@@ -332,6 +344,11 @@ impl<'o> World<'o> {
         match self.options.scenario {
             Scenario::Everything => self.after(Duration::from_secs(2), Event::Trouble),
             Scenario::WrongRule => self.let_the_wrong_rule_loose(),
+            Scenario::StolenHub => {
+                self.after(Duration::from_secs(2), Event::Trouble);
+                let when = self.random.millis(5_000, 60_000);
+                self.after(when, Event::HubStolen);
+            }
         }
         Ok(())
     }
@@ -370,6 +387,10 @@ impl<'o> World<'o> {
     fn judge_the_end(&mut self) -> Result<(), Violation> {
         if self.options.scenario == Scenario::WrongRule {
             self.judge_the_undoing()?;
+        }
+        if self.is_stolen {
+            // What the hub has is the thief's, and no report is anywhere else.
+            return Ok(());
         }
         // After a minute of calm nothing waits: every report is with the hub, every order with its machine.
         for (index, machine) in self.machines.iter().enumerate() {

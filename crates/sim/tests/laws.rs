@@ -62,7 +62,11 @@ fn is_seen(sabotage: Sabotage, law: Law) {
 
 /// The same where a control's absence shows in more than one way.
 fn is_seen_as(sabotage: Sabotage, laws: &[Law]) {
-    let options = Options { seeds: 300, sabotage: Some(sabotage), ..Options::default() };
+    is_seen_in(Scenario::Everything, sabotage, laws);
+}
+
+fn is_seen_in(scenario: Scenario, sabotage: Sabotage, laws: &[Law]) {
+    let options = Options { seeds: 300, scenario, sabotage: Some(sabotage), ..Options::default() };
     match simulate(&options) {
         Ok(_) => panic!("{sabotage:?} was not seen in {} seeds", options.seeds),
         Err(failure) => {
@@ -196,6 +200,59 @@ fn a_code_of_another_machine_that_opens_is_seen() {
 #[test]
 fn a_machine_that_isolates_itself_while_people_hold_it_open_is_seen() {
     is_seen(Sabotage::NoHoldOff, Law::Authority);
+}
+
+#[test]
+fn the_laws_hold_with_a_stolen_hub_over_two_hundred_seeds() {
+    let options = Options { seeds: 200, scenario: Scenario::StolenHub, ..Options::default() };
+    let summary = simulate(&options).unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{summary}");
+    assert_eq!(summary.tally.of("hubs stolen"), 200);
+    for what in [
+        "orders signed by policy",
+        "orders signed for people",
+        "isolations put in force",
+        "permits used with no hub in reach",
+        "proposals of a stolen hub by the policy",
+        "proposals of a stolen hub in people's names",
+        "proposals stopped by the budget",
+        "proposals stopped by people's brake",
+        "receipts that a stolen hub replays",
+        "receipts that a stolen hub forges",
+        "receipts that no machine sealed refused",
+        "orders that a stolen hub withholds",
+        "orders that a stolen hub sends late or again",
+        "documents that a stolen hub sends late or again",
+        "documents refused for their signature",
+    ] {
+        assert!(summary.tally.of(what) > 100, "{what}: {}", summary.tally.of(what));
+    }
+}
+
+#[test]
+fn a_signer_without_a_budget_is_seen_with_a_stolen_hub() {
+    is_seen_in(Scenario::StolenHub, Sabotage::NoBudget, &[Law::Budget]);
+}
+
+#[test]
+fn a_signer_that_counts_no_orders_in_peoples_names_is_seen() {
+    is_seen_in(Scenario::StolenHub, Sabotage::NoPeoplesBrake, &[Law::Budget]);
+}
+
+#[test]
+fn a_signer_that_believes_receipts_which_no_machine_sealed_is_seen() {
+    // Places in groups and kinds are freed while their machines are cut off.
+    is_seen_in(Scenario::StolenHub, Sabotage::AnyReceipt, &[Law::Budget, Law::Lifelines]);
+}
+
+#[test]
+fn a_clinical_machine_in_the_wrong_tier_is_seen_with_a_stolen_hub() {
+    is_seen_in(Scenario::StolenHub, Sabotage::WrongTier, &[Law::Lifelines]);
+}
+
+#[test]
+fn a_machine_that_obeys_what_a_stolen_hub_replays_is_seen() {
+    is_seen_in(Scenario::StolenHub, Sabotage::NoSequence, &[Law::Authority, Law::Lease]);
 }
 
 /// What came of a wrong rule on a thousand machines, with this seed.
