@@ -21,6 +21,7 @@ mod agent_shell;
 mod glass;
 mod helper_shell;
 mod hub_shell;
+mod liar;
 mod machine;
 mod network;
 mod observer;

@@ -99,6 +99,8 @@ pub(crate) struct Machine {
     pub(crate) floor: Floor,
     pub(crate) agent: Option<AgentCore>,
     pub(crate) documents: Documents,
+    /// When it last said something that reaches the hub.
+    pub(crate) said_at: Option<Duration>,
     /// Every receipt that its agent sealed.
     pub(crate) sealed: Vec<Receipt>,
     /// What was ever signed for it, as somebody on the way has recorded it.

@@ -138,6 +138,14 @@ pub enum Sabotage {
     NoPeoplesBrake,
     /// The signer believes receipts that no machine sealed.
     AnyReceipt,
+    /// The hub takes nothing more of a message once it has refused a part of it.
+    ChokesOnBad,
+    /// The hub keeps every measure that a machine claims.
+    TakesEverything,
+    /// The hub counts the machines that it has heard for all there are.
+    CountsOnlyTheHeard,
+    /// The hub shows what is linked as just heard.
+    NothingIsOld,
 }
 
 const TIERS: &[ClinicalTier] = &[

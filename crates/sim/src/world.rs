@@ -285,6 +285,7 @@ impl<'o> World<'o> {
                 helper: Some(helper.clone()),
                 helper_disk: Some(helper),
                 floor: Floor::default(),
+                said_at: None,
                 sealed: Vec::new(),
                 agent: Some(AgentCore::new(organisation.clone(), id)),
                 documents: Documents::default(),

@@ -33,6 +33,12 @@ fn the_laws_hold_over_a_thousand_seeds() {
         "orders refused by their machine",
         "documents refused for their signature",
         "lies told to the hub",
+        "floods of measures",
+        "floods of findings",
+        "old receipts sent again",
+        "words of orders that are not so",
+        "isolations claimed that nobody ordered",
+        "newer assignments claimed",
         "rulesets wiped by somebody",
         "helper memories and tables lost at once",
         "seen, not blocked: people told",
@@ -185,6 +191,26 @@ fn a_hub_that_folds_two_machines_findings_of_one_id_is_seen() {
 #[test]
 fn a_hub_that_believes_senders_is_seen() {
     is_seen(Sabotage::BelievesSenders, Law::DistrustBelow);
+}
+
+#[test]
+fn a_hub_that_stops_at_a_bad_report_is_seen() {
+    is_seen(Sabotage::ChokesOnBad, Law::BadStaysSmall);
+}
+
+#[test]
+fn a_hub_that_keeps_whatever_a_machine_claims_is_seen() {
+    is_seen(Sabotage::TakesEverything, Law::BadStaysSmall);
+}
+
+#[test]
+fn a_hub_that_counts_only_whom_it_has_heard_is_seen() {
+    is_seen(Sabotage::CountsOnlyTheHeard, Law::NoGreenWithoutEvidence);
+}
+
+#[test]
+fn a_hub_that_shows_old_words_as_new_is_seen() {
+    is_seen(Sabotage::NothingIsOld, Law::NoGreenWithoutEvidence);
 }
 
 #[test]
