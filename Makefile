@@ -26,6 +26,8 @@ bench: build
 # release.
 soak: build
 	./target/release/cordon simulate --seeds 20000
+	./target/release/cordon simulate --scenario stolen-hub --seeds 10000
+	./target/release/cordon simulate --scenario wrong-rule --seeds 100
 	./target/release/cordon drill outbreak --runs 200
 	tools/install reboot
 	cargo test -p cordon-tests --locked --test reboot -- --ignored

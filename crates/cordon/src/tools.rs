@@ -158,12 +158,19 @@ pub struct SimulateArgs {
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// How many seeds.
-    #[arg(long, default_value_t = 1_000)]
-    seeds: u64,
-    /// What happens: everything, or wrong-rule (one bad rule on many machines).
+    /// How many seeds; if not said, 1,000, and 1 for wrong-rule.
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// What happens: everything, wrong-rule (one bad rule on many machines) or stolen-hub (an adversary in
+    /// the hub's place).
     #[arg(long, default_value_t = Scenario::Everything)]
     scenario: Scenario,
+    /// On how many machines; if not said, 8, and 1,000 for wrong-rule.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    machines: Option<u32>,
+    /// Print what happened as JSON.
+    #[arg(long)]
+    json: bool,
     /// Print every step.
     #[arg(long)]
     trace: bool,
@@ -173,14 +180,19 @@ pub struct SimulateArgs {
 pub fn simulate(args: &SimulateArgs) -> Result<ExitCode> {
     let options = Options {
         seed: args.seed,
-        seeds: args.seeds,
+        seeds: args.seeds.unwrap_or_else(|| args.scenario.usual_seeds()),
         scenario: args.scenario,
+        machines: args.machines.map(|machines| machines as usize),
         trace: args.trace,
         ..Options::default()
     };
     match run_simulation(&options) {
         Ok(summary) => {
-            print!("{summary}");
+            if args.json {
+                println!("{}", serde_json::to_string_pretty(&summary)?);
+            } else {
+                print!("{summary}");
+            }
             Ok(ExitCode::SUCCESS)
         }
         Err(failure) => {

@@ -13,14 +13,17 @@
 //! | Lifelines | [`lifelines`], [`last_of_kind`] | while it cuts |
 //! | Truth | [`truth`], [`shown`] | each receipt; what a hub shows of a machine that it hears |
 //! | Budget | [`budget`], [`group_share`] | each order signed without people |
+//! | Budget | [`by_people`] | each order signed in people's names |
 //! | Autonomy | [`autonomy`], [`self_defence`] | each use of a permit; each serious finding with no hub |
 //! | Nothing lost | [`nothing_lost`], [`kept`] | each acknowledgement; each report that was taken |
 //! | Accountable | [`accountable`] | each order sent |
 //! | Attention | [`attention`] | each serious finding that the hub has |
+//! | Bad stays small | [`within`], [`goes_on`] | each message of a machine that floods; each message of reports |
 //! | Distrust below | [`distrust`] | each change that a message made |
+//! | No green without evidence | [`adds_up`], [`age`] | what a hub counts, each second |
 //!
-//! *Bad stays small* and *No green without evidence* have no function yet: they are judged by the tests
-//! of each parser and screen.
+//! Beyond these, *Bad stays small* and *No green without evidence* are judged by the tests of each parser and
+//! screen.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -344,12 +347,31 @@ pub fn shown(
 /// # Errors
 /// How many did.
 pub fn budget(budget: &Budget, times: &[Duration]) -> Result<(), Violation> {
-    let Some(newest) = times.last() else { return Ok(()) };
-    let window = Duration::from_secs(budget.window_seconds.into());
-    let in_window = times.iter().filter(|time| time.saturating_add(window) > *newest).count();
+    let in_window = in_last_window(budget, times);
     hold(Law::Budget, in_window <= budget.count as usize, || {
-        format!("{in_window} automatic isolations in {window:?}, of {} allowed", budget.count)
+        let (window, count) = (budget.window_seconds, budget.count);
+        format!("{in_window} automatic isolations in {window} s, of {count} allowed")
     })
+}
+
+/// Law 5, against a stolen hub: the same of what was ordered in people's names, and of what was taken back in
+/// them.
+///
+/// # Errors
+/// How many were.
+pub fn by_people(budget: &Budget, times: &[Duration]) -> Result<(), Violation> {
+    let in_window = in_last_window(budget, times);
+    hold(Law::Budget, in_window <= budget.count as usize, || {
+        let (window, count) = (budget.window_seconds, budget.count);
+        format!("{in_window} orders in people's names in {window} s, of {count} allowed")
+    })
+}
+
+/// How many fall in the window that ends at the last.
+fn in_last_window(budget: &Budget, times: &[Duration]) -> usize {
+    let Some(newest) = times.last() else { return 0 };
+    let window = Duration::from_secs(budget.window_seconds.into());
+    times.iter().filter(|time| time.saturating_add(window) > *newest).count()
 }
 
 /// Law 5: of a group of `size`, no more than its share is isolated by orders that nobody was asked for.
@@ -462,6 +484,58 @@ pub fn distrust(from: MachineId, of: MachineId, has_changed: bool) -> Result<(),
     })
 }
 
+/// Law 8: what is kept of one machine stays within its limit, whatever it sends.
+///
+/// # Errors
+/// How much is kept.
+pub fn within(machine: MachineId, what: &str, kept: usize, most: usize) -> Result<(), Violation> {
+    hold(Law::BadStaysSmall, kept <= most, || {
+        format!("{kept} {what} are kept for {machine}, of {most} at the most")
+    })
+}
+
+/// Law 8: a part of a message that is refused stops nothing after it: of reports up to number `last` all
+/// were taken, or (the message was not) none.
+///
+/// # Errors
+/// Where it stopped.
+pub fn goes_on(
+    machine: MachineId,
+    highest_before: u64,
+    last: u64,
+    highest: u64,
+) -> Result<(), Violation> {
+    hold(Law::BadStaysSmall, highest == highest_before || highest >= last, || {
+        format!("of {machine}'s reports up to {last} those after {highest} were not taken")
+    })
+}
+
+/// Law 12: what is shown as a total is what there is, and its parts add up to it.
+///
+/// # Errors
+/// What does not.
+pub fn adds_up(what: &str, shown: usize, parts: &[usize], of: usize) -> Result<(), Violation> {
+    let sum: usize = parts.iter().sum();
+    hold(Law::NoGreenWithoutEvidence, shown == of && sum == of, || {
+        format!("{shown} {what} are shown, in parts of {parts:?}, and there are {of}")
+    })
+}
+
+/// Law 12: nothing is shown as newer than it is, but for the time that a word is on its way.
+///
+/// # Errors
+/// How old it is said to be, and is.
+pub fn age(
+    machine: MachineId,
+    shown: Duration,
+    is: Duration,
+    on_its_way: Duration,
+) -> Result<(), Violation> {
+    hold(Law::NoGreenWithoutEvidence, shown.saturating_add(on_its_way) >= is, || {
+        format!("the last word of {machine} is shown as {shown:?} old, and is {is:?} old")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -512,6 +586,26 @@ mod tests {
         assert!(group_share(&limit, "ward", 100, 5).is_ok());
         assert!(group_share(&limit, "ward", 100, 6).is_err());
         assert!(group_share(&limit, "ward", 3, 1).is_ok());
+    }
+
+    #[test]
+    fn what_a_flood_leaves_is_judged_by_limit_and_what_is_refused_stops_nothing() {
+        assert!(within(machine(), "measures", 132, 132).is_ok());
+        assert!(within(machine(), "measures", 133, 132).is_err());
+        assert!(goes_on(machine(), 3, 9, 3).is_ok(), "nothing was taken");
+        assert!(goes_on(machine(), 3, 9, 9).is_ok() && goes_on(machine(), 3, 9, 12).is_ok());
+        assert!(goes_on(machine(), 3, 9, 5).is_err());
+    }
+
+    #[test]
+    fn a_count_says_of_how_many_and_how_old() {
+        assert!(adds_up("machines", 8, &[5, 2, 1], 8).is_ok());
+        assert!(adds_up("machines", 7, &[5, 2], 8).is_err(), "one was left out");
+        assert!(adds_up("machines", 8, &[5, 2], 8).is_err(), "one is in no part");
+        let seconds = Duration::from_secs;
+        assert!(age(machine(), seconds(10), seconds(12), seconds(5)).is_ok());
+        assert!(age(machine(), seconds(0), seconds(12), seconds(5)).is_err());
+        assert!(age(machine(), seconds(60), seconds(12), seconds(5)).is_ok(), "older is no lie");
     }
 
     #[test]

@@ -328,7 +328,7 @@ impl SignerCore {
         if receipt.state == MeasureState::Released && known.was_released_by(receipt) {
             // Sealed by the machine under the order's own id, so it can't be of another day.
         } else if receipt.state.is_over() {
-            known.ended_by_its_word(receipt.measure);
+            known.ended_by_its_word(receipt.measure, &receipt.state);
         } else if receipt.state.is_acting() && receipt.action.isolation().is_none() {
             // A machine holds no more than this many, whatever it says.
             if known.acts.len() < cordon_model::limits::MEASURES_PER_MACHINE {
@@ -655,15 +655,17 @@ impl Known {
         self.intended.filter(|_| !is_denied)
     }
 
-    /// A machine says that a measure is over. Its last one ends only where people released it: else a
-    /// machine that lies would free its own place, and could pass for a stand-in that works (law 11). What
-    /// took its place, or what it claims did, counts for it.
-    fn ended_by_its_word(&mut self, measure: MeasureId) {
+    /// A machine says that a measure is over. Its last one ends only where people released it and it says
+    /// that it is released: else a machine that lies would free its own place, and could pass for a stand-in
+    /// that works (law 11). What took its place, or what it claims did, counts for it; and where its lease
+    /// ended something did, though a stolen hub may keep the word of it to itself, and the release too.
+    fn ended_by_its_word(&mut self, measure: MeasureId, state: &MeasureState) {
         if self.held_open == Some(measure) {
             self.held_open = None;
         }
         let is_last = self.measures.len() == 1 && self.measures.contains(&measure);
-        if is_last && !self.is_released() {
+        let is_free = *state == MeasureState::Released && self.is_released();
+        if is_last && !is_free {
             self.denied.insert(measure);
         } else {
             self.end(measure);

@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         seeds: number(1, 100)?,
         scenario: arguments.get(2).map_or(Ok(Scenario::Everything), |text| text.parse())?,
         trace: arguments.iter().any(|argument| argument == "trace"),
+        machines: None,
         sabotage: None,
     };
     let started = Instant::now();

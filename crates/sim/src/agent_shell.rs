@@ -2,18 +2,15 @@
 
 use std::time::Duration;
 
-use cordon_model::action::Action;
 use cordon_model::asset::Assignment;
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Level;
 use cordon_model::holds::Holds;
 use cordon_model::ids::FindingId;
 use cordon_model::laws::{self, Violation};
-use cordon_model::measure::{Isolation, MeasureState, Origin, Receipt};
 use cordon_model::order::Order;
 use cordon_model::policy::{Mode, Policy};
 use cordon_model::signed::Envelope;
-use cordon_model::time::UtcNanos;
 use cordon_model::wire::{FromHub, Hello, Status};
 use cordon_respond::agent_core::{Act, AgentCore};
 use cordon_respond::clock::Moment;
@@ -35,12 +32,18 @@ fn holds_of(helper: Option<&HelperCore>, now: &Moment) -> Holds {
 }
 
 impl World<'_> {
-    pub(crate) fn find(&mut self, index: usize, level: Level, rule: u64) -> Result<(), Violation> {
+    pub(crate) fn find(
+        &mut self,
+        index: usize,
+        level: Level,
+        rule: u64,
+        program: u64,
+    ) -> Result<(), Violation> {
         let machine = &self.machines[index];
         if !machine.is_on || machine.agent.is_none() {
             return Ok(());
         }
-        let mut finding = self.finding(index, level, rule);
+        let mut finding = self.finding(index, level, rule, program);
         if self.machines[index].lies && self.mishap(3) {
             // It takes the id that another machine's next finding will have.
             let victim = (index + 1) % self.machines.len();
@@ -51,6 +54,7 @@ impl World<'_> {
             self.tally.count("finding ids taken by a liar");
         }
         self.tally.count("findings");
+        self.note_match();
         self.trace(|| format!("m{index} finds rule {rule} ({level})"));
         let is_alone = self.machines[index].link.is_none() || !self.machines[index].is_welcome;
         let is_called_for = is_alone && self.is_ready_to_defend(index, level);
@@ -135,7 +139,8 @@ impl World<'_> {
         let machine = &self.machines[index];
         match machine.link {
             None => {
-                if machine.cut_off_until <= self.now && self.hub.core.is_some() {
+                let is_there = self.hub.core.is_some() || self.is_stolen;
+                if machine.cut_off_until <= self.now && is_there {
                     self.connect(index);
                 }
             }
@@ -145,9 +150,10 @@ impl World<'_> {
                 let codes = machine.helper.as_ref().and_then(|h| h.glass().document.as_ref());
                 let break_glass = codes.map_or(0, |document| document.revision);
                 let lies = machine.lies && self.mishap(2);
+                let holds = if lies { self.claimed_holdings(index) } else { honest };
                 let status = Status {
                     at_boot: now.at,
-                    holds: if lies { Holds::NOTHING } else { honest },
+                    holds,
                     rules: 1,
                     events: 0,
                     lost: 0,
@@ -180,6 +186,12 @@ impl World<'_> {
             coverage: Vec::new(),
         };
         self.tally.count("links opened");
+        let mut hello = hello;
+        if self.machines[index].lies && self.mishap(3) {
+            // It says that it has whatever will ever be said of it: a tier of its own choice, as it were.
+            (hello.assignment, hello.policy) = (u64::MAX, u64::MAX);
+            self.tally.count("newer assignments claimed");
+        }
         self.send_up(index, Up::Hello(hello));
     }
 
@@ -193,7 +205,7 @@ impl World<'_> {
         }
     }
 
-    fn send_up(&mut self, index: usize, message: Up) {
+    pub(crate) fn send_up(&mut self, index: usize, message: Up) {
         let Some(link) = self.machines[index].link else { return };
         let is_cut_off = self.machines[index].cut_off_until > self.now;
         let lost = if self.is_calm { 0 } else { 60 };
@@ -206,6 +218,7 @@ impl World<'_> {
                     self.at(again, Event::ToHub { machine: index, link, message });
                 }
                 let message = Box::new(message);
+                self.machines[index].said_at = Some(self.now);
                 self.at(when, Event::ToHub { machine: index, link, message });
             }
             Fate::Tears(when) | Fate::Vanishes(when) => {
@@ -414,50 +427,5 @@ impl World<'_> {
         // The helper first: what is meant is in force before there is a network.
         self.helper_starts(index, life)?;
         self.agent_starts(index, life)
-    }
-
-    /// A hostile agent reports what it likes, of itself and of others.
-    pub(crate) fn tell_a_lie(&mut self, index: usize) -> Result<(), Violation> {
-        let Some(liar) = self.machines.iter().position(|machine| machine.lies) else {
-            return Ok(());
-        };
-        let victim = if self.random.once_in(2) { index } else { liar };
-        let victim_id = self.machines[victim].id;
-        let measures = self.hub.core.iter().flat_map(|core| core.measures());
-        let of_victim = measures.filter(|life| life.machine == victim_id).last().cloned();
-        let Some(life) = of_victim else { return Ok(()) };
-        let now = self.moment(liar);
-        let state = match self.random.below(3) {
-            0 => MeasureState::Verified,
-            1 => MeasureState::Released,
-            _ => MeasureState::SteppedDown,
-        };
-        // Of itself it may say that it is open: what it gains by that is judged by the laws. Only what it
-        // began by itself it says the truth of: whoever used a permit after a release frees a permit so.
-        let is_by_order = matches!(life.origin, Origin::Order(_));
-        if victim == liar && state != MeasureState::Verified && !is_by_order {
-            return Ok(());
-        }
-        let receipt = Receipt {
-            machine: victim_id,
-            measure: life.measure,
-            origin: life.origin,
-            action: Action::Isolate(Isolation::Full),
-            state,
-            proof: None,
-            lease_ends: None,
-            boot: now.boot,
-            at_boot: now.at,
-            at: UtcNanos::from_unix_nanos(0),
-            sockets_cut: 0,
-            done: Vec::new(),
-        };
-        self.tally.count("lies told to the hub");
-        let machine = &mut self.machines[liar];
-        if machine.agent.is_some() {
-            machine.spool.push(Arrived::Receipt(receipt));
-            self.send_reports(liar);
-        }
-        Ok(())
     }
 }

@@ -115,6 +115,7 @@ impl World<'_> {
             Effect::Restore { .. } => {
                 machine.kernel = None;
                 self.tally.count("releases");
+                self.notes.released(self.now);
                 self.observer.opened(index, &self.machines[index])
             }
             _ => Ok(()),
@@ -181,6 +182,7 @@ impl World<'_> {
             return;
         }
         for receipt in &receipts {
+            machine.sealed.push(receipt.clone());
             machine.spool.push(Arrived::Receipt(receipt.clone()));
         }
         machine.spool_synced = machine.spool.next_number();

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use cordon_model::ids::{ApprovalId, FindingId, IncidentId, MachineId, MeasureId, OrderId};
 use cordon_model::laws::{self, Violation};
+use cordon_model::measure::Origin;
 use cordon_model::order::Order;
 use cordon_model::policy::Policy;
 use cordon_model::record::Deed;
 use cordon_model::signed::{Verified, seal};
 use cordon_model::wire::FromHub;
-use cordon_respond::approval::Approval;
+use cordon_respond::approval::{Approval, ApprovalState};
 use cordon_respond::clock::{Moment, Randomness};
 use cordon_respond::grouping::Story;
 use cordon_respond::hub_core::{Arrived, Change, HubCore, MachineRow, Notice, Output};
@@ -77,6 +78,8 @@ pub(crate) struct Hub {
     told: BTreeSet<IncidentId>,
     /// Machines on which a measure is not in force, of which people were told.
     told_of: BTreeSet<MachineId>,
+    /// When each machine was last heard, as the hub shows it.
+    heard: BTreeMap<MachineId, Duration>,
 }
 
 impl Hub {
@@ -90,7 +93,24 @@ impl Hub {
             life: 0,
             told: BTreeSet::new(),
             told_of: BTreeSet::new(),
+            heard: BTreeMap::new(),
         }
+    }
+}
+
+impl Hub {
+    /// How many measures of a machine its disk shows as not over that no order of the signer's began.
+    pub(crate) fn claimed(&self, machine: MachineId) -> usize {
+        let of_it = self.rows.measures.values().filter(|life| life.machine == machine);
+        let is_ordered = |life: &MeasureLife| match life.origin {
+            Origin::Order(order) => self.rows.orders.contains_key(&order),
+            _ => false,
+        };
+        of_it.filter(|life| !life.state.is_over() && !is_ordered(life)).count()
+    }
+
+    fn taken_of(&self, machine: MachineId) -> u64 {
+        self.rows.machines.get(&machine).map_or(0, |row| row.inbox.highest)
     }
 }
 
@@ -132,6 +152,11 @@ impl World<'_> {
                     }
                     if let Change::Finding(received, incident) = &change {
                         serious.push((received.machine, received.finding.rule.level, *incident));
+                    }
+                    if let Change::Approval(question) = &change
+                        && !self.hub.rows.approvals.contains_key(&question.id)
+                    {
+                        self.tally.count("questions to people");
                     }
                     unwritten.push(change);
                 }
@@ -233,15 +258,8 @@ impl World<'_> {
         }
         match notice {
             Notice::Asked(approval) => {
-                self.tally.count("questions to people");
-                for person in 0..PEOPLE.len() {
-                    if self.options.scenario == scenario::Scenario::Everything
-                        && self.random.once_in(3)
-                    {
-                        let when = self.random.millis(500, 20_000);
-                        self.after(when, Event::Answer { approval, person });
-                    }
-                }
+                self.tally.count("people told of questions");
+                self.people_look_at_the_list(approval);
             }
             Notice::Unanswered(_) => self.tally.count("questions that nobody answered"),
             Notice::NotBlocked { incident, .. } => {
@@ -263,7 +281,30 @@ impl World<'_> {
         }
     }
 
-    fn send_down(&mut self, id: MachineId, link: u64, message: FromHub) {
+    /// Who is told of one question finds all others of its story in the list.
+    fn people_look_at_the_list(&mut self, told: ApprovalId) {
+        let asked = self.hub.rows.approvals.get(&told).and_then(|question| question.incident);
+        self.notes.told(asked);
+        if self.options.scenario == scenario::Scenario::WrongRule {
+            return;
+        }
+        let of_story = |question: &&Approval| {
+            let is_of_it = question.incident.is_some() && question.incident == asked;
+            question.id == told || (is_of_it && question.state == ApprovalState::Open)
+        };
+        let open = self.hub.rows.approvals.values().filter(of_story);
+        let open: Vec<ApprovalId> = open.map(|question| question.id).collect();
+        for approval in open {
+            for person in 0..PEOPLE.len() {
+                if self.random.once_in(3) {
+                    let when = self.random.millis(500, 20_000);
+                    self.after(when, Event::Answer { approval, person });
+                }
+            }
+        }
+    }
+
+    pub(crate) fn send_down(&mut self, id: MachineId, link: u64, message: FromHub) {
         let Some(machine) = self.index.get(&id).copied() else { return };
         let is_cut_off = self.machines[machine].cut_off_until > self.now;
         let lost = if self.is_calm { 0 } else { 60 };
@@ -298,10 +339,17 @@ impl World<'_> {
         let trusts = self.sabotaged(Sabotage::BelievesSenders);
         let deaf = self.sabotaged(Sabotage::IgnoresStatuses);
         let folds = self.sabotaged(Sabotage::FoldsFindings);
+        let chokes = self.sabotaged(Sabotage::ChokesOnBad);
+        let hoards = self.sabotaged(Sabotage::TakesEverything);
+        let before = self.hub.taken_of(id);
         let reported = match &message {
             Up::Reports(reports) => reports.clone(),
             Up::Hello(_) | Up::OrderTaken(_) | Up::Status(_) => Vec::new(),
         };
+        if self.is_stolen {
+            self.thief_hears(index, link, message);
+            return Ok(());
+        }
         let now = self.hub_moment();
         let dice = &mut self.random;
         let Some(core) = &mut self.hub.core else {
@@ -309,6 +357,7 @@ impl World<'_> {
             self.after(Duration::from_millis(5), Event::LinkLostAtAgent { machine: index, link });
             return Ok(());
         };
+        self.hub.heard.insert(id, self.now);
         if deaf && matches!(message, Up::Status(_)) {
             return Ok(());
         }
@@ -326,14 +375,26 @@ impl World<'_> {
                         _ => true,
                     });
                 }
+                if chokes && let Some(bad) = reports.iter().position(|(_, of)| is_bad(id, of)) {
+                    reports.truncate(bad);
+                }
+                if hoards {
+                    outputs.extend(all_measures(id, &reports));
+                }
                 if trusts {
-                    outputs = core.believe(&mut reports, &now);
+                    outputs.extend(core.believe(&mut reports, &now));
                 }
                 outputs.extend(core.arrived(id, link, reports, &now, &mut || dice.bytes()));
                 outputs
             }
         };
         self.hub_carries_out(outputs, Some(id))?;
+        if let Some((last, _)) = reported.last() {
+            laws::goes_on(id, before, *last, self.hub.taken_of(id))?;
+        }
+        if self.machines[index].lies {
+            self.judge_what_is_kept(index)?;
+        }
         self.judge_what_was_taken(index, &reported)
     }
 
@@ -346,7 +407,7 @@ impl World<'_> {
     ) -> Result<(), Violation> {
         let machine = &self.machines[index];
         let rows = &self.hub.rows;
-        let highest = rows.machines.get(&machine.id).map_or(0, |row| row.inbox.highest);
+        let highest = self.hub.taken_of(machine.id);
         for (number, report) in reported.iter().filter(|(number, _)| *number <= highest) {
             if let Arrived::Finding(finding, _) = report
                 && !machine.lies
@@ -363,6 +424,9 @@ impl World<'_> {
         proposal: OrderId,
         answer: Result<Verified<Order>, Refusal>,
     ) -> Result<(), Violation> {
+        if self.is_stolen {
+            return answer.map_or(Ok(()), |order| self.thief_has_signed(&order));
+        }
         let asked = self.hub.rows.proposals.get(&proposal).cloned();
         let is_refused = answer.is_err();
         self.hub_step(|core, now, dice| core.signer_answered(proposal, answer, now, dice))?;
@@ -385,7 +449,38 @@ impl World<'_> {
             return Ok(());
         }
         self.after(Duration::from_secs(1), Event::HubTick { life });
-        self.hub_step(|core, now, dice| core.tick(now, dice))
+        self.hub_step(|core, now, dice| core.tick(now, dice))?;
+        self.judge_what_is_shown()
+    }
+
+    /// Law 12, of the row of numbers on top of every screen: how many machines, and how old the word of each.
+    fn judge_what_is_shown(&mut self) -> Result<(), Violation> {
+        let Some(core) = &self.hub.core else { return Ok(()) };
+        let linked = |id: &&MachineId| core.is_linked(**id);
+        if self.sabotaged(Sabotage::NothingIsOld) {
+            let links: Vec<MachineId> = self.index.keys().filter(linked).copied().collect();
+            self.hub.heard.extend(links.into_iter().map(|id| (id, self.now)));
+        }
+        let Some(core) = &self.hub.core else { return Ok(()) };
+        let enrolled = self.hub.rows.machines.keys();
+        let shown: Vec<&MachineId> = if self.sabotaged(Sabotage::CountsOnlyTheHeard) {
+            enrolled.filter(|id| self.hub.heard.contains_key(id)).collect()
+        } else {
+            enrolled.collect()
+        };
+        let (in_contact, away): (Vec<&MachineId>, Vec<&MachineId>) =
+            shown.iter().copied().partition(|id| core.is_linked(**id));
+        let (away, never): (Vec<&MachineId>, Vec<&MachineId>) =
+            away.into_iter().partition(|id| self.hub.heard.contains_key(id));
+        let parts = [in_contact.len(), away.len(), never.len()];
+        laws::adds_up("machines", shown.len(), &parts, self.machines.len())?;
+        for machine in &self.machines {
+            if let (Some(heard), Some(said)) = (self.hub.heard.get(&machine.id), machine.said_at) {
+                let shown = self.now.saturating_sub(*heard);
+                laws::age(machine.id, shown, self.now.saturating_sub(said), ON_ITS_WAY)?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn hub_dies(&mut self) {
@@ -406,7 +501,7 @@ impl World<'_> {
     }
 
     pub(crate) fn hub_starts(&mut self) -> Result<(), Violation> {
-        if self.hub.core.is_some() {
+        if self.hub.core.is_some() || self.is_stolen {
             return Ok(());
         }
         if self.hub.sealed_policy.is_none() {
@@ -422,6 +517,26 @@ impl World<'_> {
         self.trace(|| "the hub is up".into());
         self.hub_carries_out(outputs, None)
     }
+}
+
+/// The longest that a word is on its way, with what the network repeats.
+const ON_ITS_WAY: Duration = Duration::from_secs(5);
+
+/// Whether a report speaks for another machine.
+fn is_bad(from: MachineId, report: &Arrived) -> bool {
+    matches!(report, Arrived::Receipt(receipt) if receipt.machine != from)
+}
+
+/// What a hub without limits would keep.
+fn all_measures(from: MachineId, reports: &[(u64, Arrived)]) -> Vec<Output> {
+    let kept = reports.iter().filter_map(|(number, report)| match report {
+        Arrived::Receipt(receipt) if receipt.machine == from => {
+            let life = MeasureLife::reported(*number, receipt.clone(), false);
+            Some(Output::Keep(Change::Measure(life)))
+        }
+        _ => None,
+    });
+    kept.collect()
 }
 
 /// What a hub that believes senders would do: take a receipt as if from whom it names.

@@ -21,14 +21,17 @@ mod agent_shell;
 mod glass;
 mod helper_shell;
 mod hub_shell;
+mod liar;
 mod machine;
 mod network;
 mod observer;
 mod random;
 mod scenario;
 mod signer_shell;
+mod stolen_hub;
 mod trouble;
 mod world;
+mod wrong_rule;
 
 use std::fmt;
 use std::num::NonZero;
@@ -36,9 +39,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cordon_model::laws::Violation;
+use serde::Serialize;
 
 pub use scenario::{Sabotage, Scenario};
 pub use world::Tally;
+pub use wrong_rule::{Alive, Asked, Spent, Undone, WrongRule};
 
 /// What to simulate.
 #[derive(Debug, Clone)]
@@ -49,6 +54,8 @@ pub struct Options {
     pub seeds: u64,
     /// What happens.
     pub scenario: Scenario,
+    /// On how many machines; `None`: as many as the scenario usually has.
+    pub machines: Option<usize>,
     /// Which control is off.
     pub sabotage: Option<Sabotage>,
     /// Print every step of every seed (for a replay).
@@ -57,12 +64,19 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { seed: 0, seeds: 1_000, scenario: Scenario::Everything, sabotage: None, trace: false }
+        Self {
+            seed: 0,
+            seeds: 1_000,
+            scenario: Scenario::Everything,
+            machines: None,
+            sabotage: None,
+            trace: false,
+        }
     }
 }
 
 /// What happened in all seeds together.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Summary {
     /// How many seeds ran.
     pub seeds: u64,
@@ -70,10 +84,15 @@ pub struct Summary {
     pub tally: Tally,
     /// Virtual time of all of them.
     pub simulated: Duration,
+    /// What came of a wrong rule in the first of them, if that was what happened.
+    pub wrong_rule: Option<WrongRule>,
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(wrong_rule) = &self.wrong_rule {
+            writeln!(f, "{wrong_rule}")?;
+        }
         writeln!(f, "{} seeds, {} s of virtual time", self.seeds, self.simulated.as_secs())?;
         self.tally.fmt(f)
     }
@@ -86,6 +105,8 @@ pub struct Failure {
     pub seed: u64,
     /// In which scenario.
     pub scenario: Scenario,
+    /// On how many machines, if that was said.
+    pub machines: Option<usize>,
     /// When, in virtual time.
     pub at: Duration,
     /// What.
@@ -106,7 +127,8 @@ impl fmt::Display for Failure {
             f,
             "replay: cordon simulate --scenario {} --seed {} --seeds 1 --trace",
             self.scenario, self.seed
-        )
+        )?;
+        self.machines.map_or(Ok(()), |machines| write!(f, " --machines {machines}"))
     }
 }
 
@@ -161,11 +183,10 @@ fn simulate_part(
         if seed > failed.load(Ordering::Relaxed) {
             break;
         }
-        let (tally, simulated) =
-            world::run(options, seed, options.trace).inspect_err(|failure| {
-                failed.fetch_min(failure.seed, Ordering::Relaxed);
-            })?;
-        summary.add(&Summary { seeds: 1, tally, simulated });
+        let one = world::run(options, seed, options.trace).inspect_err(|failure| {
+            failed.fetch_min(failure.seed, Ordering::Relaxed);
+        })?;
+        summary.add(&one);
         offset += of;
     }
     Ok(summary)
@@ -176,5 +197,9 @@ impl Summary {
         self.seeds += other.seeds;
         self.simulated += other.simulated;
         self.tally.add(&other.tally);
+        let is_earlier = |of: &WrongRule| self.wrong_rule.as_ref().is_none_or(|w| of.seed < w.seed);
+        if let Some(earlier) = other.wrong_rule.as_ref().filter(|of| is_earlier(of)) {
+            self.wrong_rule = Some(earlier.clone());
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cordon_model::asset::Assignment;
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::ids::{MachineId, MeasureId};
-use cordon_model::measure::Isolation;
+use cordon_model::measure::{Isolation, Receipt};
 use cordon_model::order::Permit;
 use cordon_model::policy::Policy;
 use cordon_model::signed::Verified;
@@ -99,6 +99,10 @@ pub(crate) struct Machine {
     pub(crate) floor: Floor,
     pub(crate) agent: Option<AgentCore>,
     pub(crate) documents: Documents,
+    /// When it last said something that reaches the hub.
+    pub(crate) said_at: Option<Duration>,
+    /// Every receipt that its agent sealed.
+    pub(crate) sealed: Vec<Receipt>,
     /// What was ever signed for it, as somebody on the way has recorded it.
     pub(crate) recorded: Recorded,
     /// What the agent has written; a crash of the agent loses none of it.

@@ -18,8 +18,10 @@ use cordon_model::signed::Verified;
 use cordon_model::time::UtcNanos;
 use cordon_respond::lease::CHECKPOINT;
 use cordon_respond::order::MeasureLife;
+use cordon_respond::permits;
 
 use crate::machine::Machine;
+use crate::signer_shell::{PEOPLE, weakens};
 
 /// What a measure may rest on, as the observer saw it taken.
 #[derive(Debug, Clone)]
@@ -28,6 +30,8 @@ struct Taken {
     is_by_policy_order: bool,
     is_by_permit: bool,
     granted: Duration,
+    /// How long what follows at its end may be in force.
+    step_down: Duration,
     /// How long the machine had been awake when the lease began.
     since_awake: Duration,
 }
@@ -65,12 +69,16 @@ pub(crate) struct Observer {
     organisation: OdsCode,
     policy: Policy,
     machines: Vec<Watched>,
-    orders: BTreeMap<MeasureId, Verified<Order>>,
+    orders: BTreeMap<(MachineId, MeasureId), Verified<Order>>,
     permits: BTreeMap<MeasureId, Verified<Permit>>,
     /// Every set of break-glass codes, and which of them were used.
     codes: Vec<(Verified<BreakGlass>, BTreeSet<u8>)>,
     automatic: Vec<Duration>,
-    decided: BTreeMap<OrderId, Duration>,
+    /// Orders in people's names, and what they took back.
+    by_people: [Vec<Duration>; 2],
+    decided: BTreeMap<(MachineId, OrderId), Duration>,
+    /// Since when the hub is a thief's.
+    stolen: Option<Duration>,
 }
 
 impl Observer {
@@ -83,13 +91,15 @@ impl Observer {
             permits: BTreeMap::new(),
             codes: Vec::new(),
             automatic: Vec::new(),
+            by_people: [Vec::new(), Vec::new()],
             decided: BTreeMap::new(),
+            stolen: None,
         }
     }
 
     /// The signer made up its mind and wrote that down; it may die before it says so.
-    pub(crate) fn decided(&mut self, order: OrderId, now: Duration) {
-        self.decided.entry(order).or_insert(now);
+    pub(crate) fn decided(&mut self, machine: MachineId, order: OrderId, now: Duration) {
+        self.decided.entry((machine, order)).or_insert(now);
     }
 
     pub(crate) fn add(&mut self, tier: Option<ClinicalTier>, kind: Option<String>, group: String) {
@@ -107,14 +117,21 @@ impl Observer {
         order: &Verified<Order>,
         now: Duration,
     ) -> Result<(), Violation> {
-        let is_new = self.orders.insert(order.id.into(), order.clone()).is_none();
-        if is_new && matches!(order.authority, Authority::Policy { .. }) {
-            // The budget was spent when it was decided, however late the order is told.
-            self.automatic.push(self.decided.remove(&order.id).unwrap_or(now));
+        let key = (order.machine, order.id.into());
+        if self.orders.insert(key, order.clone()).is_some() {
+            return Ok(());
+        }
+        // The budget was spent when it was decided, however late the order is told.
+        let decided = self.decided.remove(&(order.machine, order.id)).unwrap_or(now);
+        if let Authority::Policy { .. } = order.authority {
+            self.automatic.push(decided);
             self.automatic.sort_unstable();
             return laws::budget(&self.policy.budget, &self.automatic);
         }
-        Ok(())
+        let of_kind = &mut self.by_people[usize::from(weakens(&order.instruction))];
+        of_kind.push(decided);
+        of_kind.sort_unstable();
+        laws::by_people(&PEOPLE, of_kind)
     }
 
     pub(crate) fn permitted(&mut self, permit: &Verified<Permit>) {
@@ -162,10 +179,25 @@ impl Observer {
             is_by_policy_order: false,
             is_by_permit: false,
             granted: Duration::from_secs(granted.into()),
+            step_down: Duration::from_secs(self.policy.lease.step_down_seconds.into()),
             since_awake,
         };
         watched.taken.insert(measure, taken);
         Ok(())
+    }
+
+    /// From now on the hub is a thief's.
+    pub(crate) fn stolen(&mut self, now: Duration) {
+        self.stolen = Some(now);
+    }
+
+    /// How many machines may have segmented themselves by now. A stolen hub passes places on once a permit
+    /// has ended, so that each such time may see as many more: a limit that the guide names.
+    fn permits_by(&self, now: Duration) -> u32 {
+        let stolen = self.stolen.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        let generation = Duration::from_secs(self.policy.permit_seconds.into()) + permits::SETTLE;
+        let passed_on = u32::try_from(stolen.as_secs() / generation.as_secs().max(1));
+        self.policy.permits.saturating_mul(passed_on.unwrap_or(u32::MAX).saturating_add(1))
     }
 
     fn is_held_open(&self, index: usize, machine: &Machine, now: Duration) -> bool {
@@ -179,8 +211,8 @@ impl Observer {
         })
     }
 
-    pub(crate) fn is_signed(&self, order: OrderId) -> bool {
-        self.orders.contains_key(&order.into())
+    pub(crate) fn is_signed(&self, machine: MachineId, order: OrderId) -> bool {
+        self.orders.contains_key(&(machine, order.into()))
     }
 
     pub(crate) fn assigned(&mut self, index: usize, names: Vec<String>) {
@@ -226,7 +258,7 @@ impl Observer {
         at: UtcNanos,
         now: Duration,
     ) -> Result<(), Violation> {
-        let genuine = self.orders.get(&order.id.into()).cloned();
+        let genuine = self.orders.get(&(machine.id, order.id.into())).cloned();
         let awake = self.awake(index, now);
         if let (Instruction::Begin { .. }, Authority::Policy { .. }) =
             (&order.instruction, &order.authority)
@@ -260,19 +292,23 @@ impl Observer {
                     is_by_permit: false,
                     people,
                     granted: Duration::from_secs(lease.seconds.into()),
+                    step_down: Duration::from_secs(lease.step_down_seconds.into()),
                     since_awake: awake,
                 };
                 watched.taken.insert(order.id.into(), taken);
             }
-            Instruction::Begin { .. } | Instruction::Undo { .. } => {}
+            Instruction::Begin { .. } => {}
             Instruction::Renew { measure, lease } => {
                 if let Some(taken) = watched.taken.get_mut(measure) {
                     taken.granted = Duration::from_secs(lease.seconds.into());
+                    taken.step_down = Duration::from_secs(lease.step_down_seconds.into());
                     taken.since_awake = awake;
                     taken.people.extend(people);
                 }
             }
-            Instruction::Release => {
+            // Of the isolation that is in force; one of another measure opens nothing.
+            Instruction::Undo { measure } if !watched.taken.contains_key(measure) => {}
+            Instruction::Release | Instruction::Undo { .. } => {
                 watched.is_release_ordered = genuine.is_some() && order.sequence > sequence_before;
             }
         }
@@ -308,6 +344,7 @@ impl Observer {
             is_by_policy_order: false,
             is_by_permit: true,
             granted: Duration::from_secs(permit.lease.seconds.into()),
+            step_down: Duration::from_secs(permit.lease.step_down_seconds.into()),
             since_awake: self.awake(index, now),
         };
         self.machines[index].is_release_ordered = false;
@@ -326,7 +363,6 @@ impl Observer {
         let awake = self.awake(index, now);
         let Some(in_kernel) = &machines[index].kernel else { return Ok(()) };
         let (id, isolation) = (machines[index].id, in_kernel.isolation);
-        let step_down = Duration::from_secs(self.policy.lease.step_down_seconds.into());
         let watched = &mut self.machines[index];
         if !watched.taken.contains_key(&in_kernel.measure) {
             let before = match origin {
@@ -342,7 +378,8 @@ impl Observer {
                 at: UtcNanos::from_unix_nanos(0),
             })?;
             if let Some(before) = before {
-                let taken = Taken { granted: step_down, since_awake: awake, ..before };
+                let granted = before.step_down;
+                let taken = Taken { granted, since_awake: awake, ..before };
                 watched.taken.insert(in_kernel.measure, taken);
             }
         }
@@ -352,12 +389,17 @@ impl Observer {
         }
         let tier = watched.tier.unwrap_or(ClinicalTier::WHEN_UNKNOWN);
         let Some(taken) = watched.taken.get(&in_kernel.measure).cloned() else { return Ok(()) };
-        laws::lifelines(id, tier, &taken.people, &watched.declared, &in_kernel.kept)?;
+        // Names are the hub's word; once it is stolen nobody stands behind them, and the signer takes them for
+        // no two people. For one person it does, within the brake, until people have keys of their own.
+        let is_nobody = self.stolen.is_some() && tier == ClinicalTier::LifeSustaining;
+        let people = if is_nobody { &[] } else { taken.people.as_slice() };
+        laws::lifelines(id, tier, people, &watched.declared, &in_kernel.kept)?;
         if taken.is_by_permit {
+            let permits = self.permits_by(now);
             let by_permits = self.cut_machines(machines).filter(|(_, taken)| taken.is_by_permit);
             let by_permits = by_permits.count();
             // What a permit began may go on in a step down with people's renewal; its reach does not grow.
-            laws::autonomy(id, tier, isolation, by_permits, self.policy.permits)?;
+            laws::autonomy(id, tier, isolation, by_permits, permits)?;
         }
         self.judge_kind(index, machines)?;
         self.judge_group(index, machines)

@@ -23,8 +23,10 @@ pub enum Scenario {
     /// Eight machines and everything that can go wrong, by chance of the seed.
     #[default]
     Everything,
-    /// A wrong rule is let loose on a thousand machines, with a calm network.
+    /// A wrong rule is let loose on a thousand machines, a fifth of which can't reach the hub.
     WrongRule,
+    /// The hub's web tier is stolen from eight machines that have every other trouble too.
+    StolenHub,
 }
 
 impl fmt::Display for Scenario {
@@ -32,6 +34,7 @@ impl fmt::Display for Scenario {
         f.write_str(match self {
             Self::Everything => "everything",
             Self::WrongRule => "wrong-rule",
+            Self::StolenHub => "stolen-hub",
         })
     }
 }
@@ -39,17 +42,28 @@ impl fmt::Display for Scenario {
 impl FromStr for Scenario {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Everything, Self::WrongRule]
+        [Self::Everything, Self::WrongRule, Self::StolenHub]
             .into_iter()
             .find(|scenario| scenario.to_string() == text)
-            .ok_or_else(|| format!("{text:?} is no scenario: use everything or wrong-rule"))
+            .ok_or_else(|| {
+                format!("{text:?} is no scenario: use everything, wrong-rule or stolen-hub")
+            })
     }
 }
 
 impl Scenario {
+    /// How many seeds are usually run: one hospital, or a thousand small ones.
+    #[must_use]
+    pub fn usual_seeds(self) -> u64 {
+        match self {
+            Self::Everything | Self::StolenHub => 1_000,
+            Self::WrongRule => 1,
+        }
+    }
+
     pub(crate) fn machines(self) -> usize {
         match self {
-            Self::Everything => 8,
+            Self::Everything | Self::StolenHub => 8,
             Self::WrongRule => 1_000,
         }
     }
@@ -57,8 +71,8 @@ impl Scenario {
     /// How long things go wrong.
     pub(crate) fn trouble(self) -> Duration {
         match self {
-            Self::Everything => Duration::from_secs(240),
-            Self::WrongRule => Duration::from_secs(20),
+            Self::Everything | Self::StolenHub => Duration::from_secs(240),
+            Self::WrongRule => Duration::from_secs(60),
         }
     }
 
@@ -121,6 +135,18 @@ pub enum Sabotage {
     FoldsFindings,
     /// The hub tells nobody what the signer refused.
     HidesRefusals,
+    /// The signer counts no orders in people's names.
+    NoPeoplesBrake,
+    /// The signer believes receipts that no machine sealed.
+    AnyReceipt,
+    /// The hub takes nothing more of a message once it has refused a part of it.
+    ChokesOnBad,
+    /// The hub keeps every measure that a machine claims.
+    TakesEverything,
+    /// The hub counts the machines that it has heard for all there are.
+    CountsOnlyTheHeard,
+    /// The hub shows what is linked as just heard.
+    NothingIsOld,
 }
 
 const TIERS: &[ClinicalTier] = &[
@@ -160,7 +186,7 @@ pub(crate) fn policy(scenario: Scenario, organisation: OdsCode, random: &mut Ran
         (_, 7..9) => Mode::Ask,
         _ => Mode::Observe,
     };
-    let is_wide = scenario == Scenario::Everything && random.once_in(2);
+    let is_wide = scenario != Scenario::WrongRule && random.once_in(2);
     Policy {
         organisation,
         revision: 1,
@@ -172,7 +198,7 @@ pub(crate) fn policy(scenario: Scenario, organisation: OdsCode, random: &mut Ran
             response(Level::High, clinical, Isolation::Segment, true),
         ],
         budget: match scenario {
-            Scenario::Everything => Budget {
+            Scenario::Everything | Scenario::StolenHub => Budget {
                 count: if is_wide { 6 } else { 2 },
                 window_seconds: 60,
                 group_percent: if is_wide { 100 } else { 34 },
@@ -180,11 +206,21 @@ pub(crate) fn policy(scenario: Scenario, organisation: OdsCode, random: &mut Ran
             Scenario::WrongRule => Budget { count: 5, window_seconds: 600, group_percent: 5 },
         },
         approval: approval(scenario, random),
-        lease: Lease { seconds: 40, step_down_seconds: 25, warn_seconds: 10 },
+        lease: match scenario {
+            Scenario::Everything | Scenario::StolenHub => {
+                Lease { seconds: 40, step_down_seconds: 25, warn_seconds: 10 }
+            }
+            Scenario::WrongRule => {
+                Lease { seconds: 4 * 3600, step_down_seconds: 4 * 3600, warn_seconds: 1800 }
+            }
+        },
         deliver_within_seconds: random.once_in(2).then_some(30),
-        permit_seconds: 50,
+        permit_seconds: match scenario {
+            Scenario::Everything | Scenario::StolenHub => 50,
+            Scenario::WrongRule => 24 * 3600,
+        },
         permits: match scenario {
-            Scenario::Everything => 2,
+            Scenario::Everything | Scenario::StolenHub => 2,
             Scenario::WrongRule => 20,
         },
         break_glass: BreakGlassTerms {
@@ -214,7 +250,7 @@ fn approval(scenario: Scenario, random: &mut Random) -> ApprovalTerms {
     };
     let more = NeedsMore { tiers: vec![ClinicalTier::Supports], needs: Needs::TwoPeople };
     match scenario {
-        Scenario::Everything => ApprovalTerms {
+        Scenario::Everything | Scenario::StolenHub => ApprovalTerms {
             open_for_seconds: 60,
             remind_seconds: 60,
             unanswered: match random.once_in(2) {
@@ -237,18 +273,67 @@ pub(crate) fn code_hash(machine: MachineId, revision: u64, number: u8) -> [u8; 3
     hash
 }
 
+/// Machines of one ward, where a wrong rule is let loose.
+pub(crate) const WARD: usize = 50;
+
+/// Of so many wards one can't reach the hub there.
+pub(crate) const SITE_AWAY_EVERY: usize = 5;
+
+/// The tier of machine `index`; `None`: nobody has said.
+pub(crate) fn tier(scenario: Scenario, index: usize) -> Option<ClinicalTier> {
+    match scenario {
+        Scenario::Everything | Scenario::StolenHub => TIERS.get(index % 8).copied(),
+        // Our guess at a hospital, of 50: most are office machines and desks, 12 % clinical, 4 % keep
+        // somebody alive, and of 2 % nobody has said what they are.
+        Scenario::WrongRule => match index % WARD {
+            0..27 => Some(ClinicalTier::None),
+            27..41 => Some(ClinicalTier::Supports),
+            41..47 => Some(ClinicalTier::Clinical),
+            47..49 => Some(ClinicalTier::LifeSustaining),
+            _ => None,
+        },
+    }
+}
+
+/// Machines that stand in for each other: three of a hospital of eight, so that the last of it is often in
+/// question; the two booking desks, the two analysers and the two gateways of each ward.
+fn kind(scenario: Scenario, index: usize) -> Option<String> {
+    match scenario {
+        Scenario::Everything | Scenario::StolenHub => {
+            (index % 8 < 3).then(|| format!("booking desk {}", index / 80))
+        }
+        Scenario::WrongRule => {
+            let kind = match index % WARD {
+                27..29 => "booking desk",
+                41..43 => "analyser",
+                47..49 => "monitoring gateway",
+                _ => return None,
+            };
+            Some(format!("{kind} of ward {}", index / WARD))
+        }
+    }
+}
+
 /// What machine `index` is.
-pub(crate) fn assignment(index: usize, organisation: OdsCode, revision: u64) -> Assignment {
-    let tier = TIERS.get(index % 8).copied();
+pub(crate) fn assignment(
+    scenario: Scenario,
+    index: usize,
+    organisation: OdsCode,
+    revision: u64,
+) -> Assignment {
+    let tier = tier(scenario, index);
+    let ward = match scenario {
+        Scenario::Everything | Scenario::StolenHub => (index % 2) + 2 * (index / 100),
+        Scenario::WrongRule => index / WARD,
+    };
     Assignment {
         organisation,
         machine: machine_id(index),
         revision: 0,
         name: format!("m{index}"),
         tier,
-        // Three machines share a kind, so that the last of it is often in question.
-        kind: (index % 8 < 3).then(|| format!("booking desk {}", index / 80)),
-        group: Some(format!("ward {}", (index % 2) + 2 * (index / 100))),
+        kind: kind(scenario, index),
+        group: Some(format!("ward {ward}")),
         lifelines: (0..=revision % 2)
             .map(|number| Lifeline {
                 name: format!("flow {number}"),

@@ -9,9 +9,11 @@ use cordon_model::ids::{FindingId, OrderId};
 use cordon_model::laws::Violation;
 use cordon_model::measure::{Isolation, Origin};
 use cordon_model::order::{Instruction, Order, Permit};
-use cordon_model::policy::Policy;
+use cordon_model::policy::{Budget, Policy};
 use cordon_model::signed::seal;
+use cordon_respond::budget::Spending;
 use cordon_respond::clock::Moment;
+use cordon_respond::decision::AskReason;
 use cordon_respond::hub_core::{ForSigner, HubCore};
 use cordon_respond::signer_core::{Basis, Proposal, Refusal, SignerCore};
 
@@ -24,6 +26,8 @@ use crate::world::{Event, World};
 pub(crate) struct Signer {
     pub(crate) core: Option<SignerCore>,
     disk: Option<String>,
+    /// What was ordered in people's names lately, and what was taken back: on its disk too.
+    by_people: [Spending; 2],
     life: u64,
 }
 
@@ -38,14 +42,27 @@ impl Signer {
             Some(Sabotage::PermitsForAll) => policy.permits = u32::MAX,
             _ => {}
         }
-        Self { disk: None, core: Some(SignerCore::new(policy, now)), life: 0 }
+        let by_people = [Spending::start(now), Spending::start(now)];
+        Self { disk: None, core: Some(SignerCore::new(policy, now)), by_people, life: 0 }
     }
+}
+
+/// The brake on orders in people's names, as production's signer has it around its mind.
+pub(crate) const PEOPLE: Budget = Budget { count: 60, window_seconds: 600, group_percent: 100 };
+
+/// Whether this takes something back: that has a brake of its own, so that whoever spends the one can't keep
+/// people from the other.
+pub(crate) fn weakens(instruction: &Instruction) -> bool {
+    matches!(instruction, Instruction::Release | Instruction::Undo { .. })
 }
 
 impl World<'_> {
     /// The organisation says what a machine is.
     pub(crate) fn assign(&mut self, index: usize, revision: u64) -> Result<(), Violation> {
-        let mut draft = scenario::assignment(index, self.hub.policy.organisation.clone(), revision);
+        let mut draft = {
+            let organisation = self.hub.policy.organisation.clone();
+            scenario::assignment(self.options.scenario, index, organisation, revision)
+        };
         if self.sabotaged(Sabotage::WrongTier) {
             draft.tier = Some(cordon_model::asset::ClinicalTier::None);
         }
@@ -63,6 +80,13 @@ impl World<'_> {
     pub(crate) fn signer_hears(&mut self, message: ForSigner) -> Result<(), Violation> {
         let now = self.hub_moment();
         let forgets = self.sabotaged(Sabotage::NoHoldOff);
+        if let ForSigner::Learn(receipt) = &message
+            && !self.is_sealed(receipt)
+            && !self.sabotaged(Sabotage::AnyReceipt)
+        {
+            self.tally.count("receipts that no machine sealed refused");
+            return Ok(());
+        }
         let Some(signer) = &mut self.signer.core else { return Ok(()) };
         match message {
             ForSigner::Propose(proposal) => return self.sign(&proposal, &now),
@@ -84,11 +108,24 @@ impl World<'_> {
             self.signer_dies();
             return Ok(());
         }
+        let is_unbraked = self.sabotaged(Sabotage::NoPeoplesBrake);
         let dice = &mut self.random;
         let Some(signer) = &mut self.signer.core else { return Ok(()) };
-        let answer = signer.sign(proposal, now, &mut || dice.bytes());
+        let is_by_people = matches!(proposal.basis, Basis::People { .. })
+            && !signer.remembers(proposal.machine, proposal.id);
+        let is_braked = is_by_people && !is_unbraked;
+        let takes_back = weakens(&proposal.instruction);
+        let spending = &mut self.signer.by_people[usize::from(takes_back)];
+        let room = if is_braked { spending.check(&PEOPLE, now) } else { Ok(()) };
+        let answer = match room {
+            Ok(()) => signer.sign(proposal, now, &mut || dice.bytes()),
+            Err(spent) => Err(Refusal::PeoplesBudget(spent)),
+        };
         if let Ok(order) = &answer {
-            self.observer.decided(order.id, self.now);
+            if is_braked {
+                spending.spend(&PEOPLE, order.machine, now);
+            }
+            self.observer.decided(order.machine, order.id, self.now);
         }
         if self.mishap(60) {
             self.tally.count("signer crashes after it wrote, before it answered");
@@ -106,7 +143,7 @@ impl World<'_> {
                 let opened = seal(&order, &self.key).and_then(|e| e.open::<Order>(&self.pinned));
                 let Ok(order) = opened else { return Ok(()) };
                 self.orders.insert(order.envelope().signature, order.clone());
-                if !self.observer.is_signed(order.id) {
+                if !self.observer.is_signed(order.machine, order.id) {
                     self.tally.count(match proposal.basis {
                         Basis::Policy { .. } => "orders signed by policy",
                         Basis::Unanswered { .. } => "orders signed as nobody answered",
@@ -118,12 +155,15 @@ impl World<'_> {
             }
             Err(refusal) => {
                 self.trace(|| format!("not signed for {}: {refusal}", proposal.machine));
+                let is_braked =
+                    matches!(refusal, Refusal::Ask { why: AskReason::BudgetSpent(_), .. });
+                if is_braked {
+                    self.notes.braked(self.now);
+                }
                 self.tally.count(match refusal {
-                    Refusal::Ask {
-                        why: cordon_respond::decision::AskReason::BudgetSpent(_),
-                        ..
-                    } => "proposals stopped by the budget",
+                    Refusal::Ask { .. } if is_braked => "proposals stopped by the budget",
                     Refusal::Ask { .. } => "proposals that people must be asked for",
+                    Refusal::PeoplesBudget(_) => "proposals stopped by people's brake",
                     _ => "other proposals refused",
                 });
                 Err(refusal)
@@ -154,7 +194,7 @@ impl World<'_> {
             }
             self.hub_step(|core, _, _| core.permitted(&permit))?;
         }
-        if self.options.scenario == scenario::Scenario::Everything {
+        if self.options.scenario != scenario::Scenario::WrongRule {
             for index in 0..self.machines.len() {
                 self.make_codes(index, false)?;
             }

@@ -32,14 +32,15 @@ impl World<'_> {
                     _ => Level::Critical,
                 };
                 let rule = self.random.below(4);
-                self.find(machine, level, rule)
+                self.find(machine, level, rule, rule)
             }
             8 => {
                 // A rule that is wrong, or a worm: the same everywhere.
                 self.tally.count("storms of findings");
                 for machine in 0..self.machines.len() {
                     let when = self.random.millis(0, 1_500);
-                    self.after(when, Event::Finding { machine, level: Level::High, rule: 9 });
+                    let (level, rule) = (Level::High, 9);
+                    self.after(when, Event::Finding { machine, level, rule, program: rule });
                 }
                 Ok(())
             }
@@ -151,7 +152,7 @@ impl World<'_> {
     }
 
     /// A stolen hub sends a machine what was signed for its neighbour.
-    fn misdirect(&mut self, machine: usize) -> Result<(), Violation> {
+    pub(crate) fn misdirect(&mut self, machine: usize) -> Result<(), Violation> {
         let of = &self.machines[(machine + 1) % self.machines.len()].recorded;
         let permit = of.permits.last().map(|permit| FromHub::Permit(permit.envelope().clone()));
         let assignment = of.assignments.last().map(|a| FromHub::Assignment(a.envelope().clone()));
@@ -206,7 +207,7 @@ impl World<'_> {
     }
 
     /// Somebody without the command key sends an order.
-    fn forge_an_order(&mut self, machine: usize) -> Result<(), Violation> {
+    pub(crate) fn forge_an_order(&mut self, machine: usize) -> Result<(), Violation> {
         self.tally.count("forged orders");
         let target = &self.machines[machine];
         let moment = target.clock.read(self.now);

@@ -26,10 +26,12 @@ use crate::observer::Observer;
 use crate::random::Random;
 use crate::scenario::{self, Sabotage, Scenario};
 use crate::signer_shell::Signer;
-use crate::{Failure, Options};
+use crate::wrong_rule::Notes;
+use crate::{Failure, Options, Summary};
 
 /// What happened, in numbers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(transparent)]
 pub struct Tally {
     counts: BTreeMap<&'static str, u64>,
 }
@@ -70,7 +72,11 @@ pub(crate) enum Up {
 /// What is to happen.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
-    Finding { machine: usize, level: Level, rule: u64 },
+    Finding { machine: usize, level: Level, rule: u64, program: u64 },
+    CutOff { machine: usize, until: Duration },
+    UndoAll,
+    HubStolen,
+    Theft,
     HelperWake { machine: usize, life: u64 },
     HelperStart { machine: usize, life: u64 },
     AgentStart { machine: usize, life: u64 },
@@ -111,7 +117,13 @@ pub(crate) struct World<'o> {
     pub(crate) network: Network,
     pub(crate) observer: Observer,
     pub(crate) tally: Tally,
+    pub(crate) notes: Notes,
     pub(crate) is_calm: bool,
+    /// A thief stands in the place of the hub's mind.
+    pub(crate) is_stolen: bool,
+    /// One that has in people's names only releases signed, and keeps them to itself: to free places while
+    /// their machines stay cut off.
+    pub(crate) is_patient: bool,
     is_traced: bool,
     trace: Vec<String>,
 }
@@ -124,17 +136,18 @@ pub(crate) const PEOPLE: &[(&str, bool)] =
     &[("ann", false), ("bob", false), ("dr cole", true), ("dr day", true)];
 
 /// Runs one seed.
-pub(crate) fn run(
-    options: &Options,
-    seed: u64,
-    is_traced: bool,
-) -> Result<(Tally, Duration), Box<Failure>> {
+pub(crate) fn run(options: &Options, seed: u64, is_traced: bool) -> Result<Summary, Box<Failure>> {
     let mut world = World::build(options, seed, is_traced);
     match world.play() {
-        Ok(()) => Ok((world.tally, world.now)),
+        Ok(()) => {
+            let is_of_a_rule = options.scenario == Scenario::WrongRule;
+            let wrong_rule = is_of_a_rule.then(|| world.wrong_rule(seed));
+            Ok(Summary { seeds: 1, tally: world.tally, simulated: world.now, wrong_rule })
+        }
         Err(violation) => Err(Box::new(Failure {
             seed,
             scenario: options.scenario,
+            machines: options.machines,
             at: world.now,
             violation,
             trace: world.trace,
@@ -149,7 +162,7 @@ impl World<'_> {
 
     /// Something goes wrong once in `many` times, unless it is calm.
     pub(crate) fn mishap(&mut self, many: u64) -> bool {
-        !self.is_calm && self.options.scenario == Scenario::Everything && self.random.once_in(many)
+        !self.is_calm && self.options.scenario != Scenario::WrongRule && self.random.once_in(many)
     }
 
     pub(crate) fn after(&mut self, delay: Duration, event: Event) {
@@ -198,7 +211,16 @@ impl World<'_> {
 
     fn step(&mut self, event: Event) -> Result<(), Violation> {
         match event {
-            Event::Finding { machine, level, rule } => self.find(machine, level, rule),
+            Event::Finding { machine, level, rule, program } => {
+                self.find(machine, level, rule, program)
+            }
+            Event::CutOff { machine, until } => {
+                self.cut_off(machine, until);
+                Ok(())
+            }
+            Event::UndoAll => self.undo_all(),
+            Event::HubStolen => self.hub_is_stolen(),
+            Event::Theft => self.theft(),
             Event::HelperWake { machine, life } => self.helper_wakes(machine, life),
             Event::HelperStart { machine, life } => self.helper_starts(machine, life),
             Event::AgentStart { machine, life } => self.agent_starts(machine, life),
@@ -246,13 +268,13 @@ impl<'o> World<'o> {
         let organisation = scenario::organisation().expect("a valid ODS code");
         let policy = scenario::policy(options.scenario, organisation.clone(), &mut random);
         let mut observer = Observer::new(policy.clone());
-        let count = options.scenario.machines();
+        let count = options.machines.unwrap_or_else(|| options.scenario.machines());
         let mut machines = Vec::with_capacity(count);
         let liar = random.once_in(2).then(|| random.below(count as u64));
         for index in 0..count {
             let id = scenario::machine_id(index);
             let clock = Clock::new(format!("m{index}"));
-            let assignment = scenario::assignment(index, organisation.clone(), 0);
+            let assignment = scenario::assignment(options.scenario, index, organisation.clone(), 0);
             observer.add(assignment.tier, assignment.kind, assignment.group.unwrap_or_default());
             let helper = HelperCore::new(organisation.clone(), id, &clock.read(Duration::ZERO));
             machines.push(Machine {
@@ -263,6 +285,8 @@ impl<'o> World<'o> {
                 helper: Some(helper.clone()),
                 helper_disk: Some(helper),
                 floor: Floor::default(),
+                said_at: None,
+                sealed: Vec::new(),
                 agent: Some(AgentCore::new(organisation.clone(), id)),
                 documents: Documents::default(),
                 recorded: Recorded::default(),
@@ -274,7 +298,7 @@ impl<'o> World<'o> {
                 link: None,
                 is_welcome: false,
                 cut_off_until: Duration::ZERO,
-                lies: options.scenario == Scenario::Everything && liar == Some(index as u64),
+                lies: options.scenario != Scenario::WrongRule && liar == Some(index as u64),
                 findings: 0,
             });
         }
@@ -297,7 +321,10 @@ impl<'o> World<'o> {
             network: Network::default(),
             observer,
             tally: Tally::default(),
+            notes: Notes::default(),
             is_calm: false,
+            is_stolen: false,
+            is_patient: false,
             is_traced,
             trace: Vec::new(),
         }
@@ -317,18 +344,23 @@ impl<'o> World<'o> {
         self.after(Duration::from_millis(100), Event::SignerRound { life: 0 });
         match self.options.scenario {
             Scenario::Everything => self.after(Duration::from_secs(2), Event::Trouble),
-            Scenario::WrongRule => {
-                for machine in 0..self.machines.len() {
-                    let when = Duration::from_secs(5) + self.random.millis(0, 1_000);
-                    let level = Level::High;
-                    self.at(when, Event::Finding { machine, level, rule: 1 });
-                }
+            Scenario::WrongRule => self.let_the_wrong_rule_loose(),
+            Scenario::StolenHub => {
+                self.after(Duration::from_secs(2), Event::Trouble);
+                let when = self.random.millis(5_000, 60_000);
+                self.after(when, Event::HubStolen);
             }
         }
         Ok(())
     }
 
-    pub(crate) fn finding(&mut self, machine: usize, level: Level, rule: u64) -> Finding {
+    pub(crate) fn finding(
+        &mut self,
+        machine: usize,
+        level: Level,
+        rule: u64,
+        program: u64,
+    ) -> Finding {
         let rule_id = format!("rule-{rule}");
         let machine = &mut self.machines[machine];
         machine.findings += 1;
@@ -345,7 +377,7 @@ impl<'o> World<'o> {
             process: Some(ProcessRef {
                 pid: 1,
                 started: BootNanos(0),
-                image: format!("/tmp/program-{rule}"),
+                image: format!("/tmp/program-{program}"),
             }),
             matched: Vec::new(),
             raw: RawEvent { json: "{}".into(), is_cut: false },
@@ -354,7 +386,11 @@ impl<'o> World<'o> {
     }
 
     fn judge_the_end(&mut self) -> Result<(), Violation> {
-        if self.options.scenario != Scenario::Everything {
+        if self.options.scenario == Scenario::WrongRule {
+            self.judge_the_undoing()?;
+        }
+        if self.is_stolen {
+            // What the hub has is the thief's, and no report is anywhere else.
             return Ok(());
         }
         let of_hub = self.hub_moment().utc;

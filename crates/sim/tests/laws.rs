@@ -3,6 +3,7 @@
 #![expect(clippy::panic, reason = "a test's own words of failure")]
 
 use cordon_model::laws::Law;
+use cordon_sim::WrongRule;
 use cordon_sim::{Options, Sabotage, Scenario, simulate};
 
 #[test]
@@ -21,6 +22,7 @@ fn the_laws_hold_over_a_thousand_seeds() {
         "permits used with no hub in reach",
         "proposals stopped by the budget",
         "questions to people",
+        "people told of questions",
         "hub crashes",
         "hub crashes after it wrote, before it told",
         "signer crashes",
@@ -32,6 +34,12 @@ fn the_laws_hold_over_a_thousand_seeds() {
         "orders refused by their machine",
         "documents refused for their signature",
         "lies told to the hub",
+        "floods of measures",
+        "floods of findings",
+        "old receipts sent again",
+        "words of orders that are not so",
+        "isolations claimed that nobody ordered",
+        "newer assignments claimed",
         "rulesets wiped by somebody",
         "helper memories and tables lost at once",
         "seen, not blocked: people told",
@@ -61,7 +69,11 @@ fn is_seen(sabotage: Sabotage, law: Law) {
 
 /// The same where a control's absence shows in more than one way.
 fn is_seen_as(sabotage: Sabotage, laws: &[Law]) {
-    let options = Options { seeds: 300, sabotage: Some(sabotage), ..Options::default() };
+    is_seen_in(Scenario::Everything, sabotage, laws);
+}
+
+fn is_seen_in(scenario: Scenario, sabotage: Sabotage, laws: &[Law]) {
+    let options = Options { seeds: 300, scenario, sabotage: Some(sabotage), ..Options::default() };
     match simulate(&options) {
         Ok(_) => panic!("{sabotage:?} was not seen in {} seeds", options.seeds),
         Err(failure) => {
@@ -183,6 +195,26 @@ fn a_hub_that_believes_senders_is_seen() {
 }
 
 #[test]
+fn a_hub_that_stops_at_a_bad_report_is_seen() {
+    is_seen(Sabotage::ChokesOnBad, Law::BadStaysSmall);
+}
+
+#[test]
+fn a_hub_that_keeps_whatever_a_machine_claims_is_seen() {
+    is_seen(Sabotage::TakesEverything, Law::BadStaysSmall);
+}
+
+#[test]
+fn a_hub_that_counts_only_whom_it_has_heard_is_seen() {
+    is_seen(Sabotage::CountsOnlyTheHeard, Law::NoGreenWithoutEvidence);
+}
+
+#[test]
+fn a_hub_that_shows_old_words_as_new_is_seen() {
+    is_seen(Sabotage::NothingIsOld, Law::NoGreenWithoutEvidence);
+}
+
+#[test]
 fn a_code_that_opens_twice_is_seen() {
     is_seen(Sabotage::CodesTwice, Law::Authority);
 }
@@ -198,16 +230,137 @@ fn a_machine_that_isolates_itself_while_people_hold_it_open_is_seen() {
 }
 
 #[test]
-fn a_wrong_rule_on_a_thousand_machines_spends_the_budget_and_no_more() {
-    let options = Options { seeds: 1, scenario: Scenario::WrongRule, ..Options::default() };
+fn the_laws_hold_with_a_stolen_hub_over_two_hundred_seeds() {
+    let options = Options { seeds: 200, scenario: Scenario::StolenHub, ..Options::default() };
     let summary = simulate(&options).unwrap_or_else(|failure| panic!("{failure}"));
     println!("{summary}");
-    assert_eq!(summary.tally.of("findings"), 1_000);
-    assert_eq!(summary.tally.of("orders signed by policy"), 5, "5 in 10 minutes");
-    let by_permit = summary.tally.of("permits used with no hub in reach");
-    assert!(by_permit <= 20, "{by_permit}");
-    // Whoever the policy did not isolate is asked about: nobody is forgotten.
-    assert_eq!(summary.tally.of("questions to people"), 995);
+    assert_eq!(summary.tally.of("hubs stolen"), 200);
+    for what in [
+        "orders signed by policy",
+        "orders signed for people",
+        "isolations put in force",
+        "permits used with no hub in reach",
+        "proposals of a stolen hub by the policy",
+        "proposals of a stolen hub in people's names",
+        "proposals stopped by the budget",
+        "proposals stopped by people's brake",
+        "receipts that a stolen hub replays",
+        "receipts that a stolen hub forges",
+        "receipts that no machine sealed refused",
+        "orders that a stolen hub withholds",
+        "orders that a stolen hub sends late or again",
+        "documents that a stolen hub sends late or again",
+        "documents refused for their signature",
+    ] {
+        assert!(summary.tally.of(what) > 100, "{what}: {}", summary.tally.of(what));
+    }
+}
+
+#[test]
+fn a_signer_without_a_budget_is_seen_with_a_stolen_hub() {
+    is_seen_in(Scenario::StolenHub, Sabotage::NoBudget, &[Law::Budget]);
+}
+
+#[test]
+fn a_signer_that_counts_no_orders_in_peoples_names_is_seen() {
+    is_seen_in(Scenario::StolenHub, Sabotage::NoPeoplesBrake, &[Law::Budget]);
+}
+
+#[test]
+fn a_signer_that_believes_receipts_which_no_machine_sealed_is_seen() {
+    // Places in groups and kinds are freed while their machines are cut off.
+    is_seen_in(Scenario::StolenHub, Sabotage::AnyReceipt, &[Law::Budget, Law::Lifelines]);
+}
+
+#[test]
+fn a_clinical_machine_in_the_wrong_tier_is_seen_with_a_stolen_hub() {
+    is_seen_in(Scenario::StolenHub, Sabotage::WrongTier, &[Law::Lifelines]);
+}
+
+#[test]
+fn a_machine_that_obeys_what_a_stolen_hub_replays_is_seen() {
+    is_seen_in(Scenario::StolenHub, Sabotage::NoSequence, &[Law::Authority, Law::Lease]);
+}
+
+/// What came of a wrong rule on a thousand machines, with this seed.
+fn wrong_rule(seed: u64) -> WrongRule {
+    let options = Options { seed, seeds: 1, scenario: Scenario::WrongRule, ..Options::default() };
+    let summary = simulate(&options).unwrap_or_else(|failure| panic!("{failure}"));
+    summary.wrong_rule.unwrap_or_else(|| panic!("nothing is said of the rule"))
+}
+
+#[test]
+fn a_wrong_rule_on_a_thousand_machines_spends_the_budget_and_no_more() {
+    for seed in 0..3 {
+        let of = wrong_rule(seed);
+        println!("{of}");
+        assert_eq!((of.machines, of.machines_away, of.findings), (1_000, 200, 3_000));
+        let spent = &of.spent;
+        assert_eq!((spent.automatic, spent.automatic_allowed, spent.window_seconds), (5, 5, 600));
+        assert!(spent.brake_after_ms.is_some_and(|after| after < 1_000), "{spent:?}");
+        assert_eq!((spent.worst_group_allowed, spent.worst_group_of), (2, 50));
+        assert!((1..=2).contains(&spent.worst_group), "{spent:?}");
+        // A ward that can't reach the hub has what was given to it ahead, and no more.
+        assert!((4..=u64::from(spent.permits_allowed)).contains(&spent.permits), "{spent:?}");
+    }
+}
+
+#[test]
+fn a_wrong_rule_asks_once_of_each_machine_and_tells_people_a_dozen_times() {
+    let asked = wrong_rule(0).asked;
+    // Whoever was not isolated is asked about.
+    assert_eq!(asked.forgotten, 0);
+    assert!((975..=1_000).contains(&asked.questions), "{asked:?}");
+    assert_eq!(asked.reasons.values().sum::<usize>(), asked.questions);
+    assert!(!asked.reasons.contains_key("another reason"), "{asked:?}");
+    assert_eq!(asked.most_of_one_machine, 1);
+    assert!((10..=13).contains(&asked.told_of_questions), "{asked:?}");
+}
+
+#[test]
+fn a_wrong_rule_leaves_clinical_machines_and_lifelines_alone() {
+    let alive = wrong_rule(0).alive;
+    let machines: Vec<(Option<u8>, usize)> =
+        alive.iter().map(|row| (row.tier, row.machines)).collect();
+    let (all, none) = ([540, 280, 120, 40, 20], 0);
+    let tiers = [Some(0), Some(1), Some(2), Some(3), None];
+    assert_eq!(machines, tiers.into_iter().zip(all).collect::<Vec<_>>());
+    for row in &alive {
+        let is_clinical = row.tier.is_none_or(|tier| tier >= 2);
+        let cut = row.machines - row.open;
+        assert!(!is_clinical || cut == none, "{row:?}");
+        assert_eq!(
+            (row.lifelines, row.lifelines_kept),
+            (cut, cut),
+            "one each, and it lives: {row:?}"
+        );
+    }
+    assert!(alive.iter().map(|row| row.open).sum::<usize>() >= 975, "{alive:?}");
+}
+
+#[test]
+fn one_command_takes_back_all_that_a_wrong_rule_did() {
+    let of = wrong_rule(0);
+    assert_eq!(of.incidents, 1);
+    let cut: usize = of.alive.iter().map(|row| row.machines - row.open).sum();
+    assert!(cut > 5, "orders and permits");
+    assert_eq!((of.undone.machines, of.undone.released, of.undone.open), (cut, cut, 1_000));
+    assert!(of.undone.command.starts_with("cordon undo "));
+}
+
+#[test]
+fn a_wrong_rule_that_a_signer_lets_pass_is_seen() {
+    let options = Options {
+        seeds: 1,
+        scenario: Scenario::WrongRule,
+        machines: Some(200),
+        sabotage: Some(Sabotage::NoBudget),
+        ..Options::default()
+    };
+    match simulate(&options) {
+        Ok(_) => panic!("nobody saw that the budget was passed"),
+        Err(failure) => assert_eq!(failure.violation.law, Law::Budget, "{failure}"),
+    }
 }
 
 #[test]

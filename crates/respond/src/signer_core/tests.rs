@@ -222,6 +222,23 @@ fn a_stolen_hub_gives_no_place_back_by_its_own_word() {
 }
 
 #[test]
+fn a_stolen_hub_gives_no_place_back_by_half_of_what_a_machine_says() {
+    let mut bench = Bench::new(&[OFFICE, OFFICE], Some("desk"));
+    let begun = bench.sign(&by_policy(1, 1), 0).unwrap();
+    // It has a release signed in somebody's name and keeps it to itself. The lease ends, and of what the
+    // machine seals it passes on that, and not what stepped into its place.
+    let release = by_people(1, 2, Instruction::Release, &[("ann", false)]);
+    bench.sign(&release, 1).unwrap();
+    for state in [MeasureState::SteppedDown, MeasureState::Superseded] {
+        bench.signer.learn(&receipt(1, begun.id.into(), state));
+        assert!(bench.signer.situation(machine(2), &moment("a", 2)).is_last_of_kind);
+    }
+    // The machine says that it is open: it has the release.
+    bench.signer.learn(&receipt(1, begun.id.into(), MeasureState::Released));
+    assert!(!bench.signer.situation(machine(2), &moment("a", 2)).is_last_of_kind);
+}
+
+#[test]
 fn a_release_that_is_shown_ends_what_was_before_it_and_no_more() {
     let mut bench = Bench::new(&[OFFICE, OFFICE], Some("desk"));
     bench.sign(&by_policy(1, 1), 0).unwrap();
