@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use cordon_model::asset::{Lifeline, PortRange};
+use cordon_model::asset::{Direction, Lifeline, PortRange};
 use cordon_model::time::UtcNanos;
 use proptest::prelude::*;
 
-use super::super::nft::Set;
-use super::super::phrase::TRANSLATED;
+use super::super::nft::{Element, Set};
+use super::super::phrase::{TRANSLATED, UDP};
 use super::*;
 
 /// Flags of a TCP segment that opens a connection.
@@ -271,16 +271,9 @@ fn run_chain(table: &Table, chain: &Chain, packet: &Packet, mark: &mut u32) -> O
     None
 }
 
-fn holds(set: &Set, key: &[u8]) -> bool {
-    set.elements.iter().any(|element| {
-        let mut start = 0;
-        set.key.iter().all(|field| {
-            let range = start..start + field.bytes() as usize;
-            start += field.bytes().next_multiple_of(4) as usize;
-            element.first[range.clone()] <= key[range.clone()]
-                && key[range.clone()] <= element.last[range]
-        })
-    })
+fn holds(set: &Set, registers: &[u8]) -> bool {
+    let bytes: u32 = set.key.iter().map(|field| field.bytes().next_multiple_of(4)).sum();
+    set.elements.contains(&Element::Key(registers[..bytes as usize].to_vec()))
 }
 
 fn bytes_of(packet: &Packet, header: Header, offset: u32, bytes: u32) -> Option<Vec<u8>> {
@@ -330,10 +323,17 @@ fn lifeline() -> impl Strategy<Value = Lifeline> {
         "10.0.0.2/32",
         "10.0.1.0/24",
         "192.168.7.7/32",
+        "10.0.0.1/32",
+        "10.0.0.0/24",
+        "fd00::1/128",
+        "0.0.0.0/0",
+        "::/0",
         "fd00::/64",
         "fd00::2/128",
     ]);
-    (peer, any::<bool>(), proptest::sample::select(&PORTS[..]), 0u16..9, any::<bool>()).prop_map(
+    // Many have one port, and many one range of ports, so that some share a set.
+    let more = prop_oneof![2 => Just(0), 1 => Just(7), 1 => 0u16..9];
+    (peer, any::<bool>(), proptest::sample::select(&PORTS[..]), more, any::<bool>()).prop_map(
         |(peer, is_tcp, first, more, is_inbound)| Lifeline {
             name: "a flow".into(),
             peer: peer.parse().unwrap(),
