@@ -306,3 +306,73 @@ pub(super) fn read_elements(body: &[u8]) -> impl Iterator<Item = Element> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn element(write: impl FnOnce(&mut Vec<u8>)) -> Element {
+        let mut body = Vec::new();
+        nest(&mut body, 3, |to| nest(to, LIST_ELEMENT, write));
+        let mut read = read_elements(&body);
+        let element = read.next().unwrap();
+        assert!(read.next().is_none());
+        element
+    }
+
+    #[test]
+    fn an_element_that_is_more_or_less_than_its_key_is_none_of_ours() {
+        let key = |to: &mut Vec<u8>| nest(to, 1, |to| attribute(to, 1, &[10, 0, 0, 9]));
+        assert_eq!(element(key), Element::Key(vec![10, 0, 0, 9]));
+        // Data, flags, time-out, expiration, user data, expression, object, key end, expressions.
+        for kind in [2u16, 3, 4, 5, 6, 7, 9, 10, 11] {
+            let more = element(|to| {
+                key(to);
+                attribute(to, kind, &[0; 4]);
+            });
+            assert!(matches!(more, Element::Foreign(_)), "{kind}: {more:?}");
+        }
+        // The element that every key matches has flags and no key.
+        assert!(matches!(element(|to| number(to, 3, 2)), Element::Foreign(_)));
+        assert!(matches!(element(|_| {}), Element::Foreign(_)));
+    }
+
+    fn set() -> Set {
+        Set {
+            name: "peers".into(),
+            flags: 0,
+            key: vec![Field::Ipv6, Field::Protocol, Field::Port],
+            elements: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn a_set_is_read_as_it_was_written_unless_it_is_more_than_keys() {
+        let written = |more: &[(u16, u32)]| {
+            let mut body = Vec::new();
+            more.iter().for_each(|(kind, value)| number(&mut body, *kind, *value));
+            write_set(&mut body, &set(), 1);
+            read_set(&body)
+        };
+        assert_eq!(written(&[]), set());
+        // Data, time-out, objects, expressions; and flags, key types and lengths that are not ours.
+        for more in [(6, 1), (11, 1), (15, 1), (17, 1), (18, 1), (3, 4), (4, 7), (5, 4)] {
+            assert_ne!(written(&[more]), set(), "{more:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_that_are_no_set_are_read_without_harm(bytes: Vec<u8>) {
+            let _ = read_set(&bytes);
+            let _ = read_elements(&bytes).count();
+            let mut body = Vec::new();
+            nest(&mut body, 3, |to| to.extend_from_slice(&bytes));
+            let _ = read_elements(&body).count();
+        }
+    }
+}

@@ -439,3 +439,60 @@ fn two_hundred_and_fifty_six_lifelines_fit_and_a_contrived_nesting_is_refused() 
     intent.lifelines = holes.chain(inner).collect();
     assert!(ruleset(&intent, measure()).is_err());
 }
+
+#[test]
+fn a_set_is_named_by_what_is_in_it_in_whichever_order_it_was_declared() {
+    let lifeline = |last: u8, port| Lifeline {
+        name: "a flow".into(),
+        peer: format!("10.0.0.{last}/32").parse().unwrap(),
+        transport: Transport::Tcp,
+        ports: PortRange::one(port),
+        direction: Direction::Outbound,
+        signed_off_by: None,
+    };
+    let table = |lifelines: Vec<Lifeline>| {
+        let hub = Vec::new();
+        let intent = Intent { isolation: Isolation::Full, hub, lifelines, agent_user: 990 };
+        ruleset(&intent, measure()).unwrap().unwrap()
+    };
+    let one = table(vec![lifeline(1, 104), lifeline(2, 443)]);
+    assert_eq!(one, table(vec![lifeline(2, 443), lifeline(1, 104)]));
+    let other = table(vec![lifeline(1, 104), lifeline(2, 444)]);
+    assert_eq!((one.sets.len(), other.sets.len()), (1, 1));
+    assert_ne!(one.sets[0].name, other.sets[0].name);
+    // What is alone in its size of network is a rule, which reads better.
+    assert_eq!(table(vec![lifeline(1, 104)]).sets, []);
+}
+
+#[test]
+fn two_hundred_lifelines_are_a_few_rules() {
+    let lifelines = (0..200u8).map(|index| Lifeline {
+        name: "a flow".into(),
+        peer: format!("10.0.{index}.0/24").parse().unwrap(),
+        transport: Transport::Tcp,
+        ports: if index % 2 == 0 {
+            PortRange::one(104 + u16::from(index))
+        } else {
+            PortRange { first: 50_000, last: 50_999 }
+        },
+        direction: if index % 4 < 2 { Direction::Outbound } else { Direction::Inbound },
+        signed_off_by: None,
+    });
+    let intent = Intent {
+        isolation: Isolation::Full,
+        hub: Vec::new(),
+        lifelines: lifelines.collect(),
+        agent_user: 990,
+    };
+    let table = ruleset(&intent, measure()).unwrap().unwrap();
+    let elements: usize = table.sets.iter().map(|set| set.elements.len()).sum();
+    assert_eq!((table.sets.len(), elements), (4, 200));
+    let rules = |chain: &str| {
+        let chain = table.chains.iter().find(|found| found.name == chain).unwrap();
+        chain.rules.len()
+    };
+    // Whatever their number: one for the ports, one for the range.
+    for chain in ["outbound", "outbound-answers", "inbound", "inbound-answers", "published"] {
+        assert_eq!(rules(chain), 2, "{chain}");
+    }
+}
