@@ -307,10 +307,10 @@ fn bytes_of(packet: &Packet, header: Header, offset: u32, bytes: u32) -> Option<
 const ADDRESSES: [&str; 8] = [
     "10.0.0.1",
     "10.0.0.2",
-    "10.0.1.9",
+    "10.0.1.200",
     "192.168.7.7",
     "fd00::1",
-    "fd00::2",
+    "fd00::8000:0:0:2",
     "fe80::9",
     "ff02::1:2",
 ];
@@ -329,7 +329,7 @@ fn lifeline() -> impl Strategy<Value = Lifeline> {
         "0.0.0.0/0",
         "::/0",
         "fd00::/64",
-        "fd00::2/128",
+        "fd00::8000:0:0:2/128",
     ]);
     // Many have one port, and many one range of ports, so that some share a set.
     let more = prop_oneof![2 => Just(0), 1 => Just(7), 1 => 0u16..9];
