@@ -432,17 +432,24 @@ fn how_long_from_order_to_verified() {
     let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
     echo(&bench.world, HUB, HUB_PORT);
     print_times("alone", &measure(&mut bench, 100));
-    let mut assignment = bench.assignment(2, Some(ClinicalTier::None));
-    assignment.lifelines.extend((0..200u32).map(|index| Lifeline {
-        name: format!("modality {index}"),
-        peer: format!("10.{}.{}.0/24", 80 + index / 100, index % 100).parse().unwrap(),
-        transport: Transport::Tcp,
-        ports: PortRange { first: 104, last: 110 },
-        direction: if index % 2 == 0 { Direction::Outbound } else { Direction::Inbound },
-        signed_off_by: None,
-    }));
-    bench.ask(Ask::Assignment(seal(&assignment, &bench.key).unwrap()));
-    print_times("with 200 lifelines", &measure(&mut bench, 100));
+    let kinds = [
+        ("with 200 lifelines of one port", PortRange::one(11112)),
+        ("with 200 lifelines of seven ports", PortRange { first: 104, last: 110 }),
+        ("with 200 lifelines of a thousand ports", PortRange { first: 50_000, last: 50_999 }),
+    ];
+    for (revision, (what, ports)) in (2..).zip(kinds) {
+        let mut assignment = bench.assignment(revision, Some(ClinicalTier::None));
+        assignment.lifelines.extend((0..200u32).map(|index| Lifeline {
+            name: format!("modality {index}"),
+            peer: format!("10.{}.{}.0/24", 80 + index / 100, index % 100).parse().unwrap(),
+            transport: Transport::Tcp,
+            ports,
+            direction: if index % 2 == 0 { Direction::Outbound } else { Direction::Inbound },
+            signed_off_by: None,
+        }));
+        bench.reassign(&assignment);
+        print_times(what, &measure(&mut bench, 100));
+    }
     let helper = bench.helper.as_ref().unwrap().id();
     let status = std::fs::read_to_string(format!("/proc/{helper}/status")).unwrap();
     for line in status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("VmHWM"))

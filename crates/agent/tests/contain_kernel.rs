@@ -11,9 +11,7 @@ use std::time::Duration;
 
 use contain_world::{MACHINE, MACHINE6, PACS, PACS6, PEER, PEER6, World};
 use cordon_agent::contain::intent::{Connection, Intent};
-use cordon_agent::contain::nft::{
-    Base, Chain, Element, Expression, Field, Header, Hook, Meta, Set, Table, Verdict,
-};
+use cordon_agent::contain::nft::Table;
 use cordon_agent::contain::ruleset::ruleset;
 use cordon_agent::contain::table::{Tables, Watch};
 use cordon_model::asset::{Direction, Lifeline, PortRange, Transport};
@@ -36,7 +34,8 @@ fn lifeline() -> impl Strategy<Value = Lifeline> {
         (0u8..4, 24u8..=32).prop_map(|(last, length)| format!("10.0.0.{last}/{length}")),
         (0u8..4, 120u8..=128).prop_map(|(last, length)| format!("fd00::{last}/{length}")),
     ];
-    (peer, any::<bool>(), 1u16.., 0u16..999, any::<bool>()).prop_map(
+    let more = prop_oneof![2 => Just(0), 1 => 0u16..999];
+    (peer, any::<bool>(), 1u16.., more, any::<bool>()).prop_map(
         |(peer, is_tcp, first, more, is_inbound)| Lifeline {
             name: "a flow".into(),
             peer: peer.parse().unwrap(),
@@ -120,39 +119,74 @@ fn people_can_read_the_rules_with_the_usual_tool() {
     }
 }
 
-#[test]
-fn a_table_with_sets_is_read_back_as_it_was_meant_too() {
-    let Some(world) = World::new() else { return };
-    let key = |address: u8, port: u8| vec![10, 77, 0, address, 6, 0, 0, 0, 0, port, 0, 0];
-    let elements = BTreeSet::from([
-        Element { first: key(1, 80), last: key(9, 90) },
-        Element { first: key(20, 22), last: key(20, 22) },
-    ]);
-    let set = Set {
-        name: "peers".into(),
-        key: vec![Field::Ipv4, Field::Protocol, Field::Port],
-        elements,
-    };
-    let rule = vec![
-        Expression::Meta { key: Meta::Family, into: 1 },
-        Expression::Compare { register: 1, is_equal: true, value: vec![2] },
-        Expression::Payload { header: Header::Network, offset: 16, bytes: 4, into: 1 },
-        Expression::Meta { key: Meta::Protocol, into: 9 },
-        Expression::Payload { header: Header::Transport, offset: 2, bytes: 2, into: 10 },
-        Expression::Lookup { set: "peers".into(), register: 1 },
-        Expression::Verdict(Verdict::Drop),
+/// An isolation whose lifelines are in sets: two sizes of network in either family, of one port and of seven; and one that is alone.
+fn with_sets(isolation: Isolation) -> Intent {
+    let lifelines = [
+        ("10.77.0.0/24", 11112, 11112),
+        ("10.78.0.0/24", 104, 104),
+        ("10.79.0.3/32", 443, 443),
+        ("10.79.0.4/32", 2575, 2575),
+        ("fd77::/64", 11112, 11112),
+        ("fd78::/64", 11112, 11112),
+        ("fd79::3/128", 443, 443),
+        ("fd79::4/128", 2575, 2575),
+        ("10.80.0.0/24", 104, 110),
+        ("10.81.0.0/24", 104, 110),
+        ("10.82.0.0/16", 50_000, 50_999),
     ];
-    let base = Base { hook: Hook::Output.number(), priority: 0, drops: true };
-    let chain = Chain { name: "output".into(), base: Some(base), rules: vec![rule] };
-    let table = Table::new("a test's", vec![set], vec![chain]);
-    let meant = table.clone();
-    let found = world.machine.inside(move || {
+    let lifelines = lifelines.into_iter().flat_map(|(peer, first, last)| {
+        [Direction::Outbound, Direction::Inbound].map(|direction| Lifeline {
+            name: "a flow".into(),
+            peer: peer.parse().unwrap(),
+            transport: Transport::Tcp,
+            ports: PortRange { first, last },
+            direction,
+            signed_off_by: None,
+        })
+    });
+    Intent { isolation, hub: Vec::new(), lifelines: lifelines.collect(), agent_user: 990 }
+}
+
+#[test]
+fn people_can_read_the_sets_with_the_usual_tool() {
+    let Some(world) = World::new() else { return };
+    let table = ruleset(&with_sets(Isolation::Full), measure()).unwrap().unwrap();
+    world.machine.inside(move || Tables::open().unwrap().replace(&table).unwrap());
+    let listed = world.machine.ruleset();
+    eprintln!("{listed}");
+    for words in [
+        "type ipv4_addr . inet_proto . inet_service",
+        "10.77.0.0 . tcp . 11112",
+        "fd79::4 . tcp . 2575",
+        "elements = { 10.80.0.0, 10.81.0.0 }",
+        "ip daddr & 255.255.255.0 . meta l4proto . th dport @outbound-ipv4-24-",
+        "ip6 saddr . meta l4proto . th sport @outbound-ipv6-128-",
+        "ip daddr . meta l4proto . ct original proto-dst @inbound-ipv4-32-",
+        "tcp dport 104-110 accept",
+    ] {
+        assert!(listed.contains(words), "{words} is missing in\n{listed}");
+    }
+}
+
+#[test]
+fn the_most_lifelines_that_fit_go_into_one_set_and_are_read_back() {
+    let Some(world) = World::new() else { return };
+    let lifelines = (0..4096u16).map(|index| Lifeline {
+        name: "a flow".into(),
+        peer: format!("fd77::{:x}/128", index / 2).parse().unwrap(),
+        transport: Transport::Tcp,
+        ports: PortRange::one(10_000 + index % 2 * 2),
+        direction: Direction::Outbound,
+        signed_off_by: None,
+    });
+    let intent = Intent { lifelines: lifelines.collect(), ..with_sets(Isolation::Full) };
+    let table = ruleset(&intent, measure()).unwrap().unwrap();
+    assert_eq!(table.sets.iter().map(|set| set.elements.len()).collect::<Vec<_>>(), [4096]);
+    world.machine.inside(move || {
         let mut tables = Tables::open().unwrap();
         tables.replace(&table).unwrap();
-        tables.read_back().unwrap().unwrap().table
+        assert_eq!(tables.read_back().unwrap().unwrap().table, table);
     });
-    assert_eq!(found, meant);
-    assert!(world.machine.ruleset().contains("10.77.0.1-10.77.0.9 . tcp . 80-90"));
 }
 
 #[test]
@@ -161,12 +195,14 @@ fn rules_are_exchanged_in_place_and_what_others_made_of_the_table_is_made_anew()
     let machine = world.machine.clone();
     world.machine.inside(move || {
         let mut tables = Tables::open().unwrap();
-        let table = |isolation| {
-            let intent =
-                Intent { isolation, hub: Vec::new(), lifelines: Vec::new(), agent_user: 990 };
-            ruleset(&intent, measure()).unwrap().unwrap()
-        };
-        let [segment, full] = [Isolation::Segment, Isolation::Full].map(table);
+        let [segment, mut full] = [Isolation::Segment, Isolation::Full].map(with_sets);
+        // Some sets stay, some go, and some come.
+        full.lifelines.retain(|lifeline| lifeline.peer.prefix_len() != 128);
+        full.lifelines.iter_mut().for_each(|lifeline| lifeline.ports.last += 1);
+        full.lifelines[0].ports.last -= 1;
+        full.lifelines[2].ports.last -= 1;
+        let [segment, full] =
+            [segment, full].map(|intent| ruleset(&intent, measure()).unwrap().unwrap());
         let mut put = |table: &Table| {
             tables.replace(table).unwrap();
             let found = tables.read_back().unwrap().unwrap();
@@ -188,6 +224,16 @@ fn rules_are_exchanged_in_place_and_what_others_made_of_the_table_is_made_anew()
         let before = put(&full);
         machine.nft("add chain inet cordon foreign; add rule inet cordon input accept");
         assert_eq!(put(&segment), before, "and foreign rules go without a trace");
+        machine.nft(
+            "add chain inet cordon foreign;
+             add set inet cordon own { type ipv4_addr; flags interval; elements = { 10.0.0.0/8 }; };
+             add map inet cordon ways { type ipv4_addr : verdict; };
+             add element inet cordon ways { 10.0.0.9 : jump foreign };
+             add rule inet cordon input ip saddr @own accept;
+             add rule inet cordon input ip saddr vmap @ways;
+             add rule inet cordon input ip saddr { 10.0.0.7, 10.0.0.8 } accept",
+        );
+        assert_eq!(put(&full), before, "nor do foreign sets leave any");
     });
 }
 
@@ -200,7 +246,24 @@ fn any_change_by_others_is_seen_and_told_with_its_author() {
         let mut watch = Watch::open().unwrap();
         let own = tables.port().unwrap();
         assert_eq!(watch.changes(&[own]), None);
-        for script in [
+        let table = ruleset(&with_sets(Isolation::Segment), measure()).unwrap().unwrap();
+        let set = &table.sets.iter().find(|set| set.name.starts_with("outbound-ipv4-32")).unwrap();
+        let in_set = |script: &str| script.replace("SET", &format!("inet cordon {}", set.name));
+        let as_others = [
+            "delete element SET { 10.79.0.3 . tcp . 443 }",
+            // It takes the place of another: there is room for no more.
+            "delete element SET { 10.79.0.3 . tcp . 443 }
+             add element SET { 10.79.0.3 . tcp . 22 }",
+            "delete element SET { 10.79.0.3 . tcp . 443 }
+             add element SET { 10.79.0.3 . tcp . 443 comment \"ours\" }",
+            // The element that every key matches.
+            "add element SET { * }",
+            "flush set SET",
+            "flush chain inet cordon outbound
+             flush chain inet cordon outbound-answers
+             delete set SET",
+        ];
+        for script in as_others.map(in_set).iter().map(String::as_str).chain([
             "add rule inet cordon input accept",
             "flush chain inet cordon output",
             "flush chain inet cordon lateral",
@@ -212,14 +275,7 @@ fn any_change_by_others_is_seen_and_told_with_its_author() {
             "add chain inet cordon input { policy drop; }",
             "delete table inet cordon",
             "flush ruleset",
-        ] {
-            let intent = Intent {
-                isolation: Isolation::Segment,
-                hub: Vec::new(),
-                lifelines: Vec::new(),
-                agent_user: 990,
-            };
-            let table = ruleset(&intent, measure()).unwrap().unwrap();
+        ]) {
             tables.replace(&table).unwrap();
             let before = tables.read_back().unwrap().unwrap();
             assert_eq!(before.table, table);
@@ -228,7 +284,8 @@ fn any_change_by_others_is_seen_and_told_with_its_author() {
                 None,
                 "what is done from here is no change by others"
             );
-            machine.nft(script);
+            // One change after another.
+            script.lines().for_each(|one| machine.nft(one));
             assert_eq!(watch.changes(&[own]).unwrap().name, "nft", "{script}");
             assert_ne!(tables.read_back().unwrap(), Some(before), "{script}");
         }
@@ -240,12 +297,9 @@ const LISTENING: [u16; 5] = [445, 3389, 5986, 8080, 11112];
 
 fn small_lifeline() -> impl Strategy<Value = Lifeline> {
     let peers = vec!["10.77.0.0/24", "10.77.0.2/32", "10.77.0.3/32", "fd77::/64", "fd77::3/128"];
-    (
-        proptest::sample::select(peers),
-        proptest::sample::select(&LISTENING[..]),
-        0u16..2000,
-        any::<bool>(),
-    )
+    // Many have one port, and many one range of ports, so that some share a set.
+    let more = prop_oneof![2 => Just(0), 1 => Just(1000), 1 => 0u16..2000];
+    (proptest::sample::select(peers), proptest::sample::select(&LISTENING[..]), more, any::<bool>())
         .prop_map(|(peer, first, more, is_inbound)| Lifeline {
             name: "a flow".into(),
             peer: peer.parse().unwrap(),
@@ -278,7 +332,7 @@ fn a_connection_can_be_opened_exactly_if_an_open_one_would_be_kept() {
     world.machine.inside(move || {
         let tables = std::cell::RefCell::new(Tables::open().unwrap());
         let config = ProptestConfig { cases: 12, failure_persistence: None, ..Default::default() };
-        let cases = (any::<bool>(), proptest::collection::vec(small_lifeline(), 0..5));
+        let cases = (any::<bool>(), proptest::collection::vec(small_lifeline(), 0..9));
         TestRunner::new(config)
             .run(&cases, |(is_full, lifelines)| {
                 let isolation = if is_full { Isolation::Full } else { Isolation::Segment };

@@ -1,10 +1,11 @@
-//! Rules as the kernel writes them: each step of a rule is a name and its attributes (`NFTA_EXPR_*`).
+//! Rules and sets as the kernel writes them: each step of a rule is a name and its attributes
+//! (`NFTA_EXPR_*`), each element of a set its key (`NFTA_SET_ELEM_*`).
 //!
 //! Both ways are here side by side, so that whatever is written is read back as the same value; what
-//! this does not know is read as [`Expression::Foreign`].
+//! this does not know is read as [`Expression::Foreign`] or [`Element::Foreign`].
 
 use super::netlink::{attribute, attributes, find, find_number, find_text, nest, number, text};
-use super::nft::{Expression, Header, Meta, Rule, Track, Verdict};
+use super::nft::{Element, Expression, Field, Header, Meta, Rule, Set, Track, Verdict};
 
 /// `NFTA_LIST_ELEM`.
 pub(super) const LIST_ELEMENT: u16 = 1;
@@ -228,4 +229,150 @@ fn read_expression(name: &str, data: &[u8]) -> Option<Expression> {
         "reject" => (find_number(data, 1)? == 1).then_some(Expression::Reset)?,
         _ => return None,
     })
+}
+
+/// The attributes of a set besides its table and its elements; `id` names it within its transaction.
+pub(super) fn write_set(to: &mut Vec<u8>, set: &Set, id: u32) {
+    text(to, 2, &set.name);
+    number(to, 3, set.flags);
+    number(to, 4, set.key.iter().fold(0, |key, field| key << 6 | field.tool_type()));
+    number(to, 5, key_bytes(&set.key));
+    // Told how many there will be, the kernel takes the set that never has to grow.
+    let size = u32::try_from(set.elements.len()).unwrap_or(u32::MAX);
+    nest(to, 9, |to| number(to, 1, size));
+    number(to, 10, id);
+}
+
+fn key_bytes(key: &[Field]) -> u32 {
+    key.iter().map(|field| field.bytes().next_multiple_of(4)).sum()
+}
+
+/// A set from its attributes, still without what is in it.
+pub(super) fn read_set(body: &[u8]) -> Set {
+    /// What makes more of a set than keys: data, a time-out, objects, expressions.
+    const MORE: [u16; 5] = [6, 11, 15, 17, 18];
+    let key = find_number(body, 4).map(read_key).unwrap_or_default();
+    let is_known = find_number(body, 5) == Some(key_bytes(&key))
+        && MORE.iter().all(|kind| find(body, *kind).is_none());
+    Set {
+        name: find_text(body, 2).unwrap_or_default(),
+        // The kernel does not say that there are none.
+        flags: find_number(body, 3).unwrap_or(0),
+        key: if is_known { key } else { Vec::new() },
+        elements: std::collections::BTreeSet::new(),
+    }
+}
+
+/// As the `nft` tool tells fields, 6 bits each; nothing if one of them is unknown.
+fn read_key(mut types: u32) -> Vec<Field> {
+    let mut key = Vec::new();
+    while types != 0 {
+        let known = [Field::Ipv4, Field::Ipv6, Field::Protocol, Field::Port]
+            .into_iter()
+            .find(|field| field.tool_type() == types & 0x3f);
+        let Some(field) = known else { return Vec::new() };
+        key.push(field);
+        types >>= 6;
+    }
+    key.reverse();
+    key
+}
+
+/// Some of the elements of the set called `name`.
+pub(super) fn write_elements(to: &mut Vec<u8>, name: &str, id: u32, elements: &[&Element]) {
+    text(to, 2, name);
+    number(to, 4, id);
+    nest(to, 3, |to| {
+        for element in elements {
+            nest(to, LIST_ELEMENT, |to| match element {
+                Element::Key(key) => nest(to, 1, |to| attribute(to, 1, key)),
+                // Never meant, only read; put back by tests of what others do.
+                Element::Foreign(attributes) => to.extend_from_slice(attributes),
+            });
+        }
+    });
+}
+
+/// The elements in one message of a listing.
+pub(super) fn read_elements(body: &[u8]) -> impl Iterator<Item = Element> {
+    attributes(find(body, 3).unwrap_or_default()).map(|(_, element)| {
+        let mut said = attributes(element);
+        match (said.next(), said.next()) {
+            (Some((1, key)), None) => match find(key, 1) {
+                Some(key) => Element::Key(key.to_vec()),
+                None => Element::Foreign(element.to_vec()),
+            },
+            _ => Element::Foreign(element.to_vec()),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn element(write: impl FnOnce(&mut Vec<u8>)) -> Element {
+        let mut body = Vec::new();
+        nest(&mut body, 3, |to| nest(to, LIST_ELEMENT, write));
+        let mut read = read_elements(&body);
+        let element = read.next().unwrap();
+        assert!(read.next().is_none());
+        element
+    }
+
+    #[test]
+    fn an_element_that_is_more_or_less_than_its_key_is_none_of_ours() {
+        let key = |to: &mut Vec<u8>| nest(to, 1, |to| attribute(to, 1, &[10, 0, 0, 9]));
+        assert_eq!(element(key), Element::Key(vec![10, 0, 0, 9]));
+        // Data, flags, time-out, expiration, user data, expression, object, key end, expressions.
+        for kind in [2u16, 3, 4, 5, 6, 7, 9, 10, 11] {
+            let more = element(|to| {
+                key(to);
+                attribute(to, kind, &[0; 4]);
+            });
+            assert!(matches!(more, Element::Foreign(_)), "{kind}: {more:?}");
+        }
+        // The element that every key matches has flags and no key.
+        assert!(matches!(element(|to| number(to, 3, 2)), Element::Foreign(_)));
+        assert!(matches!(element(|_| {}), Element::Foreign(_)));
+    }
+
+    fn set() -> Set {
+        Set {
+            name: "peers".into(),
+            flags: 0,
+            key: vec![Field::Ipv6, Field::Protocol, Field::Port],
+            elements: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn a_set_is_read_as_it_was_written_unless_it_is_more_than_keys() {
+        let written = |more: &[(u16, u32)]| {
+            let mut body = Vec::new();
+            more.iter().for_each(|(kind, value)| number(&mut body, *kind, *value));
+            write_set(&mut body, &set(), 1);
+            read_set(&body)
+        };
+        assert_eq!(written(&[]), set());
+        // Data, time-out, objects, expressions; and flags, key types and lengths that are not ours.
+        for more in [(6, 1), (11, 1), (15, 1), (17, 1), (18, 1), (3, 4), (4, 7), (5, 4)] {
+            assert_ne!(written(&[more]), set(), "{more:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_that_are_no_set_are_read_without_harm(bytes: Vec<u8>) {
+            let _ = read_set(&bytes);
+            let _ = read_elements(&bytes).count();
+            let mut body = Vec::new();
+            nest(&mut body, 3, |to| to.extend_from_slice(&bytes));
+            let _ = read_elements(&body).count();
+        }
+    }
 }

@@ -17,7 +17,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`intent`] | what an isolation is meant to do to flows |
-//! | [`ruleset`], [`cover`], [`nft`] | the nftables table that does it, as a value |
+//! | [`ruleset`], `flows`, [`cover`], [`nft`] | the nftables table that does it, as a value |
 //! | [`table`], `upheld` | that table in the kernel: one transaction, read back, watched |
 //! | [`sockets`], [`probe`] | cutting what is open; showing that it holds |
 //! | [`enforce`] | these four, in their order |
@@ -38,6 +38,7 @@ pub mod disk;
 pub mod door;
 pub mod enforce;
 pub mod floor;
+mod flows;
 pub mod helper;
 pub mod intent;
 pub mod keeper;

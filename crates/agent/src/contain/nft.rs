@@ -14,32 +14,29 @@ pub struct Table {
     pub comment: String,
     /// Table flags: 0, or it is dormant, owned or otherwise not what was meant.
     pub flags: u32,
-    /// Its sets.
+    /// Its sets, in the order of their names: their order in the kernel means nothing.
     pub sets: Vec<Set>,
-    /// Its chains, in the order of their names: their order in the kernel means nothing.
+    /// Its chains, likewise.
     pub chains: Vec<Chain>,
 }
 
 impl Table {
     /// A table that is in force, of these parts in any order.
     #[must_use]
-    pub fn new(comment: &str, sets: Vec<Set>, mut chains: Vec<Chain>) -> Self {
+    pub fn new(comment: &str, mut sets: Vec<Set>, mut chains: Vec<Chain>) -> Self {
+        sets.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         chains.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         Self { comment: comment.to_owned(), flags: 0, sets, chains }
     }
 
-    /// Whether `other` differs in its rules, and the chains that they jump to, only. A set has no rules
-    /// to be exchanged.
+    /// Whether `other` differs only in its rules, and the chains and sets that they lead to.
     #[must_use]
     pub fn has_frame_of(&self, other: &Self) -> bool {
         let bases = |table: &Self| -> Vec<(String, Base)> {
             let base = |chain: &Chain| chain.base.clone().map(|base| (chain.name.clone(), base));
             table.chains.iter().filter_map(base).collect()
         };
-        self.sets.is_empty()
-            && other.sets.is_empty()
-            && (&self.comment, self.flags) == (&other.comment, other.flags)
-            && bases(self) == bases(other)
+        (&self.comment, self.flags) == (&other.comment, other.flags) && bases(self) == bases(other)
     }
 
     /// What people read beside the table's rules of what they are for.
@@ -89,24 +86,30 @@ impl Field {
     }
 }
 
-/// A set of concatenated intervals.
+/// A set of keys that are looked up by their hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Set {
     /// Its name.
     pub name: String,
-    /// What its keys are made of.
+    /// 0, or it is one of intervals, of verdicts, without a name or otherwise not what was meant.
+    pub flags: u32,
+    /// What its keys are made of; nothing if that is nothing that Cordon writes.
     pub key: Vec<Field>,
-    /// What is in it; no two overlap.
+    /// What is in it.
     pub elements: BTreeSet<Element>,
 }
 
-/// From key to key, field by field; each field is padded to 4 bytes.
+/// Set flag of one that lives and dies with its rule (`NFT_SET_ANONYMOUS`).
+pub const ANONYMOUS: u32 = 1;
+
+/// What is in a set.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Element {
-    /// Lowest of every field.
-    pub first: Vec<u8>,
-    /// Highest of every field.
-    pub last: Vec<u8>,
+pub enum Element {
+    /// A key; each field is padded to 4 bytes.
+    Key(Vec<u8>),
+    /// Something that Cordon never writes, as the kernel shows it: the element that every key matches, one
+    /// that has a limit or a counter, ends by itself or bears a comment.
+    Foreign(Vec<u8>),
 }
 
 /// Where a base chain sits.
@@ -157,8 +160,14 @@ pub struct Chain {
 /// A rule: expressions from left to right, until one does not match.
 pub type Rule = Vec<Expression>;
 
-/// A register of the kernel's rule machine: 1 and 2 hold 16 bytes; 8 to 23 are their quarters.
+/// A register of the kernel's rule machine: 1 to 4 hold 16 bytes; 8 to 23 are their quarters.
 pub type Register = u32;
+
+/// The register that begins after so many quarters, by the name that the kernel reads back.
+#[must_use]
+pub fn quarter(number: u32) -> Register {
+    if number.is_multiple_of(4) { number / 4 + 1 } else { number + 8 }
+}
 
 /// What is known about a packet besides its bytes (`NFT_META_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,7 +19,7 @@ const LOOPBACK: u32 = 1;
 /// Tracking's status bit for a connection whose destination was translated.
 pub(super) const TRANSLATED: u32 = 1 << 5;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Family {
     V4,
     V6,

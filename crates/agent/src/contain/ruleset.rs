@@ -15,8 +15,9 @@
 //!   so its replies need tracking's direction.
 //! * **The hub's link** is open to the agent's user alone; its connections get a bit in their mark, by
 //!   which replies, and the last packets of a socket that was closed, are known.
-//! * **Rules only**: no sets, no policies. Rules change from the old to the new in one instant; what stands
-//!   beside them does not (see [`super::table`]). Lifelines are rules in chains of their own.
+//! * **Rules and plain sets only**: no sets of intervals, no policies. Rules and elements of plain sets change
+//!   from the old to the new in one instant; what else stands beside them does not (see [`super::table`]).
+//!   Lifelines have chains and sets of their own (`flows`).
 //! * **DNS is closed**: nothing is resolved on a contained machine, and names are an exit for data.
 //!
 //! What it does not reach, and is not claimed: frames that root sends by a packet socket, which pass no
@@ -29,18 +30,19 @@
 
 use std::net::SocketAddr;
 
-use cordon_model::asset::{Direction, LATERAL_MOVEMENT, Lifeline, Transport};
+use cordon_model::asset::{LATERAL_MOVEMENT, Transport};
 use cordon_model::ids::MeasureId;
 use cordon_model::measure::Isolation;
 use sha2::{Digest, Sha256};
 
-use super::cover::{self, Patch};
+use super::cover;
+use super::flows::Flows;
 use super::intent::Intent;
 use super::nft::{Base, Chain, Expression, Header, Hook, Meta, Rule, Table, Track, Verdict};
 use super::phrase::{
-    Family, ICMP, ICMPV6, Port, Side, TCP, UDP, at_ports, dhcp, different, direction, equal,
-    icmpv6, in_network, is_marked, is_translated, jump, link_local, mask, of_family, of_hub,
-    on_loopback, opens_nothing, protocol,
+    Family, ICMP, ICMPV6, Port, Side, TCP, at_ports, dhcp, different, direction, equal, icmpv6,
+    is_marked, is_translated, jump, link_local, mask, of_family, of_hub, on_loopback,
+    opens_nothing, protocol,
 };
 
 /// The table's name.
@@ -63,14 +65,14 @@ const COMMENT: &str = "Cordon isolates this machine; its helper puts this back";
     "the lifelines come to {0} separate pieces, and {limit} can be kept: declare wider ranges",
     limit = cover::ELEMENTS
 )]
-pub struct TooScattered(usize);
+pub struct TooScattered(pub(super) usize);
 
 /// The table for `intent`, or `None` where nothing is cut.
 ///
 /// # Errors
 /// [`TooScattered`].
 pub fn ruleset(intent: &Intent, measure: MeasureId) -> Result<Option<Table>, TooScattered> {
-    let flows = lifelines(&intent.lifelines)?;
+    let flows = Flows::of(&intent.lifelines)?;
     let (mut base_chains, helpers) = match intent.isolation {
         Isolation::Watch => return Ok(None),
         Isolation::Segment => segment(intent),
@@ -81,74 +83,12 @@ pub fn ruleset(intent: &Intent, measure: MeasureId) -> Result<Option<Table>, Too
     let digest: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     let label = format!("cordon: {}, measure {measure}, rules {digest}", intent.isolation);
     base_chains[0].rules[0].push(Expression::Comment(label));
-    let chains = [base_chains.into(), helpers, flows].concat();
-    Ok(Some(Table::new(COMMENT, Vec::new(), chains)))
+    let chains = [base_chains.into(), helpers, flows.chains].concat();
+    Ok(Some(Table::new(COMMENT, flows.sets, chains)))
 }
 
 /// What comes in, through and out; and the chains of their own that they jump to.
 type Chains = ([Chain; 3], Vec<Chain>);
-
-/// The chains by which `lifelines` are accepted: packets come to them by [`kept_in`], [`kept_out`] and
-/// [`kept_through`].
-pub(super) fn lifelines(lifelines: &[Lifeline]) -> Result<Vec<Chain>, TooScattered> {
-    let flows = Flows::of(lifelines)?;
-    Ok([flows.chains(), vec![answers()]].concat())
-}
-
-/// The lifelines. Each direction has chains of rules, one for each piece, that are jumped to; they are
-/// there also when they are empty.
-struct Flows {
-    outbound: Vec<Patch>,
-    inbound: Vec<Patch>,
-}
-
-impl Flows {
-    fn of(lifelines: &[Lifeline]) -> Result<Self, TooScattered> {
-        let pieces = |direction| {
-            let patches: Vec<Patch> = lifelines
-                .iter()
-                .filter(|lifeline| lifeline.direction == direction)
-                .map(|lifeline| Patch {
-                    network: lifeline.peer,
-                    transport: lifeline.transport,
-                    ports: lifeline.ports,
-                })
-                .collect();
-            cover::disjoint(&patches)
-        };
-        let flows =
-            Self { outbound: pieces(Direction::Outbound), inbound: pieces(Direction::Inbound) };
-        let pieces = flows.outbound.len() + flows.inbound.len();
-        if pieces > cover::ELEMENTS { Err(TooScattered(pieces)) } else { Ok(flows) }
-    }
-
-    /// Packets that belong to a lifeline, by who sends them and which port tells.
-    fn chains(&self) -> Vec<Chain> {
-        let chain = |name: &str, pieces: &[Patch], address, port, then: Verdict| {
-            let rule = |piece: &Patch| {
-                let mut rule = in_network(&piece.network, address);
-                rule.extend(at_ports(piece.transport, port, piece.ports));
-                rule.push(Expression::Verdict(then.clone()));
-                rule
-            };
-            Chain { name: name.into(), base: None, rules: pieces.iter().map(rule).collect() }
-        };
-        let (peer_is_asked, peer_asks) = (Side::Destination, Side::Source);
-        let accept = Verdict::Accept;
-        let answers = jump("answers");
-        let (outbound, inbound) = (&self.outbound, &self.inbound);
-        vec![
-            chain("outbound", outbound, peer_is_asked, Port::Destination, accept.clone()),
-            chain("outbound-answers", outbound, peer_asks, Port::Source, answers.clone()),
-            chain("inbound", inbound, peer_asks, Port::Destination, accept.clone()),
-            chain("inbound-answers", inbound, peer_is_asked, Port::Source, answers),
-            // A service in a container is published by translating its port, so a lifeline to it is known
-            // by the port that the peer opened.
-            chain("published", inbound, peer_asks, Port::Original, accept.clone()),
-            chain("published-answers", inbound, peer_is_asked, Port::Original, accept),
-        ]
-    }
-}
 
 pub(super) fn go(chain: &str) -> Rule {
     vec![Expression::Verdict(jump(chain))]
@@ -216,14 +156,6 @@ pub(super) fn base(hook: Hook, rules: Vec<Rule>) -> Chain {
     };
     let base = Base { hook: hook.number(), priority: PRIORITY, drops: false };
     Chain { name: name.into(), base: Some(base), rules }
-}
-
-/// Packets of the side that answers: TCP that opens nothing, UDP that tracking knows as a reply.
-fn answers() -> Chain {
-    let accept = Expression::Verdict(Verdict::Accept);
-    let tcp = [protocol(TCP), opens_nothing(), vec![accept.clone()]].concat();
-    let udp = [protocol(UDP), direction(1), vec![accept]].concat();
-    Chain { name: "answers".into(), base: None, rules: vec![tcp, udp] }
 }
 
 pub(super) fn kept_in(hub: &[SocketAddr]) -> Vec<Rule> {

@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use cordon_model::asset::{Lifeline, PortRange};
+use cordon_model::asset::{Direction, Lifeline, PortRange};
 use cordon_model::time::UtcNanos;
 use proptest::prelude::*;
 
-use super::super::nft::Set;
-use super::super::phrase::TRANSLATED;
+use super::super::nft::{Element, Set};
+use super::super::phrase::{TRANSLATED, UDP};
 use super::*;
 
 /// Flags of a TCP segment that opens a connection.
@@ -271,16 +271,9 @@ fn run_chain(table: &Table, chain: &Chain, packet: &Packet, mark: &mut u32) -> O
     None
 }
 
-fn holds(set: &Set, key: &[u8]) -> bool {
-    set.elements.iter().any(|element| {
-        let mut start = 0;
-        set.key.iter().all(|field| {
-            let range = start..start + field.bytes() as usize;
-            start += field.bytes().next_multiple_of(4) as usize;
-            element.first[range.clone()] <= key[range.clone()]
-                && key[range.clone()] <= element.last[range]
-        })
-    })
+fn holds(set: &Set, registers: &[u8]) -> bool {
+    let bytes: u32 = set.key.iter().map(|field| field.bytes().next_multiple_of(4)).sum();
+    set.elements.contains(&Element::Key(registers[..bytes as usize].to_vec()))
 }
 
 fn bytes_of(packet: &Packet, header: Header, offset: u32, bytes: u32) -> Option<Vec<u8>> {
@@ -314,10 +307,10 @@ fn bytes_of(packet: &Packet, header: Header, offset: u32, bytes: u32) -> Option<
 const ADDRESSES: [&str; 8] = [
     "10.0.0.1",
     "10.0.0.2",
-    "10.0.1.9",
+    "10.0.1.200",
     "192.168.7.7",
     "fd00::1",
-    "fd00::2",
+    "fd00::8000:0:0:2",
     "fe80::9",
     "ff02::1:2",
 ];
@@ -330,10 +323,17 @@ fn lifeline() -> impl Strategy<Value = Lifeline> {
         "10.0.0.2/32",
         "10.0.1.0/24",
         "192.168.7.7/32",
+        "10.0.0.1/32",
+        "10.0.0.0/24",
+        "fd00::1/128",
+        "0.0.0.0/0",
+        "::/0",
         "fd00::/64",
-        "fd00::2/128",
+        "fd00::8000:0:0:2/128",
     ]);
-    (peer, any::<bool>(), proptest::sample::select(&PORTS[..]), 0u16..9, any::<bool>()).prop_map(
+    // Many have one port, and many one range of ports, so that some share a set.
+    let more = prop_oneof![2 => Just(0), 1 => Just(7), 1 => 0u16..9];
+    (peer, any::<bool>(), proptest::sample::select(&PORTS[..]), more, any::<bool>()).prop_map(
         |(peer, is_tcp, first, more, is_inbound)| Lifeline {
             name: "a flow".into(),
             peer: peer.parse().unwrap(),
@@ -438,4 +438,61 @@ fn two_hundred_and_fifty_six_lifelines_fit_and_a_contrived_nesting_is_refused() 
     let inner = (0..128u16).map(|i| lifeline(format!("10.0.0.{i}/32"), 1, 65535));
     intent.lifelines = holes.chain(inner).collect();
     assert!(ruleset(&intent, measure()).is_err());
+}
+
+#[test]
+fn a_set_is_named_by_what_is_in_it_in_whichever_order_it_was_declared() {
+    let lifeline = |last: u8, port| Lifeline {
+        name: "a flow".into(),
+        peer: format!("10.0.0.{last}/32").parse().unwrap(),
+        transport: Transport::Tcp,
+        ports: PortRange::one(port),
+        direction: Direction::Outbound,
+        signed_off_by: None,
+    };
+    let table = |lifelines: Vec<Lifeline>| {
+        let hub = Vec::new();
+        let intent = Intent { isolation: Isolation::Full, hub, lifelines, agent_user: 990 };
+        ruleset(&intent, measure()).unwrap().unwrap()
+    };
+    let one = table(vec![lifeline(1, 104), lifeline(2, 443)]);
+    assert_eq!(one, table(vec![lifeline(2, 443), lifeline(1, 104)]));
+    let other = table(vec![lifeline(1, 104), lifeline(2, 444)]);
+    assert_eq!((one.sets.len(), other.sets.len()), (1, 1));
+    assert_ne!(one.sets[0].name, other.sets[0].name);
+    // What is alone in its size of network is a rule, which reads better.
+    assert_eq!(table(vec![lifeline(1, 104)]).sets, []);
+}
+
+#[test]
+fn two_hundred_lifelines_are_a_few_rules() {
+    let lifelines = (0..200u8).map(|index| Lifeline {
+        name: "a flow".into(),
+        peer: format!("10.0.{index}.0/24").parse().unwrap(),
+        transport: Transport::Tcp,
+        ports: if index % 2 == 0 {
+            PortRange::one(104 + u16::from(index))
+        } else {
+            PortRange { first: 50_000, last: 50_999 }
+        },
+        direction: if index % 4 < 2 { Direction::Outbound } else { Direction::Inbound },
+        signed_off_by: None,
+    });
+    let intent = Intent {
+        isolation: Isolation::Full,
+        hub: Vec::new(),
+        lifelines: lifelines.collect(),
+        agent_user: 990,
+    };
+    let table = ruleset(&intent, measure()).unwrap().unwrap();
+    let elements: usize = table.sets.iter().map(|set| set.elements.len()).sum();
+    assert_eq!((table.sets.len(), elements), (4, 200));
+    let rules = |chain: &str| {
+        let chain = table.chains.iter().find(|found| found.name == chain).unwrap();
+        chain.rules.len()
+    };
+    // Whatever their number: one for the ports, one for the range.
+    for chain in ["outbound", "outbound-answers", "inbound", "inbound-answers", "published"] {
+        assert_eq!(rules(chain), 2, "{chain}");
+    }
 }

@@ -7,8 +7,9 @@
 //! for every packet at once. So whatever was there before, and wherever the process dies, the kernel holds
 //! the old rules or the new ones and nothing between.
 //!
-//! That is true of **rules**. It is not of what stands beside them, and what follows was seen with real
-//! packets (`tests/isolation_points/reapplied.rs`):
+//! That is true of **rules**, and of the elements of plain sets, which the kernel turns on and off by the
+//! same bit. It is not of everything that stands beside them, and what follows was seen with real packets
+//! (`tests/isolation_points/reapplied.rs`):
 //!
 //! * A set of intervals that is made in a transaction is empty until after its rules are in force, for
 //!   as long as the kernel takes to notify of everything else in it.
@@ -16,23 +17,28 @@
 //!   keeps its policy, without its rules, until it is unhooked.
 //! * A packet that is on its way through the hooks when its chain is deleted may meet neither chain.
 //!
-//! So the table's base chains stay when rules are exchanged, and only what they hold is replaced.
+//! So the table's base chains stay when rules are exchanged, and only what they hold is replaced. All sets
+//! are made anew with the rules that ask them, and those before are deleted whole, never emptied: the
+//! kernel frees one when no packet can be at a rule that asks it any more.
 
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::socket::{MsgFlags, SockProtocol};
 
-use super::codec::{LIST_ELEMENT, comment, read_comment, read_rule, write_rule};
-use super::netlink::{
-    ACK, APPEND, CREATE, Channel, NetlinkError, REQUEST, attribute, attributes, find, find_number,
-    find_text, message, nest, number, text,
+use super::codec::{
+    comment, read_comment, read_elements, read_rule, read_set, write_elements, write_rule,
+    write_set,
 };
-use super::nft::{Base, Chain, Element, Field, Set, Table};
+use super::netlink::{
+    ACK, APPEND, CREATE, Channel, NetlinkError, REQUEST, attribute, find, find_number, find_text,
+    message, nest, number, text,
+};
+use super::nft::{ANONYMOUS, Base, Chain, Element, Set, Table};
 use super::ruleset::TABLE;
 
-/// Elements in one message: an attribute is at most 64 KiB, an element at most 64 bytes twice.
-const ELEMENTS_PER_MESSAGE: usize = 400;
+/// Elements in one message: they are one attribute, which is at most 64 KiB, and an element at most 36
+/// bytes (three headers of 4 and a key of 24).
+const ELEMENTS_PER_MESSAGE: usize = 1000;
 
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
@@ -55,15 +61,13 @@ mod kind {
     pub(super) const DELETE_RULE: u16 = 8;
     pub(super) const NEW_SET: u16 = 9;
     pub(super) const GET_SET: u16 = 10;
+    pub(super) const DELETE_SET: u16 = 11;
     pub(super) const NEW_ELEMENTS: u16 = 12;
     pub(super) const GET_ELEMENTS: u16 = 13;
     pub(super) const NEW_GENERATION: u16 = 15;
     pub(super) const NEW_FLOW_TABLE: u16 = 22;
     pub(super) const GET_FLOW_TABLE: u16 = 23;
 }
-
-/// `NFT_SET_INTERVAL | NFT_SET_CONCAT`.
-const SET_FLAGS: u32 = 0x84;
 
 const DOING: &str = "reading the rules back";
 
@@ -123,7 +127,7 @@ impl Tables {
     /// What the kernel says; then nothing was changed.
     pub fn replace(&mut self, table: &Table) -> Result<(), NetlinkError> {
         // What can't be read is made anew, as is what somebody has made differently meanwhile.
-        if let Ok(Some(found)) = self.read_frame()
+        if let Ok(Some(InForce { table: found, .. })) = self.read_frame()
             && found.has_frame_of(table)
             && self.exchange(&found, table).is_ok()
         {
@@ -136,9 +140,7 @@ impl Tables {
                 number(to, 2, table.flags);
                 attribute(to, 6, &comment(&table.comment));
             });
-            for (index, set) in table.sets.iter().enumerate() {
-                write_set(batch, set, u32::try_from(index + 1).unwrap_or(u32::MAX));
-            }
+            write_sets(batch, table);
             for chain in &table.chains {
                 batch.add(kind::NEW_CHAIN, CREATE, |to| write_chain(to, chain));
             }
@@ -146,15 +148,20 @@ impl Tables {
         })
     }
 
-    /// Exchanges the rules, and the chains that are only jumped to; the base chains stay where they are.
+    /// Exchanges the rules, and the sets and chains that they lead to; the base chains stay where they are.
     fn exchange(&mut self, found: &Table, table: &Table) -> Result<(), NetlinkError> {
         let lacks =
             |of: &Table, chain: &Chain| of.chains.iter().all(|known| known.name != chain.name);
         self.transaction("exchanging the rules", |batch| {
             batch.add(kind::DELETE_RULE, 0, |_| {});
+            // Also one that is meant again: whoever changed it after it was found changed nothing.
+            for set in found.sets.iter().filter(|set| set.flags & ANONYMOUS == 0) {
+                batch.add(kind::DELETE_SET, 0, |to| text(to, 2, &set.name));
+            }
             for chain in found.chains.iter().filter(|chain| lacks(table, chain)) {
                 batch.add(kind::DELETE_CHAIN, 0, |to| text(to, 3, &chain.name));
             }
+            write_sets(batch, table);
             for chain in table.chains.iter().filter(|chain| lacks(found, chain)) {
                 batch.add(kind::NEW_CHAIN, CREATE, |to| write_chain(to, chain));
             }
@@ -178,10 +185,13 @@ impl Tables {
     /// # Errors
     /// When it can't be read.
     pub fn read_back(&mut self) -> Result<Option<InForce>, NetlinkError> {
-        let Some(InForce { handle, mut table }) = self.read_all_but_rules()? else {
+        let Some(InForce { handle, mut table }) = self.read_frame()? else {
             return Ok(None);
         };
         let name = self.name;
+        for set in &mut table.sets {
+            self.read_elements(set)?;
+        }
         let rules = self.channel.list(DOING, of(kind::GET_RULE), |to| header(to, name))?;
         for found in rules {
             let body = payload(&found.body);
@@ -196,12 +206,8 @@ impl Tables {
         Ok(Some(InForce { handle, table }))
     }
 
-    /// The table without its rules.
-    fn read_frame(&mut self) -> Result<Option<Table>, NetlinkError> {
-        Ok(self.read_all_but_rules()?.map(|found| found.table))
-    }
-
-    fn read_all_but_rules(&mut self) -> Result<Option<InForce>, NetlinkError> {
+    /// The table without its rules and what is in its sets.
+    fn read_frame(&mut self) -> Result<Option<InForce>, NetlinkError> {
         let name = self.name;
         let found = self.channel.ask(DOING, of(kind::GET_TABLE), |to| header(to, name));
         let found = match found {
@@ -215,7 +221,7 @@ impl Tables {
         let comment = find(body, 6).map(read_comment).unwrap_or_default();
         let table = Table {
             flags: find_number(body, 2).unwrap_or(0),
-            ..Table::new(&comment, self.read_sets(DOING)?, self.read_chains(DOING)?)
+            ..Table::new(&comment, self.read_sets()?, self.read_chains()?)
         };
         let handle = handle.ok_or(NetlinkError::Malformed { doing: DOING, what: "no handle" })?;
         Ok(Some(InForce { handle, table }))
@@ -279,50 +285,42 @@ impl Tables {
         Ok(all)
     }
 
-    fn read_sets(&mut self, doing: &'static str) -> Result<Vec<Set>, NetlinkError> {
+    fn read_sets(&mut self) -> Result<Vec<Set>, NetlinkError> {
         let name = self.name;
-        let found = self.channel.list(doing, of(kind::GET_SET), |to| header(to, name))?;
-        let mut sets = Vec::new();
-        for found in found {
-            let body = payload(&found.body);
-            if found.kind != of(kind::NEW_SET) || !is_of(body, name) {
-                continue;
-            }
-            let name = find_text(body, 2).unwrap_or_default();
-            // Flags that are not ours make another kind of set, and so no key that is known.
-            let is_known = find_number(body, 3) == Some(SET_FLAGS);
-            let key = find_number(body, 4).filter(|_| is_known).map(read_key).unwrap_or_default();
-            let elements = self.read_elements(doing, &name)?;
-            sets.push(Set { name, key, elements });
-        }
-        Ok(sets)
+        let found = self.channel.list(DOING, of(kind::GET_SET), |to| header(to, name))?;
+        Ok(found
+            .iter()
+            .filter(|found| found.kind == of(kind::NEW_SET))
+            .map(|found| payload(&found.body))
+            .filter(|body| is_of(body, name))
+            .map(read_set)
+            .collect())
     }
 
-    fn read_elements(
-        &mut self,
-        doing: &'static str,
-        set: &str,
-    ) -> Result<BTreeSet<Element>, NetlinkError> {
+    fn read_elements(&mut self, set: &mut Set) -> Result<(), NetlinkError> {
         let name = self.name;
-        let found = self.channel.list(doing, of(kind::GET_ELEMENTS), |to| {
+        let found = self.channel.list(DOING, of(kind::GET_ELEMENTS), |to| {
             header(to, name);
-            text(to, 2, set);
-        })?;
-        let mut elements = BTreeSet::new();
-        for found in found {
-            let listed = find(payload(&found.body), 3).unwrap_or_default();
-            elements.extend(attributes(listed).map(|(_, element)| {
-                let key = |kind| find(element, kind).and_then(|key| find(key, 1));
-                let first = key(1).unwrap_or_default().to_vec();
-                Element { last: key(10).map_or_else(|| first.clone(), <[u8]>::to_vec), first }
-            }));
+            text(to, 2, &set.name);
+        });
+        match found {
+            Ok(found) => {
+                set.elements = found
+                    .iter()
+                    .filter(|found| found.kind == of(kind::NEW_ELEMENTS))
+                    .flat_map(|found| read_elements(payload(&found.body)))
+                    .collect();
+                Ok(())
+            }
+            // It went meanwhile, and with it what was in it.
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error),
         }
-        Ok(elements)
     }
 
-    fn read_chains(&mut self, doing: &'static str) -> Result<Vec<Chain>, NetlinkError> {
+    fn read_chains(&mut self) -> Result<Vec<Chain>, NetlinkError> {
         let name = self.name;
-        let found = self.channel.list(doing, of(kind::GET_CHAIN), |to| header(to, name))?;
+        let found = self.channel.list(DOING, of(kind::GET_CHAIN), |to| header(to, name))?;
         Ok(found
             .iter()
             .filter(|found| found.kind == of(kind::NEW_CHAIN))
@@ -474,51 +472,14 @@ fn write_rules(batch: &mut Batch<'_>, table: &Table) {
     }
 }
 
-fn write_set(batch: &mut Batch<'_>, set: &Set, id: u32) {
-    let padded = |field: &Field| field.bytes().next_multiple_of(4);
-    batch.add(kind::NEW_SET, CREATE, |to| {
-        text(to, 2, &set.name);
-        number(to, 3, SET_FLAGS);
-        number(to, 4, set.key.iter().fold(0, |key, field| key << 6 | field.tool_type()));
-        number(to, 5, set.key.iter().map(padded).sum());
-        nest(to, 9, |to| {
-            number(to, 1, u32::try_from(set.elements.len()).unwrap_or(u32::MAX));
-            nest(to, 2, |to| {
-                for field in &set.key {
-                    nest(to, LIST_ELEMENT, |to| number(to, 1, field.bytes()));
-                }
-            });
-        });
-        number(to, 10, id);
-    });
-    let elements: Vec<&Element> = set.elements.iter().collect();
-    for some in elements.chunks(ELEMENTS_PER_MESSAGE) {
-        batch.add(kind::NEW_ELEMENTS, CREATE, |to| {
-            text(to, 2, &set.name);
-            number(to, 4, id);
-            nest(to, 3, |to| {
-                for element in some {
-                    nest(to, LIST_ELEMENT, |to| {
-                        nest(to, 1, |to| attribute(to, 1, &element.first));
-                        nest(to, 10, |to| attribute(to, 1, &element.last));
-                    });
-                }
-            });
-        });
+fn write_sets(batch: &mut Batch<'_>, table: &Table) {
+    for (set, id) in table.sets.iter().zip(1..) {
+        batch.add(kind::NEW_SET, CREATE, |to| write_set(to, set, id));
+        let elements: Vec<&Element> = set.elements.iter().collect();
+        for some in elements.chunks(ELEMENTS_PER_MESSAGE) {
+            batch.add(kind::NEW_ELEMENTS, CREATE, |to| write_elements(to, &set.name, id, some));
+        }
     }
-}
-
-fn read_key(mut types: u32) -> Vec<Field> {
-    let mut key = Vec::new();
-    while types != 0 {
-        let field = [Field::Ipv4, Field::Ipv6, Field::Protocol, Field::Port]
-            .into_iter()
-            .find(|field| field.tool_type() == types & 0x3f);
-        key.extend(field);
-        types >>= 6;
-    }
-    key.reverse();
-    key
 }
 
 fn write_chain(to: &mut Vec<u8>, chain: &Chain) {

@@ -13,7 +13,7 @@ use cordon_agent::contain::nft::{Expression, Table};
 use cordon_agent::contain::protocol::{Answer, Ask, MESSAGE_BYTES, Request};
 use cordon_agent::contain::table::{InForce, Tables};
 use cordon_link::frame::blocking as frame;
-use cordon_model::asset::ClinicalTier;
+use cordon_model::asset::{ClinicalTier, Lifeline, PortRange};
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::order::{Instruction, Lease, Order};
 
@@ -243,10 +243,25 @@ fn isolate(isolation: Isolation) -> Instruction {
     Instruction::isolate(isolation, LEASE)
 }
 
+/// A machine with so many lifelines that they are in sets.
+fn machine() -> Option<Bench> {
+    let bench = Bench::new(ClinicalTier::None)?;
+    let mut assignment = bench.assignment(2, Some(ClinicalTier::None));
+    let first = assignment.lifelines[0].clone();
+    let more = [("10.80.0.0/24", 104), ("10.81.0.0/24", 104), ("10.80.7.7/32", 2575)];
+    assignment.lifelines.extend(more.map(|(peer, port)| Lifeline {
+        peer: peer.parse().unwrap(),
+        ports: PortRange::one(port),
+        ..first.clone()
+    }));
+    bench.reassign(&assignment);
+    Some(bench)
+}
+
 /// Nothing → *full*.
 #[test]
 fn point_1_killed_anywhere_while_it_isolates_the_machine_is_open_or_isolated() {
-    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    let Some(mut bench) = machine() else { return };
     let order = bench.order(isolate(Isolation::Full));
     let deed = Deed::of(&mut bench, Trigger::Order(Box::new(order)));
     assert_eq!(deed.before, None);
@@ -256,7 +271,7 @@ fn point_1_killed_anywhere_while_it_isolates_the_machine_is_open_or_isolated() {
 /// *Segment* → *full*: one set of rules takes the place of another.
 #[test]
 fn point_1_killed_anywhere_while_it_tightens_the_machine_is_never_open() {
-    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    let Some(mut bench) = machine() else { return };
     bench.isolate(Isolation::Segment);
     let order = bench.order(isolate(Isolation::Full));
     let deed = Deed::of(&mut bench, Trigger::Order(Box::new(order)));
@@ -266,7 +281,7 @@ fn point_1_killed_anywhere_while_it_tightens_the_machine_is_never_open() {
 /// *Full* → nothing.
 #[test]
 fn point_1_killed_anywhere_while_it_releases_the_machine_is_isolated_or_free() {
-    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    let Some(mut bench) = machine() else { return };
     bench.isolate(Isolation::Full);
     let order = bench.order(Instruction::Release);
     let deed = Deed::of(&mut bench, Trigger::Order(Box::new(order)));
@@ -277,7 +292,7 @@ fn point_1_killed_anywhere_while_it_releases_the_machine_is_isolated_or_free() {
 /// *Full* → *segment* at the end of its lease, from the start of the helper on.
 #[test]
 fn point_1_killed_anywhere_while_it_steps_down_the_machine_is_never_open() {
-    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    let Some(mut bench) = machine() else { return };
     let lease = Lease { seconds: 1, ..LEASE };
     let order = bench.order(Instruction::isolate(Isolation::Full, lease));
     bench.give(&order);
@@ -292,7 +307,7 @@ fn point_1_killed_anywhere_while_it_steps_down_the_machine_is_never_open() {
 /// Wiped by somebody → *full* again.
 #[test]
 fn point_1_killed_anywhere_while_it_puts_wiped_rules_back_they_are_there_whole_or_not_at_all() {
-    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    let Some(mut bench) = machine() else { return };
     bench.isolate(Isolation::Full);
     let mut deed = Deed::of_wipe(&mut bench);
     deed.after.clone_from(&deed.before);
@@ -302,7 +317,7 @@ fn point_1_killed_anywhere_while_it_puts_wiped_rules_back_they_are_there_whole_o
 /// A machine that was switched off → *full* again.
 #[test]
 fn point_1_killed_anywhere_while_it_starts_on_an_empty_kernel_the_next_start_ends_it() {
-    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    let Some(mut bench) = machine() else { return };
     bench.isolate(Isolation::Full);
     bench.kill();
     put(&bench, None);

@@ -10,7 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use cordon_model::asset::{ClinicalTier, PortRange, Transport};
+use cordon_agent::contain::nft::Set;
+use cordon_agent::contain::protocol::{Ask, Event};
+use cordon_agent::contain::table::Tables;
+use cordon_model::asset::{ClinicalTier, Lifeline, PortRange, Transport};
 use cordon_model::measure::Isolation;
 
 use crate::contain_world::bench::{Bench, PACS_PORT, dial, echo};
@@ -21,17 +24,21 @@ use crate::contain_world::{Namespace, PACS, PEER, PEER6, address};
 /// How often the rules are replaced. Each is a chance for a packet to come in between.
 const REPLACEMENTS: u64 = 200;
 
-/// Other lifelines, so that other rules: the one that counts stays among them.
+/// Other lifelines, so that other rules and other sets: the ones that count stay among them. Every one is
+/// in a set that has another name each time.
 fn other_rules(bench: &Bench, revision: u64) {
     let mut assignment = bench.assignment(revision, Some(ClinicalTier::None));
-    let mut by_datagrams = assignment.lifelines[0].clone();
-    by_datagrams.transport = Transport::Udp;
-    assignment.lifelines.push(by_datagrams);
+    let first = assignment.lifelines[0].clone();
+    let mut add = |peer: String, transport, ports| {
+        let peer = peer.parse().unwrap();
+        assignment.lifelines.push(Lifeline { peer, transport, ports, ..first.clone() });
+    };
+    add(format!("{PACS}/32"), Transport::Udp, PortRange::one(PACS_PORT));
+    let second = 80 + revision % 2;
     for index in 0..40 {
-        let mut lifeline = assignment.lifelines[0].clone();
-        lifeline.peer = format!("10.{}.{index}.0/24", 80 + revision % 2).parse().unwrap();
-        lifeline.ports = PortRange { first: 104, last: 110 };
-        assignment.lifelines.push(lifeline);
+        let ranges = PortRange { first: 104, last: 110 };
+        add(format!("10.{second}.{index}.0/24"), Transport::Tcp, ranges);
+        add(format!("10.{second}.{index}.7/32"), Transport::Tcp, PortRange::one(2575));
     }
     bench.reassign(&assignment);
 }
@@ -145,5 +152,65 @@ fn point_1_not_one_word_of_what_lives_is_lost_in_two_hundred_replacements() {
         eprintln!("{what}: {answered} words answered during {REPLACEMENTS} replacements");
         assert!(ended.is_none(), "{what} after {answered} words: {ended:?}");
         assert!(answered > REPLACEMENTS);
+    }
+}
+
+/// The isolation's sets, as the kernel has them.
+fn sets(bench: &Bench) -> Vec<Set> {
+    let read = || Tables::open().unwrap().read_back().unwrap().map(|found| found.table.sets);
+    bench.world.machine.inside(read).unwrap_or_default()
+}
+
+/// A lifeline's session and a lifeline by datagrams speak without pause while somebody takes another
+/// lifeline out of the set that has all three, opens a way of their own by it, or empties another set. Each
+/// time the kernel ends up with just what was meant, who did it is told, and not one word is lost.
+#[test]
+fn point_1_what_is_changed_in_a_set_by_hand_is_put_back_without_a_word_lost() {
+    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    echo(&bench.world, PACS, PACS_PORT);
+    let pacs = SocketAddr::new(address(PACS), PACS_PORT);
+    echo_datagrams(&bench.world.peer, pacs);
+    let mut session = dial(&bench.world, PACS, PACS_PORT).unwrap();
+    session.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    other_rules(&bench, 2);
+    bench.isolate(Isolation::Full);
+    let mut agent = bench.connect();
+    agent.ask(Ask::Listen);
+    let machine = &bench.world.machine.clone();
+    let chats = [
+        Chat::begin(machine, move || {
+            session.write_all(b"?")?;
+            session.read_exact(&mut [0])
+        }),
+        Chat::by_datagrams(machine, pacs),
+    ];
+    let flood = Flood::from(machine, vec![SocketAddr::new(address(PEER), 9)]);
+    let meant = sets(&bench);
+    let [single, ranges] = ["outbound-ipv4-32-", "outbound-ipv4-24-tcp-104-110-"]
+        .map(|of| &meant.iter().find(|set| set.name.starts_with(of)).unwrap().name);
+    let mut wipes = 0;
+    for _ in 0..10 {
+        for script in [
+            format!("delete element inet cordon {single} {{ 10.80.7.7 . tcp . 2575 }}"),
+            // The element that every key matches.
+            format!("add element inet cordon {single} {{ * }}"),
+            format!("flush set inet cordon {ranges}"),
+        ] {
+            machine.nft(&script);
+            let wiped = agent.event(|event| matches!(event, Event::Wiped { .. }));
+            let Event::Wiped { by, restored, .. } = wiped else { unreachable!() };
+            assert!(by.1 == "nft" || by.1.is_empty(), "{script}: {by:?}");
+            assert!(restored.is_some(), "{script}");
+            assert_eq!(sets(&bench), meant, "{script}");
+            flood.is_refused(20);
+            wipes += 1;
+        }
+    }
+    assert_eq!(bench.status().wiped, wipes);
+    for (what, chat) in ["session", "datagrams"].into_iter().zip(chats) {
+        let (answered, ended) = chat.end();
+        eprintln!("{what}: {answered} words answered during {wipes} changes");
+        assert!(ended.is_none(), "{what} after {answered} words: {ended:?}");
+        assert!(answered > wipes);
     }
 }

@@ -1,8 +1,8 @@
 //! The table of all blocked peers. Pure: the same blocks and the same kept flows give the same table.
 //!
 //! Shaped as the isolation's table ([`super::super::super::ruleset`]) and for its reasons: one table for
-//! both families, at its priority, of rules only, without a policy. What is kept comes first and is
-//! accepted; then every block has its rules in two chains, `from-peer` and `to-peer`; what matches none
+//! both families, at its priority, of rules and plain sets only, without a policy. What is kept comes first
+//! and is accepted; then every block has its rules in two chains, `from-peer` and `to-peer`; what matches none
 //! of them is left to others.
 //!
 //! | a block | cuts |
@@ -20,6 +20,7 @@ use cordon_model::asset::{Direction, Transport};
 use cordon_model::ids::MeasureId;
 use ipnet::IpNet;
 
+use super::super::super::flows::Flows;
 use super::super::super::nft::{
     Chain, Expression, Header, Hook, Meta, Register, Rule, Table, Verdict,
 };
@@ -29,7 +30,7 @@ use super::super::super::phrase::{
 };
 use super::super::super::ruleset::{
     TooScattered, base, configuration_in, configuration_out, go, kept_in, kept_out, kept_through,
-    lifelines, path_errors,
+    path_errors,
 };
 use super::kept::{Kept, networks};
 
@@ -76,7 +77,8 @@ pub(super) fn table<'a>(
         vec![Expression::Verdict(Verdict::Drop)],
     ];
     let own = vec![chain("from-peer", from), chain("to-peer", to), chain("refused", refused)];
-    Ok(Table::new(COMMENT, Vec::new(), [bases, own, lifelines(&kept.flows)?].concat()))
+    let flows = Flows::of(&kept.flows)?;
+    Ok(Table::new(COMMENT, flows.sets, [bases, own, flows.chains].concat()))
 }
 
 fn label(measure: MeasureId, blocked: &Blocked) -> String {
