@@ -229,7 +229,7 @@ fn a_life_sustaining_machine_takes_two_people() {
     let Some(mut bench) = Bench::new(ClinicalTier::LifeSustaining) else { return };
     let isolate = Instruction::isolate(Isolation::Segment, LEASE);
     let order = bench.order(isolate);
-    assert_refused(&bench.give(&order), Refusal::NotObeyed, "life-sustaining");
+    assert_refused(&bench.give(&order), Refusal::NotObeyed, "two people");
     assert!(!bench.is_cut_off());
 }
 
