@@ -7,12 +7,14 @@
 mod cut_short;
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
-use cordon_agent::contain::action::account::{Accounts, Applied};
-use cordon_agent::contain::action::{ActError, Journal};
-use cordon_model::action::AccountTarget;
+use cordon_agent::contain::action::account::{Accounts, Applied, Ended};
+use cordon_agent::contain::action::lineage::Seen;
+use cordon_agent::contain::action::{ActError, Journal, Protected};
+use cordon_model::action::{AccountTarget, FilePath};
 use cordon_model::ids::MeasureId;
 use cordon_model::time::UtcNanos;
 
@@ -93,7 +95,7 @@ impl Tree {
     }
 
     fn disable(&self, name: &str) -> Result<Applied, ActError> {
-        self.accounts().apply(measure(1), &target(name))
+        self.accounts().apply(measure(1), &target(name), &Protected::default())
     }
 
     /// A tool of shadow-utils, on this tree.
@@ -245,7 +247,11 @@ fn accounts_that_are_not_local_or_not_shadowed_or_twice_there_are_said_to_be() {
     let applied = tree.disable("probe").unwrap();
     let unproven = tree.accounts().prove(&applied).unwrap().unproven.join("\n");
     assert!(unproven.contains("that sss knows"), "{unproven}");
-    let other = tree.accounts().apply(measure(2), &target("probe")).unwrap_err().to_string();
+    let other = tree
+        .accounts()
+        .apply(measure(2), &target("probe"), &Protected::default())
+        .unwrap_err()
+        .to_string();
     assert!(other.contains("disabled already"), "{other}");
     tree.accounts().undo(&applied).unwrap();
     tree.write("passwd", &PASSWD.replace("probe:x:", "probe:hash:"));
@@ -266,7 +272,6 @@ fn what_runs_for_the_account_is_listed() {
     if !is_root() {
         return;
     }
-    use std::os::unix::process::CommandExt as _;
     let tree = Tree::new();
     let mut child = Command::new("sleep").arg("600").uid(54321).spawn().unwrap();
     let applied = tree.disable("probe").unwrap();
@@ -278,6 +283,155 @@ fn what_runs_for_the_account_is_listed() {
     assert!(proof.unproven.iter().any(|what| what.contains("go on")), "{proof:?}");
     let proof = tree.accounts().prove(&applied).unwrap();
     assert!(!proof.unproven.iter().any(|what| what.contains("go on")), "{proof:?}");
+}
+
+/// An account of its own, under a number that no other run of the tests has.
+fn eve() -> (Tree, u32) {
+    let tree = Tree::new();
+    let user = 1_800_000_000 + std::process::id();
+    tree.write("passwd", &format!("{PASSWD}eve:x:{user}:{user}::/:/bin/sh\n"));
+    tree.write("shadow", &format!("{SHADOW}eve:$6$salt$hash:19000:0:99999:7:::\n"));
+    (tree, user)
+}
+
+/// Processes that are ended with their test.
+struct Running(Vec<Child>);
+
+impl Running {
+    /// `script` run by a shell as `user`.
+    fn start(&mut self, user: u32, script: &str) -> u32 {
+        let mut shell = Command::new("/bin/bash");
+        shell.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/");
+        self.0.push(shell.uid(user).spawn().unwrap());
+        self.0.last().unwrap().id()
+    }
+
+    fn lives(&mut self, pid: u32) -> bool {
+        let child = self.0.iter_mut().find(|child| child.id() == pid).unwrap();
+        child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// How many run as `user`.
+fn count(user: u32) -> usize {
+    let is_its = |seen: &Seen| {
+        let owner = std::fs::metadata(format!("/proc/{}", seen.id.pid)).map(|found| found.uid());
+        owner.is_ok_and(|owner| owner == user) && !seen.is_over()
+    };
+    Seen::all().iter().filter(|seen| is_its(seen)).count()
+}
+
+fn wait_for(user: u32, processes: usize) {
+    while count(user) < processes {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn its_sessions_are_ended_with_all_below_them_and_nobody_elses() {
+    if !is_root() {
+        return;
+    }
+    let (tree, user) = eve();
+    let mut running = Running(Vec::new());
+    // What it left in the background goes too; and what goes on starting others.
+    running.start(user, "(sleep 600 &) & sleep 600 & wait");
+    running.start(user, "while :; do /bin/true; done");
+    let other = running.start(54399, "sleep 600; :");
+    wait_for(user, 4);
+    let target = AccountTarget { name: "eve".into(), ends_sessions: true };
+    let applied = tree.accounts().apply(measure(1), &target, &Protected::default()).unwrap();
+    assert_eq!(count(user), 0);
+    assert!(running.lives(other));
+    assert!(tree.line("eve").starts_with("eve:!$6$"), "{}", tree.line("eve"));
+    let ended = applied.ended.clone().unwrap();
+    assert!(ended.count >= 4 && ended.is_whole && ended.spared.is_empty(), "{ended:?}");
+    let proof = tree.accounts().prove(&applied).unwrap();
+    assert!(proof.holds() && proof.probes.len() == 1, "{proof:?}");
+    // Later ones are counted, and not ended: nobody signs in any more.
+    let later = running.start(user, "sleep 600; :");
+    wait_for(user, 1);
+    let again = tree.accounts().apply(measure(1), &target, &Protected::default()).unwrap();
+    assert!(running.lives(later) && again.ended == applied.ended);
+    let proof = tree.accounts().prove(&again).unwrap();
+    assert!(proof.unproven.iter().any(|what| what.contains("go on")), "{proof:?}");
+    let undone = tree.accounts().undo(&applied).unwrap();
+    assert!(undone.differs[0].contains("are not brought back"), "{undone:?}");
+    assert!(tree.line("eve").starts_with("eve:$6$"));
+}
+
+#[test]
+fn without_that_order_nobodys_session_is_ended() {
+    if !is_root() {
+        return;
+    }
+    let (tree, user) = eve();
+    let user_of_this = user + (1 << 22);
+    tree.write("passwd", &format!("{PASSWD}eve:x:{user_of_this}:1::/:/bin/sh\n"));
+    let mut running = Running(Vec::new());
+    let session = running.start(user_of_this, "sleep 600; :");
+    let applied = tree.disable("eve").unwrap();
+    assert!(running.lives(session) && applied.ended.is_none());
+    assert!(tree.accounts().undo(&applied).unwrap().is_exact());
+}
+
+#[test]
+fn of_its_sessions_what_care_needs_is_left_alone_with_all_below_it() {
+    if !is_root() {
+        return;
+    }
+    let (tree, user) = eve();
+    let user = user + (2 << 22);
+    tree.write("passwd", &format!("{PASSWD}eve:x:{user}:1::/:/bin/sh\n"));
+    std::fs::set_permissions(tree.root(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let viewer = tree.root().join("viewer");
+    std::fs::copy("/bin/bash", &viewer).unwrap();
+    let mut running = Running(Vec::new());
+    let script = format!("sleep 600 & {} -c 'sleep 600; :' & wait", viewer.display());
+    running.start(user, &script);
+    wait_for(user, 4);
+    let executables = vec![FilePath::new(viewer.as_os_str().as_encoded_bytes())];
+    let protected = Protected { executables, ..Protected::default() };
+    let target = AccountTarget { name: "eve".into(), ends_sessions: true };
+    let applied = tree.accounts().apply(measure(1), &target, &protected).unwrap();
+    let ended = applied.ended.clone().unwrap();
+    assert_eq!((ended.count, ended.spared.len(), ended.is_whole), (2, 1, true), "{ended:?}");
+    assert!(ended.spared[0].why.contains("protected for care"), "{ended:?}");
+    assert_eq!(count(user), 2, "the viewer, and what it runs");
+    // Taken up after a crash, before it was whole: what is left is ended then.
+    let journal = Journal::open(&tree.root().join("journal")).unwrap();
+    let mut half = applied;
+    half.ended = Some(Ended { is_whole: false, ..ended });
+    let kind = cordon_agent::contain::action::journal::Kind::DisableAccount;
+    journal.write(kind, measure(1), &half).unwrap();
+    assert!(!tree.accounts().prove(&half).unwrap().holds());
+    let whole = tree.accounts().apply(measure(1), &target, &Protected::default()).unwrap();
+    assert_eq!(count(user), 0);
+    assert_eq!(whole.ended.unwrap().count, 4);
+}
+
+#[test]
+fn sessions_that_can_not_be_told_from_others_are_not_ended() {
+    let tree = Tree::new();
+    tree.write("passwd", &format!("{PASSWD}twin:x:54321:1::/:/bin/sh\ntoor:x:0:0::/:/bin/sh\n"));
+    tree.write("shadow", &format!("{SHADOW}toor:$6$salt$hash:19000:0:99999:7:::\n"));
+    let before = tree.shadow();
+    for (name, because) in [("probe", "twin has the same user number"), ("toor", "user number 0")] {
+        let target = AccountTarget { name: name.into(), ends_sessions: true };
+        let error = tree.accounts().apply(measure(1), &target, &Protected::default()).unwrap_err();
+        assert!(matches!(error, ActError::Refused(_)), "{error}");
+        assert!(error.to_string().contains(because), "{error}");
+    }
+    assert_eq!(tree.shadow(), before);
 }
 
 /// Not a test: one who holds a lock until killed, when a test starts this program again.
@@ -333,7 +487,7 @@ fn another_tools_lock_is_respected_and_a_dead_ones_taken_over() {
 #[test]
 fn one_who_disables() {
     let Some(root) = cut_short::is_deed("CORDON_TEST_DISABLES") else { return };
-    accounts(Path::new(&root)).apply(measure(1), &target("probe")).unwrap();
+    accounts(Path::new(&root)).apply(measure(1), &target("probe"), &Protected::default()).unwrap();
 }
 
 /// Not a test: see [`cut_short`].

@@ -124,7 +124,7 @@ pub struct DisableAccount {
     on: On,
     /// The account's name.
     account: String,
-    /// End what runs under it, too.
+    /// End what runs as the account, too: that is not brought back.
     #[arg(long)]
     end_sessions: bool,
 }

@@ -16,7 +16,7 @@ use cordon_model::signed::Envelope;
 use cordon_model::time::BootId;
 use cordon_respond::helper_core::{Acted, TakenBack};
 
-use super::action::account::Accounts;
+use super::action::account::{Accounts, Applied};
 use super::action::block::{Blocks, Shown};
 use super::action::collect::{Agreement, Collector, Program, Progress, Request};
 use super::action::deny::Deny;
@@ -129,13 +129,10 @@ impl Means {
                 .blocks
                 .apply(measure, peer, under.assignment)
                 .map(|shown| (shown.proof.clone(), blocked(&shown))),
-            Action::DisableAccount(target) => {
-                self.accounts.apply(measure, target).and_then(|applied| {
-                    let ran = applied.sessions.len();
-                    let words = vec![format!("{ran} processes ran under it, and were not ended")];
-                    Ok((self.accounts.prove(&applied)?, words))
-                })
-            }
+            Action::DisableAccount(target) => self
+                .accounts
+                .apply(measure, target, &protected)
+                .and_then(|applied| Ok((self.accounts.prove(&applied)?, disabled(&applied)))),
             Action::Collect(collection) => {
                 return acted(self.collect(measure, collection, &under));
             }
@@ -273,6 +270,19 @@ fn killed_in_words(killed: &Killed) -> Vec<String> {
     let mut words = vec![format!("{} processes were ended", killed.count)];
     let victim = |one: &Victim| format!("process {}: {}", one.process.pid, one.program);
     words.extend(killed.victims.iter().map(victim));
+    words
+}
+
+fn disabled(applied: &Applied) -> Vec<String> {
+    let Some(ended) = &applied.ended else {
+        return vec![format!(
+            "{} processes ran under it, and were not ended",
+            applied.sessions.len()
+        )];
+    };
+    let mut words = vec![format!("{} processes of its sessions were ended", ended.count)];
+    let spared = |one: &Spared| format!("process {} was left alone: {}", one.process.pid, one.why);
+    words.extend(ended.spared.iter().map(spared));
     words
 }
 

@@ -123,11 +123,11 @@ impl Held {
 
 /// One process, held by the kernel's own handle so that its number can't come to mean another.
 #[derive(Debug)]
-struct Handle(OwnedFd);
+pub(super) struct Handle(OwnedFd);
 
 impl Handle {
     /// `None` if the process is gone, whatever has its number now.
-    fn open(process: ProcessId) -> io::Result<Option<Self>> {
+    pub(super) fn open(process: ProcessId) -> io::Result<Option<Self>> {
         let Some(pid) = rustix::process::Pid::from_raw(process.pid.cast_signed()) else {
             return Ok(None);
         };
@@ -141,7 +141,7 @@ impl Handle {
         Ok(is_it.then_some(Self(fd)))
     }
 
-    fn signal(&self, signal: Signal) -> io::Result<()> {
+    pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
         match pidfd_send_signal(&self.0, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(error) => Err(error.into()),

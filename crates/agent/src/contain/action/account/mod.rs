@@ -9,7 +9,8 @@
 //!
 //! Disabling an account stops nobody who is in already. What runs for it is listed
 //! ([`Applied::sessions`]), so that the means that freeze and end processes can be pointed at it; the
-//! proof counts what still runs.
+//! proof counts what still runs. An order may end its sessions too ([`Ended`]): after the account is shut, so
+//! that nobody comes back.
 
 mod line;
 mod people;
@@ -21,15 +22,16 @@ use std::path::{Path, PathBuf};
 use cordon_model::action::AccountTarget;
 use cordon_model::finding::ProcessRef;
 use cordon_model::ids::MeasureId;
-use cordon_model::measure::Proof;
+use cordon_model::measure::{Probe, Proof};
 use cordon_model::time::UtcNanos;
 use serde::{Deserialize, Serialize};
 
 use self::line::{Found, LineChange, lines_of, with_line};
 use self::people::{Account, People, has_key, other_sources};
+pub use self::sessions::Ended;
 use super::journal::{Journal, Kind};
 use super::mounts::mounts;
-use super::spared::OWN_USERS;
+use super::spared::{OWN_USERS, Protected};
 use super::{ActError, Undone, proof};
 
 const NANOS_PER_DAY: i64 = 86_400_000_000_000;
@@ -48,6 +50,9 @@ pub struct Applied {
     change: LineChange,
     /// What ran for it when it had just been disabled, at most `sessions::LISTED`.
     pub sessions: Vec<ProcessRef>,
+    /// What became of its sessions, if they are to be ended and that has begun.
+    #[serde(default)]
+    pub ended: Option<Ended>,
 }
 
 /// The means to disable accounts.
@@ -66,13 +71,22 @@ impl Accounts {
         Self { journal, root: root.to_owned(), agent_user }
     }
 
-    /// Disables the account. Applied again, it goes on where it was.
+    /// Disables the account, and ends its sessions if that is ordered, but for what is `protected`. Applied
+    /// again, it goes on where it was.
     ///
     /// # Errors
     /// [`ActError::Refused`] for what no order may do; nothing is changed by an `apply` that fails.
-    pub fn apply(&self, measure: MeasureId, target: &AccountTarget) -> Result<Applied, ActError> {
+    pub fn apply(
+        &self,
+        measure: MeasureId,
+        target: &AccountTarget,
+        protected: &Protected,
+    ) -> Result<Applied, ActError> {
         let (people, account) = self.look_up(&target.name)?;
         self.refuse(&people, &account)?;
+        if target.ends_sessions {
+            refuse_to_end(&people, &account)?;
+        }
         self.refuse_twice(measure, &target.name)?;
         let begun = self.begun(measure)?;
         let is_fresh = begun.is_none();
@@ -92,6 +106,7 @@ impl Accounts {
                 uid: account.uid,
                 change,
                 sessions: Vec::new(),
+                ended: begun.as_ref().and_then(|begun| begun.ended.clone()),
             };
             self.journal.write(Kind::DisableAccount, measure, &applied)?;
             Ok((applied, Some(with_line(shadow, number, &disabled))))
@@ -107,6 +122,14 @@ impl Accounts {
         };
         // Only now: whoever signed in before this is listed, and nobody can after.
         applied.sessions = sessions::of(account.uid);
+        if target.ends_sessions && !applied.ended.as_ref().is_some_and(|ended| ended.is_whole) {
+            // Written before the first is ended: who takes the measure back says that some may be gone.
+            let mut ended = applied.ended.take().unwrap_or_default();
+            applied.ended = Some(ended.clone());
+            self.journal.write(Kind::DisableAccount, measure, &applied)?;
+            sessions::end(account.uid, self.agent_user, protected, &mut ended);
+            applied.ended = Some(ended);
+        }
         self.journal.write(Kind::DisableAccount, measure, &applied)?;
         Ok(applied)
     }
@@ -164,7 +187,13 @@ impl Accounts {
                 if count < sessions::LISTED { "" } else { " or more" }
             )),
         }
-        Ok(proof(is_read_back, Vec::new(), unproven))
+        let ended = applied.ended.as_ref().filter(|_| applied.target.ends_sessions);
+        let probes = ended.map(|ended| Probe {
+            tried: format!("whether a session of {name} went on when it was to end"),
+            should_pass: false,
+            did_pass: Some(!ended.is_whole),
+        });
+        Ok(proof(is_read_back, probes.into_iter().collect(), unproven))
     }
 
     /// Gives the account's line back as it was, whatever happened to the other lines. A line that
@@ -176,7 +205,7 @@ impl Accounts {
         let name = &applied.target.name;
         let begun = self.begun(applied.measure)?;
         let change = &begun.as_ref().unwrap_or(applied).change;
-        let undone = shadow::rewrite(&self.etc(), |shadow| {
+        let mut undone = shadow::rewrite(&self.etc(), |shadow| {
             let Ok((number, line)) = its_line(shadow, name) else {
                 let gone =
                     format!("the account {name} has no line of its own in etc/shadow any more");
@@ -191,6 +220,16 @@ impl Accounts {
             })
         })?;
         self.journal.forget(Kind::DisableAccount, applied.measure)?;
+        let ended = begun.as_ref().unwrap_or(applied).ended.as_ref();
+        undone.differs.extend(ended.filter(|ended| ended.count > 0 || !ended.is_whole).map(
+            |ended| {
+                let at_least = if ended.is_whole { "" } else { "at least " };
+                format!(
+                    "{at_least}{} processes of its sessions were ended, and are not brought back",
+                    ended.count
+                )
+            },
+        ));
         Ok(undone)
     }
 
@@ -264,6 +303,24 @@ impl Accounts {
         }
         Ok(())
     }
+}
+
+/// Whose sessions can't be told from others'.
+fn refuse_to_end(people: &People, account: &Account) -> Result<(), ActError> {
+    let name = &account.name;
+    if account.uid == 0 {
+        return Err(ActError::refused(format!(
+            "{name} has user number 0: its sessions can't be told from the system itself; disable it \
+             without ending them"
+        )));
+    }
+    if let Some(other) = people.namesakes(account).next() {
+        return Err(ActError::refused(format!(
+            "the account {other} has the same user number as {name}: their sessions can't be told apart; \
+             disable it without ending them"
+        )));
+    }
+    Ok(())
 }
 
 fn its_line<'a>(shadow: &'a [u8], name: &str) -> Result<(usize, &'a [u8]), ActError> {
