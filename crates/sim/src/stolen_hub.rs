@@ -90,10 +90,8 @@ impl World<'_> {
             let level = if self.random.once_in(2) { Level::Critical } else { Level::High };
             Basis::Policy { finding: FindingId::of("none", "none", &[0; 32]), level }
         };
-        // Sometimes under the id of an order that there was, perhaps of another machine. Not of a release: the
-        // old receipt of that would pass for the new one's, a limit that the guide names.
-        let is_reused = self.random.once_in(4) && instruction != Instruction::Release;
-        let id = if is_reused { known } else { self.fresh_id() };
+        // Sometimes under the id of an order that there was, perhaps of another machine.
+        let id = if self.random.once_in(4) { known } else { self.fresh_id() };
         let (machine, reason) = (self.machines[index].id, "theft".into());
         let proposal = Proposal { id, machine, instruction, basis, incident: None, reason };
         self.signer_hears(ForSigner::Propose(proposal))

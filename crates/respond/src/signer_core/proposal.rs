@@ -77,6 +77,9 @@ pub enum Refusal {
     /// A lifeline can't be accepted.
     #[error("the assignment is refused: {0}")]
     Assignment(String),
+    /// One order, one id.
+    #[error("an older order to this machine has that id: propose it under a new one")]
+    UsedId,
     /// The lease's terms.
     #[error("{0}")]
     Terms(String),

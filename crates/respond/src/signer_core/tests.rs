@@ -487,3 +487,20 @@ fn a_telephone_number_that_nobody_can_dial_is_not_taken() {
     let policy = Policy { ring: vec![ring("")], ..bench.signer.policy().clone() };
     assert!(matches!(bench.signer.set_policy(policy), Err(Refusal::Terms(_))));
 }
+
+#[test]
+fn an_id_names_one_order_however_many_there_were_since() {
+    let mut bench = Bench::new(&[OFFICE], None);
+    let release = |id| by_people(1, id, Instruction::Release, &[("ann", false)]);
+    let first = bench.sign(&release(1), 1).unwrap();
+    assert_eq!(bench.sign(&release(1), 1), Ok(first.clone()), "asked again, answered alike");
+    for id in 2..=20 {
+        bench.sign(&release(id), 1).unwrap();
+    }
+    let isolate = Instruction::isolate(Isolation::Segment, LEASE);
+    bench.sign(&by_people(1, 21, isolate, &[("ann", false)]), 1).unwrap();
+    // A stolen hub would have it signed, keep it, and show the machine's old word of it.
+    assert_eq!(bench.sign(&release(1), 1), Err(Refusal::UsedId));
+    bench.signer.learn(&released(1, &first));
+    assert!(bench.signer.situation(machine(1), &moment("a", 1)).contained.is_some());
+}
