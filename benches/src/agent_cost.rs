@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use cordon_drill::cast::Cast;
 use cordon_drill::hospital;
 
-use crate::{Row, cordon};
+use crate::{Row, cordon, memory};
 
 /// Long enough that the first moments do not matter.
 const SECONDS: u32 = 10;
@@ -36,7 +36,7 @@ pub fn measure() -> Result<Vec<Row>> {
     let cpu = seconds(cpu_ticks(pid)? - before);
     let (seen, lost) = cast.events_of("m01")?;
     let (seen, lost) = (seen.saturating_sub(seen_before), lost.saturating_sub(lost_before));
-    let resident = peak_resident_mebibytes(pid)?;
+    let resident = memory::mebibytes(pid, "VmHWM")?;
     let rate = |count: u64| count as f64 / f64::from(SECONDS);
     Ok(vec![
         Row::new(
@@ -61,7 +61,7 @@ pub fn measure() -> Result<Vec<Row>> {
 }
 
 /// User and system time of a process in ticks (`/proc/PID/stat`, fields 14 and 15).
-fn cpu_ticks(pid: u32) -> Result<u64> {
+pub fn cpu_ticks(pid: u32) -> Result<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("the agent is gone")?;
     // The name may hold spaces; fields are counted from the last bracket.
     let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
@@ -70,15 +70,7 @@ fn cpu_ticks(pid: u32) -> Result<u64> {
     Ok(tick(11).context("no user time")? + tick(12).context("no system time")?)
 }
 
-fn seconds(ticks: u64) -> f64 {
+pub fn seconds(ticks: u64) -> f64 {
     // Linux shows times to user space in hundredths of a second on every architecture that we build for.
     ticks as f64 / 100.0
-}
-
-fn peak_resident_mebibytes(pid: u32) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM")?;
-    let kibibytes: f64 =
-        line.split_whitespace().nth(1).and_then(|field| field.parse().ok()).context("no VmHWM")?;
-    Ok(kibibytes / 1024.0)
 }

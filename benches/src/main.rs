@@ -8,7 +8,10 @@
 
 mod agent_cost;
 mod detection;
+mod fleet;
+mod helper;
 mod isolation;
+mod memory;
 mod undo;
 
 use std::path::PathBuf;
@@ -51,10 +54,12 @@ impl Row {
 type Measurement = (&'static str, fn() -> Result<Vec<Row>>);
 
 /// All of them. The isolations last, as they take longest.
-const MEASUREMENTS: [Measurement; 4] = [
+const MEASUREMENTS: [Measurement; 6] = [
     ("detection", detection::measure),
     ("agent", agent_cost::measure),
+    ("helper", helper::measure),
     ("undo", undo::measure),
+    ("fleet", fleet::measure),
     ("isolation", isolation::measure),
 ];
 
@@ -63,8 +68,10 @@ fn main() -> Result<()> {
     if let Some(unknown) =
         wanted.iter().find(|one| MEASUREMENTS.iter().all(|(name, _)| name != one))
     {
-        bail!("there is no measurement {unknown:?}: use detection, agent, undo or isolation");
+        let names = MEASUREMENTS.map(|(name, _)| name).join(", ");
+        bail!("there is no measurement {unknown:?}: there are {names}");
     }
+    std::fs::create_dir_all("target/bench").context("making target/bench")?;
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
     for (name, measure) in MEASUREMENTS {
         if !wanted.is_empty() && !wanted.iter().any(|one| one == name) {
@@ -94,7 +101,6 @@ fn main() -> Result<()> {
         println!("{:<58} {:>14.2} {:<10} n={}{beside}", row.name, row.value, row.unit, row.n);
     }
     let file = PathBuf::from("target/bench/results.json");
-    std::fs::create_dir_all("target/bench").context("making target/bench")?;
     std::fs::write(&file, serde_json::to_string_pretty(&rows)?)
         .with_context(|| file.display().to_string())?;
     println!("written to {}", file.display());
@@ -107,6 +113,13 @@ fn main() -> Result<()> {
 /// The built program.
 fn cordon() -> PathBuf {
     PathBuf::from("target/release/cordon")
+}
+
+/// The value below which so great a share of `values` lies; sorts them.
+fn quantile(values: &mut [f64], share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let last = values.len().saturating_sub(1) as f64;
+    values.get((last * share).round() as usize).copied().unwrap_or(f64::NAN)
 }
 
 /// How busy the machine was over the last minute: processes that ran or wanted to.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{Row, cordon};
+use crate::{Row, cordon, quantile};
 
 const ROUNDS: usize = 30;
 
@@ -73,12 +73,12 @@ pub fn measure() -> Result<Vec<Row>> {
         // With the start of the program, as a person at the keyboard counts.
         took.push(began.elapsed().as_secs_f64() * 1e3);
     }
-    took.sort_by(f64::total_cmp);
-    let at = |share: f64| took[((took.len() - 1) as f64 * share).round() as usize];
-    let row = |what: &str, value| {
+    let shares = [("p50", 0.5), ("p90", 0.9), ("max", 1.0)];
+    let rows = shares.map(|(what, share)| {
+        let value = quantile(&mut took, share);
         Row::new(format!("command to proof of release {what}"), value, "ms", ROUNDS as u64)
-    };
-    Ok(vec![row("p50", at(0.5)), row("p90", at(0.9)), row("max", at(1.0))])
+    });
+    Ok(rows.into())
 }
 
 fn run(program: &Path, state: &Path, words: &[&str]) -> Result<String> {
