@@ -5,10 +5,12 @@
 //! one write and one `fdatasync`. After a crash the tail may hold a part of the last append: it is
 //! set aside in a file of its own, never thrown away, and said.
 
+use std::fs::TryLockError;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use cordon_durable::{FileError, failed};
 
@@ -24,6 +26,10 @@ const HEAD_BYTES: usize = 12;
 
 /// How much is read at once when a log is scanned: a thousand records or so.
 const SCAN_BYTES: usize = 512 << 10;
+
+/// How long a lock is waited for: a process that is just dying, or a child that has not begun its own program
+/// yet, holds it for a moment.
+const FREE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why a log can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -150,13 +156,19 @@ impl Log {
             .mode(0o600)
             .open(path)
             .map_err(LogError::io("open", path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(LogError::Busy { path: path.to_owned() });
-            }
-            Err(std::fs::TryLockError::Error(source)) => {
-                return Err(LogError::io("lock", path)(source));
+        let began = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if began.elapsed() < FREE_WITHIN => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(LogError::Busy { path: path.to_owned() });
+                }
+                Err(TryLockError::Error(source)) => {
+                    return Err(LogError::io("lock", path)(source));
+                }
             }
         }
         let mut log = Self { file, path: path.to_owned(), format, end: 0, is_broken: true };

@@ -10,7 +10,7 @@ use cordon_model::order::Instruction;
 use cordon_model::policy::{Mode, Policy};
 use cordon_model::record::{Deed, Record};
 use cordon_model::time::UtcNanos;
-use cordon_respond::approval::{AnswerRefused, ApprovalState, Identity};
+use cordon_respond::approval::{AnswerRefused, ApprovalState};
 use cordon_respond::hub_core::{Change as CoreChange, Output, Wish, Wished};
 use cordon_respond::signer_core::Refusal;
 use cordon_store::{Change, EnrolmentToken, Key, Role};
@@ -188,7 +188,8 @@ impl Hub {
             let known = self.shared.store.incident(&key).await?;
             known.ok_or(HubError::Missing { what: "incident" })?;
         }
-        let wish = Wish { machine, instruction, person: who.approver(), incident, reason };
+        let (person, identity) = (who.approver(), who.identity());
+        let wish = Wish { machine, instruction, person, identity, incident, reason };
         let waiters = self.shared.waiters.clone();
         let wished = self
             .deed(move |step| {
@@ -245,13 +246,14 @@ impl Hub {
     ) -> Result<ApprovalState, HubError> {
         who.must(Role::Responder)?;
         let reason = text("reason", reason)?;
-        let (person, waiters) = (who.approver(), self.shared.waiters.clone());
+        let (person, identity, waiters) =
+            (who.approver(), who.identity(), self.shared.waiters.clone());
         let answer = self
             .deed(move |step| {
                 step.outputs = step.core.answer(
                     approval,
                     &person,
-                    Identity::Session,
+                    identity,
                     is_approved,
                     &reason,
                     &step.now,
@@ -383,7 +385,10 @@ impl Hub {
     async fn check_night(&self, draft: &Policy) -> Result<(), HubError> {
         for name in draft.approval.night.iter().flat_map(|night| &night.people) {
             let person = self.person(name).await?;
-            if person.is_none_or(|person| !person.is_active || person.role < Role::Responder) {
+            let may = |person: &cordon_store::Person| {
+                person.name == *name && person.is_active && person.role >= Role::Responder
+            };
+            if !person.as_ref().is_some_and(may) {
                 let why = format!("{name:?} is nobody who may answer here: see `cordon person`");
                 return Err(HubError::Invalid { what: "night", why });
             }
@@ -411,6 +416,7 @@ impl Hub {
         };
         self.shared.board.change(machine, |card| card.is_struck_off = true);
         self.deed(move |step| {
+            step.outputs = step.core.struck_off(machine);
             step.changes.push(change);
             step.record(record);
         })

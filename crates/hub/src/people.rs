@@ -11,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cordon_model::order::Approver;
 use cordon_model::record::Actor;
 use cordon_model::time::UtcNanos;
+use cordon_respond::approval::Identity;
 use cordon_store::{Role, Session};
 
 use crate::error::HubError;
@@ -73,6 +74,11 @@ impl Who {
         } else {
             Actor::Person(self.name.clone())
         }
+    }
+
+    /// How sure it is who this is.
+    pub(crate) fn identity(&self) -> Identity {
+        if self.is_local { Identity::Account } else { Identity::Session }
     }
 
     pub(crate) fn approver(&self) -> Approver {

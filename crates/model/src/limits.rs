@@ -78,3 +78,7 @@ pub const NIGHT_PEOPLE: usize = 32;
 /// Open questions about one machine: one is about its isolation, the others each about some process. What is
 /// beyond is not asked, and said to be not blocked: nobody reads a seventeenth.
 pub const QUESTIONS_PER_MACHINE: usize = 16;
+
+/// Open questions that one person has put by ordering what others must agree to: more than one person can see
+/// through, and a stolen session can't bury the rest.
+pub const QUESTIONS_PER_PERSON: usize = 32;

@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Identity {
+    /// An account of the system, at the hub's command line: several people may hold it, and one may hold
+    /// several.
+    Account,
     /// A signed-in session.
     Session,
     /// A signature, by a key that the person holds, over this very question.
@@ -107,6 +110,15 @@ pub enum AnswerRefused {
         /// Who may.
         people: Vec<String>,
     },
+    /// An account is not a person.
+    #[error(
+        "this needs {needs}, and an account of the system is nobody's own: sign in to the console and say \
+         yes there"
+    )]
+    NeedsSession {
+        /// Who has to agree.
+        needs: Needs,
+    },
     /// A session is not enough here.
     #[error(
         "this needs {needs}, each proven by a key of their own, which this version can't check yet"
@@ -122,7 +134,7 @@ impl Approval {
     /// whom it names may say yes.
     ///
     /// # Errors
-    /// See [`AnswerRefused`]; nothing changes then but the expiry, which is noted.
+    /// See [`AnswerRefused`]; nothing changes then.
     pub fn answer(
         &mut self,
         person: &Approver,
@@ -131,9 +143,12 @@ impl Approval {
         night: Option<&Night>,
         now: UtcNanos,
     ) -> Result<ApprovalState, AnswerRefused> {
-        self.expire(now);
         if self.state != ApprovalState::Open {
             return Err(AnswerRefused::Closed(self.state));
+        }
+        // What follows from that is not this call's: see [`Approval::expire`].
+        if now >= self.expires_at {
+            return Err(AnswerRefused::Closed(ApprovalState::Expired));
         }
         if self.answers.iter().any(|answer| answer.person.name == person.name) {
             return Err(AnswerRefused::Twice { name: person.name.clone() });
@@ -142,17 +157,23 @@ impl Approval {
         if is_approved && self.needs == Needs::TwoPeopleOneClinical && identity < Identity::Strong {
             return Err(AnswerRefused::NeedsStrongIdentity { needs: self.needs });
         }
-        if is_approved
-            && let Some(Night { people, .. }) = night
-            && !people.contains(&person.name)
-        {
-            return Err(AnswerRefused::Night { people: people.clone() });
+        if is_approved && self.needs > Needs::OnePerson && identity < Identity::Session {
+            return Err(AnswerRefused::NeedsSession { needs: self.needs });
+        }
+        let may = |person: &Approver| night.is_none_or(|night| night.people.contains(&person.name));
+        if is_approved && !may(person) {
+            let people = night.map(|night| night.people.clone()).unwrap_or_default();
+            return Err(AnswerRefused::Night { people });
         }
         self.answers.push(Answer { person: person.clone(), identity, is_approved, at: now });
         if !is_approved {
             self.state = ApprovalState::Declined;
-        } else if is_enough(self.needs, &self.approvers()) {
-            self.state = ApprovalState::Approved;
+        } else {
+            // A yes of the evening is none of the night's: the signer judges all of them when it signs.
+            let yes: Vec<Approver> = self.approvers().into_iter().filter(may).collect();
+            if is_enough(self.needs, &yes) {
+                self.state = ApprovalState::Approved;
+            }
         }
         Ok(self.state)
     }

@@ -177,6 +177,9 @@ pub fn decide_unanswered(
     if policy.approval.unanswered != Unanswered::Segment {
         return decision;
     }
+    if situation.contained >= Some(Isolation::Segment) {
+        return Decision::Watch { why: WatchReason::AlreadyContained, escalates: false };
+    }
     match why_ask(assignment, true, situation) {
         None => Decision::Do { isolation: isolation.min(Isolation::Segment), lease },
         Some(why) => Decision::Ask { isolation, lease, needs, why },

@@ -96,8 +96,8 @@ pub struct HubCore {
     escalated: BTreeSet<IncidentId>,
     /// Of which openings by a code people were told; forgotten at a restart, and then said once more.
     told_open: BTreeSet<MeasureId>,
-    /// When people were last told of an open question.
-    told_last: BTreeMap<ApprovalId, BootNanos>,
+    /// When people were last told of the open questions of a story.
+    told_last: BTreeMap<asking::Story, BootNanos>,
     /// Permits that came before the assignment of their machine: the signer knows a machine a little
     /// earlier, and signs no second permit for it soon.
     early: BTreeMap<MachineId, Verified<Permit>>,
@@ -500,8 +500,11 @@ impl HubCore {
                         asked_by: None,
                     };
                     outputs.extend(self.ask(question, now, randomness));
-                } else if let Basis::Unanswered { approval, .. } = proposal.basis {
-                    outputs.extend(self.not_for_the_policy(approval, now, randomness));
+                } else if let Basis::Unanswered { approval, .. }
+                | Basis::People { approval: Some(approval), .. } = proposal.basis
+                {
+                    // Approved or not, nothing is done: it may not lie unread.
+                    outputs.extend(self.asked_in_vain(approval, now, randomness));
                 } else {
                     outputs.extend(self.not_blocked(&proposal, &refusal));
                 }

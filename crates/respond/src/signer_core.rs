@@ -50,9 +50,10 @@ pub const REMEMBERED_ORDERS: usize = 8;
 pub const MOST_PEOPLE: usize = 16;
 
 /// Ids of older orders that are remembered per machine, so that none names a second one: under an id that was
-/// used, what the machine once sealed of the older order would pass for the newer. 16 bytes each, 1 MB for a
-/// machine that had them all: at the brake on people's orders a thief needs a week of nothing else for that.
-pub const REMEMBERED_IDS: usize = 65_536;
+/// used, what the machine once sealed of the older order would pass for the newer. 16 bytes each, 64 KB for
+/// a machine that had them all. Beyond that no id up to the highest forgotten one is taken: ids are in order
+/// of time.
+pub const REMEMBERED_IDS: usize = 4_096;
 
 /// Questions that are remembered per machine: one is open at a time, and 8 leave room for those that follow
 /// it. 24 bytes each.
@@ -78,6 +79,9 @@ struct Known {
     /// The ids of the orders before those, each good for one order only.
     #[serde(default)]
     used: BTreeSet<OrderId>,
+    /// The highest of those that there was no room for: none up to it is taken.
+    #[serde(default)]
+    forgotten: Option<OrderId>,
     /// How far it is meant to be isolated, by the last order or by its own report.
     intended: Option<Isolation>,
     /// Every isolation that may be acting on it: signed and not known to be over, or reported.
@@ -212,6 +216,7 @@ impl SignerCore {
             sequence: 0,
             recent: VecDeque::new(),
             used: BTreeSet::new(),
+            forgotten: None,
             intended: None,
             measures: BTreeSet::new(),
             acts: BTreeSet::new(),
@@ -243,7 +248,7 @@ impl SignerCore {
         if let Some(order) = known.recent.iter().find(|order| order.id == proposal.id) {
             return Ok(order.clone());
         }
-        if known.used.contains(&proposal.id) {
+        if known.used.contains(&proposal.id) || Some(proposal.id) <= known.forgotten {
             return Err(Refusal::UsedId);
         }
         let authority = match &proposal.basis {
@@ -271,6 +276,10 @@ impl SignerCore {
             .map(|seconds| now.utc.plus(Duration::from_secs(seconds.into())));
         let known = self.machines.get_mut(&proposal.machine).ok_or(Refusal::UnknownMachine)?;
         known.sequence = known.sequence.saturating_add(1);
+        if let Basis::Unanswered { approval, .. } = &proposal.basis {
+            // One question, one order.
+            known.asked.retain(|(asked, _)| asked != approval);
+        }
         let order = Order {
             id: proposal.id,
             organisation: self.policy.organisation.clone(),
@@ -420,8 +429,9 @@ impl SignerCore {
         let asked = known.asked.iter().find(|(asked, _)| *asked == approval);
         let since = asked.map_or(Duration::ZERO, |(_, asked)| running.saturating_sub(*asked));
         let open_for_seconds = self.policy.approval.open_for_seconds;
-        // It hears of a question a moment after the hub has asked it.
-        if since + TOLD_WITHIN < Duration::from_secs(open_for_seconds.into()) {
+        let open_for = Duration::from_secs(open_for_seconds.into());
+        // It hears of a question a moment after the hub has asked it. One of long ago is none any more.
+        if since + TOLD_WITHIN < open_for || since > open_for * 2 {
             return Err(Refusal::StillAsked { known_seconds: since.as_secs(), open_for_seconds });
         }
         Ok(())
@@ -658,7 +668,7 @@ impl Known {
         {
             self.dead.remove(&forgotten.id);
             if self.used.len() >= REMEMBERED_IDS {
-                self.used.pop_first();
+                self.forgotten = self.used.pop_first().max(self.forgotten);
             }
             self.used.insert(forgotten.id);
         }

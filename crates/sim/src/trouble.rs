@@ -129,8 +129,14 @@ impl World<'_> {
         self.trace(|| format!("{name} wishes for m{machine}: {instruction}"));
         self.hub_step(|core, now, dice| {
             let person = Approver { name: name.into(), is_clinical };
-            let wish =
-                Wish { machine: id, instruction, person, incident: None, reason: "because".into() };
+            let wish = Wish {
+                machine: id,
+                instruction,
+                person,
+                identity: Identity::Session,
+                incident: None,
+                reason: "because".into(),
+            };
             core.people_propose(wish, now, dice).map(|(_, outputs)| outputs).unwrap_or_default()
         })
     }

@@ -13,6 +13,7 @@ use cordon_model::ids::{IncidentId, MachineId};
 use cordon_model::laws::{Law, Violation};
 use cordon_model::measure::{Isolation, Origin};
 use cordon_model::order::Approver;
+use cordon_respond::approval::Identity;
 use cordon_respond::budget::group_allowance;
 use cordon_respond::hub_core::Wish;
 use serde::Serialize;
@@ -228,7 +229,14 @@ impl World<'_> {
                 self.hub_step(|core, now, dice| {
                     let person = Approver { name: "ann".into(), is_clinical: false };
                     let reason = "the rule is wrong".into();
-                    let wish = Wish { machine, instruction, person, incident: Some(id), reason };
+                    let wish = Wish {
+                        machine,
+                        instruction,
+                        person,
+                        identity: Identity::Session,
+                        incident: Some(id),
+                        reason,
+                    };
                     core.people_propose(wish, now, dice)
                         .map(|(_, outputs)| outputs)
                         .unwrap_or_default()

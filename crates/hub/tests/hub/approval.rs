@@ -7,12 +7,27 @@ use cordon_model::approval::{Needs, NeedsMore, Night};
 use cordon_model::asset::ClinicalTier;
 use cordon_model::measure::Isolation;
 use cordon_model::policy::Policy;
+use cordon_model::time::UtcNanos;
 use cordon_respond::approval::ApprovalState;
-use cordon_store::Role;
+use cordon_store::{Person, Role, Session};
 
 use super::support::{Site, admin};
 
 const TIER: ClinicalTier = ClinicalTier::None;
+
+/// Somebody who is signed in to the console.
+fn person(name: &str) -> Who {
+    let now = UtcNanos::now();
+    let person = Person {
+        name: name.into(),
+        role: Role::Responder,
+        is_clinical: false,
+        is_active: true,
+        password: None,
+        created_at: now,
+    };
+    Who::of(&Session { person, begun_at: now, expires_at: now })
+}
 
 fn two_people(policy: &Policy) -> Policy {
     let mut policy = policy.clone();
@@ -38,11 +53,13 @@ async fn the_second_of_two_people_makes_the_order() {
     let hub = site.hub();
     hub.set_policy(two_people(&hub.policy()), &admin()).await.unwrap();
     let mut machine = site.machine_of("office-1", Some(TIER)).await;
-    let (ann, bob) = (Who::local("ann"), Who::local("bob"));
+    let (ann, bob) = (person("ann"), person("bob"));
     let first = hub.isolate(machine.id(), Isolation::Segment, "worm", None, &ann).await.unwrap();
     let Ordered::Asked { approval, needs: Needs::TwoPeople } = first else { panic!("{first:?}") };
     let again = hub.isolate(machine.id(), Isolation::Segment, "worm", None, &ann).await;
     assert!(matches!(again, Err(HubError::Answer(_))), "one person is one voice");
+    let account = hub.answer(approval, true, "worm", &admin()).await.unwrap_err().to_string();
+    assert!(account.contains("sign in"), "an account is no second person: {account}");
     let state = hub.answer(approval, true, "I saw it too", &bob).await.unwrap();
     assert_eq!(state, ApprovalState::Approved);
     assert_eq!(machine.order().await.authority.people().len(), 2);
@@ -63,7 +80,7 @@ async fn a_night_names_people_who_can_answer_or_is_refused() {
     }
     hub.set_policy(night(&hub.policy(), &["rita"]), &admin()).await.unwrap();
     let machine = site.machine_of("office-1", Some(TIER)).await;
-    let ann = Who::local("ann");
+    let ann = person("ann");
     let wished = hub.isolate(machine.id(), Isolation::Segment, "worm", None, &ann).await.unwrap();
     let Ordered::Asked { approval, .. } = wished else { panic!("{wished:?}") };
     let refused = hub.answer(approval, true, "worm", &ann).await.unwrap_err().to_string();

@@ -21,6 +21,9 @@ pub(super) struct Question {
     pub asked_by: Option<String>,
 }
 
+/// What people are told of once: an incident, or a question that belongs to none.
+pub(super) type Story = Result<IncidentId, ApprovalId>;
+
 /// What became of a person's wish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wished {
@@ -42,11 +45,12 @@ impl HubCore {
         now: &Moment,
         randomness: Randomness<'_>,
     ) -> Result<(Wished, Vec<Output>), AnswerRefused> {
-        let Wish { machine, instruction, person, incident, reason } = wish;
+        let Wish { machine, instruction, person, identity, incident, reason } = wish;
         let needs = self.needed_for(machine, &instruction);
-        let counts = self
-            .night_for(machine, &instruction, now)
-            .is_none_or(|night| night.people.contains(&person.name));
+        let night = self.night_for(machine, &instruction, now);
+        let may = night.is_none_or(|night| night.people.contains(&person.name));
+        let counts = may && (needs == Needs::OnePerson || identity >= Identity::Session);
+
         // What needs strong identities is refused by the signer, with its reason: no question helps.
         let is_alone = counts && approval::is_enough(needs, std::slice::from_ref(&person));
         if is_alone || needs == Needs::TwoPeopleOneClinical {
@@ -55,24 +59,33 @@ impl HubCore {
             let proposal = Proposal { id, machine, instruction, basis, incident, reason };
             return Ok((Wished::Proposed(id), self.propose_this(proposal)));
         }
-        let question = Question {
-            machine,
-            instruction: instruction.clone(),
-            also: Vec::new(),
-            needs,
-            why: format!("{} wants it: {reason}", person.name),
-            incident,
-            of: None,
-            asked_by: Some(person.name.clone()),
-        };
-        let mut outputs = self.ask(question, now, randomness);
-        let Some(open) = self.question_for(machine, &instruction, &[]) else {
-            return Err(AnswerRefused::TooMany);
+        let (mut outputs, open) = match self.the_same(machine, &instruction) {
+            Some(open) => (Vec::new(), open),
+            None => {
+                let its = |open: &&Approval| {
+                    open.state == ApprovalState::Open
+                        && open.asked_by.as_deref() == Some(person.name.as_str())
+                };
+                if self.approvals.values().filter(its).count() >= limits::QUESTIONS_PER_PERSON {
+                    return Err(AnswerRefused::TooMany);
+                }
+                let question = Question {
+                    machine,
+                    instruction,
+                    also: Vec::new(),
+                    needs,
+                    why: format!("{} wants it: {reason}", person.name),
+                    incident,
+                    of: None,
+                    asked_by: Some(person.name.clone()),
+                };
+                self.put_question(question, now, randomness)
+            }
         };
         if counts {
-            let identity = Identity::Session;
             outputs.extend(self.answer(open, &person, identity, true, &reason, now, randomness)?);
         }
+
         let proposed = outputs.iter().find_map(|output| match output {
             Output::Keep(Change::Proposed(proposal)) => Some(Wished::Proposed(proposal.id)),
             _ => None,
@@ -97,11 +110,17 @@ impl HubCore {
     ) -> Result<Vec<Output>, AnswerRefused> {
         let unknown = AnswerRefused::Closed(ApprovalState::Expired);
         let question = self.approvals.get(&approval).ok_or(unknown.clone())?;
-        let wishes = std::iter::once(&question.instruction).chain(&question.also);
-        let mut nights = wishes.filter_map(|wish| self.night_for(question.machine, wish, now));
+        let wishes: Vec<Instruction> =
+            std::iter::once(&question.instruction).chain(&question.also).cloned().collect();
+        let machine = question.machine;
+        let mut nights = wishes.iter().filter_map(|wish| self.night_for(machine, wish, now));
         let night = nights.next().cloned();
+        // By the policy and the tier of now, as the signer will judge it.
+        let needs = wishes.iter().map(|wish| self.needed_for(machine, wish)).max();
         let question = self.approvals.get_mut(&approval).ok_or(unknown)?;
+        question.needs = needs.unwrap_or(question.needs);
         let state = question.answer(person, identity, is_approved, night.as_ref(), now.utc)?;
+
         let question = question.clone();
         let mut outputs = vec![Output::Keep(Change::Approval(question.clone()))];
         let deed = Deed::Answered { approval, is_approved };
@@ -130,22 +149,35 @@ impl HubCore {
         now: &Moment,
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
-        let Question { machine, instruction, also, needs, why, incident, of, asked_by } = question;
-        if self.question_for(machine, &instruction, &also).is_some() {
+        let Question { machine, instruction, also, why, incident, .. } = &question;
+        if self.is_asked(*machine, instruction, also) {
             return Vec::new();
         }
-        let is_open =
-            |open: &&Approval| open.machine == machine && open.state == ApprovalState::Open;
+        let is_open = |open: &&Approval| {
+            open.machine == *machine && open.state == ApprovalState::Open && open.asked_by.is_none()
+        };
         let count = self.approvals.values().filter(is_open).count();
         // Whether to cut it off is always asked, once.
-        let is_first = instruction.isolation().is_some()
-            && self.question_for(machine, &instruction, &[]).is_none();
+        let is_first =
+            instruction.isolation().is_some() && !self.is_asked(*machine, instruction, &[]);
         if count >= limits::QUESTIONS_PER_MACHINE && !is_first {
             let why = format!("too many questions about the machine are open to ask: {why}");
+            let (machine, incident) = (*machine, *incident);
             let incident = incident.filter(|incident| self.tell_of(*incident, machine));
             let told = incident.map(|incident| Notice::NotBlocked { incident, machine, why });
             return told.map(Output::Tell).into_iter().collect();
         }
+        self.put_question(question, now, randomness).0
+    }
+
+    fn put_question(
+        &mut self,
+        question: Question,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> (Vec<Output>, ApprovalId) {
+        let Question { machine, instruction, also, needs, why, incident, of, asked_by } = question;
+
         let open_for = Duration::from_secs(self.policy.approval.open_for_seconds.into());
         let actor = asked_by.clone().map_or(Actor::Hub, Actor::Person);
         let approval = Approval {
@@ -173,7 +205,7 @@ impl HubCore {
         ];
         outputs.extend(self.for_the_signer(&approval).map(Output::Signer));
         outputs.extend(is_told.then_some(Output::Tell(Notice::Asked(approval.id))));
-        outputs
+        (outputs, approval.id)
     }
 
     /// What is to be told again, and what follows from questions whose time is over. Called every second.
@@ -193,28 +225,59 @@ impl HubCore {
         let first = one_of_each_story(&over);
         outputs.extend(first.into_iter().map(|of| Output::Tell(Notice::Unanswered(of))));
         for question in over {
+            let machine = question.machine;
             outputs.extend(self.after_no_answer(question, now, randomness));
+            self.forget_closed(machine);
         }
         outputs.extend(self.remind(now));
         outputs
     }
 
-    /// People are told of what is still open: of each story once.
+    /// People are told of what is still open, of each story once; what does not matter any more is closed.
     fn remind(&mut self, now: &Moment) -> Vec<Output> {
         let every = Duration::from_secs(self.policy.approval.remind_seconds.into());
+        let story = |open: &Approval| open.incident.ok_or(open.id);
         let is_open = |approval: &&Approval| approval.state == ApprovalState::Open;
-        let approvals = &self.approvals;
-        self.told_last.retain(|of, _| approvals.get(of).as_ref().is_some_and(is_open));
-        let mut due = Vec::new();
-        for open in approvals.values().filter(is_open) {
-            let told = self.told_last.entry(open.id).or_insert(now.at);
+        let stories: BTreeSet<Story> = self.approvals.values().filter(is_open).map(story).collect();
+        self.told_last.retain(|of, _| stories.contains(of));
+        let mut due = BTreeSet::new();
+        for of in stories {
+            let told = self.told_last.entry(of).or_insert(now.at);
             if now.at.since(*told) >= every {
                 *told = now.at;
-                due.push(open);
+                due.insert(of);
             }
         }
-        let first = one_of_each_story(due);
-        first.into_iter().map(|of| Output::Tell(Notice::Asked(of))).collect()
+        let is_due = |open: &&Approval| due.contains(&story(open));
+        let due: Vec<Approval> =
+            self.approvals.values().filter(is_open).filter(is_due).cloned().collect();
+        let (mut outputs, mut standing) = (Vec::new(), Vec::new());
+        for question in due {
+            if question.asked_by.is_some() || self.still_matters(question.clone()).is_some() {
+                standing.push(question);
+            } else {
+                outputs.extend(self.close_question(question.id));
+            }
+        }
+        let first = one_of_each_story(&standing);
+        outputs.extend(first.into_iter().map(|of| Output::Tell(Notice::Asked(of))));
+        outputs
+    }
+
+    /// Nobody has to answer it any more.
+    fn close_question(&mut self, question: ApprovalId) -> Option<Output> {
+        let question = self.approvals.get_mut(&question)?;
+        question.state = ApprovalState::Expired;
+        Some(Output::Keep(Change::Approval(question.clone())))
+    }
+
+    /// A machine is struck off: nothing about it is asked any more.
+    pub fn struck_off(&mut self, machine: MachineId) -> Vec<Output> {
+        let is_open =
+            |open: &&Approval| open.machine == machine && open.state == ApprovalState::Open;
+        let open: Vec<ApprovalId> =
+            self.approvals.values().filter(is_open).map(|open| open.id).collect();
+        open.into_iter().filter_map(|open| self.close_question(open)).collect()
     }
 
     /// Nobody answered: what the policy has done then, or the same question again, as long as it matters.
@@ -228,6 +291,7 @@ impl HubCore {
         let tier = self.machines.get(&question.machine).and_then(|m| m.row.assignment.tier);
         let is_for_segment = self.policy.approval.unanswered == Unanswered::Segment
             && question.instruction.isolation().is_some()
+            && self.intended(question.machine) < Some(Isolation::Segment)
             && tier.is_some_and(|tier| !tier.is_clinical());
         let (true, Some(finding), Some(level)) = (is_for_segment, question.finding, question.level)
         else {
@@ -241,11 +305,19 @@ impl HubCore {
             incident: question.incident,
             reason: format!("nobody answered: {}", question.why),
         };
-        self.propose_this(proposal)
+        let mut outputs = self.propose_this(proposal);
+        // What else was asked is not the policy's to answer.
+        let mut also = question.also.clone().into_iter();
+        if let Some(instruction) = also.next() {
+            let rest = Approval { instruction, also: also.collect(), ..question };
+            outputs.extend(self.ask_again(rest, now, randomness));
+        }
+        outputs
     }
 
-    /// The signer does not let the policy answer for people: then they are asked again.
-    pub(super) fn not_for_the_policy(
+    /// The signer does not sign what people agreed to, or does not let the policy answer for them: then they
+    /// are asked again.
+    pub(super) fn asked_in_vain(
         &mut self,
         approval: ApprovalId,
         now: &Moment,
@@ -291,24 +363,36 @@ impl HubCore {
         Some(Approval { instruction, also: rest.collect(), ..question })
     }
 
-    /// The open question about a machine that asks for all of this.
-    fn question_for(
+    /// Whether the policy has an open question about a machine that asks for all of this. What a person wished
+    /// is another question: it ends otherwise, and would hide the policy's.
+    fn is_asked(
         &self,
         machine: MachineId,
         instruction: &Instruction,
         also: &[Instruction],
-    ) -> Option<ApprovalId> {
+    ) -> bool {
         let wanted = instruction.isolation();
-        let mut open = self.approvals.values().filter(|open| {
+        self.approvals.values().any(|open| {
             let asks_for =
                 |wish: &Instruction| open.instruction == *wish || open.also.contains(wish);
             open.machine == machine
                 && open.state == ApprovalState::Open
+                && open.asked_by.is_none()
                 && also.iter().all(asks_for)
                 && match wanted {
                     Some(_) => open.instruction.isolation() >= wanted,
                     None => asks_for(instruction),
                 }
+        })
+    }
+
+    /// The open question that asks for exactly this: nobody's yes goes to more than was meant.
+    fn the_same(&self, machine: MachineId, instruction: &Instruction) -> Option<ApprovalId> {
+        let mut open = self.approvals.values().filter(|open| {
+            open.machine == machine
+                && open.state == ApprovalState::Open
+                && open.instruction == *instruction
+                && open.also.is_empty()
         });
         open.next().map(|open| open.id)
     }

@@ -239,6 +239,7 @@ impl Bench {
             machine: machine(number),
             instruction,
             person: Approver { name: name.into(), is_clinical: false },
+            identity: Identity::Session,
             incident: None,
             reason: "clean".into(),
         };

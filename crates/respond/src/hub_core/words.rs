@@ -14,7 +14,7 @@ use cordon_model::time::UtcNanos;
 use cordon_model::wire::FromHub;
 use serde::{Deserialize, Serialize};
 
-use crate::approval::Approval;
+use crate::approval::{Approval, Identity};
 use crate::delivery::Inbox;
 use crate::grouping::Story;
 use crate::order::{MeasureLife, OrderLife};
@@ -166,6 +166,8 @@ pub struct Wish {
     pub instruction: Instruction,
     /// Who.
     pub person: Approver,
+    /// How sure that is.
+    pub identity: Identity,
     /// In which story.
     pub incident: Option<IncidentId>,
     /// Why.

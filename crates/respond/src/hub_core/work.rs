@@ -288,7 +288,7 @@ impl HubCore {
     }
 
     /// Lets go of what has long been closed. Ids are in order of time, so the first are the oldest.
-    fn forget_closed(&mut self, id: MachineId) {
+    pub(super) fn forget_closed(&mut self, id: MachineId) {
         let orders = self.orders.values().filter(|o| o.order.machine == id && !o.is_open());
         let orders: Vec<OrderId> = orders.map(|o| o.order.id).collect();
         for old in orders.iter().rev().skip(CLOSED_PER_MACHINE) {

@@ -70,7 +70,7 @@ impl Bench {
     fn sign(&mut self, proposal: &Proposal, seconds: u64) -> Result<Order, Refusal> {
         let dice = &mut self.dice;
         self.signer.sign(proposal, &moment("a", seconds), &mut || {
-            *dice += 1;
+            *dice = dice.wrapping_add(1);
             [*dice; 16]
         })
     }
@@ -78,7 +78,7 @@ impl Bench {
     fn permits(&mut self, seconds: u64) -> Vec<Permit> {
         let dice = &mut self.dice;
         self.signer.renew_permits(&moment("a", seconds), &mut || {
-            *dice += 1;
+            *dice = dice.wrapping_add(1);
             [*dice; 16]
         })
     }

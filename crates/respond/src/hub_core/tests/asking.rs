@@ -2,6 +2,7 @@
 
 use super::*;
 use cordon_model::finding::ProcessRef;
+use cordon_model::order::Lease;
 
 /// One program on this machine that a rule matches: the same everywhere, so one story.
 fn same_everywhere(number: u8) -> Arrived {
@@ -239,4 +240,153 @@ fn of_process(number: u8) -> Arrived {
         image: "/usr/bin/program".into(),
     });
     Arrived::Finding(finding, touched)
+}
+
+/// Each tier needs two, whoever they are.
+fn two_people(policy: &mut Policy) {
+    let tiers = vec![ClinicalTier::None];
+    let more = cordon_model::approval::NeedsMore { tiers, needs: Needs::TwoPeople };
+    policy.approval.needs = vec![more];
+}
+
+impl Bench {
+    fn answers(
+        &mut self,
+        name: &str,
+        identity: Identity,
+        question: ApprovalId,
+    ) -> Result<(), AnswerRefused> {
+        let (now, person) = (self.now(), Approver { name: name.into(), is_clinical: false });
+        self.dice = self.dice.wrapping_add(1);
+        let dice = self.dice;
+        let mut dice = || [dice; 16];
+        let outputs = self.hub.answer(question, &person, identity, true, "yes", &now, &mut dice)?;
+        self.carry(outputs);
+        Ok(())
+    }
+}
+
+#[test]
+fn an_answer_that_comes_too_late_takes_nothing_from_what_follows() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    let question = bench.open()[0].id;
+    bench.seconds += OPEN_FOR;
+    let late = bench.answers("ann", Identity::Session, question);
+    assert_eq!(late, Err(AnswerRefused::Closed(ApprovalState::Expired)));
+    let outputs = bench.ticks_after(0);
+    assert!(outputs.contains(&Output::Tell(Notice::Unanswered(question))));
+    assert_eq!(bench.open().len(), 1, "asked again");
+}
+
+#[test]
+fn a_wish_for_less_is_no_yes_to_more() {
+    let mut bench = Bench::with(1, |policy| {
+        two_people(policy);
+        policy.responses[0].isolation = Isolation::Full;
+    });
+    bench.find(1);
+    let question = bench.open()[0].id;
+    bench.answers("bob", Identity::Session, question).unwrap();
+    // Ann has rung the ward: segment, and no more.
+    let Ok(Wished::Asked(other)) = bench.wish_of("ann", 1, isolate()) else { panic!() };
+    assert_ne!(other, question);
+    assert!(bench.order(1).is_none());
+    // And what she asks does not hide what the policy asks.
+    assert_eq!(bench.open().len(), 2);
+}
+
+#[test]
+fn an_account_of_the_system_is_no_second_person() {
+    let mut bench = Bench::with(1, two_people);
+    let Ok(Wished::Asked(question)) = bench.wish_of("ann", 1, isolate()) else { panic!() };
+    let root = bench.answers("root (command line)", Identity::Account, question);
+    assert_eq!(root, Err(AnswerRefused::NeedsSession { needs: Needs::TwoPeople }));
+    assert!(bench.order(1).is_none());
+}
+
+#[test]
+fn a_policy_that_became_stricter_holds_for_questions_that_are_open() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    let question = bench.open()[0].id;
+    let mut stricter = (*bench.policy).clone();
+    two_people(&mut stricter);
+    let policy = verified(&bench.signer.set_policy(stricter).unwrap());
+    let outputs = bench.hub.policy_set(&policy);
+    bench.carry(outputs);
+    bench.answers("ann", Identity::Session, question).unwrap();
+    assert!(bench.order(1).is_none() && bench.open().len() == 1, "one is not enough any more");
+    bench.answers("bob", Identity::Session, question).unwrap();
+    assert!(bench.order(1).is_some());
+}
+
+#[test]
+fn what_people_agreed_to_and_the_signer_refuses_is_asked_again() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    let question = bench.open()[0].id;
+    // The signer has heard of a stricter policy, and the hub has not yet.
+    let mut stricter = (*bench.policy).clone();
+    two_people(&mut stricter);
+    bench.signer.set_policy(stricter).unwrap();
+    bench.answers("ann", Identity::Session, question).unwrap();
+    assert!(bench.order(1).is_none());
+    assert!(bench.open().len() == 1 && bench.open()[0].id != question, "it does not lie unread");
+}
+
+#[test]
+fn a_story_of_many_questions_is_told_of_again_once_and_what_is_done_is_closed() {
+    let mut bench = Bench::with(9, |policy| policy.mode = Mode::Ask);
+    for number in 1..=9 {
+        bench.report(number, same_everywhere(number));
+        bench.ticks_after(60);
+    }
+    assert_eq!(bench.open().len(), 9);
+    let told: usize = (0..900).map(|_| asked(&bench.ticks_after(1))).sum();
+    assert_eq!(told, 1, "in a quarter of an hour, though each was asked at another time");
+    bench.wish(1, isolate());
+    (0..900).for_each(|_| drop(bench.ticks_after(1)));
+    assert_eq!(bench.open().len(), 8, "that one is isolated by now");
+}
+
+#[test]
+fn one_person_can_not_bury_the_others_in_questions() {
+    let mut bench = Bench::with(1, two_people);
+    let most = cordon_model::limits::QUESTIONS_PER_PERSON;
+    for number in 0..most + 5 {
+        let lease = Lease { seconds: 60 + number as u32, ..bench.policy.lease };
+        let wished = bench.wish_of("ann", 1, Instruction::isolate(Isolation::Segment, lease));
+        assert_eq!(wished.is_ok(), number < most, "{number}: {wished:?}");
+    }
+    bench.find(1);
+    assert_eq!(bench.open().len(), most + 1, "the policy's own question is asked all the same");
+}
+
+#[test]
+fn what_else_was_asked_is_not_answered_by_silence() {
+    let mut bench = Bench::with(2, |policy| {
+        policy.approval.unanswered = Unanswered::Segment;
+        policy.responses[0].also = vec![ActionKind::Kill];
+    });
+    bench.report(1, of_process(7));
+    bench.seconds += OPEN_FOR;
+    for number in [1, 2] {
+        let now = bench.now();
+        bench.signer.heard(machine(number), Some(Isolation::Watch), &now);
+    }
+    bench.ticks_after(0);
+    assert_eq!(bench.order(1).unwrap().instruction, isolate());
+    let [rest] = bench.open()[..] else { panic!("{:?}", bench.open()) };
+    assert!(matches!(&rest.instruction, Instruction::Begin { action: Action::Kill(_), .. }));
+}
+
+#[test]
+fn nothing_is_asked_about_a_machine_that_is_struck_off() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    let outputs = bench.hub.struck_off(machine(1));
+    assert!(matches!(outputs[..], [Output::Keep(Change::Approval(_))]));
+    bench.ticks_after(OPEN_FOR);
+    assert!(bench.open().is_empty());
 }
