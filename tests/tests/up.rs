@@ -226,3 +226,49 @@ fn roles_run_as_users_of_their_own_and_listen_on_loopback_only() {
         assert_eq!(mode & 0o077, 0, "{role}");
     }
 }
+
+#[test]
+fn a_hub_takes_as_many_links_as_the_system_allows_and_not_a_services_thousand() {
+    let state = tempfile::tempdir().unwrap();
+    let at = |name: &str| state.path().join(name);
+    // As systemd starts it: few files, and leave to have more. Nobody is its signer, for whom it waits.
+    let mut hub = std::process::Command::new("sh")
+        .args(["-c", "ulimit -Sn 256 && exec \"$@\"", "sh"])
+        .arg(cordon_tests::cordon())
+        .args(["role", "hub", "--organisation", "RJ1", "--name", "Test"])
+        .args(["--link", "127.0.0.1:0", "--enrol", "127.0.0.1:0", "--console", "127.0.0.1:0"])
+        .arg("--directory")
+        .arg(at("hub"))
+        .arg("--signer")
+        .arg(at("signer.sock"))
+        .arg("--control")
+        .arg(at("hub.sock"))
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let limits = format!("/proc/{}/limits", hub.id());
+    let raised = eventually_or_gone(&mut hub, || {
+        let limits = fs::read_to_string(&limits).ok()?;
+        let line = limits.lines().find(|line| line.starts_with("Max open files"))?;
+        let words: Vec<&str> = line.split_whitespace().collect();
+        (words[3] == words[4] && words[3] != "256").then_some(())
+    });
+    let _ = hub.kill();
+    let _ = hub.wait();
+    assert!(raised, "its soft limit is its hard one");
+}
+
+/// Whether it came while the process lived.
+fn eventually_or_gone(
+    process: &mut std::process::Child,
+    mut look: impl FnMut() -> Option<()>,
+) -> bool {
+    while process.try_wait().unwrap().is_none() {
+        if look().is_some() {
+            return true;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    false
+}

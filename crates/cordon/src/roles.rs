@@ -16,6 +16,7 @@ use cordon_agent::sensor::{Place, Sensor, SensorOptions, SourceChoice};
 use cordon_console::{Console, ConsoleConfig};
 use cordon_hub::HubConfig;
 use cordon_hub::signer::{SignerConfig, User};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -208,7 +209,24 @@ pub fn run(role: Role) -> Result<()> {
     }
 }
 
+/// Files that a hub needs open beside its links: its store, ledger, sockets and sign-ins.
+const FILES_BESIDE_LINKS: u64 = 256;
+
+/// Each link is an open file, and services start with 1,024 of them (systemd's default, for programs that
+/// use select): a hub takes as many as the system allows, or its 1,000th machine would find a closed door.
+fn open_as_many_files_as_allowed() -> Result<()> {
+    let (soft, hard) =
+        getrlimit(Resource::RLIMIT_NOFILE).context("reading the limit of open files")?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+            .context("raising the limit of open files")?;
+    }
+    tracing::info!("{} machines can be linked at most", hard.saturating_sub(FILES_BESIDE_LINKS));
+    Ok(())
+}
+
 fn hub(args: HubArgs) -> Result<()> {
+    open_as_many_files_as_allowed()?;
     block_on(2, async move |mut stop| {
         let config = ConsoleConfig {
             address: args.console,
