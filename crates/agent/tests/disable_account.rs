@@ -385,7 +385,7 @@ fn without_that_order_nobodys_session_is_ended() {
 }
 
 #[test]
-fn of_its_sessions_what_care_needs_is_left_alone_with_all_below_it() {
+fn nothing_of_its_sessions_is_ended_while_care_needs_a_part_of_them() {
     if !is_root() {
         return;
     }
@@ -397,16 +397,21 @@ fn of_its_sessions_what_care_needs_is_left_alone_with_all_below_it() {
     std::fs::copy("/bin/bash", &viewer).unwrap();
     let mut running = Running(Vec::new());
     let script = format!("sleep 600 & {} -c 'sleep 600; :' & wait", viewer.display());
-    running.start(user, &script);
-    wait_for(user, 4);
+    let shell = running.start(user, &script);
+    // A compositor need not stand above what it shows.
+    let beside = running.start(user, "sleep 600; :");
+    wait_for(user, 6);
     let executables = vec![FilePath::new(viewer.as_os_str().as_encoded_bytes())];
     let protected = Protected { executables, ..Protected::default() };
     let target = AccountTarget { name: "eve".into(), ends_sessions: true };
     let applied = tree.accounts().apply(measure(1), &target, &protected).unwrap();
     let ended = applied.ended.clone().unwrap();
-    assert_eq!((ended.count, ended.spared.len(), ended.is_whole), (2, 1, true), "{ended:?}");
-    assert!(ended.spared[0].why.contains("protected for care"), "{ended:?}");
-    assert_eq!(count(user), 2, "the viewer, and what it runs");
+    assert_eq!((ended.count, ended.spared.len(), ended.is_whole), (0, 6, true), "{ended:?}");
+    assert!(ended.spared[0].why.starts_with("its program"), "{ended:?}");
+    let viewer = format!("for process {} could end with it", ended.spared[0].process.pid);
+    assert!(ended.spared[1..].iter().all(|one| one.why.contains(&viewer)), "{ended:?}");
+    assert_eq!(count(user), 6);
+    assert!(running.lives(shell) && running.lives(beside));
     // Taken up after a crash, before it was whole: what is left is ended then.
     let journal = Journal::open(&tree.root().join("journal")).unwrap();
     let mut half = applied;
@@ -416,7 +421,31 @@ fn of_its_sessions_what_care_needs_is_left_alone_with_all_below_it() {
     assert!(!tree.accounts().prove(&half).unwrap().holds());
     let whole = tree.accounts().apply(measure(1), &target, &Protected::default()).unwrap();
     assert_eq!(count(user), 0);
-    assert_eq!(whole.ended.unwrap().count, 4);
+    assert_eq!(whole.ended.unwrap().count, 6);
+}
+
+#[test]
+fn a_container_whose_user_has_the_same_number_is_not_its_session() {
+    if !is_root() {
+        return;
+    }
+    let (tree, user) = eve();
+    let user = user + (3 << 22);
+    tree.write("passwd", &format!("{PASSWD}eve:x:{user}:1::/:/bin/sh\n"));
+    let mut running = Running(Vec::new());
+    // As a container's engine does: the namespaces are root's, and only what runs in them is the user.
+    let inside = format!("setpriv --reuid {user} --clear-groups bash -c 'sleep 600 & wait'");
+    let container = running
+        .start(0, &format!("exec unshare --pid --mount --fork --kill-child sh -c \"{inside}; :\""));
+    let session = running.start(user, "sleep 600; :");
+    wait_for(user, 4);
+    let target = AccountTarget { name: "eve".into(), ends_sessions: true };
+    let applied = tree.accounts().apply(measure(1), &target, &Protected::default()).unwrap();
+    let ended = applied.ended.unwrap();
+    assert!(running.lives(container) && !running.lives(session));
+    assert_eq!(count(user), 2, "{ended:?}");
+    assert_eq!((ended.count, ended.spared.len(), ended.is_whole), (2, 1, true), "{ended:?}");
+    assert!(ended.spared[0].why.contains("namespaces of its own"), "{ended:?}");
 }
 
 #[test]
