@@ -443,9 +443,9 @@ pub(crate) fn say_ordered(answer: &Answer) -> Result<()> {
         }
         Answer::Ordered { ordered: Ordered::Asked { approval, needs }, .. } => {
             println!(
-                "not ordered yet: {needs} must agree. Question {approval} waits for the others,"
+                "not ordered yet: {needs} must agree who may at this hour. Question {approval}"
             );
-            println!("on the console or by `cordon answer {approval} yes --reason …`");
+            println!("waits for them: they sign in to the console and answer there");
             Ok(())
         }
         other => unexpected(other),

@@ -233,7 +233,8 @@ impl Hub {
         self.shared.board.card(machine).is_some_and(|card| card.link.is_some())
     }
 
-    /// Answers a question, for a reason that goes into the ledger. When that was the last answer needed, the signer's answer is waited for.
+    /// Answers a question, for a reason that goes into the ledger. When that was the last answer needed, the
+    /// signer's answer is waited for.
     ///
     /// # Errors
     /// [`HubError::Answer`]; [`HubError::Refused`].
