@@ -1,16 +1,20 @@
 //! Events a second through Sigma rules, beside `rsigma-eval` on the same events in the same process.
 //!
-//! Both sides parse each event's JSON text by `serde_json` and are told its log source. The rules are
+//! Both sides read each event's JSON text, ours by the intake that the product has, the other by
+//! `serde_json` and with the log source told. The rules are
 //! SigmaHQ's Windows rules where they are beside the project (or `CORDON_SHARED` says where), else our own
 //! pack; the events are made from a seed: process starts as a Windows machine at work has them, with one
 //! attack in a thousand.
 
+use std::io::Cursor;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use cordon_detect::{Compiler, Interest, RuleSet};
+use cordon_detect::{Compiler, RuleSet};
 use cordon_drill::worm::SplitMix;
-use cordon_model::event::{Event, FieldId, Source, Value};
+use cordon_intake::{Item, Reading, read};
+use cordon_model::event::Source;
 use rsigma_eval::Engine;
 use rsigma_eval::event::JsonEvent;
 use serde_json::{Value as Json, json};
@@ -40,12 +44,14 @@ pub fn measure() -> Result<Vec<Row>> {
     let peer_compile = cpu_seconds() - began;
 
     let events: Vec<String> = events().collect();
-    let (own, own_hits) = timed(|| own_hits(&rules, &events))?;
-    let (peer, peer_hits) = timed(|| peer_hits(&engine, &events))?;
-    println!("  matches: ours {own_hits}, rsigma-eval {peer_hits}");
+    let lines = events.join("\n");
+    let (own, own_count) = best(|| own_hits(&rules, &lines))?;
+    let (peer, peer_count) = best(|| peer_hits(&engine, &events))?;
+    let (parse, _) = best(|| parsed_by_serde(&events))?;
+    println!("  matches: ours {own_count}, rsigma-eval {peer_count}");
     let n = EVENTS as u64;
     let rate = |seconds: f64| EVENTS as f64 / seconds;
-    Ok(vec![
+    let mut rows = vec![
         Row::new(
             format!("events a CPU second, {whose}, JSON parse included"),
             rate(own),
@@ -56,39 +62,117 @@ pub fn measure() -> Result<Vec<Row>> {
         Row::new("rules loaded and compiled", compile, "CPU s", rules.rules().len() as u64)
             .beside(peer_compile),
         Row::new("rules refused", refusals.len() as f64, "rules", texts.len() as u64),
-        Row::new("matches, beside rsigma-eval's", own_hits as f64, "matches", n)
-            .beside(peer_hits as f64),
-    ])
-}
-
-fn timed(work: impl FnOnce() -> Result<u64>) -> Result<(f64, u64)> {
-    let began = cpu_seconds();
-    let hits = work()?;
-    Ok((cpu_seconds() - began, hits))
-}
-
-fn source() -> Source<'static> {
-    Source {
-        product: Some("windows".into()),
-        category: Some("process_creation".into()),
-        ..Source::default()
+        Row::new("matches, beside rsigma-eval's", own_count as f64, "matches", n)
+            .beside(peer_count as f64),
+        Row::new("the same events parsed by serde_json, no rule asked", rate(parse), "events/s", n),
+    ];
+    // What more rules cost: a third of them, all, and ten times as many, varied.
+    for (times, set) in [("a third of the", third(&texts)), ("ten times the", varied(&texts, 10))] {
+        let began = cpu_seconds();
+        let rules = compiled(&set);
+        let compile = cpu_seconds() - began;
+        let (seconds, _) = best(|| own_hits(&rules, &lines))?;
+        let count = rules.rules().len() as u64;
+        rows.push(Row::new(
+            format!("events a CPU second with {times} rules"),
+            rate(seconds),
+            "events/s",
+            n,
+        ));
+        rows.push(Row::new(format!("{times} rules loaded and compiled"), compile, "CPU s", count));
     }
+    Ok(rows)
 }
 
-fn own_hits(rules: &RuleSet, events: &[String]) -> Result<u64> {
-    let mut matcher = rules.matcher();
-    let keeps_all = rules.interest(&source()) == Interest::AllValues;
+fn compiled(texts: &[(String, String)]) -> RuleSet {
+    let mut compiler = Compiler::new();
+    for (path, text) in texts {
+        compiler.add_yaml(path, text);
+    }
+    compiler.compile().0
+}
+
+fn third(texts: &[(String, String)]) -> Vec<(String, String)> {
+    texts.iter().step_by(3).cloned().collect()
+}
+
+/// The rules, and `times - 1` more of each that look for other texts in the same places.
+fn varied(texts: &[(String, String)], times: usize) -> Vec<(String, String)> {
+    let mut all = texts.to_vec();
+    for number in 1..times {
+        all.extend(
+            texts.iter().map(|(path, text)| (format!("{path}#{number}"), variant(text, number))),
+        );
+    }
+    all
+}
+
+/// A rule with an id of its own, whose texts of four letters or more end in other ones.
+fn variant(text: &str, number: usize) -> String {
+    let mut in_detection = false;
+    let mut lines = String::new();
+    for line in text.lines() {
+        let is_top = line.starts_with(|first: char| first.is_ascii_alphabetic());
+        if is_top {
+            in_detection = line.starts_with("detection:");
+        }
+        let is_value = in_detection && !line.trim_start().starts_with("condition:");
+        let quoted = line.strip_suffix('\'').filter(|line| is_value && line.len() > 8);
+        match quoted {
+            Some(line) if line.ends_with(|last: char| last.is_ascii_alphabetic()) => {
+                lines.push_str(&format!("{line}{number}x'\n"));
+            }
+            _ if is_top && line.starts_with("id:") => {
+                let id = line.trim_start_matches("id:").trim();
+                let tail = id.get(1..).unwrap_or_default();
+                lines.push_str(&format!("id: {number:x}{tail}{number}\n"));
+            }
+            _ => {
+                lines.push_str(line);
+                lines.push('\n');
+            }
+        }
+    }
+    lines
+}
+
+/// The least of three tries: what else runs can only make it more.
+fn best(mut work: impl FnMut() -> Result<u64>) -> Result<(f64, u64)> {
+    let mut least = f64::INFINITY;
     let mut hits = 0;
+    for _ in 0..3 {
+        let began = cpu_seconds();
+        hits = work()?;
+        least = least.min(cpu_seconds() - began);
+    }
+    Ok((least, hits))
+}
+
+fn parsed_by_serde(events: &[String]) -> Result<u64> {
+    let mut fields = 0;
     for text in events {
         let json: Json = serde_json::from_str(text)?;
-        let mut event = Event { source: source(), ..Event::default() };
-        for (name, value) in json.as_object().into_iter().flatten() {
-            let id = rules.fields().find(name).or(keeps_all.then_some(FieldId::UNREAD));
-            let (Some(id), Some(value)) = (id, value.as_str()) else { continue };
-            event.fields.push((id, Value::Text(value.into())));
-        }
-        hits += matcher.matches(rules, &event).len() as u64;
+        fields += json.as_object().map_or(0, |object| object.len() as u64);
     }
+    Ok(fields)
+}
+
+fn own_hits(rules: &RuleSet, events: &str) -> Result<u64> {
+    let mut matcher = rules.matcher();
+    let reading = Reading {
+        fields: rules.fields(),
+        every_value: rules.has_keywords(),
+        assumed: Source::default(),
+    };
+    let (mut hits, mut seen) = (0, 0);
+    read(Cursor::new(events), false, &reading, &mut |item| {
+        if let Item::Record(record) = item {
+            seen += 1;
+            hits += matcher.matches(rules, &record.event).len() as u64;
+        }
+        ControlFlow::Continue(())
+    })?;
+    anyhow::ensure!(seen == EVENTS, "{seen} of {EVENTS} events were read");
     Ok(hits)
 }
 

@@ -3,18 +3,22 @@
 //! `cargo run --release -p cordon-detect --example throughput -- RULES_DIR [EVENTS.ndjson]` prints, as
 //! JSON lines, `name`, `value`, `unit`, `n`, `peer` and `ratio`. Without a file of flat JSON events it makes
 //! its own from a fixed seed: process starts of which one in a hundred has what some rule looks for.
-//! Both sides are given the log source, and both parse the JSON text inside the measured time.
+//! Both read the JSON text inside the measured time, ours by the product's intake, the other by `serde_json`
+//! and with the log source given.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "a benchmark stops at the first thing that is wrong"
 )]
 
+use std::io::Cursor;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cordon_detect::{Compiler, Interest, RuleSet};
-use cordon_model::event::{Event, FieldId, Source, Value};
+use cordon_detect::{Compiler, RuleSet};
+use cordon_intake::{Item, Reading, read};
+use cordon_model::event::Source;
 use rsigma_eval::Engine;
 use rsigma_eval::event::JsonEvent;
 use rsigma_parser::LogSource;
@@ -65,8 +69,9 @@ fn main() {
     // One round to warm up, then the best of five: the machine may be busy.
     let (mut ours, mut theirs) = (Duration::MAX, Duration::MAX);
     let (mut our_hits, mut their_hits) = (0, 0);
+    let lines = events.join("\n");
     for _ in 0..6 {
-        let (time, hits) = run_ours(&rules, &events);
+        let (time, hits) = run_ours(&rules, &lines);
         (ours, our_hits) = (ours.min(time), hits);
         let (time, hits) = run_theirs(&engine, &events);
         (theirs, their_hits) = (theirs.min(time), hits);
@@ -74,7 +79,9 @@ fn main() {
     let parse = (0..3).map(|_| run_parse(&events)).min().unwrap_or_default();
     let rate = |time: Duration| events.len() as f64 / time.as_secs_f64();
     row("detect_events", rate(ours), "events/cpu s", events.len(), Some(rate(theirs)));
-    let matching = ours.saturating_sub(parse);
+    let intake = (0..3).map(|_| run_intake(&rules, &lines)).min().unwrap_or_default();
+    let matching = ours.saturating_sub(intake);
+    row("intake_alone", rate(intake), "events/cpu s", events.len(), None);
     row("detect_matching_alone", rate(matching), "events/cpu s", events.len(), None);
     row("json_parse_alone", rate(parse), "events/cpu s", events.len(), None);
     row("detect_hits", our_hits as f64, "hits", events.len(), Some(their_hits as f64));
@@ -88,35 +95,40 @@ fn row(name: &str, value: f64, unit: &str, n: usize, peer: Option<f64>) {
     );
 }
 
-fn run_ours(rules: &RuleSet, events: &[String]) -> (Duration, usize) {
+/// By the intake that the product has.
+fn run_ours(rules: &RuleSet, events: &str) -> (Duration, usize) {
     let mut matcher = rules.matcher();
     let before = cpu_time();
     let mut hits = 0;
-    for text in events {
-        let json: Json = serde_json::from_str(text).unwrap();
-        let source = Source {
-            product: Some("windows".into()),
-            category: Some("process_creation".into()),
-            ..Source::default()
-        };
-        let all_values = matcher.interest(rules, &source) == Interest::AllValues;
-        let fields = json.as_object().unwrap().iter().filter_map(|(name, value)| {
-            let id = rules.fields().find(name).or(all_values.then_some(FieldId::UNREAD))?;
-            Some((id, value_of(value)))
-        });
-        let event = Event { source, fields: fields.collect(), ..Event::default() };
-        hits += matcher.matches(rules, &event).len();
-    }
+    let reading = Reading {
+        fields: rules.fields(),
+        every_value: rules.has_keywords(),
+        assumed: Source::default(),
+    };
+    read(Cursor::new(events), false, &reading, &mut |item| {
+        if let Item::Record(record) = item {
+            hits += matcher.matches(rules, &record.event).len();
+        }
+        ControlFlow::Continue(())
+    })
+    .unwrap();
     (cpu_time() - before, hits)
 }
 
-fn value_of(json: &Json) -> Value<'_> {
-    match json {
-        Json::Bool(bool) => Value::Bool(*bool),
-        Json::Number(number) => number.as_i64().map_or(Value::Null, Value::Int),
-        Json::String(text) => Value::Text(text.as_str().into()),
-        _ => Value::Null,
-    }
+/// The intake alone.
+fn run_intake(rules: &RuleSet, events: &str) -> Duration {
+    let before = cpu_time();
+    let reading = Reading {
+        fields: rules.fields(),
+        every_value: rules.has_keywords(),
+        assumed: Source::default(),
+    };
+    read(Cursor::new(events), false, &reading, &mut |item| {
+        std::hint::black_box(item);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    cpu_time() - before
 }
 
 fn run_theirs(engine: &Engine, events: &[String]) -> (Duration, usize) {

@@ -4,13 +4,21 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use cordon_model::finding::Level;
-use rsigma_parser::{SigmaCollection, SigmaRule, parse_sigma_yaml};
+use rsigma_parser::{
+    CorrelationRule, FilterRule, SigmaCollection, SigmaRule, Status, parse_sigma_yaml,
+};
 
 use crate::condition::Condition;
+use crate::correlation::compile::Pending;
+use crate::correlation::section::Written;
+use crate::correlation::{self, CORRELATIONS};
+use crate::document::{Document, documents};
+use crate::filter::{self, Filter};
 use crate::lower::{Fault, Predicates, condition_of};
 use crate::modifiers::Placeholders;
+use crate::names::{Names, Referent};
 use crate::predicate::Test;
-use crate::rule::{LogSource, Refusal, RuleInfo};
+use crate::rule::{LogSource, Refusal, RuleIndex, RuleInfo};
 use crate::ruleset::RuleSet;
 
 /// Longest text of one file of rules: SigmaHQ's longest rule has 70 KiB.
@@ -27,9 +35,15 @@ pub const FIELDS: usize = 60_000;
 pub struct Added {
     /// Rules taken.
     pub rules: usize,
-    /// Rules that are about another product.
+    /// Correlations taken. Whether the rules that they refer to are there is known when all are.
+    pub correlations: usize,
+    /// Filters taken. Whether the rules that they are for are there is known when all are.
+    pub filters: usize,
+    /// Rules and filters that are about another product.
     pub skipped: usize,
-    /// Rules refused; [`Compiler::compile`] says why.
+    /// Rules whose authors withdrew them ([`Compiler::with_withdrawn`]).
+    pub withdrawn: usize,
+    /// What was refused; [`Compiler::compile`] says why.
     pub refused: usize,
 }
 
@@ -37,12 +51,17 @@ pub struct Added {
 #[derive(Debug, Default)]
 pub struct Compiler {
     product: Option<String>,
+    takes_withdrawn: bool,
     placeholders: Placeholders,
     infos: Vec<RuleInfo>,
     conditions: Vec<Condition>,
     predicates: Predicates,
     fields: HashSet<Box<str>>,
     ids: HashMap<String, Arc<str>>,
+    names: Names,
+    filters: Vec<Filter>,
+    correlations: Vec<Pending>,
+    no_correlations: Option<String>,
     refusals: Vec<Refusal>,
 }
 
@@ -57,6 +76,23 @@ impl Compiler {
     #[must_use]
     pub fn only_product(mut self, product: &str) -> Self {
         self.product = Some(product.to_ascii_lowercase());
+        self
+    }
+
+    /// Takes also rules and correlations whose status is `deprecated` or `unsupported`. Without this they are
+    /// passed over, and counted: their author says that another rule took their place, or that they can't
+    /// be used as they are.
+    #[must_use]
+    pub fn with_withdrawn(mut self) -> Self {
+        self.takes_withdrawn = true;
+        self
+    }
+
+    /// Refuses correlations with this reason, for whoever has no [`Correlator`](crate::Correlator). The
+    /// rules that they refer to then are rules like all others.
+    #[must_use]
+    pub fn without_correlations(mut self, reason: &str) -> Self {
+        self.no_correlations = Some(reason.to_owned());
         self
     }
 
@@ -87,44 +123,35 @@ impl Compiler {
 
     /// The compiled rules, and what was refused.
     #[must_use]
-    pub fn compile(self) -> (RuleSet, Vec<Refusal>) {
-        let set = RuleSet::compile(self.infos, self.conditions, self.predicates.into_all());
+    pub fn compile(mut self) -> (RuleSet, Vec<Refusal>) {
+        filter::apply(
+            &self.filters,
+            &self.names,
+            &self.infos,
+            &mut self.conditions,
+            &mut self.refusals,
+        );
+        let correlations = correlation::compile::compile(
+            self.correlations,
+            &self.names,
+            &mut self.infos,
+            &mut self.refusals,
+        );
+        let set =
+            RuleSet::compile(self.infos, self.conditions, self.predicates.into_all(), correlations);
         (set, self.refusals)
     }
 
     fn add_document(&mut self, origin: &Arc<str>, document: &Document<'_>, added: &mut Added) {
-        let refuse = |rule: Option<String>, line: usize, reason: String| Refusal {
-            origin: origin.clone(),
-            line,
-            rule,
-            reason,
-        };
         let collection = match parse_sigma_yaml(document.text) {
             Ok(collection) => collection,
             Err(error) => {
                 let (line, reason) = document.parser_reason(&error.to_string());
-                self.refusals.push(refuse(document.title(), line, reason));
+                self.refuse_document(origin, document, line, reason);
                 return;
             }
         };
         let SigmaCollection { rules, correlations, filters, errors } = collection;
-        let title = |title: &str, id: Option<&String>| Some(id.map_or(title, |id| id).to_owned());
-        for correlation in &correlations {
-            let line = document.line_of("correlation").unwrap_or(document.line);
-            let reason = "correlation rules can't be run yet".to_owned();
-            self.refusals.push(refuse(
-                title(&correlation.title, correlation.id.as_ref()),
-                line,
-                reason,
-            ));
-        }
-        for filter in &filters {
-            let line = document.line_of("filter").unwrap_or(document.line);
-            let reason =
-                "filters can't be run yet: the rules that it is meant for match without it"
-                    .to_owned();
-            self.refusals.push(refuse(title(&filter.title, filter.id.as_ref()), line, reason));
-        }
         let mut level_is_wrong = false;
         for error in &errors {
             // These the parser passes over, and so may we: they change neither the match nor its weight.
@@ -136,67 +163,196 @@ impl Compiler {
             }
             level_is_wrong |= error.starts_with("invalid level");
             let (line, reason) = document.parser_reason(error);
-            self.refusals.push(refuse(document.title(), line, reason));
+            self.refuse_document(origin, document, line, reason);
+        }
+        for correlation in &correlations {
+            let referent = if level_is_wrong && correlation.level.is_none() {
+                Referent::Refused
+            } else if self.is_withdrawn(correlation.status) {
+                added.withdrawn += 1;
+                Referent::Withdrawn
+            } else {
+                match self.add_correlation(origin, document, correlation) {
+                    Ok(number) => {
+                        added.correlations += 1;
+                        Referent::Correlation(number)
+                    }
+                    Err(fault) => {
+                        let id = correlation.id.as_ref();
+                        self.refuse(origin, document, &correlation.title, id, fault);
+                        Referent::Refused
+                    }
+                }
+            };
+            self.names.add(correlation.id.as_deref(), correlation.name.as_deref(), referent);
+        }
+        for filter in &filters {
+            let referent = match self.add_filter(origin, document, filter) {
+                Ok(true) => {
+                    added.filters += 1;
+                    Referent::Filter
+                }
+                Ok(false) => {
+                    added.skipped += 1;
+                    Referent::PassedOver
+                }
+                Err(fault) => {
+                    self.refuse(origin, document, &filter.title, filter.id.as_ref(), fault);
+                    Referent::Refused
+                }
+            };
+            self.names.add(filter.id.as_deref(), filter.name.as_deref(), referent);
         }
         for rule in rules {
-            if level_is_wrong && rule.level.is_none() {
-                continue;
-            }
-            if self.is_about_another_product(&rule) {
+            let referent = if level_is_wrong && rule.level.is_none() {
+                Referent::Refused
+            } else if self.is_about_another_product(rule.logsource.product.as_deref()) {
                 added.skipped += 1;
-                continue;
-            }
-            match self.add_rule(origin, document, &rule) {
-                Ok(()) => added.rules += 1,
-                Err(fault) => {
-                    let line = fault
-                        .near
-                        .as_deref()
-                        .and_then(|near| document.line_of(near))
-                        .unwrap_or(document.line);
-                    self.refusals.push(refuse(
-                        title(&rule.title, rule.id.as_ref()),
-                        line,
-                        fault.reason,
-                    ));
+                Referent::PassedOver
+            } else if self.is_withdrawn(rule.status) {
+                added.withdrawn += 1;
+                Referent::Withdrawn
+            } else {
+                match self.add_rule(origin, document, &rule) {
+                    Ok(index) => {
+                        added.rules += 1;
+                        Referent::Rule(index)
+                    }
+                    Err(fault) => {
+                        self.refuse(origin, document, &rule.title, rule.id.as_ref(), fault);
+                        Referent::Refused
+                    }
                 }
-            }
+            };
+            self.names.add(rule.id.as_deref(), rule.name.as_deref(), referent);
         }
     }
 
-    fn is_about_another_product(&self, rule: &SigmaRule) -> bool {
-        match (&self.product, &rule.logsource.product) {
+    /// Refuses what `document` is about.
+    fn refuse(
+        &mut self,
+        origin: &Arc<str>,
+        document: &Document<'_>,
+        title: &str,
+        id: Option<&String>,
+        fault: Fault,
+    ) {
+        let near = fault.near.as_deref();
+        self.refusals.push(Refusal {
+            origin: origin.clone(),
+            line: near.and_then(|near| document.line_of(near)).unwrap_or(document.line),
+            rule: Some(id.map_or(title, |id| id).to_owned()),
+            reason: fault.reason,
+        });
+    }
+
+    /// Refuses a document of which no more is known than its text.
+    fn refuse_document(
+        &mut self,
+        origin: &Arc<str>,
+        document: &Document<'_>,
+        line: usize,
+        reason: String,
+    ) {
+        let rule = document.value_of("title");
+        self.names.add(document.value_of("id"), document.value_of("name"), Referent::Refused);
+        self.refusals.push(Refusal {
+            origin: origin.clone(),
+            line,
+            rule: rule.map(str::to_owned),
+            reason,
+        });
+    }
+
+    fn is_about_another_product(&self, product: Option<&str>) -> bool {
+        match (&self.product, product) {
             (Some(ours), Some(theirs)) => !theirs.trim().eq_ignore_ascii_case(ours),
             _ => false,
         }
     }
 
-    fn add_rule(
+    fn is_withdrawn(&self, status: Option<Status>) -> bool {
+        let is_so = matches!(status, Some(Status::Deprecated | Status::Unsupported));
+        is_so && !self.takes_withdrawn
+    }
+
+    /// Takes a filter. False if it is about another product.
+    fn add_filter(
         &mut self,
         origin: &Arc<str>,
         document: &Document<'_>,
-        rule: &SigmaRule,
-    ) -> Result<(), Fault> {
-        let fault = |reason: String, near: &str| Fault { reason, near: Some(near.to_owned()) };
-        if self.infos.len() >= RULES {
-            return Err(fault(format!("more than {RULES} rules"), "title"));
+        filter: &FilterRule,
+    ) -> Result<bool, Fault> {
+        let product = filter.logsource.as_ref().and_then(|source| source.product.as_deref());
+        if self.is_about_another_product(product) {
+            return Ok(false);
         }
-        if let Some(unknown) = rule.logsource.custom.keys().min() {
-            return Err(fault(
-                format!(
-                    "in `logsource`: `{unknown}` is not known; use product, category and service"
-                ),
-                unknown,
-            ));
+        let filter =
+            Filter::new(filter, document, origin, &self.placeholders, &mut self.predicates)?;
+        self.note_fields(filter.condition())?;
+        self.filters.push(filter);
+        Ok(true)
+    }
+
+    /// Takes a correlation; its place among them.
+    fn add_correlation(
+        &mut self,
+        origin: &Arc<str>,
+        document: &Document<'_>,
+        rule: &CorrelationRule,
+    ) -> Result<usize, Fault> {
+        let fault = |reason: String| Fault { reason, near: Some("correlation".to_owned()) };
+        if let Some(reason) = &self.no_correlations {
+            return Err(fault(reason.clone()));
         }
-        let id = rule.id.clone().unwrap_or_else(|| rule.title.clone());
-        if let Some(other) = self.ids.get(&id) {
-            return Err(fault(
-                format!("the id is that of a rule already loaded from {other}"),
-                "id",
-            ));
+        if self.correlations.len() >= CORRELATIONS {
+            return Err(fault(format!("more than {CORRELATIONS} correlations")));
         }
-        let condition = condition_of(rule, &self.placeholders, &mut self.predicates)?;
+        let id = self.free_id(rule.id.as_ref(), &rule.title)?;
+        let written = Written::of(rule, document)?;
+        for field in written.fields() {
+            if !self.fields.contains(field) {
+                self.fields.insert(field.into());
+            }
+        }
+        self.check_fields("correlation")?;
+        self.ids.insert(id.clone(), origin.clone());
+        let line = |key| document.line_of(key).unwrap_or(document.line);
+        self.correlations.push(Pending {
+            rules_line: line("rules"),
+            aliases_line: line("aliases"),
+            written,
+            info: RuleInfo {
+                id,
+                title: rule.title.clone(),
+                level: rule.level.map_or(Level::Informational, level),
+                tags: rule.tags.clone(),
+                log_source: LogSource::default(),
+                author: rule.author.clone(),
+                description: rule.description.clone(),
+                false_positives: rule.falsepositives.clone(),
+                references: rule.references.clone(),
+                origin: origin.clone(),
+                line: document.line,
+            },
+        });
+        Ok(self.correlations.len() - 1)
+    }
+
+    /// The id of a rule, which no other may have.
+    fn free_id(&self, id: Option<&String>, title: &str) -> Result<String, Fault> {
+        let id = id.map_or(title, |id| id).to_owned();
+        match self.ids.get(&id) {
+            Some(other) => Err(Fault {
+                reason: format!("the id is that of a rule already loaded from {other}"),
+                near: Some("id".to_owned()),
+            }),
+            None => Ok(id),
+        }
+    }
+
+    /// Counts the fields that `condition` reads among those of all rules.
+    fn note_fields(&mut self, condition: &Condition) -> Result<(), Fault> {
         condition.for_each(&mut |id| {
             let Some(known) = self.predicates.all().get(id.0 as usize) else { return };
             let other = match &known.test {
@@ -209,12 +365,33 @@ impl Compiler {
                 }
             }
         });
+        self.check_fields("detection")
+    }
+
+    fn check_fields(&self, near: &str) -> Result<(), Fault> {
         if self.fields.len() > FIELDS {
-            return Err(fault(
-                format!("the rules read more than {FIELDS} different fields"),
-                "detection",
-            ));
+            return Err(Fault {
+                reason: format!("the rules read more than {FIELDS} different fields"),
+                near: Some(near.to_owned()),
+            });
         }
+        Ok(())
+    }
+
+    fn add_rule(
+        &mut self,
+        origin: &Arc<str>,
+        document: &Document<'_>,
+        rule: &SigmaRule,
+    ) -> Result<RuleIndex, Fault> {
+        let fault = |reason: String, near: &str| Fault { reason, near: Some(near.to_owned()) };
+        if self.infos.len() >= RULES {
+            return Err(fault(format!("more than {RULES} rules"), "title"));
+        }
+        let log_source = LogSource::of(&rule.logsource)?;
+        let id = self.free_id(rule.id.as_ref(), &rule.title)?;
+        let condition = condition_of(&rule.detection, &self.placeholders, &mut self.predicates)?;
+        self.note_fields(&condition)?;
         self.ids.insert(id.clone(), origin.clone());
         self.conditions.push(condition);
         self.infos.push(RuleInfo {
@@ -222,11 +399,7 @@ impl Compiler {
             title: rule.title.clone(),
             level: rule.level.map_or(Level::Informational, level),
             tags: rule.tags.clone(),
-            log_source: LogSource {
-                product: rule.logsource.product.as_deref().map(Into::into),
-                category: rule.logsource.category.as_deref().map(Into::into),
-                service: rule.logsource.service.as_deref().map(Into::into),
-            },
+            log_source,
             author: rule.author.clone(),
             description: rule.description.clone(),
             false_positives: rule.falsepositives.clone(),
@@ -234,7 +407,7 @@ impl Compiler {
             origin: origin.clone(),
             line: document.line,
         });
-        Ok(())
+        Ok(RuleIndex(u32::try_from(self.infos.len() - 1).unwrap_or(u32::MAX)))
     }
 }
 
@@ -245,109 +418,5 @@ fn level(level: rsigma_parser::Level) -> Level {
         rsigma_parser::Level::Medium => Level::Medium,
         rsigma_parser::Level::High => Level::High,
         rsigma_parser::Level::Critical => Level::Critical,
-    }
-}
-
-/// One document of a text and the line it starts on.
-#[derive(Debug, PartialEq, Eq)]
-struct Document<'t> {
-    text: &'t str,
-    line: usize,
-}
-
-/// Splits a text at its document marks, so that a fault in one document doesn't take the next ones with
-/// it (a line that starts with `---` can't be inside a YAML value). Documents that build on one another
-/// (`action: global` and the like) stay together.
-fn documents(text: &str) -> Vec<Document<'_>> {
-    let is_mark = |line: &str| {
-        line.strip_prefix("---")
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
-    };
-    let builds_on_others = text.lines().any(|line| line.starts_with("action:"));
-    let mut documents = Vec::new();
-    let (mut start, mut first_line) = (0, 1);
-    let mut at = 0;
-    for (number, line) in (1..).zip(text.split_inclusive('\n')) {
-        if is_mark(line) && !builds_on_others {
-            documents
-                .push(Document { text: text.get(start..at).unwrap_or_default(), line: first_line });
-            // What follows the mark on its line belongs to the document.
-            (start, first_line) = (at, number);
-        }
-        at += line.len();
-    }
-    documents.push(Document { text: text.get(start..).unwrap_or_default(), line: first_line });
-    let is_empty = |text: &str| {
-        text.lines().all(|line| {
-            line.trim().is_empty() || line.trim_start().starts_with('#') || line.trim() == "---"
-        })
-    };
-    documents.retain(|document| !is_empty(document.text));
-    documents
-}
-
-impl Document<'_> {
-    /// The line, in the file, of the first line that has `key` as its key, or else has it anywhere.
-    fn line_of(&self, key: &str) -> Option<usize> {
-        let is_key = |line: &str| {
-            let line = line.trim_start().trim_start_matches("- ").trim_start_matches(['\'', '"']);
-            line.strip_prefix(key).is_some_and(|rest| rest.starts_with(['|', ':', '\'', '"', ' ']))
-        };
-        let mut lines = self.text.lines();
-        let at = lines
-            .position(is_key)
-            .or_else(|| self.text.lines().position(|line| line.contains(key)))?;
-        Some(self.line + at)
-    }
-
-    /// The title as written, for a document that couldn't be parsed.
-    fn title(&self) -> Option<String> {
-        let line = self.text.lines().find_map(|line| line.strip_prefix("title:"))?;
-        Some(line.trim().trim_matches(['\'', '"']).to_owned()).filter(|title| !title.is_empty())
-    }
-
-    /// The parser's message with the line it means, in the file.
-    fn parser_reason(&self, message: &str) -> (usize, String) {
-        let by_number = message.split_once("at line ").and_then(|(_, rest)| {
-            rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<usize>().ok()
-        });
-        let quoted = message.split(['\'', '`']).nth(1);
-        let by_text = || quoted.and_then(|text| self.line_of(text));
-        let is_of_condition = message.contains("ondition");
-        let line = match by_number {
-            // In a condition's message the line counts within the condition.
-            Some(number) if !is_of_condition => Some(self.line + number.saturating_sub(1)),
-            _ if is_of_condition => self.line_of("condition"),
-            _ => by_text(),
-        };
-        (line.unwrap_or(self.line), in_one_line(message))
-    }
-}
-
-/// The parser draws where in a condition it stopped, over several lines; the place and what it expected
-/// say the same in one.
-fn in_one_line(message: &str) -> String {
-    let Some((head, drawing)) = message.split_once("-->") else { return message.trim().to_owned() };
-    let expected = drawing.rsplit_once("= ").map_or("", |(_, expected)| expected.trim());
-    let expected = expected
-        .replace("EOI", "its end")
-        .replace("or_op", "`or`")
-        .replace("and_op", "`and`")
-        .replace("not_op", "`not`")
-        .replace("ident", "the name of a detection");
-    format!("{} {expected}", head.trim())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn documents_are_split_at_their_marks_and_keep_their_lines() {
-        let text = "title: a\n---\ntitle: b\n--- # c\ntitle: c\n";
-        let lines: Vec<usize> = documents(text).iter().map(|document| document.line).collect();
-        assert_eq!(lines, [1, 2, 4]);
-        assert_eq!(documents("# nothing\n---\n"), []);
-        assert_eq!(documents("action: global\n---\ntitle: b\n").len(), 1);
     }
 }

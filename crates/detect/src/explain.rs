@@ -9,7 +9,7 @@ use cordon_model::finding::MatchedField;
 
 use crate::condition::{Condition, PredicateId};
 use crate::fold::fold;
-use crate::group::{Group, Wiring};
+use crate::group::{Group, Slot, Wiring};
 use crate::matcher::event_id_of;
 use crate::predicate::{Predicate, Seen, Test};
 use crate::rule::RuleIndex;
@@ -124,6 +124,18 @@ impl Explained {
             }
             Part::Not(_) => {}
         }
+    }
+}
+
+/// What a value in `slot` says, in Sigma's words where the log has others. None if it is null.
+pub(crate) fn text_of(value: &Value<'_>, slot: Slot, wiring: &Wiring) -> Option<Box<str>> {
+    if matches!(value, Value::Null) {
+        return None;
+    }
+    let copied = Copied::of(value);
+    match wiring.word(slot, &copied.folded) {
+        Some((word, _)) => Some(word.into()),
+        None => Some(copied.text.into()),
     }
 }
 

@@ -178,6 +178,16 @@ impl FieldMachineBuilder {
 }
 
 impl FieldMachine {
+    /// Leaves out the predicates that every value would have to be tried for, but those that are needed at
+    /// once: they are asked when a rule gets as far as them.
+    pub(crate) fn put_off(&mut self, is_needed: impl Fn(Local) -> bool) -> Vec<Local> {
+        let (needed, put_off) = std::mem::take(&mut self.untriggered)
+            .into_iter()
+            .partition(|predicate| is_needed(*predicate));
+        self.untriggered = needed;
+        put_off
+    }
+
     /// Says of every predicate whether it holds for this value.
     pub(crate) fn observe(&self, seen: Seen<'_>, verdicts: &mut impl Verdicts) {
         self.exists.iter().for_each(|predicate| verdicts.holds(*predicate));

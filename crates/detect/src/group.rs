@@ -14,13 +14,14 @@ use crate::field::{FieldMachine, FieldMachineBuilder, Local};
 use crate::fold::fold;
 use crate::pattern::Shape;
 use crate::predicate::{Place, Predicate, Test};
+use crate::required::required_texts;
 use crate::rule::{LogSource, RuleIndex};
 use crate::taxonomy::{Mapping, MappingIndex, Reach, Taxonomy, Translation};
 
 /// A field's number within its group.
 pub(crate) type Slot = u16;
 
-const NO_SLOT: Slot = Slot::MAX;
+pub(crate) const NO_SLOT: Slot = Slot::MAX;
 
 /// A condition over the group's own predicate numbers.
 #[derive(Debug)]
@@ -99,6 +100,11 @@ pub(crate) struct Group {
     /// By local number, the predicates that values decide.
     pub(crate) predicates: Vec<PredicateId>,
     pub(crate) late: Vec<Late>,
+    /// By local number: the slot whose values a predicate is tried on when a rule gets as far as it, instead
+    /// of before: nothing in a value shows that it might hold. [`NO_SLOT`] for all others.
+    pub(crate) put_off: Vec<Slot>,
+    /// Whether a predicate compares one field with another.
+    pub(crate) compares: bool,
     reach_starts: Vec<u32>,
     reached: Vec<u32>,
     pub(crate) fields: Vec<FieldMachine>,
@@ -137,9 +143,11 @@ impl Group {
     }
 }
 
-/// Gives every name that `predicates` read, and every name that logs have for them, its number.
+/// Gives every name that `predicates` read or that is `wanted` otherwise, and every name that logs have
+/// for them, its number.
 pub(crate) fn intern_names<'p>(
     predicates: impl Iterator<Item = &'p Predicate>,
+    wanted: &[Box<str>],
     source: &LogSource,
     table: &mut FieldTable,
 ) {
@@ -149,6 +157,9 @@ pub(crate) fn intern_names<'p>(
         if let Test::SameAs(reference) = &predicate.test {
             table.intern(&reference.field);
         }
+    }
+    for name in wanted {
+        table.intern(name);
     }
     for (_, mapping) in Taxonomy::windows().mappings_of(source) {
         for (name, logs) in &mapping.fields {
@@ -161,10 +172,12 @@ pub(crate) fn intern_names<'p>(
     }
 }
 
-/// Compiles `rules`, all of one log source, into a group.
-pub(crate) fn compile(
+/// Compiles `rules`, all of one log source, into a group. `wanted` are further fields whose values are
+/// asked for when a rule matched.
+pub(crate) fn compile<'w>(
     rules: &[(RuleIndex, &Condition)],
     predicates: &[Predicate],
+    wanted: impl Iterator<Item = &'w Box<str>>,
     source: &LogSource,
     table: &FieldTable,
 ) -> Group {
@@ -173,13 +186,20 @@ pub(crate) fn compile(
     for (index, condition) in rules {
         compiled.push((*index, building.node(condition)));
     }
+    for name in wanted {
+        building.slot(name);
+    }
     let mut reached_by: Vec<Vec<u32>> = vec![Vec::new(); building.locals.len()];
+    let mut reaches = vec![false; building.locals.len()];
     let mut unreached = Vec::new();
     for (at, (_, node)) in compiled.iter().enumerate() {
         let at = at as u32;
         match building.necessary(node) {
             Some(necessary) => {
                 for predicate in necessary.predicates {
+                    if let Some(reaches) = reaches.get_mut(predicate as usize) {
+                        *reaches = true;
+                    }
                     match reached_by.get_mut(predicate as usize) {
                         Some(rules) if rules.last() != Some(&at) => rules.push(at),
                         _ => {}
@@ -197,10 +217,24 @@ pub(crate) fn compile(
     }
     reach_starts.push(reached.len() as u32);
 
-    let (fields, keywords) = building.machines();
+    let (mut fields, keywords) = building.machines();
     let names = building.names;
     let slots: HashMap<&str, Slot> =
         names.iter().zip(0..).map(|(name, slot)| (&**name, slot)).collect();
+    let event_id = slots.get(EVENT_ID).copied();
+    let mut put_off = vec![NO_SLOT; building.locals.len()];
+    for (slot, machine) in (0..).zip(&mut fields) {
+        // An event may bring its id as no value of a field.
+        if Some(slot) == event_id {
+            continue;
+        }
+        let reaches = |predicate: Local| reaches.get(predicate as usize) == Some(&true);
+        for predicate in machine.put_off(reaches) {
+            if let Some(place) = put_off.get_mut(predicate as usize) {
+                *place = slot;
+            }
+        }
+    }
     let mapped = Taxonomy::windows()
         .mappings_of(source)
         .map(|(index, mapping)| (index, wiring(&slots, Some(mapping), table)))
@@ -209,12 +243,14 @@ pub(crate) fn compile(
         rules: compiled,
         unreached,
         predicates: building.locals,
+        compares: building.late.iter().any(|late| matches!(late, Late::SameAs { .. })),
         late: building.late,
         reach_starts,
         reached,
         fields,
         keywords,
-        event_id: slots.get(EVENT_ID).copied(),
+        event_id,
+        put_off,
         direct: wiring(&slots, None, table),
         mapped,
         names,
@@ -383,6 +419,8 @@ impl Building<'_> {
     fn cost(&self, local: Local) -> f64 {
         const RARER_A_CHARACTER: f64 = 0.7;
         const PER_USE: f64 = 0.01;
+        // Every value has to be tried: anything else is cheaper.
+        const UNTRIGGERED: f64 = 1000.0;
         let Some(predicate) =
             self.locals.get(local as usize).and_then(|id| self.predicates.get(id.0 as usize))
         else {
@@ -399,9 +437,11 @@ impl Building<'_> {
                 }
                 Shape::Glob => pattern
                     .required_texts()
-                    .map_or(10.0, |texts| texts.iter().map(|text| rarity(text.len())).sum()),
+                    .map_or(UNTRIGGERED, |texts| texts.iter().map(|text| rarity(text.len())).sum()),
             },
-            Test::Regex(_) => 0.5,
+            Test::Regex(expression) => {
+                required_texts(&expression.source).map_or(UNTRIGGERED, |_| 0.5)
+            }
             Test::Network(_) | Test::Compare(..) | Test::Time(..) => 1.0,
             Test::Exists => 100.0,
             Test::Null | Test::SameAs(_) => f64::INFINITY,

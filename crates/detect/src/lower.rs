@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rsigma_parser::{
-    ConditionExpr, Detection, DetectionItem, FieldSpec, Quantifier, SelectorPattern, SigmaRule,
+    ConditionExpr, Detection, DetectionItem, Detections, FieldSpec, Quantifier, SelectorPattern,
 };
 
 use crate::condition::{Condition, PredicateId};
@@ -65,16 +65,16 @@ impl Fault {
     }
 }
 
-/// The condition of `rule`.
+/// The condition of a rule's or a filter's detections.
 ///
 /// # Errors
 /// What can't be translated, and near which text of the rule.
 pub fn condition_of(
-    rule: &SigmaRule,
+    detection: &Detections,
     placeholders: &Placeholders,
     predicates: &mut Predicates,
 ) -> Result<Condition, Fault> {
-    if rule.detection.timeframe.is_some() {
+    if detection.timeframe.is_some() {
         return Err(Fault::at(
             "`timeframe` belongs to aggregations, which Sigma has replaced by correlation rules",
             "timeframe",
@@ -82,7 +82,7 @@ pub fn condition_of(
     }
     let mut detections: Vec<(Arc<str>, Arc<Condition>)> = Vec::new();
     // By name, so that the same rule always gives the same plan.
-    let mut named: Vec<_> = rule.detection.named.iter().collect();
+    let mut named: Vec<_> = detection.named.iter().collect();
     named.sort_by_key(|(name, _)| *name);
     for (name, detection) in named {
         let mut lowering = Lowering { placeholders, predicates };
@@ -94,7 +94,7 @@ pub fn condition_of(
         detections.push((Arc::from(name.as_str()), Arc::new(condition)));
     }
     let mut alternatives = Vec::new();
-    for expression in &rule.detection.conditions {
+    for expression in &detection.conditions {
         let condition = expression_over(expression, &detections)
             .map_err(|reason| Fault::at(format!("in `condition`: {reason}"), "condition"))?;
         alternatives.push(condition);

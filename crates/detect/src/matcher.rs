@@ -2,22 +2,25 @@
 //!
 //! The one idea: all scratch space is owned here and marked with an epoch instead of being cleared, so
 //! that an event which matches nothing costs no allocation, and nothing is done for predicates and rules
-//! that it doesn't touch.
+//! that it doesn't touch. What is known of a value from before is remembered ([`memo`](crate::memo)).
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
 
-use cordon_model::event::{Event, Source, Value};
+use cordon_model::event::{Event, FieldId, Source, Value};
 use cordon_model::finding::MatchedField;
 
+use crate::condition::EVENT_ID;
+use crate::correlation::state::Hit;
 use crate::explain::{self, Explanation};
 use crate::field::{Local, Verdicts};
 use crate::fold::fold_into;
-use crate::group::{Group, Late, Node, Slot, Wiring};
+use crate::group::{Group, Late, NO_SLOT, Node, Slot, Wiring};
+use crate::memo::{Memo, Of, Recall};
 use crate::number::Number;
 use crate::predicate::{Predicate, Seen};
-use crate::quick_hash::QuickHasher;
+use crate::quick_hash::quick_hasher;
 use crate::rule::RuleIndex;
 use crate::ruleset::{Interest, Plan, RuleSet, origin_of};
 use crate::taxonomy::Reach;
@@ -32,6 +35,8 @@ pub struct Matcher {
     plans: Plans,
     texts: Texts,
     truth: Truth,
+    memo: Memo,
+    held: Vec<Local>,
     matched: Vec<RuleIndex>,
 }
 
@@ -55,11 +60,14 @@ impl Matcher {
         if plan.is_empty() {
             return &self.matched;
         }
+        self.memo.begin(rules.serial);
         self.texts.begin(event.fields.len());
         for (number, reach) in plan {
             let Some(group) = rules.groups.get(*number as usize) else { continue };
             self.truth.begin(group);
             let mut ask = Ask {
+                number: *number,
+                reach: *reach,
                 group,
                 wiring: group.wiring(*reach),
                 predicates: &rules.predicates,
@@ -67,6 +75,8 @@ impl Matcher {
                 event_id: event_id.map(|id| Value::Unsigned(u64::from(id))),
                 texts: &mut self.texts,
                 truth: &mut self.truth,
+                memo: &mut self.memo,
+                held: &mut self.held,
             };
             ask.observe();
             ask.conclude(&mut self.matched);
@@ -93,6 +103,42 @@ impl Matcher {
         rule: RuleIndex,
     ) -> Option<Explanation> {
         explain::explain(rules, event, rule, self.reach(rules, event, rule))
+    }
+
+    /// `event`, which `rule` matched, as a [`Correlator`](crate::Correlator) wants it, under a tag that
+    /// comes back as evidence. None if no correlation refers to the rule.
+    pub fn hit(
+        &mut self,
+        rules: &RuleSet,
+        event: &Event<'_>,
+        rule: RuleIndex,
+        tag: u64,
+    ) -> Option<Hit> {
+        let wanted = rules.correlations.wanted_of(rule)?;
+        let (number, way) = self.reach(rules, event, rule)?;
+        let group = rules.groups.get(number as usize)?;
+        let wiring = group.wiring(way);
+        let mut values = vec![Vec::new(); wanted.len()];
+        for (field, value) in &event.fields {
+            for slot in wiring.slots(*field) {
+                let places = wanted.iter().zip(&mut values);
+                let is_wanted = |name: &str| group.slot(name) == Some(slot);
+                for (_, values) in places.filter(|(name, _)| is_wanted(name)) {
+                    values.extend(explain::text_of(value, slot, wiring));
+                }
+            }
+        }
+        // An intake may give the id with the source alone.
+        if let Some(id) = event_id_of(rules, event) {
+            for (_, values) in wanted
+                .iter()
+                .zip(&mut values)
+                .filter(|(name, values)| ***name == *EVENT_ID && values.is_empty())
+            {
+                values.push(id.to_string().into());
+            }
+        }
+        Some(Hit { rule, tag, values })
     }
 
     /// The group and the way by which events of this origin are put to `rule`.
@@ -141,7 +187,7 @@ impl Plans {
             self.known.clear();
             self.count = 0;
         }
-        let mut hasher = QuickHasher::default();
+        let mut hasher = quick_hasher();
         source.hash(&mut hasher);
         event_id.hash(&mut hasher);
         let bucket = self.known.entry(hasher.finish()).or_default();
@@ -225,6 +271,8 @@ struct Truth {
     nulls: Vec<u32>,
     attempt: u32,
     tried: Vec<u32>,
+    /// Predicates that were put off and are settled by now.
+    looked_at: Vec<u32>,
     candidates: Vec<u32>,
 }
 
@@ -233,7 +281,8 @@ impl Truth {
     fn begin(&mut self, group: &Group) {
         self.candidates.clear();
         if self.epoch == u32::MAX {
-            for marks in [&mut self.held, &mut self.reached, &mut self.slots, &mut self.nulls] {
+            let Self { held, reached, slots, nulls, looked_at, .. } = self;
+            for marks in [held, reached, slots, nulls, looked_at] {
                 marks.fill(0);
             }
             self.epoch = 0;
@@ -246,6 +295,7 @@ impl Truth {
         };
         grow(&mut self.held, group.predicates.len());
         grow(&mut self.tried, group.predicates.len());
+        grow(&mut self.looked_at, group.predicates.len());
         grow(&mut self.reached, group.rules.len());
         grow(&mut self.slots, group.names.len());
         grow(&mut self.nulls, group.names.len());
@@ -281,10 +331,15 @@ struct Answering<'a, 'v> {
     predicates: &'a [Predicate],
     seen: Seen<'v>,
     truth: &'a mut Truth,
+    /// What holds for this value, if it is to be kept: also what another one made hold before.
+    held: Option<&'a mut Vec<Local>>,
 }
 
 impl Verdicts for Answering<'_, '_> {
     fn holds(&mut self, predicate: Local) {
+        if let Some(held) = &mut self.held {
+            held.push(predicate);
+        }
         let truth = &mut *self.truth;
         if Truth::mark(&mut truth.held, predicate as usize, truth.epoch) {
             for rule in self.group.reached_by(predicate) {
@@ -297,7 +352,8 @@ impl Verdicts for Answering<'_, '_> {
 
     fn may_hold(&mut self, predicate: Local) {
         let truth = &mut *self.truth;
-        if Truth::is_marked(&truth.held, predicate as usize, truth.epoch)
+        let is_held = Truth::is_marked(&truth.held, predicate as usize, truth.epoch);
+        if (is_held && self.held.is_none())
             || !Truth::mark(&mut truth.tried, predicate as usize, truth.attempt)
         {
             return;
@@ -315,6 +371,8 @@ impl Verdicts for Answering<'_, '_> {
 
 /// One event put to one group.
 struct Ask<'a, 'e> {
+    number: u32,
+    reach: Reach,
     group: &'a Group,
     wiring: &'a Wiring,
     predicates: &'a [Predicate],
@@ -322,61 +380,94 @@ struct Ask<'a, 'e> {
     event_id: Option<Value<'static>>,
     texts: &'a mut Texts,
     truth: &'a mut Truth,
+    memo: &'a mut Memo,
+    held: &'a mut Vec<Local>,
 }
 
 impl Ask<'_, '_> {
     fn observe(&mut self) {
-        let event = self.event;
+        let (event, wiring) = (self.event, self.wiring);
         for (at, (field, value)) in event.fields.iter().enumerate() {
-            let wiring = self.wiring;
+            let is_read = wiring.slots(*field).next().is_some();
             for slot in wiring.slots(*field) {
-                self.observe_in(slot, at, value);
+                self.see(slot, value);
             }
-            if let Some(keywords) = &self.group.keywords {
-                self.texts.make(at, value);
-                self.truth.begin_value();
-                let seen = self.texts.seen(at, value);
-                let mut answering = Answering {
-                    group: self.group,
-                    predicates: self.predicates,
-                    seen,
-                    truth: self.truth,
-                };
-                keywords.observe(seen, &mut answering);
+            if is_read || self.group.keywords.is_some() {
+                self.answer(*field, at, value);
             }
         }
         // An intake may give the id with the source alone.
         if let (Some(slot), Some(id)) = (self.group.event_id, self.event_id.take())
             && !Truth::is_marked(&self.truth.slots, usize::from(slot), self.truth.epoch)
         {
-            self.observe_in(slot, event.fields.len(), &id);
+            self.see(slot, &id);
+            self.texts.make(event.fields.len(), &id);
+            self.put_to_slot(slot, event.fields.len(), &id, false);
         }
     }
 
-    fn observe_in(&mut self, slot: Slot, at: usize, value: &Value<'_>) {
-        let Some(machine) = self.group.fields.get(usize::from(slot)) else { return };
-        let epoch = self.truth.epoch;
-        Truth::mark(&mut self.truth.slots, usize::from(slot), epoch);
+    /// Notes that a slot has a value.
+    fn see(&mut self, slot: Slot, value: &Value<'_>) {
+        let (slot, epoch) = (usize::from(slot), self.truth.epoch);
+        Truth::mark(&mut self.truth.slots, slot, epoch);
         if matches!(value, Value::Null) {
-            Truth::mark(&mut self.truth.nulls, usize::from(slot), epoch);
+            Truth::mark(&mut self.truth.nulls, slot, epoch);
         }
-        self.texts.make(at, value);
-        self.truth.begin_value();
+    }
+
+    /// Finds out what holds for a value of a field, or remembers it.
+    fn answer(&mut self, field: FieldId, at: usize, value: &Value<'_>) {
+        let of = Of(self.number, self.reach, field);
+        let recall = match value {
+            Value::Text(text) => self.memo.recall(of, text),
+            _ => Recall::Unknown,
+        };
+        // Whoever compares fields with one another reads their texts later.
+        if self.group.compares || !matches!(recall, Recall::Known(_)) {
+            self.texts.make(at, value);
+        }
+        if let Recall::Known(place) = recall {
+            let (group, predicates) = (self.group, self.predicates);
+            let seen = Seen { value, text: "", folded: "" };
+            let mut answering =
+                Answering { group, predicates, seen, truth: self.truth, held: None };
+            self.memo.held(place).iter().for_each(|predicate| answering.holds(*predicate));
+            return;
+        }
+        self.held.clear();
+        let is_wanted = matches!(recall, Recall::Wanted(_));
+        for slot in self.wiring.slots(field) {
+            self.put_to_slot(slot, at, value, is_wanted);
+        }
+        if let Some(keywords) = &self.group.keywords {
+            let seen = self.texts.seen(at, value);
+            let held = is_wanted.then_some(&mut *self.held);
+            let (group, predicates, truth) = (self.group, self.predicates, &mut *self.truth);
+            truth.begin_value();
+            let mut answering = Answering { group, predicates, seen, truth, held };
+            keywords.observe(seen, &mut answering);
+        }
+        if let (Recall::Wanted(place), Value::Text(text)) = (recall, value) {
+            self.memo.keep(place, of, text, self.held);
+        }
+    }
+
+    /// Puts a value, whose text was made, to a slot's machine, as it stands and in Sigma's words.
+    fn put_to_slot(&mut self, slot: Slot, at: usize, value: &Value<'_>, is_wanted: bool) {
+        let (group, predicates) = (self.group, self.predicates);
+        let Some(machine) = group.fields.get(usize::from(slot)) else { return };
         let seen = self.texts.seen(at, value);
-        let mut answering =
-            Answering { group: self.group, predicates: self.predicates, seen, truth: self.truth };
-        machine.observe(seen, &mut answering);
-        if let Some((word, folded)) = self.wiring.word(slot, seen.folded) {
-            self.truth.begin_value();
+        let word = self.wiring.word(slot, seen.folded);
+        let mut put = |seen: Seen<'_>| {
+            let held = is_wanted.then_some(&mut *self.held);
+            let truth = &mut *self.truth;
+            truth.begin_value();
+            machine.observe(seen, &mut Answering { group, predicates, seen, truth, held });
+        };
+        put(seen);
+        if let Some((word, folded)) = word {
             let value = Value::Text(word.into());
-            let seen = Seen { value: &value, text: word, folded };
-            let mut answering = Answering {
-                group: self.group,
-                predicates: self.predicates,
-                seen,
-                truth: self.truth,
-            };
-            machine.observe(seen, &mut answering);
+            put(Seen { value: &value, text: word, folded });
         }
     }
 
@@ -394,11 +485,45 @@ impl Ask<'_, '_> {
         self.truth.candidates = candidates;
     }
 
-    fn is_held(&self, predicate: Local) -> bool {
-        Truth::is_marked(&self.truth.held, predicate as usize, self.truth.epoch)
+    fn is_held(&mut self, predicate: Local) -> bool {
+        let (at, epoch) = (predicate as usize, self.truth.epoch);
+        if Truth::is_marked(&self.truth.held, at, epoch) {
+            return true;
+        }
+        match self.group.put_off.get(at) {
+            None | Some(&NO_SLOT) => false,
+            Some(slot) => {
+                Truth::mark(&mut self.truth.looked_at, at, epoch) && self.try_now(predicate, *slot)
+            }
+        }
     }
 
-    fn holds(&self, node: &Node) -> bool {
+    /// Tries a predicate that was put off on the values of its slot.
+    fn try_now(&mut self, predicate: Local, slot: Slot) -> bool {
+        let id = self.group.predicates.get(predicate as usize);
+        let Some(definition) = id.and_then(|id| self.predicates.get(id.0 as usize)) else {
+            return false;
+        };
+        let (event, wiring) = (self.event, self.wiring);
+        let fed = |(_, (field, _)): &(usize, &(FieldId, Value<'_>))| {
+            wiring.slots(*field).any(|fed| fed == slot)
+        };
+        for (at, (_, value)) in event.fields.iter().enumerate().filter(fed) {
+            self.texts.make(at, value);
+            let seen = self.texts.seen(at, value);
+            let in_words = wiring.word(slot, seen.folded).is_some_and(|(word, folded)| {
+                let value = Value::Text(word.into());
+                definition.test.holds(Seen { value: &value, text: word, folded })
+            });
+            if in_words || (!seen.is_null() && definition.test.holds(seen)) {
+                Truth::mark(&mut self.truth.held, predicate as usize, self.truth.epoch);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn holds(&mut self, node: &Node) -> bool {
         match node {
             Node::Holds(predicate) => self.is_held(*predicate),
             Node::Late(number) => self.late_holds(*number),

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use cordon_model::finding::{Level, RuleRef};
 
+use crate::lower::Fault;
+
 /// A rule's number in one [`RuleSet`](crate::RuleSet).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleIndex(pub u32);
@@ -18,6 +20,25 @@ pub struct LogSource {
     pub category: Option<Box<str>>,
     /// Which log of the product: `security`, `auditd`…
     pub service: Option<Box<str>>,
+}
+
+impl LogSource {
+    /// The log source as parsed.
+    pub(crate) fn of(parsed: &rsigma_parser::LogSource) -> Result<Self, Fault> {
+        if let Some(unknown) = parsed.custom.keys().min() {
+            return Err(Fault {
+                reason: format!(
+                    "in `logsource`: `{unknown}` is not known; use product, category and service"
+                ),
+                near: Some(unknown.clone()),
+            });
+        }
+        Ok(Self {
+            product: parsed.product.as_deref().map(Into::into),
+            category: parsed.category.as_deref().map(Into::into),
+            service: parsed.service.as_deref().map(Into::into),
+        })
+    }
 }
 
 impl fmt::Display for LogSource {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cordon_model::event::{FieldId, FieldTable, Source};
 
 use crate::condition::{Condition, EVENT_ID};
+use crate::correlation::Correlations;
 use crate::fold::fold;
 use crate::group::{self, Group};
 use crate::predicate::Predicate;
@@ -39,6 +40,7 @@ pub struct RuleSet {
     pub(crate) predicates: Vec<Predicate>,
     pub(crate) groups: Vec<Group>,
     pub(crate) event_id: Option<FieldId>,
+    pub(crate) correlations: Correlations,
     selectors: Vec<Selector>,
 }
 
@@ -60,7 +62,7 @@ impl RuleSet {
         &self.fields
     }
 
-    /// The rules, by [`RuleIndex`].
+    /// The rules, by [`RuleIndex`]; after them the correlations.
     #[must_use]
     pub fn rules(&self) -> &[RuleInfo] {
         &self.infos
@@ -70,6 +72,20 @@ impl RuleSet {
     #[must_use]
     pub fn rule(&self, index: RuleIndex) -> Option<&RuleInfo> {
         self.infos.get(index.0 as usize)
+    }
+
+    /// Whether there are correlations: whether hits have to be given to a
+    /// [`Correlator`](crate::Correlator).
+    #[must_use]
+    pub fn correlates(&self) -> bool {
+        !self.correlations.is_empty()
+    }
+
+    /// Whether a match of this rule is a finding by itself. What only correlations refer to is none,
+    /// unless one of them says `generate: true`.
+    #[must_use]
+    pub fn is_told(&self, index: RuleIndex) -> bool {
+        self.correlations.is_told(index)
     }
 
     /// What has to be read of events of this source, whatever their id if the source doesn't give it
@@ -136,11 +152,13 @@ impl RuleSet {
         plan
     }
 
-    /// Compiles rules and their conditions, which have the same order.
+    /// Compiles rules and their conditions, which have the same order; after the rules, `infos` has the
+    /// correlations.
     pub(crate) fn compile(
         infos: Vec<RuleInfo>,
         conditions: Vec<Condition>,
         predicates: Vec<Predicate>,
+        correlations: Correlations,
     ) -> Self {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
         // Log source → event id, or any → rules. In order, so that the same rules give the same plan.
@@ -166,7 +184,8 @@ impl RuleSet {
                 if let Some(condition) = conditions.get(rule.0 as usize) {
                     let mut own = Vec::new();
                     condition.for_each(&mut |id| own.extend(predicates.get(id.0 as usize)));
-                    group::intern_names(own.into_iter(), source, &mut fields);
+                    let wanted = correlations.wanted_of(*rule).unwrap_or_default();
+                    group::intern_names(own.into_iter(), wanted, source, &mut fields);
                 }
             }
         }
@@ -178,6 +197,7 @@ impl RuleSet {
             conditions,
             predicates,
             groups: Vec::new(),
+            correlations,
             selectors: Vec::new(),
         };
         for (log_source, by_id) in by_source.into_values() {
@@ -188,8 +208,17 @@ impl RuleSet {
                     .into_iter()
                     .filter_map(|index| Some((index, set.conditions.get(index.0 as usize)?)))
                     .collect();
-                let group =
-                    group::compile(&rules, &set.predicates, &selector.log_source, &set.fields);
+                let wanted = rules
+                    .iter()
+                    .filter_map(|(index, _)| set.correlations.wanted_of(*index))
+                    .flatten();
+                let group = group::compile(
+                    &rules,
+                    &set.predicates,
+                    wanted,
+                    &selector.log_source,
+                    &set.fields,
+                );
                 let number = set.groups.len() as u32;
                 set.groups.push(group);
                 match id {

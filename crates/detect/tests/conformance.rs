@@ -44,6 +44,7 @@ macro_rules! fails {
 
 #[test]
 fn values_are_whole_and_case_does_not_count() {
+    fails!("F: NtLmSsp", {"F": "NtLmSsp "});
     holds!("F: Cmd.EXE", {"F": "cmd.exe"});
     fails!("F: cmd", {"F": "cmd.exe"});
     fails!("F: cmd.exe", {"F": " cmd.exe"});
@@ -386,7 +387,7 @@ fn what_a_condition_cannot_mean_is_refused() {
 #[test]
 fn what_is_not_supported_is_refused_alone_with_its_line() {
     let text = "title: fine\nid: fine\nlogsource: {}\ndetection:\n  s: {F: 1}\n  condition: s\n---\n\
-                title: many\ncorrelation:\n  type: event_count\n  rules: [fine]\n  group-by: [U]\n  timespan: 5m\n  condition: {gte: 5}\n---\n\
+                title: many\ncorrelation:\n  type: event_count\n  rules: [fine]\n  group-by: [U]\n  timespan: 5 m\n  condition: {gte: 5}\n---\n\
                 title: typo\nlogsource: {}\ndetection:\n  s:\n    F|containz: x\n  condition: s\n---\n\
                 title: nested\nlogsource: {}\ndetection:\n  s:\n    F: {a: {b: c}}\n  condition: s\n---\n\
                 title: level\nlogsource: {}\ndetection:\n  s: {F: 1}\n  condition: s\nlevel: hihg\n---\n\
@@ -410,7 +411,7 @@ fn what_is_not_supported_is_refused_alone_with_its_line() {
         .map(|refusal| (refusal.rule.as_deref().unwrap_or(""), line(refusal)))
         .collect();
     let expected = [
-        ("many", "correlation:"),
+        ("many", "timespan: 5 m"),
         ("typo", "F|containz: x"),
         ("nested", "F: {a: {b: c}}"),
         ("level", "level: hihg"),
@@ -506,6 +507,23 @@ fn why_names_the_fields_that_made_it_match() {
 }
 
 #[test]
+fn what_is_remembered_of_a_value_is_all_that_holds_for_it() {
+    let rules =
+        compiled("title: x\nlogsource: {}\ndetection:\n  s: {F|contains: x}\n  condition: s\n");
+    let mut matcher = rules.matcher();
+    let mut is_matched = |json: &Json| {
+        !matched(&mut matcher, &rules, &event_of(&rules, Source::default(), json)).is_empty()
+    };
+    // The second value makes nothing hold that the first one didn't, and is kept all the same.
+    let (both, second, other) = (json!({"F": ["ax", "bx"]}), json!({"F": "bx"}), json!({"F": "b"}));
+    for _ in 0..4 {
+        assert!(is_matched(&both));
+        assert!(!is_matched(&other));
+    }
+    assert!(is_matched(&second));
+}
+
+#[test]
 fn a_matcher_may_go_from_one_rule_set_to_another() {
     let one = compiled("title: one\nlogsource: {}\ndetection:\n  s: {F: a}\n  condition: s\n");
     let two =
@@ -517,4 +535,146 @@ fn a_matcher_may_go_from_one_rule_set_to_another() {
         assert_eq!(matched(&mut matcher, &two, &event_of(&two, Source::default(), &b)), ["two"]);
         assert!(matched(&mut matcher, &two, &event_of(&two, Source::default(), &a)).is_empty());
     }
+}
+
+const RAR: &str = "title: Data Compressed - rar.exe\nid: 6f3e2987-db24-4c78-a860-b4f4095a7095\nname: rar\nlogsource: {category: process_creation, product: windows}\ndetection:\n  s: {Image|endswith: '\\rar.exe'}\n  condition: s\n---\n";
+const JUMP: &str = "title: Login on jump host\nid: df0841c0-9846-4e9f-ad8a-7df91571771b\nname: jump\nlogsource: {product: windows, service: security}\ndetection:\n  s: {EventID: 4624}\n  condition: s\n---\n";
+
+/// The ids of the rules of `texts`, each a file of its own, that match a process start by rar, and the
+/// refusals.
+fn filtered(texts: &[&str], user: &str) -> (Vec<String>, Vec<Refusal>) {
+    let mut compiler = Compiler::new();
+    for (number, text) in texts.iter().enumerate() {
+        compiler.add_yaml(&format!("{number}.yml"), text);
+    }
+    let (rules, refusals) = compiler.compile();
+    let source = Source {
+        product: Some("windows".into()),
+        category: Some("process_creation".into()),
+        ..Source::default()
+    };
+    let json = json!({"Image": r"C:\rar.exe", "User": user, "EventID": 4624});
+    let event = event_of(&rules, source, &json);
+    let matched = matched(&mut rules.matcher(), &rules, &event);
+    (matched.into_iter().map(str::to_owned).collect(), refusals)
+}
+
+fn filter(rules: &str, condition: &str) -> String {
+    format!(
+        "title: Filter Administrator account\ndescription: The valid administrator account start with adm_\nlogsource:\n    category: process_creation\n    product: windows\nfilter:\n    rules: {rules}\n    selection:\n        User|startswith: 'adm_'\n    condition: {condition}\n"
+    )
+}
+
+#[test]
+fn a_filter_is_joined_to_its_rules_by_and() {
+    let matches = |condition: &str, user: &str| {
+        let (matched, refusals) = filtered(&[RAR, &filter("[rar]", condition)], user);
+        assert!(refusals.is_empty(), "{refusals:?}");
+        !matched.is_empty()
+    };
+    assert!(matches("not selection", "nurse"));
+    assert!(!matches("not selection", "adm_bob"));
+    // Taken by its words: only what the filter holds for is left.
+    assert!(matches("selection", "adm_bob"));
+    assert!(!matches("selection", "nurse"));
+    assert!(!matches("not 1 of sel*", "adm_bob"));
+}
+
+#[test]
+fn a_filter_finds_its_rules_by_id_or_name_whatever_is_read_first() {
+    let suppresses = |texts: &[&str]| {
+        let (matched, refusals) = filtered(texts, "adm_bob");
+        assert!(refusals.is_empty(), "{refusals:?}");
+        matched.is_empty()
+    };
+    let by_id = filter("[6f3e2987-db24-4c78-a860-b4f4095a7095]", "not selection");
+    let by_name = filter("rar", "not selection");
+    let any = filter("any", "not selection");
+    for filter in [&by_id, &by_name, &any] {
+        assert!(suppresses(&[RAR, filter]));
+        assert!(suppresses(&[filter, RAR]));
+        assert!(suppresses(&[&format!("{RAR}{filter}")]));
+    }
+    // Rules of other log sources are not changed by `any`, and two filters both count.
+    let (matched, _) = filtered(&[JUMP, RAR, &any], "nurse");
+    assert_eq!(matched, ["6f3e2987-db24-4c78-a860-b4f4095a7095"]);
+    let nurses = any.replace("adm_", "nur").replace("title: F", "title: Another f");
+    assert!(filtered(&[&nurses, RAR, &any], "nurse").0.is_empty());
+    assert!(!filtered(&[&nurses, RAR, &any], "doctor").0.is_empty());
+}
+
+#[test]
+fn what_a_filter_cannot_be_added_to_is_told_with_its_line_and_the_rest_is_filtered() {
+    let reasons = |text: &str| {
+        let (matched, refusals) = filtered(&[RAR, JUMP, text], "adm_bob");
+        let told: Vec<String> = refusals
+            .iter()
+            .map(|refusal| {
+                let line = text.lines().nth(refusal.line - 1).unwrap_or_default().trim();
+                format!("{} | {line} | {}", refusal.origin, refusal.reason)
+            })
+            .collect();
+        (!matched.is_empty(), told)
+    };
+    let (matches, told) = reasons(&filter("[rar, jump, nobody]", "not selection"));
+    assert!(!matches, "it is added to the one that it fits");
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("2.yml | rules: [rar, jump, nobody] | "), "{told:?}");
+    assert!(told[0].contains("the filter is for product windows, category process_creation, the rule for product windows, service security"), "{told:?}");
+    assert!(told[1].contains("no rule with the id or name `nobody`"), "{told:?}");
+
+    let alone = |text: &str, reason: &str| {
+        let (matches, told) = reasons(text);
+        assert!(matches, "the rule goes on without it");
+        assert!(told.len() == 1 && told[0].contains(reason), "{reason}: {told:?}");
+    };
+    let plain = filter("[rar]", "not selection");
+    alone(&plain.replace("    rules: [rar]\n", ""), "`rules` is missing");
+    alone(&filter("[]", "not selection"), "`rules` must be a list");
+    alone(&filter("[17]", "not selection"), "`rules` must be a list");
+    alone(&filter("[rar, 17]", "not selection"), "`rules` must be a list");
+    alone(&filter("[rar]", "not nothing"), "there is no detection `nothing`");
+    alone(&plain.replace("User|startswith", "User|startz"), "startz");
+    alone(&plain.replace("process_creation", "procces_creation"), "not added to `rar`");
+    alone(
+        &filter("any", "not selection").replace("process_creation", "procces_creation"),
+        "no rule of its log source",
+    );
+    let no_source =
+        plain.replace("logsource:\n    category: process_creation\n    product: windows\n", "");
+    alone(&no_source, "`logsource` is missing");
+}
+
+#[test]
+fn a_filter_for_another_product_is_passed_over_like_its_rules() {
+    let mut compiler = Compiler::new().only_product("linux");
+    let mut added = compiler.add_yaml("f.yml", &filter("[rar]", "not selection"));
+    assert_eq!((added.filters, added.skipped, added.refused), (0, 1, 0));
+    let everywhere = filter("[rar]", "not selection").replace(
+        "    category: process_creation\n    product: windows\n",
+        "  category: process_creation\n",
+    );
+    added = compiler.add_yaml("g.yml", &everywhere);
+    assert_eq!((added.filters, added.skipped, added.refused), (1, 0, 0));
+    compiler.add_yaml("r.yml", RAR);
+    assert_eq!(compiler.compile().1, []);
+}
+
+#[test]
+fn an_explanation_names_the_filter() {
+    let rules = compiled(&format!("{RAR}{}", filter("any", "not selection")));
+    let json = json!({"Image": r"C:\rar.exe", "User": "adm_bob"});
+    let source = Source {
+        product: Some("windows".into()),
+        category: Some("process_creation".into()),
+        ..Source::default()
+    };
+    let event = event_of(&rules, source, &json);
+    let explanation = rules.matcher().explain(&rules, &event, cordon_detect::RuleIndex(0)).unwrap();
+    let Part::All(parts) = explanation.condition.part else { panic!("{explanation:?}") };
+    let Part::Detection(name, _) = &parts[1].part else { panic!("{parts:?}") };
+    assert_eq!(
+        (&**name, parts[0].holds, parts[1].holds),
+        ("filter Filter Administrator account", true, false)
+    );
 }

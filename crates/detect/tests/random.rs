@@ -9,6 +9,8 @@
     reason = "test code outside of test functions: it stops at the first thing that is wrong"
 )]
 
+#[path = "support/dice.rs"]
+mod dice;
 #[path = "support/reference.rs"]
 mod reference;
 
@@ -16,35 +18,10 @@ mod support;
 
 use cordon_detect::Compiler;
 use cordon_model::event::Source;
+use dice::Random;
 use rsigma_parser::parse_sigma_yaml;
 use serde_json::{Value as Json, json};
 use support::{event_of, matched};
-
-/// SplitMix64: small, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
-        let at = self.below(list.len());
-        &list[at]
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-}
 
 const FIELDS: [&str; 5] = ["A", "B", "C", "Ä x", "EventID"];
 

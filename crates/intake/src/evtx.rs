@@ -18,7 +18,7 @@ use evtx::err::{ChunkError, EvtxError};
 use evtx::{EvtxChunkData, EvtxFileHeader, EvtxRecordHeader, ParserSettings};
 
 use crate::damage::{Damage, Lost, Unreadable};
-use crate::json::shape::{Shaped, VALUES, read_event};
+use crate::json::shape::{Scratch, Shaped, VALUES, read_event};
 use crate::{Item, Reading, Record};
 
 /// The file header's block.
@@ -267,7 +267,8 @@ impl Chunk<'_> {
             Ok(rendered) => rendered,
             Err(error) => return self.tell(each, begins, sentence(&error), lost),
         };
-        let Ok(shaped) = read_event(&rendered.data, self.reading) else {
+        let mut scratch = Scratch::default();
+        let Ok(shaped) = read_event(&rendered.data, self.reading, &mut scratch) else {
             return self.tell(each, begins, "the record's text is not an event".to_owned(), lost);
         };
         let Shaped { mut event, length, left_out } = shaped;

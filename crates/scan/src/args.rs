@@ -7,6 +7,8 @@ use clap::ValueEnum;
 use cordon_model::event::Source;
 use cordon_model::finding::Level;
 
+use crate::rules::RuleSource;
+
 /// Run Sigma rules over logs at rest: Windows event logs (EVTX) and JSON events (lines, arrays or objects in
 /// a row; flat, evtx_dump, Winlogbeat), files or whole folders.
 #[derive(Debug, Clone, clap::Args)]
@@ -25,6 +27,19 @@ pub struct ScanArgs {
     /// Use the built-in pack beside --rules
     #[arg(long)]
     pub builtin: bool,
+
+    /// Use also rules whose author withdrew them (status deprecated or unsupported)
+    #[arg(long)]
+    pub with_deprecated: bool,
+
+    /// Findings of an earlier scan of normal work (--output ndjson). What the same rule matched by the same
+    /// values is counted and not told again, below level high. May be given more than once
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Vec<PathBuf>,
+
+    /// In the table: leave what fires on most machines where it is, instead of telling it once
+    #[arg(long)]
+    pub with_noise: bool,
 
     /// A table for people, or one finding a line as JSON (then the summary goes to stderr)
     #[arg(long, value_enum, default_value_t = Output::Table)]
@@ -72,7 +87,7 @@ pub enum Output {
 const EXIT_STATUS: &str = "\
 Exit status:
   0   everything was read; no finding above level informational
-  3   no finding above level informational, but not everything could be read
+  3   no finding above level informational, but not everything could be read or correlated
   10  the highest finding is of level low
   11  … medium
   12  … high
@@ -81,6 +96,15 @@ Exit status:
   2   wrong usage";
 
 impl ScanArgs {
+    /// Where its rules come from.
+    pub(crate) fn rule_source(&self) -> RuleSource<'_> {
+        RuleSource {
+            paths: &self.rules,
+            builtin: self.builtin,
+            with_withdrawn: self.with_deprecated,
+        }
+    }
+
     /// Where events come from that don't say so themselves.
     pub(crate) fn assumed_source(&self) -> Source<'static> {
         let owned = |name: &Option<String>| name.clone().map(Into::into);

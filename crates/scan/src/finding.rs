@@ -1,5 +1,6 @@
 //! What a scan tells of one file: findings, damage, and at its end how it went.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use cordon_intake::{Damage, Form, Unreadable};
@@ -10,10 +11,14 @@ use cordon_model::time::UtcNanos;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::correlating::{Correlated, KeptHit};
+
 /// One thing told of a file.
 #[derive(Debug)]
 pub(crate) enum Told {
     Finding(Box<ScanFinding>),
+    /// For correlations.
+    Hit(Box<KeptHit>),
     Damage(Damage),
     /// The last thing told of a file.
     End(End),
@@ -26,7 +31,12 @@ pub(crate) struct End {
     /// Records that say nowhere what log they are of: rules of a certain log source can't be tried on them.
     pub records_without_source: u64,
     pub form: Result<Form, Unreadable>,
+    /// The machines that its records name, by a hash of the name; at most [`MACHINES`].
+    pub machines: HashSet<u64>,
 }
+
+/// Machines that are told apart: a nation's. 16 MB.
+pub(crate) const MACHINES: usize = 1_000_000;
 
 /// A rule matched a record of a file.
 #[derive(Debug)]
@@ -42,6 +52,8 @@ pub(crate) struct ScanFinding {
     pub matched: Vec<MatchedField>,
     /// The event, when it was asked for.
     pub raw: Option<RawEvent>,
+    /// Where it is a correlation's: what it is made of.
+    pub correlated: Option<Correlated>,
 }
 
 /// A finding as one line of JSON. Names are stable: scripts read them.
@@ -60,6 +72,9 @@ struct Line<'f> {
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u64>,
     matched: &'f [MatchedField],
+    /// What a correlation's finding is made of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlated: Option<&'f Correlated>,
     /// The event as its source gave it.
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<Box<RawValue>>,
@@ -86,6 +101,7 @@ impl ScanFinding {
             offset: self.offset,
             line: self.line,
             matched: &self.matched,
+            correlated: self.correlated.as_ref(),
             event_text: if event.is_none() { text } else { None },
             event,
         })
@@ -127,6 +143,7 @@ mod tests {
                 pattern: "contains a".into(),
             }],
             raw: Some(RawEvent { json: json.into(), is_cut: false }),
+            correlated: None,
         }
     }
 

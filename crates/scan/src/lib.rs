@@ -1,4 +1,4 @@
-//! `cordon scan`: logs at rest to findings.
+//! `cordon scan`: logs at rest to findings; and [`author`], `cordon rules`.
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -29,8 +29,12 @@
 #![forbid(unsafe_code)]
 
 mod args;
+pub mod author;
+mod baseline;
+mod correlating;
 mod files;
 mod finding;
+mod first;
 mod ordered;
 mod rules;
 mod summary;
@@ -38,6 +42,8 @@ mod table;
 mod tactic;
 mod terminal;
 
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -45,32 +51,72 @@ use std::process::ExitCode;
 
 use cordon_intake::{Item, Reading, Record, read_file};
 use cordon_model::event::Event;
-use cordon_model::finding::Level;
+use cordon_model::finding::{Level, MatchedField};
 use cordon_model::ids::FindingId;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 pub use args::{Output, ScanArgs};
 pub use terminal::Looks;
 
+use baseline::Baseline;
+use correlating::{Correlating, KeptHit};
 use files::{Files, LogFile};
-use finding::{End, ScanFinding, Told};
+use finding::{End, MACHINES, ScanFinding, Told};
 use rules::{Hit, Hits, Rules};
 use summary::Summary;
-use table::Table;
+use table::{Table, Telling};
 
 /// Why a scan could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
     /// A path given with `--rules` can't be read.
-    #[error("rules can't be read from {}: {error}", path.display())]
+    #[error("rules can't be read from {}: {error}", terminal::Safe(&path.to_string_lossy()))]
     Rules {
         /// The path.
         path: PathBuf,
         /// The operating system's reason.
         error: io::Error,
     },
+    /// A baseline can't be used.
+    #[error("the baseline {} can't be used: {reason}", terminal::Safe(&path.to_string_lossy()))]
+    Baseline {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A log that was named can't be read.
+    #[error("{} can't be read: {reason}", terminal::Safe(&path.to_string_lossy()))]
+    Log {
+        /// The log.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The event that was asked about isn't there.
+    #[error(
+        "{} has no such event (it has {events}): --line counts the lines of a JSON log from 1, \
+         --record takes an event's record id", terminal::Safe(&path.to_string_lossy())
+    )]
+    NoSuchEvent {
+        /// The log.
+        path: PathBuf,
+        /// How many events it has.
+        events: u64,
+    },
+    /// It is not clear which rule is meant, or it can't be explained.
+    #[error("{0}")]
+    WhichRule(String),
+    /// Test events can't be used.
+    #[error("{}: {reason}", terminal::Safe(&path.to_string_lossy()))]
+    Tests {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Not one rule was loaded.
-    #[error("no rule was loaded ({refused} refused): nothing to look for; --show-refused says why")]
+    #[error("no rule was loaded ({refused} refused)")]
     NoRules {
         /// How many were refused.
         refused: usize,
@@ -78,8 +124,16 @@ pub enum ScanError {
     /// Not one file could be read; the reasons were told.
     #[error("no file could be read")]
     NothingRead,
+    /// A layer can't be written.
+    #[error("{} can't be written: {error}", terminal::Safe(&path.to_string_lossy()))]
+    Layer {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        error: io::Error,
+    },
     /// The findings can't be written.
-    #[error("findings can't be written: {0}")]
+    #[error("what was found can't be written: {0}")]
     Output(#[from] io::Error),
 }
 
@@ -131,23 +185,25 @@ pub fn scan(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<Verdict, ScanError> {
-    let rules = Rules::load(args)?;
+    let rules = Rules::load(args.rule_source())?;
     // What goes to stderr is company, not result: that it can't be written stops nothing.
     let _ = rules.tell(args.show_refused, err);
     if rules.references.is_empty() {
         return Err(ScanError::NoRules { refused: rules.refused() });
     }
+    let baseline = Baseline::load(&args.baseline)?;
     let files = Files::under(&args.paths);
     let mut summary = Summary::with_rules(rules.references.len(), rules.refused());
     for (path, error) in &files.refused {
         summary.refused(path, error.to_string());
     }
     let mut table = Table::default();
-    let written = read_all(args, looks, &rules, &files, &mut summary, &mut table, out);
+    let written = read_all(args, looks, &rules, &baseline, &files, &mut summary, &mut table, out);
     let told = written.and_then(|()| {
         match args.output {
             Output::Table => {
-                table.write(out, &rules.references, &files.files, looks)?;
+                let with = Telling { machines: summary.machines(), with_noise: args.with_noise };
+                table.write(out, &rules.references, &files.files, with, looks)?;
                 summary.write(out, args.min_level, looks)?;
             }
             Output::Ndjson => {
@@ -168,10 +224,12 @@ pub fn scan(
 }
 
 /// Reads every file and tells of each in turn.
+#[expect(clippy::too_many_arguments, reason = "what a scan is made of, each for one thing")]
 fn read_all(
     args: &ScanArgs,
     looks: Looks,
     rules: &Rules,
+    baseline: &Baseline,
     files: &Files,
     summary: &mut Summary,
     table: &mut Table,
@@ -179,7 +237,25 @@ fn read_all(
 ) -> io::Result<()> {
     let bar = progress_bar(files, looks);
     let mut written = Ok(());
+    let mut correlating = Correlating::new(rules.set(), &rules.references, &files.files);
     let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+    let mut found = |file: usize, finding: &ScanFinding, summary: &mut Summary| {
+        let rule = &rules.references[finding.rule];
+        if rule.level < args.min_level {
+            return Ok(());
+        }
+        if baseline.has(rule, finding) {
+            summary.subtracted(rule.level);
+            return Ok(());
+        }
+        summary.found(rule.level);
+        if args.output == Output::Table {
+            table.add(file, finding);
+            return Ok(());
+        }
+        let line = finding.json_line(rule, &files.files[file].path).map_err(io::Error::from);
+        line.and_then(|line| writeln!(out, "{line}"))
+    };
     ordered::in_order(
         files.files.len(),
         args.threads.map_or_else(processors, usize::from),
@@ -188,27 +264,24 @@ fn read_all(
         |file, told| {
             let log = &files.files[file];
             match told {
-                Told::Finding(finding) => {
-                    let rule = &rules.references[finding.rule];
-                    summary.found(rule.level);
-                    if args.output == Output::Table {
-                        table.add(file, &finding);
-                    } else {
-                        let line = finding.json_line(rule, &log.path).map_err(io::Error::from);
-                        written = line.and_then(|line| writeln!(out, "{line}"));
-                        if written.is_err() {
-                            return ControlFlow::Break(());
-                        }
-                    }
+                Told::Finding(finding) => written = found(file, &finding, summary),
+                Told::Hit(hit) => {
+                    let findings = correlating.keep(file, *hit);
+                    written = findings
+                        .iter()
+                        .try_for_each(|(file, finding)| found(*file, finding, summary));
                 }
                 Told::Damage(damage) => summary.damaged(&log.path, damage),
                 Told::End(end) => summary.ended(&log.path, log.bytes, log.is_named, end),
             }
-            ControlFlow::Continue(())
+            if written.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         },
     );
     bar.finish_and_clear();
-    written
+    written?;
+    let findings = correlating.correlate();
+    summary.correlated(correlating.account());
+    findings.iter().try_for_each(|(file, finding)| found(*file, finding, summary))
 }
 
 /// How often the bar hears of a file being read: once a megabyte, some milliseconds of work.
@@ -228,8 +301,13 @@ fn scan_file(
         every_value: rules.read_every_value(),
         assumed: args.assumed_source(),
     };
-    let mut end =
-        End { records: 0, records_without_source: 0, form: Ok(cordon_intake::Form::Evtx) };
+    let mut end = End {
+        records: 0,
+        records_without_source: 0,
+        form: Ok(cordon_intake::Form::Evtx),
+        machines: HashSet::new(),
+    };
+    let mut last_host = String::new();
     let mut seen_bytes = 0;
     end.form = read_file(&file.path, &reading, &mut |item| {
         let record = match item {
@@ -238,33 +316,71 @@ fn scan_file(
         };
         end.records += 1;
         end.records_without_source += u64::from(!says_its_source(&record.event));
+        if let Some(host) = record.event.host.as_deref().filter(|host| *host != last_host)
+            && end.machines.len() < MACHINES
+        {
+            last_host.clear();
+            last_host.push_str(host);
+            let mut hasher = DefaultHasher::new();
+            host.hash(&mut hasher);
+            end.machines.insert(hasher.finish());
+        }
         if record.offset > seen_bytes + BAR_STEP_BYTES {
             bar.inc(record.offset - seen_bytes);
             seen_bytes = record.offset;
         }
         let wanted = |rule: usize| rules.references[rule].level >= args.min_level;
         hits.of(&record.event, wanted, &mut |hit| {
-            tell(Told::Finding(Box::new(finding_of(&record, hit, rules, args.raw))))
+            tell(match hit {
+                Hit::Finding(rule, matched) => {
+                    Told::Finding(Box::new(finding_of(&record, rule, matched, rules, args.raw)))
+                }
+                Hit::Part(hit) => Told::Hit(Box::new(kept_hit(&record, hit, rules))),
+            })
         })
     });
     bar.inc(file.bytes.saturating_sub(seen_bytes));
     let _ = tell(Told::End(end));
 }
 
-fn finding_of(record: &Record<'_>, hit: Hit, rules: &Rules, with_raw: bool) -> ScanFinding {
+fn id_of(record: &Record<'_>, rule: usize, rules: &Rules) -> FindingId {
+    let host = record.event.host.as_deref().unwrap_or("");
+    FindingId::of(&rules.references[rule].id, host, &record.sha256())
+}
+
+fn kept_hit(record: &Record<'_>, hit: cordon_detect::Hit, rules: &Rules) -> KeptHit {
+    let event = &record.event;
+    KeptHit {
+        id: id_of(record, hit.rule.0 as usize, rules),
+        hit,
+        time: event.time,
+        host: event.host.as_deref().map(str::to_owned),
+        record_id: event.record_id,
+        offset: record.offset,
+        line: record.line,
+    }
+}
+
+fn finding_of(
+    record: &Record<'_>,
+    rule: usize,
+    matched: Vec<MatchedField>,
+    rules: &Rules,
+    with_raw: bool,
+) -> ScanFinding {
     let event = &record.event;
     let host = event.host.as_deref();
-    let reference = &rules.references[hit.index];
     ScanFinding {
-        id: FindingId::of(&reference.id, host.unwrap_or(""), &record.sha256()),
-        rule: hit.index,
+        id: id_of(record, rule, rules),
+        rule,
         host: host.map(str::to_owned),
         time: event.time,
         record_id: event.record_id,
         offset: record.offset,
         line: record.line,
-        matched: hit.matched,
+        matched,
         raw: with_raw.then(|| record.raw()),
+        correlated: None,
     }
 }
 

@@ -11,9 +11,19 @@ use cordon_model::finding::{MatchedField, RuleRef};
 use cordon_model::limits::MATCHED_FIELDS_PER_FINDING;
 
 use crate::ScanError;
-use crate::args::ScanArgs;
 use crate::files::Files;
-use crate::terminal::{Safe, count};
+use crate::terminal::{Safe, count, counted};
+
+/// Where rules come from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RuleSource<'a> {
+    /// Files and folders.
+    pub paths: &'a [PathBuf],
+    /// Whether the built-in pack is wanted beside them. Without paths it is the only one.
+    pub builtin: bool,
+    /// Whether rules are wanted that their authors withdrew.
+    pub with_withdrawn: bool,
+}
 
 /// Compiled rules.
 pub(crate) struct Rules {
@@ -21,27 +31,44 @@ pub(crate) struct Rules {
     /// What findings say of each rule, by its number.
     pub references: Vec<RuleRef>,
     refusals: Vec<Refusal>,
+    withdrawn: usize,
     /// YAML files met in a folder that hold no rule: a checkout has some.
     not_rules: Vec<PathBuf>,
 }
 
-/// A rule that matched, by its number, and why.
-pub(crate) struct Hit {
-    pub index: usize,
-    pub matched: Vec<MatchedField>,
+/// What comes of a rule that matched.
+pub(crate) enum Hit {
+    /// A finding: the rule's number, and why it matched.
+    Finding(usize, Vec<MatchedField>),
+    /// Something for correlations.
+    Part(cordon_detect::Hit),
 }
 
 impl Rules {
-    /// Loads what `args` ask for. A rule that can't be loaded is refused alone.
-    pub(crate) fn load(args: &ScanArgs) -> Result<Self, ScanError> {
+    /// Loads what is asked for. A rule that can't be loaded is refused alone.
+    pub(crate) fn load(source: RuleSource<'_>) -> Result<Self, ScanError> {
+        Self::load_with(source, |_, _| {})
+    }
+
+    /// The same, and gives each text that is taken for rules, with where it comes from, to `each`.
+    pub(crate) fn load_with(
+        source: RuleSource<'_>,
+        mut each: impl FnMut(&str, &str),
+    ) -> Result<Self, ScanError> {
         let mut compiler = Compiler::new();
-        if args.builtin || args.rules.is_empty() {
-            for (origin, text) in cordon_rules::all() {
-                compiler.add_yaml(origin, text);
-            }
+        if source.with_withdrawn {
+            compiler = compiler.with_withdrawn();
+        }
+        let mut withdrawn = 0;
+        let mut take = |origin: &str, text: &str| {
+            withdrawn += compiler.add_yaml(origin, text).withdrawn;
+            each(origin, text);
+        };
+        if source.builtin || source.paths.is_empty() {
+            cordon_rules::all().for_each(|(origin, text)| take(origin, text));
         }
         let (mut unread, mut not_rules) = (Vec::new(), Vec::new());
-        for path in &args.rules {
+        for path in source.paths {
             let files = Files::under(std::slice::from_ref(path));
             for (refused, error) in files.refused {
                 if refused == *path {
@@ -57,9 +84,7 @@ impl Rules {
                     Ok(text) if !file.is_named && !looks_like_a_rule(&text) => {
                         not_rules.push(file.path);
                     }
-                    Ok(text) => {
-                        compiler.add_yaml(&file.path.to_string_lossy(), &text);
-                    }
+                    Ok(text) => take(&file.path.to_string_lossy(), &text),
                     Err(error) => unread.push(refusal(&file.path, &error)),
                 }
             }
@@ -67,7 +92,17 @@ impl Rules {
         let (set, mut refusals) = compiler.compile();
         refusals.extend(unread);
         let references = set.rules().iter().map(cordon_detect::RuleInfo::reference).collect();
-        Ok(Self { set, references, refusals, not_rules })
+        Ok(Self { set, references, refusals, withdrawn, not_rules })
+    }
+
+    /// What was refused, in the order in which it was met.
+    pub(crate) fn refusals(&self) -> &[Refusal] {
+        &self.refusals
+    }
+
+    /// YAML files met in a folder that hold no rule.
+    pub(crate) fn not_rules(&self) -> &[PathBuf] {
+        &self.not_rules
     }
 
     /// How many rules were refused.
@@ -80,6 +115,11 @@ impl Rules {
         self.set.fields()
     }
 
+    /// The compiled set.
+    pub(crate) fn set(&self) -> &RuleSet {
+        &self.set
+    }
+
     /// Whether a keyword rule searches values that no rule reads by name.
     pub(crate) fn read_every_value(&self) -> bool {
         self.set.has_keywords()
@@ -89,6 +129,24 @@ impl Rules {
     pub(crate) fn tell(&self, each: bool, err: &mut dyn Write) -> io::Result<()> {
         let loaded = count(self.references.len() as u64);
         writeln!(err, "{loaded} rules loaded, {} refused", count(self.refused() as u64))?;
+        match self.withdrawn as u64 {
+            0 => {}
+            withdrawn => writeln!(
+                err,
+                "{} withdrawn by its author, and passed over; --with-deprecated uses such rules",
+                counted_are(withdrawn, "rule")
+            )?,
+        }
+        let silent =
+            (0..).map(RuleIndex).zip(&self.references).filter(|(rule, _)| !self.set.is_told(*rule));
+        match silent.count() as u64 {
+            0 => {}
+            silent => writeln!(
+                err,
+                "{} only part of correlations, and not told by themselves",
+                counted_are(silent, "rule")
+            )?,
+        }
         if each {
             for refusal in &self.refusals {
                 writeln!(err, "  {}", Safe(&refusal.to_string()))?;
@@ -114,8 +172,8 @@ pub(crate) struct Hits<'r> {
 }
 
 impl Hits<'_> {
-    /// The rules that match `event` and that `wanted` wants, in the order of their numbers, until told to
-    /// stop.
+    /// What comes of `event`, in the order of the rules' numbers, until told to stop: findings of the rules
+    /// that `wanted` wants, and hits for correlations.
     pub(crate) fn of(
         &mut self,
         event: &Event<'_>,
@@ -126,16 +184,26 @@ impl Hits<'_> {
         self.matched.clear();
         self.matched.extend_from_slice(self.matcher.matches(set, event));
         for rule in &self.matched {
+            if set.correlates()
+                && let Some(part) = self.matcher.hit(set, event, *rule, 0)
+            {
+                each(Hit::Part(part))?;
+            }
             let index = rule.0 as usize;
-            if !wanted(index) {
+            if !wanted(index) || !set.is_told(*rule) {
                 continue;
             }
             let mut matched = self.matcher.why(set, event, *rule);
             matched.truncate(MATCHED_FIELDS_PER_FINDING);
-            each(Hit { index, matched })?;
+            each(Hit::Finding(index, matched))?;
         }
         ControlFlow::Continue(())
     }
+}
+
+fn counted_are(number: u64, thing: &str) -> String {
+    let verb = if number == 1 { "is" } else { "are" };
+    format!("{} {verb}", counted(number, thing))
 }
 
 /// Whether a file under the folder `root` may hold rules: YAML, and not put out of sight (`.github`).

@@ -1,13 +1,15 @@
 //! What a scan read and what it could not: the end of every report, because a result is worth what it was
 //! a result of.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use cordon_intake::{Damage, Lost, Unreadable};
 use cordon_model::finding::Level;
 
-use crate::finding::End;
+use crate::correlating::Account;
+use crate::finding::{End, MACHINES};
 use crate::terminal::{Looks, Safe, count, counted, size};
 
 /// Damages and refused files that are kept to be named, of each kind: more can't be read by a person. The
@@ -29,7 +31,11 @@ pub(crate) struct Summary {
     /// Files with damage that cost nothing but a checksum.
     wrong_sums: Named<(PathBuf, u64)>,
     unreadable: Named<(PathBuf, String)>,
+    /// Machines that records name, whether or not anything was found on them.
+    machines: HashSet<u64>,
     findings: [u64; 5],
+    subtracted: [u64; 5],
+    correlated: Account,
 }
 
 /// A list that keeps its beginning and counts the rest.
@@ -70,6 +76,11 @@ impl Summary {
         self.findings[level as usize] += 1;
     }
 
+    /// Counts a finding of `level` that the baseline has.
+    pub(crate) fn subtracted(&mut self, level: Level) {
+        self.subtracted[level as usize] += 1;
+    }
+
     /// Counts damage in the file at `path`.
     pub(crate) fn damaged(&mut self, path: &Path, damage: Damage) {
         if damage.lost != Lost::Nothing {
@@ -85,6 +96,8 @@ impl Summary {
     /// Counts a file of `bytes` bytes that was read to its end, or could not be.
     pub(crate) fn ended(&mut self, path: &Path, bytes: u64, is_named: bool, end: End) {
         self.records += end.records;
+        let room = MACHINES.saturating_sub(self.machines.len());
+        self.machines.extend(end.machines.iter().take(room));
         self.records_without_source += end.records_without_source;
         match end.form {
             Ok(_) => {
@@ -101,13 +114,27 @@ impl Summary {
         self.unreadable.add((path.to_owned(), reason));
     }
 
+    /// Notes how correlating went.
+    pub(crate) fn correlated(&mut self, account: Account) {
+        self.correlated = account;
+    }
+
+    /// How many machines records name.
+    pub(crate) fn machines(&self) -> usize {
+        self.machines.len()
+    }
+
     /// Whether any file was read.
     pub(crate) fn has_read_anything(&self) -> bool {
         self.files_read > 0
     }
 
-    /// Whether all that was asked for was read.
+    /// Whether all that was asked for was read and looked at.
     pub(crate) fn is_complete(&self) -> bool {
+        self.is_read_whole() && self.correlated.is_whole()
+    }
+
+    fn is_read_whole(&self) -> bool {
         self.damages.len() == 0 && self.unreadable.len() == 0
     }
 
@@ -140,15 +167,15 @@ impl Summary {
             let none = format!("Read {of_what}. No rule{at_least} matched a record.");
             writeln!(out, "{}", looks.heading(&none))?;
         } else {
-            let by_level = LEVELS
-                .iter()
-                .filter(|level| self.findings[**level as usize] > 0)
-                .map(|level| format!("{} {level}", count(self.findings[*level as usize])))
-                .collect::<Vec<_>>()
-                .join(", ");
+            let by_level = by_level(&self.findings);
             let found =
                 format!("Read {of_what}: {}{at_least} ({by_level}).", counted(total, "finding"));
             writeln!(out, "{}", looks.heading(&found))?;
+        }
+        let subtracted: u64 = self.subtracted.iter().sum();
+        if subtracted > 0 {
+            let (findings, levels) = (counted(subtracted, "finding"), by_level(&self.subtracted));
+            writeln!(out, "{findings} not told: the baseline has the same ({levels}).")?;
         }
         if self.rules_refused > 0 {
             let rules = counted(self.rules_refused as u64, "rule");
@@ -169,8 +196,33 @@ impl Summary {
                 counted(self.not_logs, "file")
             )?;
         }
-        if !self.is_complete() {
+        self.write_correlated(out)?;
+        if !self.is_read_whole() {
             writeln!(out, "{}", looks.heading("Not everything could be read: see above."))?;
+        }
+        Ok(())
+    }
+
+    fn write_correlated(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Account { parts, untimed, unheard } = self.correlated;
+        if parts > 1 {
+            writeln!(
+                out,
+                "Correlated in {} parts, because of so many hits: what spans two parts was not looked \
+                 for. Scan fewer files at once.",
+                count(parts)
+            )?;
+        }
+        let told = [
+            (untimed, "not correlated: the event has no time"),
+            (unheard.late, "not correlated: out of order"),
+            (unheard.given_up, "given up before their time: there were too many to correlate"),
+            (unheard.cut, "correlated by the first of their values only: they have too many"),
+            (unheard.ungrouped, "left out of a correlation: they lack a field it groups by"),
+            (unheard.uncounted, "left out of a correlation: they lack the value it counts"),
+        ];
+        for (number, what) in told.into_iter().filter(|(number, _)| *number > 0) {
+            writeln!(out, "{} {what}.", counted(number, "hit"))?;
         }
         Ok(())
     }
@@ -212,6 +264,13 @@ impl Summary {
 const LEVELS: [Level; 5] =
     [Level::Critical, Level::High, Level::Medium, Level::Low, Level::Informational];
 
+/// Counts by level, the gravest first: `2 high, 1 low`.
+fn by_level(counts: &[u64; 5]) -> String {
+    let counted = |level: &Level| counts[*level as usize] > 0;
+    let shown = |level: &Level| format!("{} {level}", count(counts[*level as usize]));
+    LEVELS.iter().filter(|level| counted(level)).map(shown).collect::<Vec<_>>().join(", ")
+}
+
 fn path_shown(path: &Path) -> String {
     Safe(&path.to_string_lossy()).to_string()
 }
@@ -234,7 +293,7 @@ mod tests {
     }
 
     fn read(records: u64) -> End {
-        End { records, records_without_source: 0, form: Ok(Form::Evtx) }
+        End { records, records_without_source: 0, form: Ok(Form::Evtx), machines: HashSet::new() }
     }
 
     #[test]
@@ -258,9 +317,9 @@ mod tests {
             let damage = Damage { offset, line: None, reason: "sum".into(), lost: Lost::Nothing };
             summary.damaged(Path::new("b.evtx"), damage);
         }
-        let end = End { records: 0, records_without_source: 0, form: Err(Unreadable::Empty) };
+        let end = End { form: Err(Unreadable::Empty), ..read(0) };
         summary.ended(Path::new("c.evtx"), 0, false, end);
-        let end = End { records: 0, records_without_source: 0, form: Err(Unreadable::Unknown) };
+        let end = End { form: Err(Unreadable::Unknown), ..read(0) };
         summary.ended(Path::new("d.txt"), 0, false, end);
         let text = written(&summary);
         assert!(

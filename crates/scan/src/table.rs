@@ -3,14 +3,16 @@
 //! The same rule on the same machine is one row with a count, however often it fired: what a person reads
 //! is what happened, not how loud it was.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Write};
 
 use cordon_model::finding::{Level, RuleRef};
 use cordon_model::time::UtcNanos;
 
+use crate::correlating::Correlated;
 use crate::files::LogFile;
 use crate::finding::{ScanFinding, stamp};
+use crate::first::{First, Seen, first, is_noise};
 use crate::tactic::{Tactic, techniques};
 use crate::terminal::{Looks, count, counted, fitted, padded};
 
@@ -28,6 +30,15 @@ pub(crate) struct Table {
     rows: usize,
     /// Findings of rows that found no room.
     unshown: u64,
+}
+
+/// How a table is told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Telling {
+    /// Machines that were looked at, whether or not anything was found on them.
+    pub machines: usize,
+    /// Whether what fires on most of them stays where it is, instead of being told once.
+    pub with_noise: bool,
 }
 
 /// One rule on one machine.
@@ -80,20 +91,40 @@ impl Table {
         self.machines.entry(host.to_owned()).or_default().insert(finding.rule, row);
     }
 
-    /// Writes the table.
+    /// Writes the table: what to read first, what is noise, and then machine by machine.
     pub(crate) fn write(
         &self,
         out: &mut dyn Write,
         rules: &[RuleRef],
         files: &[LogFile],
+        with: Telling,
         looks: Looks,
     ) -> io::Result<()> {
+        // Findings without a machine's name count as one more.
+        let total = with.machines.max(self.machines.len());
+        let rows = self.rows(rules);
+        let seen: Vec<Seen> = rows.iter().map(|(seen, ..)| *seen).collect();
+        read_first(out, &first(&seen, total, with.with_noise), &rows, rules, files, looks)?;
+        let mut noise: BTreeMap<usize, (usize, u64)> = BTreeMap::new();
+        for row in seen.iter().filter(|row| !with.with_noise && is_noise(row, total)) {
+            let (machines, count) = noise.entry(row.rule).or_default();
+            *machines += 1;
+            *count += row.count;
+        }
+        tell_noise(out, &noise, total, rules, looks)?;
         let mut machines: Vec<_> = self.machines.iter().collect();
-        let gravest = |rows: &HashMap<usize, Row>| rows.keys().map(|rule| rules[*rule].level).max();
+        let gravest = |rows: &HashMap<usize, Row>| {
+            rows.keys()
+                .filter(|rule| !noise.contains_key(rule))
+                .map(|rule| rules[*rule].level)
+                .max()
+        };
         // Stable, so that machines of one level stay in the order of their names.
         machines.sort_by_key(|(_, rows)| std::cmp::Reverse(gravest(rows)));
         for (host, rows) in machines {
-            machine(out, host, rows, rules, files, looks)?;
+            if gravest(rows).is_some() {
+                machine(out, host, rows, &noise, rules, files, looks)?;
+            }
         }
         if self.unshown > 0 {
             let unshown = counted(self.unshown, "finding");
@@ -106,31 +137,116 @@ impl Table {
     }
 }
 
-fn machine(
+impl Table {
+    /// Its rows in a steady order, each with what its place is judged by.
+    fn rows(&self, rules: &[RuleRef]) -> Vec<(Seen, &str, &Row)> {
+        let mut machines_of: HashMap<usize, usize> = HashMap::new();
+        for rule in self.machines.values().flat_map(HashMap::keys) {
+            *machines_of.entry(*rule).or_default() += 1;
+        }
+        let mut all = Vec::with_capacity(self.rows);
+        for (machine, (host, rows)) in self.machines.iter().enumerate() {
+            let telling = rows.keys().filter(|rule| rules[**rule].level >= Level::Medium);
+            let tactics: BTreeSet<Tactic> =
+                telling.map(|rule| Tactic::of(&rules[*rule].tags)).collect();
+            let mut rows: Vec<_> = rows.iter().collect();
+            rows.sort_by_key(|(rule, _)| **rule);
+            all.extend(rows.into_iter().map(|(rule, row)| {
+                let seen = Seen {
+                    machine,
+                    rule: *rule,
+                    level: rules[*rule].level,
+                    count: row.count,
+                    first: row.first,
+                    tactics: tactics.len(),
+                    machines: machines_of.get(rule).copied().unwrap_or(1),
+                };
+                (seen, host.as_str(), row)
+            }));
+        }
+        all
+    }
+}
+
+/// Tells what to read first, with why.
+fn read_first(
     out: &mut dyn Write,
-    host: &str,
-    rows: &HashMap<usize, Row>,
+    first: &[First],
+    rows: &[(Seen, &str, &Row)],
     rules: &[RuleRef],
     files: &[LogFile],
     looks: Looks,
 ) -> io::Result<()> {
-    let findings = rows.values().map(|row| row.count).sum();
-    let host = if host.is_empty() { "(no machine named)" } else { host };
+    if first.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "{}", looks.heading("Read first"))?;
+    for First { at, why } in first {
+        let Some((seen, host, of)) = rows.get(*at) else { continue };
+        // The name is its machine's own word, of any length: the reason has its room first.
+        let room = looks.width.saturating_sub(4 + why.len());
+        writeln!(out, "\n  {}: {why}", fitted(named(host), room))?;
+        row(out, &rules[seen.rule], of, files, looks)?;
+    }
+    writeln!(out)
+}
+
+/// Tells once what fires on most machines.
+fn tell_noise(
+    out: &mut dyn Write,
+    noise: &BTreeMap<usize, (usize, u64)>,
+    machines: usize,
+    rules: &[RuleRef],
+    looks: Looks,
+) -> io::Result<()> {
+    if noise.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "{}", looks.heading("On most machines, and left out below (--with-noise)"))?;
+    for (rule, (on, count)) in noise {
+        let rule = &rules[*rule];
+        let level = looks.level(rule.level, &padded(rule.level.as_str(), LEVEL + 5));
+        let about = format!(": {} on {on} of {machines}", counted(*count, "finding"));
+        let width = looks.width.saturating_sub(4 + LEVEL + 5 + 1 + about.len());
+        writeln!(out, "    {level} {}{about}", fitted(&rule.title, width))?;
+    }
+    writeln!(out)
+}
+
+fn named(host: &str) -> &str {
+    if host.is_empty() { "(no machine named)" } else { host }
+}
+
+fn machine(
+    out: &mut dyn Write,
+    host: &str,
+    rows: &HashMap<usize, Row>,
+    noise: &BTreeMap<usize, (usize, u64)>,
+    rules: &[RuleRef],
+    files: &[LogFile],
+    looks: Looks,
+) -> io::Result<()> {
+    let rows: Vec<(usize, &Row)> = rows
+        .iter()
+        .filter(|(rule, _)| !noise.contains_key(rule))
+        .map(|(rule, row)| (*rule, row))
+        .collect();
+    let findings = rows.iter().map(|(_, row)| row.count).sum();
     let about =
         format!("{} of {}", counted(findings, "finding"), counted(rows.len() as u64, "rule"));
-    let first = rows.values().filter_map(|row| row.first).min();
-    let last = rows.values().filter_map(|row| row.last).max();
+    let first = rows.iter().filter_map(|(_, row)| row.first).min();
+    let last = rows.iter().filter_map(|(_, row)| row.last).max();
     let when = match (first, last) {
         (Some(first), Some(last)) if first == last => format!(", {} UTC", shown(first)),
         (Some(first), Some(last)) => format!(", {} to {} UTC", shown(first), shown(last)),
         _ => String::new(),
     };
-    writeln!(out, "{}", looks.heading(&fitted(host, looks.width)))?;
+    writeln!(out, "{}", looks.heading(&fitted(named(host), looks.width)))?;
     writeln!(out, "{about}{when}")?;
 
     let mut tactics: BTreeMap<Tactic, Vec<(&RuleRef, &Row)>> = BTreeMap::new();
     for (rule, row) in rows {
-        let rule = &rules[*rule];
+        let rule = &rules[rule];
         tactics.entry(Tactic::of(&rule.tags)).or_default().push((rule, row));
     }
     for (tactic, mut rows) in tactics {
@@ -222,7 +338,8 @@ fn evidence(finding: &ScanFinding) -> String {
     reasons.sort_by_key(|matched| rank(&matched.field));
     // One value can match in several ways; it is shown once.
     reasons.dedup_by(|right, left| right.field == left.field && right.value == left.value);
-    let mut text = String::new();
+    // Of a correlation first what it is made of.
+    let mut text = finding.correlated.as_ref().map(Correlated::summed).unwrap_or_default();
     for matched in reasons {
         if text.len() >= EVIDENCE_BYTES {
             break;
@@ -278,10 +395,15 @@ mod tests {
             line: None,
             matched: vec![matched("EventID", "1"), matched("CommandLine", command)],
             raw: None,
+            correlated: None,
         }
     }
 
     fn written(findings: &[ScanFinding], width: usize) -> String {
+        written_with(findings, width, false)
+    }
+
+    fn written_with(findings: &[ScanFinding], width: usize, with_noise: bool) -> String {
         let rules = [
             rule("Shadow copies deleted", Level::Critical, &["attack.impact", "attack.t1490"]),
             rule("A very long title ".repeat(9).trim(), Level::Informational, &[]),
@@ -293,10 +415,32 @@ mod tests {
             table.add(0, finding);
         }
         let mut out = Vec::new();
-        table
-            .write(&mut out, &rules, &files, Looks { width, has_colour: false, has_bar: false })
-            .unwrap();
+        let looks = Looks { width, has_colour: false, has_bar: false };
+        table.write(&mut out, &rules, &files, Telling { machines: 0, with_noise }, looks).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_to_read_first_stands_first_and_noise_is_told_once() {
+        let host = |number: usize| format!("ward-{number}");
+        let mut findings: Vec<ScanFinding> =
+            (0..12).map(|number| finding(1, &host(number), 1_700_000_000, "update")).collect();
+        findings.push(finding(0, &host(3), 1_700_000_100, "vssadmin delete shadows"));
+        let text = written(&findings, 100);
+        let expected = "\
+Read first
+
+  ward-3: critical; on this machine alone of 12
+    critical  Shadow copies deleted                                              2023-11-14 22:15:00
+              T1490 · CommandLine: vssadmin delete shadows, EventID: 1 sysmon.evtx #12
+
+On most machines, and left out below (--with-noise)
+    informational A very long title";
+        assert!(text.starts_with(expected), "{text}");
+        assert!(text.contains(": 12 findings on 12 of 12"), "{text}");
+        // The machines that have nothing else are not listed; with the noise they all are.
+        assert_eq!(text.matches("\nward-").count(), 1, "{text}");
+        assert_eq!(written_with(&findings, 100, true).matches("\nward-").count(), 12);
     }
 
     #[test]

@@ -29,11 +29,15 @@ impl Tactic {
     /// The tactic that a rule with `tags` is grouped under: the latest one that it names, because that is
     /// how far the attack has come if the rule is right. Sorted after all others if it names none.
     pub(crate) fn of(tags: &[String]) -> Self {
-        let named = tags.iter().filter_map(|tag| {
+        Self::all_of(tags).max().unwrap_or(Self(TACTICS.len()))
+    }
+
+    /// All tactics that `tags` name.
+    pub(crate) fn all_of(tags: &[String]) -> impl Iterator<Item = Self> {
+        tags.iter().filter_map(|tag| {
             let name = tag.strip_prefix("attack.")?.replace('_', "-");
-            TACTICS.iter().position(|(known, _)| *known == name)
-        });
-        Self(named.max().unwrap_or(TACTICS.len()))
+            TACTICS.iter().position(|(known, _)| *known == name).map(Self)
+        })
     }
 
     /// Its name.
@@ -42,20 +46,21 @@ impl Tactic {
     }
 }
 
+/// All tactics, in the order of an intrusion.
+pub(crate) fn tactics() -> impl Iterator<Item = Tactic> {
+    (0..TACTICS.len()).map(Tactic)
+}
+
+/// The ids of the techniques that `tags` name, as ATT&CK writes them: `T1059.001`.
+pub(crate) fn technique_ids(tags: &[String]) -> impl Iterator<Item = String> {
+    let number = |tag: &'_ String| tag.strip_prefix("attack.t").map(str::to_owned);
+    let is_technique = |number: &String| number.starts_with(|first: char| first.is_ascii_digit());
+    tags.iter().filter_map(number).filter(is_technique).map(|number| format!("T{number}"))
+}
+
 /// The techniques that `tags` name: `T1490 T1059.001`.
 pub(crate) fn techniques(tags: &[String]) -> String {
-    let mut text = String::new();
-    for tag in tags {
-        let Some(name) = tag.strip_prefix("attack.t") else { continue };
-        if name.starts_with(|first: char| first.is_ascii_digit()) {
-            if !text.is_empty() {
-                text.push(' ');
-            }
-            text.push('T');
-            text.push_str(name);
-        }
-    }
-    text
+    technique_ids(tags).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -267,3 +267,159 @@ fn help_states_the_exit_status() {
     let help = <Cli as clap::CommandFactory>::command().render_long_help().to_string();
     assert!(help.contains("13  … critical"), "{help}");
 }
+
+const LOGONS: &str = r"
+title: Failed logon
+name: failed_logon
+logsource: { product: windows, service: security }
+detection:
+    failed: { EventID: 4625 }
+    condition: failed
+level: low
+---
+title: Successful logon
+name: successful_logon
+logsource: { product: windows, service: security }
+detection:
+    successful: { EventID: 4624 }
+    condition: successful
+level: informational
+---
+title: Many failed logons
+name: many_failed
+correlation:
+    type: event_count
+    rules: [failed_logon]
+    group-by: [TargetUserName]
+    timespan: 10m
+    condition: { gte: 3 }
+level: medium
+---
+title: Many failed logons, then a successful one
+id: 5e2a7d0c-0000-4000-8000-000000000003
+correlation:
+    type: temporal_ordered
+    rules: [many_failed, successful_logon]
+    group-by: [TargetUserName]
+    timespan: 10m
+tags: [attack.credential-access]
+level: high
+";
+
+fn logon(id: u32, user: &str, computer: &str, minute: u32, record: u32) -> String {
+    format!(
+        "{{\"Channel\":\"Security\",\"EventID\":{id},\"TargetUserName\":\"{user}\",\"Computer\":\"{computer}\",\"EventRecordID\":{record},\"@timestamp\":\"2026-03-09T02:{minute:02}:00Z\"}}\n"
+    )
+}
+
+#[test]
+fn correlations_go_by_time_whatever_files_the_events_stand_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("logons.yml"), LOGONS).unwrap();
+    fs::create_dir(at("logs")).unwrap();
+    // The file that is read first has what happened last; another user never got in.
+    let last = logon(4624, "nurse", "WARD-9", 5, 9) + &logon(4625, "bob", "WARD-9", 1, 8);
+    fs::write(at("logs/a.ndjson"), last).unwrap();
+    let first: String = (1..=3)
+        .rev()
+        .map(|n| {
+            logon(4625, "Nurse", &format!("WARD-{n}"), n, n)
+                + &logon(4625, "eve", "WARD-1", n, 10 + n)
+        })
+        .collect();
+    fs::write(at("logs/b.ndjson"), first + &logon(4624, "eve", "WARD-1", 0, 20)).unwrap();
+    let (logs, rules) = (path(&dir, "logs"), path(&dir, "logons.yml"));
+
+    let table = scanned([&*logs, "--rules", &rules]);
+    assert_eq!(table.verdict.unwrap(), Verdict { highest: Some(Level::High), is_complete: true });
+    assert!(table.err.contains("4 rules loaded, 0 refused"), "{}", table.err);
+    assert!(table.err.contains("3 rules are only part of correlations"), "{}", table.err);
+    for expected in [
+        "WARD-9\n1 finding of 1 rule, 2026-03-09 02:05:00 UTC",
+        "Many failed logons, then a successful one",
+        "3 × Failed logon, then Successful logon on 4 mac",
+        "a.ndjson #9",
+        "1 finding (1 high)",
+    ] {
+        assert!(table.out.contains(expected), "{expected}\n{}", table.out);
+    }
+
+    let lines = |threads: &str| {
+        let arguments = [&*logs, "--rules", &rules, "--output", "ndjson", "--threads", threads];
+        scanned(arguments).out
+    };
+    let told = lines("1");
+    assert_eq!(told, lines("4"));
+    assert_eq!(told.lines().count(), 1);
+    let finding: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(finding["rule_id"], "5e2a7d0c-0000-4000-8000-000000000003");
+    assert_eq!(finding["matched"][0]["field"], "TargetUserName");
+    let correlated = &finding["correlated"];
+    assert_eq!(correlated["since"], "2026-03-09T02:03:00Z");
+    let hits: Vec<String> = correlated["hits"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|hit| format!("{} {}", hit["title"].as_str().unwrap(), hit["record_id"]))
+        .collect();
+    assert_eq!(hits, ["Failed logon 1", "Failed logon 2", "Failed logon 3", "Successful logon 9"]);
+
+    // What is less grave than asked for is still a part of what is not.
+    let grave = scanned([&*logs, "--rules", &rules, "--min-level", "high"]);
+    assert!(grave.out.contains("1 finding of level high or above (1 high)"), "{}", grave.out);
+}
+
+#[test]
+fn hits_that_cannot_be_correlated_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("logons.yml"), LOGONS).unwrap();
+    let untimed = r#"{"Channel":"Security","EventID":4625,"TargetUserName":"nurse"}"#;
+    let nobody = r#"{"Channel":"Security","EventID":4625,"@timestamp":"2026-03-09T02:00:00Z"}"#;
+    fs::write(dir.path().join("a.ndjson"), format!("{untimed}\n{nobody}\n")).unwrap();
+    let (log, rules) = (path(&dir, "a.ndjson"), path(&dir, "logons.yml"));
+    let scanned = scanned([&*log, "--rules", &rules]);
+    assert!(!scanned.verdict.unwrap().is_complete);
+    assert!(
+        scanned.out.contains("1 hit not correlated: the event has no time."),
+        "{}",
+        scanned.out
+    );
+    assert!(
+        scanned.out.contains("1 hit left out of a correlation: they lack a field"),
+        "{}",
+        scanned.out
+    );
+    assert!(!scanned.out.contains("Not everything could be read"), "{}", scanned.out);
+}
+
+#[test]
+fn what_the_baseline_has_is_counted_and_not_told_again() {
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let event = |host: &str, command: &str| {
+        format!(
+            r#"{{"Channel":"Microsoft-Windows-Sysmon/Operational","EventID":1,"Computer":"{host}","Image":"C:\\x\\vssadmin.exe","CommandLine":"{command}"}}"#
+        )
+    };
+    fs::write(at("rule.yml"), SHADOWS.replace("level: high", "level: medium")).unwrap();
+    fs::write(at("quiet.ndjson"), event("a", "vssadmin delete shadows /all")).unwrap();
+    let quiet = scanned(["--rules", &at("rule.yml"), "--output", "ndjson", &at("quiet.ndjson")]);
+    assert_eq!(quiet.out.lines().count(), 1, "{}{}", quiet.out, quiet.err);
+    fs::write(at("normal.ndjson"), &quiet.out).unwrap();
+    // The same on another machine is normal, another command is not.
+    let log =
+        [event("b", "vssadmin delete shadows /all"), event("b", "vssadmin delete shadows /for=C:")];
+    fs::write(at("log.ndjson"), log.join("\n")).unwrap();
+    let with = ["--rules", &at("rule.yml"), "--baseline", &at("normal.ndjson"), &at("log.ndjson")];
+    let scan = scanned(with);
+    assert!(scan.out.contains("/for=C:") && !scan.out.contains("/all"), "{}", scan.out);
+    assert!(scan.out.contains("1 finding not told: the baseline has the same (1 "), "{}", scan.out);
+    // What may be acted on is told whatever is normal.
+    fs::write(at("rule.yml"), SHADOWS).unwrap();
+    assert!(scanned(with).out.contains("/all"));
+    // A file that is no baseline is refused with its line, before anything is read.
+    fs::write(at("normal.ndjson"), format!("{}not a finding\n", quiet.out)).unwrap();
+    let refused = scanned(with).verdict.unwrap_err().to_string();
+    assert!(refused.contains("normal.ndjson") && refused.contains("line 2"), "{refused}");
+}

@@ -16,7 +16,8 @@ pub fn shared() -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    println!("skipped: no real inputs at {} (set CORDON_SHARED)", folder.display());
+    let why = format!("no real inputs at {} (set CORDON_SHARED)", folder.display());
+    cordon_tests::cannot_be_had(&why);
     None
 }
 

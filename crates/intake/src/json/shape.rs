@@ -13,12 +13,13 @@
 //! Keys that already hold the dots (`"winlog.event_data.X": …`) are read as if they were nested.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use cordon_model::event::{Event, FieldId, Source, Value};
 use cordon_model::limits::NAME_BYTES;
 use cordon_model::time::UtcNanos;
 
-use super::text::{Cursor, Fault, Kind};
+use super::text::{Cursor, Fault, Kind, Scalar};
 use crate::Reading;
 
 /// Values nested deeper than this are stepped over, not read. The deepest of some 32,000 Windows records
@@ -39,19 +40,46 @@ pub(crate) struct Shaped<'a> {
     pub left_out: u64,
 }
 
+/// Memory that is used again for event after event. Most Windows events have a dozen paths, each with
+/// escapes: a text of its own for each costs more than looking it through.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// What texts with escapes stand for, one after the other.
+    unescaped: String,
+    /// Which of the event's values they are, and where.
+    places: Vec<(usize, Range<usize>)>,
+    path: String,
+    name: String,
+}
+
 /// Reads the JSON object that `bytes` starts with.
-pub(crate) fn read_event<'a>(bytes: &'a [u8], reading: &Reading<'_>) -> Result<Shaped<'a>, Fault> {
+pub(crate) fn read_event<'a>(
+    bytes: &'a [u8],
+    reading: &Reading<'_>,
+    scratch: &'a mut Scratch,
+) -> Result<Shaped<'a>, Fault> {
+    scratch.unescaped.clear();
+    scratch.places.clear();
+    scratch.path.clear();
     let mut shaper = Shaper {
         cursor: Cursor::new(bytes),
         reading,
         event: Event { fields: Vec::with_capacity(24), ..Event::default() },
-        path: String::new(),
-        name: String::new(),
+        scratch: &mut *scratch,
         has_windows_signs: false,
         left_out: 0,
     };
     shaper.object(Scope::Root, 0)?;
-    let Shaper { cursor, mut event, has_windows_signs, left_out, .. } = shaper;
+    let Shaper { cursor, event, has_windows_signs, left_out, .. } = shaper;
+    let mut event: Event<'a> = event;
+    let Scratch { unescaped, places, .. } = &*scratch;
+    for (at, range) in places {
+        if let (Some((_, value)), Some(text)) =
+            (event.fields.get_mut(*at), unescaped.get(range.clone()))
+        {
+            *value = Value::Text(Cow::Borrowed(text));
+        }
+    }
     if has_windows_signs {
         event.source.product = Some(Cow::Borrowed("windows"));
     } else {
@@ -104,10 +132,8 @@ struct Shaper<'a, 'r> {
     cursor: Cursor<'a>,
     reading: &'r Reading<'r>,
     event: Event<'a>,
-    /// The dotted path of the object being read, for [`Scope::Path`].
-    path: String,
-    /// A joined name, kept so that its memory is used again.
-    name: String,
+    /// `path` is the dotted path of the object being read, for [`Scope::Path`]; `name` a joined name.
+    scratch: &'r mut Scratch,
     has_windows_signs: bool,
     left_out: u64,
 }
@@ -162,16 +188,16 @@ impl<'a> Shaper<'a, '_> {
             (Scope::Data | Scope::DataElement(_), _) => Scope::DataElement(key),
             _ => Scope::Path,
         };
-        let path_length = self.path.len();
+        let path_length = self.scratch.path.len();
         if matches!(inner, Scope::Path | Scope::Winlog) {
-            if !self.path.is_empty() {
-                self.path.push('.');
+            if !self.scratch.path.is_empty() {
+                self.scratch.path.push('.');
             }
             // Past its limit the path names nothing; that it is past it is all that counts.
-            self.path.push_str(key.get(..NAME_BYTES + 1).unwrap_or(key));
+            self.scratch.path.push_str(key.get(..NAME_BYTES + 1).unwrap_or(key));
         }
         self.object(inner, depth)?;
-        self.path.truncate(path_length);
+        self.scratch.path.truncate(path_length);
         Ok(())
     }
 
@@ -202,14 +228,14 @@ impl<'a> Shaper<'a, '_> {
                 None => self.joined("winlog", '.', key, Use::Field),
             },
             Scope::Path => {
-                let path = std::mem::take(&mut self.path);
+                let path = std::mem::take(&mut self.scratch.path);
                 let used = match (path.as_str(), key) {
                     ("host", "name" | "hostname") | ("agent", "hostname") => Use::Computer,
                     ("event", "code") => Use::EventId,
                     _ => Use::Field,
                 };
                 let done = self.joined(&path, '.', key, used);
-                self.path = path;
+                self.scratch.path = path;
                 done
             }
         }
@@ -228,11 +254,11 @@ impl<'a> Shaper<'a, '_> {
         if !name.contains(' ') {
             return self.value(name, Use::Field);
         }
-        let mut joined = std::mem::take(&mut self.name);
+        let mut joined = std::mem::take(&mut self.scratch.name);
         joined.clear();
         joined.extend(name.chars().filter(|letter| *letter != ' '));
         let done = self.value(&joined, Use::Field);
-        self.name = joined;
+        self.scratch.name = joined;
         done
     }
 
@@ -249,13 +275,13 @@ impl<'a> Shaper<'a, '_> {
             // No rule has such a name, and joining it for every value below a long key would be slow.
             return self.value("", used);
         }
-        let mut name = std::mem::take(&mut self.name);
+        let mut name = std::mem::take(&mut self.scratch.name);
         name.clear();
         name.push_str(left);
         name.push(by);
         name.push_str(right);
         let done = self.value(&name, used);
-        self.name = name;
+        self.scratch.name = name;
         done
     }
 
@@ -272,11 +298,25 @@ impl<'a> Shaper<'a, '_> {
         if field.is_none() && used == Use::Field {
             return self.cursor.skip();
         }
-        let value = self.cursor.scalar()?;
+        let text = &mut self.scratch.unescaped;
+        let (value, place) = match self.cursor.scalar_in(text)? {
+            Scalar::Value(value) => (value, None),
+            Scalar::Unescaped(place) if used == Use::Field => (Value::Null, Some(place)),
+            // What the event is known by has to outlive the texts of its fields.
+            Scalar::Unescaped(place) => {
+                let own = text.get(place).unwrap_or_default().to_owned();
+                (Value::Text(own.into()), None)
+            }
+        };
         self.put_to_use(used, &value);
         match field {
             Some(_) if self.event.fields.len() >= VALUES => self.left_out += 1,
-            Some(field) => self.event.fields.push((field, value)),
+            Some(field) => {
+                if let Some(place) = place {
+                    self.scratch.places.push((self.event.fields.len(), place));
+                }
+                self.event.fields.push((field, value));
+            }
             None => {}
         }
         Ok(())
@@ -392,13 +432,17 @@ mod tests {
     use super::*;
     use cordon_model::event::FieldTable;
 
+    fn fresh() -> &'static mut Scratch {
+        Box::leak(Box::default())
+    }
+
     fn fields_of(json: &str) -> Vec<(String, Value<'_>)> {
         let mut table = FieldTable::default();
         for name in NAMES {
             table.intern(name);
         }
         let reading = Reading { fields: &table, every_value: false, assumed: Source::default() };
-        let Shaped { event, length, .. } = read_event(json.as_bytes(), &reading).unwrap();
+        let Shaped { event, length, .. } = read_event(json.as_bytes(), &reading, fresh()).unwrap();
         assert_eq!(length, json.len());
         event
             .fields
@@ -427,7 +471,7 @@ mod tests {
     fn event_of(json: &str) -> Event<'_> {
         let table = FieldTable::default();
         let reading = Reading { fields: &table, every_value: false, assumed: Source::default() };
-        read_event(json.as_bytes(), &reading).unwrap().event
+        read_event(json.as_bytes(), &reading, fresh()).unwrap().event
     }
 
     #[test]
@@ -485,10 +529,11 @@ mod tests {
             ..Source::default()
         };
         let reading = Reading { fields: &table, every_value: false, assumed };
-        let event = read_event(br#"{"Channel":"Security","EventID":1}"#, &reading).unwrap().event;
+        let event =
+            read_event(br#"{"Channel":"Security","EventID":1}"#, &reading, fresh()).unwrap().event;
         assert_eq!(event.source.product.as_deref(), Some("windows"));
         assert_eq!(event.source.category, None);
-        let event = read_event(br#"{"SourceName":"x"}"#, &reading).unwrap().event;
+        let event = read_event(br#"{"SourceName":"x"}"#, &reading, fresh()).unwrap().event;
         assert_eq!(event.source.product.as_deref(), Some("linux"));
         assert_eq!(event.source.category.as_deref(), Some("process_creation"));
     }
@@ -548,7 +593,7 @@ mod tests {
     fn keyword_rules_get_the_values_that_no_rule_reads_by_name() {
         let table = FieldTable::default();
         let reading = Reading { fields: &table, every_value: true, assumed: Source::default() };
-        let event = read_event(br#"{"x":{"y":"mimikatz"}}"#, &reading).unwrap().event;
+        let event = read_event(br#"{"x":{"y":"mimikatz"}}"#, &reading, fresh()).unwrap().event;
         assert_eq!(event.fields, [(FieldId::UNREAD, text("mimikatz"))]);
     }
 
@@ -557,7 +602,7 @@ mod tests {
         let table = FieldTable::default();
         let reading = Reading { fields: &table, every_value: true, assumed: Source::default() };
         let json = format!("{{\"a\":[1{}],\"Channel\":\"C\"}}", ",1".repeat(VALUES + 6));
-        let shaped = read_event(json.as_bytes(), &reading).unwrap();
+        let shaped = read_event(json.as_bytes(), &reading, fresh()).unwrap();
         assert_eq!((shaped.event.fields.len(), shaped.left_out), (VALUES, 8));
         assert_eq!(shaped.event.source.channel.as_deref(), Some("C"));
     }

@@ -6,7 +6,7 @@
 use std::io::Read;
 use std::ops::ControlFlow;
 
-use super::shape::{Shaped, VALUES, read_event};
+use super::shape::{Scratch, Shaped, VALUES, read_event};
 use super::text::Fault;
 use crate::damage::{Damage, Lost, Unreadable};
 use crate::{Item, Reading, Record};
@@ -33,13 +33,14 @@ pub(crate) fn read<R: Read>(
 ) -> Result<(), Unreadable> {
     let mut source = Source::new(input);
     let mut loss = Loss::default();
+    let mut scratch = Scratch::default();
     let mut open_arrays = 0u64;
     source.skip_byte_order_mark()?;
     while let Some(byte) = source.next_byte()? {
         match byte {
             b'{' => {
                 let (offset, line) = (source.offset(), source.line);
-                let fault = match read_event(source.rest(), reading) {
+                let fault = match read_event(source.rest(), reading, &mut scratch) {
                     Ok(Shaped { event, length, left_out }) => {
                         if loss.tell(each).is_break() {
                             return Ok(());

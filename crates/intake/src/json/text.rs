@@ -7,6 +7,7 @@
 //! a line end, and bytes that are not UTF-8 (shown as U+FFFD).
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use cordon_model::event::Value;
 
@@ -30,6 +31,15 @@ pub(crate) enum Kind {
     Object,
     Array,
     Scalar,
+}
+
+/// A scalar value, its text borrowed or put where texts with escapes go.
+#[derive(Debug)]
+pub(crate) enum Scalar<'a> {
+    /// What it is.
+    Value(Value<'a>),
+    /// A text, at this place of the unescaped ones.
+    Unescaped(Range<usize>),
 }
 
 /// A place in a JSON text.
@@ -125,6 +135,21 @@ impl<'a> Cursor<'a> {
             b'-' | b'0'..=b'9' => self.number(),
             _ => self.bad("expected a value"),
         }
+    }
+
+    /// A scalar value. What a text with escapes stands for is put at the end of `unescaped`.
+    pub(crate) fn scalar_in(&mut self, unescaped: &mut String) -> Result<Scalar<'a>, Fault> {
+        if self.peek()? != b'"' {
+            return self.scalar().map(Scalar::Value);
+        }
+        let start = self.at + 1;
+        let (content, has_escapes) = self.string_end()?;
+        if !has_escapes {
+            return Ok(Scalar::Value(Value::Text(text_of(content))));
+        }
+        let from = unescaped.len();
+        unescape(content, start, unescaped)?;
+        Ok(Scalar::Unescaped(from..unescaped.len()))
     }
 
     /// Steps over one value of any kind and depth, without recursion. The grammar inside objects and
@@ -235,7 +260,12 @@ impl<'a> Cursor<'a> {
     fn string(&mut self) -> Result<Cow<'a, str>, Fault> {
         let start = self.at + 1;
         let (content, has_escapes) = self.string_end()?;
-        if has_escapes { unescape(content, start).map(Cow::Owned) } else { Ok(text_of(content)) }
+        if !has_escapes {
+            return Ok(text_of(content));
+        }
+        let mut text = String::with_capacity(content.len());
+        unescape(content, start, &mut text)?;
+        Ok(Cow::Owned(text))
     }
 }
 
@@ -244,14 +274,16 @@ fn text_of(content: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(content).map_or_else(|_| String::from_utf8_lossy(content), Cow::Borrowed)
 }
 
-/// The text that `content` (between quotes, starting at byte `start` of the text) stands for. A lone
+/// Appends the text that `content` (between quotes, starting at byte `start` of the text) stands for. A lone
 /// surrogate becomes U+FFFD, as Windows logs do hold them.
-fn unescape(content: &[u8], start: usize) -> Result<String, Fault> {
-    let mut text = String::with_capacity(content.len());
+fn unescape(content: &[u8], start: usize, text: &mut String) -> Result<(), Fault> {
+    // Made text once, not once for each piece between two escapes: a path has many.
+    let whole = text_of(content);
+    let content = whole.as_bytes();
     let mut at = 0;
     while at < content.len() {
         let step = memchr::memchr(b'\\', &content[at..]).unwrap_or(content.len() - at);
-        text.push_str(&text_of(&content[at..at + step]));
+        text.push_str(whole.get(at..at + step).unwrap_or_default());
         at += step;
         let Some(&escape) = content.get(at + 1) else { break };
         let escape_at = start + at;
@@ -286,7 +318,7 @@ fn unescape(content: &[u8], start: usize) -> Result<String, Fault> {
             _ => return bad("unknown escape"),
         });
     }
-    Ok(text)
+    Ok(())
 }
 
 fn hex4(content: &[u8], at: usize) -> Option<u32> {
