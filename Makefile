@@ -6,14 +6,15 @@ up: build
 	./target/release/cordon up $(ARGS)
 
 build: assets
-	cargo build --release --locked -p cordon
+	cargo build --release --locked -p cordon -p cordon-helper
 
 # The console's style sheet, from npm. Without npm the console is plain, and works.
 assets:
 	tools/install build
 	tools/assets
 
-# All tests. What needs root or network namespaces says that it was skipped where it can't run.
+# All tests. What needs root or network namespaces says that it was skipped where it can't run, or fails with
+# CORDON_MUST_RUN=1.
 test: assets
 	tools/install test
 	cargo test --workspace --locked --no-fail-fast

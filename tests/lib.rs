@@ -5,8 +5,12 @@
 
 #![forbid(unsafe_code)]
 
+mod hospital;
+mod skip;
 mod up;
 
+pub use hospital::{End, HUBS_ADDRESS, Hospital};
+pub use skip::{MUST_RUN, cannot_be_had, lacks_programs, lacks_root, skip};
 pub use up::{Attack, Up, Where, eventually, log_in};
 
 use std::path::{Path, PathBuf};
@@ -30,6 +34,8 @@ pub fn cordon() -> &'static Path {
     PROGRAM.get_or_init(|| {
         let mut build = Command::new(option_env!("CARGO").unwrap_or("cargo"));
         build.args(["build", "--locked", "--quiet", "--package", "cordon", "--bin", "cordon"]);
+        // What `cordon role helper` goes on as.
+        build.args(["--package", "cordon-helper", "--bin", "cordon-helper"]);
         let status = build.current_dir(root()).status().expect("running cargo");
         assert!(status.success(), "cordon can't be built");
         // Test programs lie in `<target>/<profile>/deps`.
@@ -37,14 +43,4 @@ pub fn cordon() -> &'static Path {
         let profile = own.ancestors().nth(2).expect("a test lies in a profile's directory");
         profile.join("cordon")
     })
-}
-
-/// Says why a test is skipped here, if it needs root and network namespaces and there are none.
-#[must_use]
-pub fn lacks_root(test: &str) -> bool {
-    let is_root = nix::unistd::geteuid().is_root();
-    if !is_root {
-        println!("skipped: {test} builds network namespaces, which needs root");
-    }
-    !is_root
 }

@@ -26,6 +26,9 @@ pub enum Where {
     ThisMachine,
     /// In a network namespace of its own, so that it can be isolated.
     OwnNetwork,
+    /// In a network of its own, where names are what the test says: `hosts` and `resolv.conf` in the state
+    /// directory lie over those of `/etc`.
+    OwnNames,
     /// In a network, a PID and a mount namespace of its own, as a container has them.
     Container,
 }
@@ -79,9 +82,14 @@ impl Up {
     pub fn start_on(state: tempfile::TempDir, place: Where, more: &[&str]) -> Self {
         let mut command = match place {
             Where::ThisMachine => Command::new(cordon()),
-            Where::OwnNetwork => unshared(&["--net"]),
+            Where::OwnNetwork => unshared(&["--net"], "true"),
+            Where::OwnNames => {
+                let mut command = unshared(&["--net", "--mount"], NAMES);
+                command.env("CORDON_TEST_NAMES", state.path());
+                command
+            }
             Where::Container => {
-                unshared(&["--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
+                unshared(&["--net", "--pid", "--fork", "--kill-child", "--mount-proc"], "true")
             }
         };
         command.args(["up", "--organisation", "RJ1", "--name", "Test hospital"]);
@@ -100,7 +108,7 @@ impl Up {
         thread::spawn(move || lines.for_each(drop));
         let started = child.id();
         let pid = match place {
-            Where::ThisMachine | Where::OwnNetwork => started,
+            Where::ThisMachine | Where::OwnNetwork | Where::OwnNames => started,
             Where::Container => children(started).first().copied().expect("`unshare` forks once"),
         };
         let pid = Pid::from_raw(pid.try_into().expect("process ids are positive"));
@@ -126,7 +134,7 @@ impl Up {
         log_in(&self.state)
     }
 
-    /// Runs one command line against it; what it printed, or what it complained of.
+    /// Runs one command line against it; what it printed, or what it printed and complained of.
     ///
     /// # Errors
     /// If the command failed.
@@ -140,7 +148,7 @@ impl Up {
         if output.status.success() {
             String::from_utf8(output.stdout).map_err(|error| error.to_string())
         } else {
-            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+            Err(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
         }
     }
 
@@ -172,6 +180,7 @@ impl Up {
         match self.place {
             Where::ThisMachine => return Command::new(program.as_ref()),
             Where::OwnNetwork => command.arg("--net"),
+            Where::OwnNames => command.args(["--net", "--mount"]),
             Where::Container => command.args(["--net", "--pid", "--mount"]),
         };
         command.arg("--").arg(program.as_ref());
@@ -221,11 +230,16 @@ pub fn log_in(state: &tempfile::TempDir) -> String {
     fs::read_to_string(state.path().join(LOG)).unwrap_or_default()
 }
 
-/// `cordon` in namespaces of its own, with its loopback up.
-fn unshared(namespaces: &[&str]) -> Command {
+/// Lays a test's names over the system's.
+const NAMES: &str = "for name in hosts resolv.conf nsswitch.conf; do \
+                     mount --bind \"$CORDON_TEST_NAMES/$name\" \"$(readlink -f /etc/$name)\" || exit 1; done";
+
+/// `cordon` in namespaces of its own, with its loopback up, after `first` is done there.
+fn unshared(namespaces: &[&str], first: &str) -> Command {
     let mut command = Command::new("unshare");
     command.args(namespaces);
-    command.args(["--", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""]).arg(cordon());
+    let script = format!("{first}; ip link set lo up && exec \"$0\" \"$@\"");
+    command.args(["--", "sh", "-c", &script]).arg(cordon());
     command
 }
 
@@ -237,9 +251,9 @@ fn children(pid: u32) -> Vec<u32> {
 /// Waits for something that takes its time; the time itself judges nothing but that it comes at all.
 ///
 /// # Panics
-/// If it does not come within a minute.
+/// If it does not come within two minutes.
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         if let Some(found) = look() {
             return found;

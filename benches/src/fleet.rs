@@ -1,5 +1,6 @@
 //! One hub and its signer with 10,000 machines on real connections: what it takes to enrol and link them, to
-//! push documents to all, and to order them; and that brake and budget hold while somebody tries to order all.
+//! have them all back when the hub was killed, to push documents to all, and to order them; and that brake and
+//! budget hold while somebody tries to order all.
 //!
 //! The real program runs hub and signer. The machines are tasks of this process, and so their half of every
 //! handshake and signature is paid on the same cores: a hub of its own is faster than this.
@@ -11,10 +12,11 @@
 //! document that no brake holds: 10,000 assignments.
 
 use std::collections::HashMap;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -104,9 +106,11 @@ impl Site {
         std::fs::create_dir_all(&state)?;
         std::fs::create_dir_all(&agents)?;
         let log = std::fs::File::create("target/bench/fleet.log")?;
+        let [link, enrol] = free()?;
         let child = Command::new(cordon().canonicalize().context("finding the built program")?)
             .args(["up", "--no-agent", "--console", "127.0.0.1:0"])
-            .args(["--link", "127.0.0.1:0", "--enrol", "127.0.0.1:0"])
+            // The same when the hub is started again.
+            .args(["--link", &link, "--enrol", &enrol])
             .arg("--state")
             .arg(&state)
             .env("RUST_LOG", "warn")
@@ -121,7 +125,7 @@ impl Site {
     async fn measure(self, count: usize) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
         let controls = self.controls().await?;
-        let (hub, signer) = (self.process("cordon-hub")?, self.process("cordon-signer")?);
+        let (mut hub, signer) = (self.process("cordon-hub")?, self.process("cordon-signer")?);
         let identities = self.enrol(&controls, count, &mut rows).await?;
 
         let (attack, attacked) = watch::channel(false);
@@ -137,6 +141,9 @@ impl Site {
             attack: attacked,
             told,
             doors: Semaphore::new(DOORS),
+            comes_back: AtomicBool::new(false),
+            dropped: AtomicU64::new(0),
+            tries: AtomicU64::new(0),
         });
         let all = count as u64;
         let began = Instant::now();
@@ -158,6 +165,8 @@ impl Site {
             rows.push(Row::new(format!("{name} resident, all linked"), resident, "MiB", all));
         }
 
+        hub = self.killed(hub, &fleet, all, &mut rows).await?;
+
         let policy = match controls[0].ask(&Request::Policy).await? {
             Answer::Policy(policy) => policy,
             other => bail!("no policy: {other:?}"),
@@ -175,7 +184,9 @@ impl Site {
             draft: AssignmentDraft { name: Some(format!("again {number}")), ..draft(number) },
         });
         let answers = answers.await?;
-        if let Some((_, refused, _)) = answers.iter().find(|(_, a, _)| *a != Answer::Done) {
+        if let Some((_, refused, _)) =
+            answers.iter().find(|(_, a, _)| !matches!(a, Answer::Assigned(_)))
+        {
             bail!("an assignment was refused: {refused:?}");
         }
         reached("have the assignment", &fleet.assignments, all, &fleet).await?;
@@ -219,6 +230,22 @@ impl Site {
         Ok(rows)
     }
 
+    /// The hub is killed: every machine loses its link at once, and dials again by itself, as nobody tells it
+    /// when. Returns the new hub's process.
+    async fn killed(&self, hub: u32, fleet: &Fleet, all: u64, rows: &mut Vec<Row>) -> Result<u32> {
+        fleet.comes_back.store(true, Ordering::Relaxed);
+        let began = Instant::now();
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(hub)?);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL)?;
+        reached("lost their link", &fleet.dropped, all, fleet).await?;
+        reached("linked again", &fleet.linked, all, fleet).await?;
+        rows.push(Row::new("hub killed, until all are linked again", secs(began), "s", all));
+        let tries = fleet.tries.load(Ordering::Relaxed);
+        rows.push(Row::new("…tries that came to nothing", tries as f64, "tries", all));
+        fleet.comes_back.store(false, Ordering::Relaxed);
+        self.process("cordon-hub")
+    }
+
     /// Everybody's orders to every machine: what the brake lets through, how fast, and nothing else.
     async fn people(
         &self,
@@ -236,7 +263,8 @@ impl Site {
             if is_isolation {
                 Request::Isolate { machine, isolation: Isolation::Full, reason }
             } else {
-                Request::Release { machine, reason }
+                let despite = Some("a measurement".to_owned());
+                Request::Release { machine, reason, despite }
             }
         })
         .await?;
@@ -244,7 +272,8 @@ impl Site {
         let (mut refused, mut last_signed) = (HashMap::<String, usize>::new(), began);
         for (asked, answer, answered) in answers {
             match answer {
-                Answer::Ordered { ordered: Ordered::Signed { order, .. }, .. } => {
+                Answer::Ordered { ordered: Ordered::Signed { order, .. }, .. }
+                | Answer::Released { ordered: Ordered::Signed { order, .. }, .. } => {
                     orders.insert(order, asked);
                     last_signed = last_signed.max(answered);
                 }
@@ -489,6 +518,12 @@ async fn reached(what: &str, counter: &AtomicU64, all: u64, fleet: &Fleet) -> Re
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Two addresses that nobody listens at.
+fn free() -> Result<[String; 2]> {
+    let (one, other) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+    Ok([one.local_addr()?.to_string(), other.local_addr()?.to_string()])
 }
 
 fn host(number: usize) -> String {

@@ -1,22 +1,28 @@
-//! The privileged helper by itself: how long from an order to what the kernel holds, with 200 lifelines, and
-//! how much memory it takes.
+//! The privileged helper by itself: how long from an order to what the kernel holds, with 200 lifelines and
+//! with 200 connections to cut, how long until rules that somebody wiped are back, and how much memory it and
+//! its warden take.
 //!
 //! The real program in a network namespace of its own, asked over its socket as the agent asks it: signature,
 //! disk sync, nftables, read-back and probes, receipt.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use cordon_agent::contain::moment::boot_time;
-use cordon_agent::contain::protocol::{Answer, Ask, FromHelper, MESSAGE_BYTES, Pin, Request};
+use cordon_agent::contain::protocol::{
+    Answer, Ask, Event, FromHelper, MESSAGE_BYTES, Pin, Request,
+};
 use cordon_drill::network::{Host, Network};
 use cordon_link::frame::blocking as frame;
+use cordon_model::action::{Action, FilePath, FileTarget};
 use cordon_model::asset::{
     Assignment, ClinicalTier, Direction, Lifeline, PortRange, Protected, Transport,
 };
@@ -32,7 +38,16 @@ use crate::{Row, cordon, memory, quantile};
 /// Isolations and releases that are measured; 500, so that p99 is the fifth worst and no single one.
 const ROUNDS: u64 = 500;
 const LIFELINES: u32 = 200;
+/// Connections that every isolation of these rounds has to close; fewer rounds, for each opens them anew.
+const CONNECTIONS: usize = 200;
+const CUTTING_ROUNDS: u64 = 100;
+/// A quarter of the largest file that is set aside.
+const LARGE_FILE_MIB: usize = 256;
+/// Wipes that are measured: p99 is the second worst.
+const WIPES: u64 = 200;
 const HUB_PORT: u16 = 7443;
+/// Where nothing is a lifeline.
+const OTHER_PORT: u16 = 8080;
 /// Whom the helper takes for the agent: nobody that runs anything here.
 const AGENT_USER: &str = "65534";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -52,14 +67,24 @@ pub fn measure() -> Result<Vec<Row>> {
     ward.assign(1, 0)?;
     rows.extend(resident(pid, "when idle")?);
     let mut alone = Times::default();
-    ward.rounds(&mut alone)?;
+    ward.rounds(ROUNDS, 0, &mut alone)?;
     rows.extend(alone.rows("no lifelines"));
+    rows.extend(ward.wipes("no lifelines")?);
     ward.assign(2, LIFELINES)?;
     let mut many = Times::default();
-    ward.rounds(&mut many)?;
+    ward.rounds(ROUNDS, 0, &mut many)?;
     rows.extend(many.rows("200 lifelines"));
+    rows.extend(ward.wipes("200 lifelines")?);
+    let mut cutting = Times::default();
+    ward.rounds(CUTTING_ROUNDS, CONNECTIONS, &mut cutting)?;
+    rows.extend(cutting.rows("200 lifelines, 200 connections cut"));
     ward.isolate()?;
     rows.extend(resident(pid, "isolating with 200 lifelines")?);
+    rows.extend(ward.highest("isolating")?);
+    let took = ward.set_aside_a_large_file()?.as_secs_f64() * 1e3;
+    let what = format!("order to proof, quarantine of {LARGE_FILE_MIB} MiB");
+    rows.push(Row::new(what, took, "ms", 1));
+    rows.extend(ward.highest("after that quarantine")?);
     Ok(rows)
 }
 
@@ -79,18 +104,23 @@ impl Times {
             ("order to receipt", &mut self.to_receipt),
             ("release to open", &mut self.to_open),
         ] {
-            let n = times.len() as u64;
-            for (name, share) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
-                let value = quantile(times, share);
-                rows.push(Row::new(format!("{what}, {with}, {name}"), value, "ms", n));
-            }
+            rows.extend(shares(what, with, times));
         }
         rows
     }
 }
 
+fn shares(what: &str, with: &str, times: &mut [f64]) -> Vec<Row> {
+    let n = times.len() as u64;
+    let shares = [("p50", 0.5), ("p99", 0.99), ("max", 1.0)];
+    let rows = shares.map(|(name, share)| {
+        Row::new(format!("{what}, {with}, {name}"), quantile(times, share), "ms", n)
+    });
+    rows.into()
+}
+
 /// The helper's memory: all that is in RAM, and of that what is its own. The rest are pages of the program's
-/// file, which all of Cordon's processes on a machine share and the kernel may drop at any time.
+/// file, which the helper and the warden share and the kernel may drop at any time.
 fn resident(pid: u32, when: &str) -> Result<Vec<Row>> {
     let of = |field: &str| memory::mebibytes(pid, field);
     let own = of("RssAnon")? + of("RssShmem")?;
@@ -101,9 +131,10 @@ fn resident(pid: u32, when: &str) -> Result<Vec<Row>> {
     ])
 }
 
-/// One machine with its helper, and a hub's door beside it.
+/// One machine with its helper and its warden, and a hub's door beside it.
 struct Ward {
     helper: Child,
+    warden: Child,
     stream: UnixStream,
     folder: PathBuf,
     hub: SocketAddr,
@@ -111,14 +142,18 @@ struct Ward {
     machine: MachineId,
     sequence: u64,
     asked: u64,
+    /// The hub's side of what the machine opened to [`OTHER_PORT`].
+    accepted: Arc<Mutex<Vec<TcpStream>>>,
     /// Last, so that it goes when nothing is in it any more.
-    _network: Network,
+    network: Network,
 }
 
 impl Drop for Ward {
     fn drop(&mut self) {
-        let _ = self.helper.kill();
-        let _ = self.helper.wait();
+        for child in [&mut self.helper, &mut self.warden] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
@@ -129,10 +164,21 @@ impl Ward {
         let network = Network::build(&format!("cbh{id}"), &["m".to_owned(), "hub".to_owned()])?;
         let hub = SocketAddr::new(network.host("hub")?.address, HUB_PORT);
         answer_at(network.host("hub")?, hub)?;
+        let accepted = keep_open(network.host("hub")?, SocketAddr::new(hub.ip(), OTHER_PORT))?;
         let folder = std::env::temp_dir().join(format!("cordon-bench-helper-{id}"));
         std::fs::create_dir_all(folder.join("state"))?;
         let socket = folder.join("helper.sock");
         let program = cordon().canonicalize().context("finding the built program")?;
+        let warden = network
+            .host("m")?
+            .command(&program)
+            .args(["role", "warden", "--socket"])
+            .arg(folder.join("warden.sock"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("starting the warden")?;
         let helper = network
             .host("m")?
             .command(&program)
@@ -151,6 +197,7 @@ impl Ward {
         let stream = connected(&socket);
         let mut ward = Self {
             helper,
+            warden,
             // Read below, so that the helper is ended and the folder removed also when it never came up.
             stream: UnixStream::pair()?.0,
             folder,
@@ -159,7 +206,8 @@ impl Ward {
             machine: MachineId::new(UtcNanos::now(), [1; 10]),
             sequence: 0,
             asked: 0,
-            _network: network,
+            accepted,
+            network,
         };
         ward.stream = stream?;
         let pin = Pin {
@@ -192,18 +240,8 @@ impl Ward {
         }
     }
 
-    /// What the machine is, with so many lifelines that share nothing with each other.
+    /// What the machine is, with so many lifelines.
     fn assign(&mut self, revision: u64, lifelines: u32) -> Result<()> {
-        let lifelines = (0..lifelines).map(|index| {
-            Ok(Lifeline {
-                name: format!("modality {index}"),
-                peer: format!("10.{}.{}.0/24", 120 + index / 100, index % 100).parse()?,
-                transport: Transport::Tcp,
-                ports: PortRange { first: 104, last: 110 },
-                direction: if index % 2 == 0 { Direction::Outbound } else { Direction::Inbound },
-                signed_off_by: None,
-            })
-        });
         let assignment = Assignment {
             organisation: organisation()?,
             machine: self.machine,
@@ -212,7 +250,8 @@ impl Ward {
             tier: Some(ClinicalTier::None),
             kind: None,
             group: None,
-            lifelines: lifelines.collect::<Result<_>>()?,
+            lifelines: (0..lifelines).map(lifeline).collect::<Result<_>>()?,
+            names: Vec::new(),
             protected: Protected::default(),
             hub: vec![self.hub],
         };
@@ -254,12 +293,17 @@ impl Ward {
         }
     }
 
-    fn rounds(&mut self, times: &mut Times) -> Result<()> {
+    /// Isolates and releases `rounds` times, with so many connections open each time that have to end.
+    fn rounds(&mut self, rounds: u64, connections: usize, times: &mut Times) -> Result<()> {
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
+            let open = self.open(connections)?;
             let (boot, began) = (boot_time(), Instant::now());
             let receipt = self.isolate()?;
             times.to_receipt.push(ms(began.elapsed()));
+            if (receipt.sockets_cut as usize) < connections {
+                bail!("{} of {connections} connections were cut", receipt.sockets_cut);
+            }
             let proof = receipt.proof.context("verified without a proof")?;
             times.to_in_force.push(ms(proof.at.since(boot)));
             let began = Instant::now();
@@ -269,9 +313,124 @@ impl Ward {
                 bail!("not released: {receipts:?}");
             }
             self.ask(Ask::Reported { before: u64::MAX })?;
+            // The other side never heard that they were cut.
+            drop(open);
+            locked(&self.accepted).clear();
         }
         Ok(())
     }
+
+    /// Somebody wipes all rules, again and again. Counted from before `nft` is started, so what it takes to
+    /// start is counted too, to the moment at which the rules were read back in force.
+    fn wipes(&mut self, with: &str) -> Result<Vec<Row>> {
+        self.isolate()?;
+        let (mut from_nft, mut from_noticed) = (Vec::new(), Vec::new());
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        // A connection of its own, so that the other measurements hear nothing unasked.
+        let mut told = connected(&self.folder.join("helper.sock"))?;
+        frame::write(&mut told, &Request { id: 1, ask: Ask::Listen }, MESSAGE_BYTES)?;
+        for _ in 0..WIPES {
+            let before = boot_time();
+            let mut nft = self.network.host("m")?.command(Path::new("nft"));
+            if !nft.args(["flush", "ruleset"]).status().context("running nft")?.success() {
+                bail!("nft flushed nothing");
+            }
+            let (noticed, restored) = loop {
+                let said = frame::read(&mut told, MESSAGE_BYTES)?.context("the helper is gone")?;
+                // What was told of an earlier wipe is over.
+                if let FromHelper::Event(Event::Wiped { noticed, restored, .. }) = said
+                    && noticed > before
+                {
+                    break (noticed, restored.context("wiped rules could not be put back")?);
+                }
+            };
+            from_nft.push(ms(restored.since(before)));
+            from_noticed.push(ms(restored.since(noticed)));
+        }
+        self.order(Instruction::Release)?;
+        self.ask(Ask::Reported { before: u64::MAX })?;
+        let mut rows = shares("wipe to read back", with, &mut from_nft);
+        rows.extend(shares("wipe noticed to read back", with, &mut from_noticed));
+        Ok(rows)
+    }
+
+    /// Connections of the machine to where nothing is a lifeline, known to both sides.
+    fn open(&self, count: usize) -> Result<Vec<TcpStream>> {
+        let to = SocketAddr::new(self.hub.ip(), OTHER_PORT);
+        let dial =
+            move || (0..count).map(|_| TcpStream::connect(to)).collect::<io::Result<Vec<_>>>();
+        let open = inside(self.network.host("m")?, dial)?.context("opening connections")?;
+        let began = Instant::now();
+        while locked(&self.accepted).len() < count {
+            if began.elapsed() > PATIENCE {
+                bail!("the other side does not take {count} connections");
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(open)
+    }
+
+    /// The most that helper and warden have ever had in memory.
+    fn highest(&self, when: &str) -> Result<Vec<Row>> {
+        let of = |child: &Child| memory::mebibytes(child.id(), "VmHWM");
+        Ok(vec![
+            Row::new(format!("helper at its highest, {when}"), of(&self.helper)?, "MiB", 1),
+            Row::new(format!("warden at its highest, {when}"), of(&self.warden)?, "MiB", 1),
+        ])
+    }
+
+    /// Has a large file set aside, and puts it back; how long the first took.
+    fn set_aside_a_large_file(&mut self) -> Result<Duration> {
+        let path = self.folder.join("large");
+        let mut file = File::create(&path)?;
+        let mebibyte: Vec<u8> = (0..1 << 20_u32).map(|at| (at % 251) as u8).collect();
+        for _ in 0..LARGE_FILE_MIB {
+            file.write_all(&mebibyte)?;
+        }
+        file.sync_all()?;
+        drop(file);
+        let path = FilePath::new(path.as_os_str().as_bytes());
+        let action = Action::Quarantine(FileTarget { path, sha256: None });
+        let began = Instant::now();
+        let (order, receipts) =
+            self.order(Instruction::Begin { action, lease: LEASE, if_isolated: None })?;
+        let took = began.elapsed();
+        let is_its = |receipt: &&Receipt| receipt.measure == order.into();
+        match receipts.iter().rfind(is_its).map(|receipt| &receipt.state) {
+            Some(MeasureState::Verified | MeasureState::Done) => {}
+            other => bail!("the file was not set aside: {other:?}"),
+        }
+        self.order(Instruction::Undo { measure: order.into() })?;
+        Ok(took)
+    }
+}
+
+/// What a hospital declares: single devices, small and larger networks, both families, one port and several,
+/// both ways. Few of them have much in common.
+fn lifeline(index: u32) -> Result<Lifeline> {
+    let peer = match index % 5 {
+        0 | 1 => format!("10.120.{}.{}/32", index / 100, 1 + index % 100),
+        2 => format!("10.121.{}.{}/28", index / 16, index % 16 * 16),
+        3 => format!("10.122.{index}.0/24"),
+        _ if index.is_multiple_of(2) => format!("fd77::{index:x}/128"),
+        _ => format!("fd77:{index:x}::/64"),
+    };
+    let (first, last) = match index % 7 {
+        0 | 1 => (11112, 11112),
+        2 => (2575, 2575),
+        3 => (104, 110),
+        4 => (2000, 2010),
+        5 => (9100, 9102),
+        _ => (443, 443),
+    };
+    Ok(Lifeline {
+        name: format!("modality {index}"),
+        peer: peer.parse()?,
+        transport: if index.is_multiple_of(11) { Transport::Udp } else { Transport::Tcp },
+        ports: PortRange { first, last },
+        direction: if index.is_multiple_of(3) { Direction::Inbound } else { Direction::Outbound },
+        signed_off_by: None,
+    })
 }
 
 fn organisation() -> Result<OdsCode> {
@@ -294,19 +453,27 @@ fn connected(socket: &Path) -> Result<UnixStream> {
     }
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What `what` gives on a thread that lives in a host's namespace.
+fn inside<T: Send + 'static>(host: &Host, what: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let namespace = File::open(format!("/run/netns/{}", host.namespace))?;
+    let thread = std::thread::spawn(move || {
+        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)?;
+        Ok::<T, nix::errno::Errno>(what())
+    });
+    match thread.join() {
+        Ok(result) => result.context("entering a namespace"),
+        Err(_) => bail!("a thread in a namespace panicked"),
+    }
+}
+
 /// What answers at the hub's address, inside its namespace: the helper's probes must find it.
 fn answer_at(host: &Host, address: SocketAddr) -> Result<()> {
-    let namespace = File::open(format!("/run/netns/{}", host.namespace))?;
-    let (ready, is_ready) = std::sync::mpsc::channel();
+    let listener = inside(host, move || TcpListener::bind(address))?.context("the hub's door")?;
     std::thread::spawn(move || {
-        let bound = nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)
-            .map_err(std::io::Error::from)
-            .and_then(|()| TcpListener::bind(address));
-        let listener = match bound {
-            Ok(listener) => listener,
-            Err(error) => return drop(ready.send(Err(error))),
-        };
-        let _ = ready.send(Ok(()));
         for mut stream in listener.incoming().flatten() {
             // One probe at a time; what is dialled says nothing, or a byte that comes back.
             let _ = stream.set_read_timeout(Some(Duration::from_millis(200)));
@@ -316,5 +483,18 @@ fn answer_at(host: &Host, address: SocketAddr) -> Result<()> {
             }
         }
     });
-    is_ready.recv().context("the hub's door")?.context("the hub's door")
+    Ok(())
+}
+
+/// What takes every connection to `address` and holds it.
+fn keep_open(host: &Host, address: SocketAddr) -> Result<Arc<Mutex<Vec<TcpStream>>>> {
+    let listener = inside(host, move || TcpListener::bind(address))?.context("the other door")?;
+    let accepted: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+    let holds = Arc::clone(&accepted);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            locked(&holds).push(stream);
+        }
+    });
+    Ok(accepted)
 }

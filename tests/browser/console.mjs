@@ -10,8 +10,8 @@
 //
 // Ends with 0 if everything was as it should be; else says what was not.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
@@ -147,7 +147,7 @@ try {
   // One incident: why it matched, and the event.
   await page.locator("a[href^='/incidents/0']").first().click();
   await isAccessible("incident");
-  await page.getByText("Evidence: why it matched, and the event").first().click();
+  await page.getByText("Evidence: what it means, why it matched, and the event").first().click();
   await page.getByRole("heading", { name: "Why it matched" }).first().waitFor();
   assert.match(await page.locator("pre.raw").first().innerText(), /kworkerd/);
   const incident = page.url();
@@ -174,14 +174,77 @@ try {
   assert.equal(await page.locator("main b").count(), 0, "a reason is text, not markup");
   await picture("isolated");
 
-  // Release.
+  // The plan against what was found: shown, by its digest, and looked at again from the machine's page.
+  await page.goto(`${origin}/machines`);
+  await page.locator("main a[href^='/machines/0']").first().click();
+  assert.match(await said(), /The gate is closed[^]*nobody has looked again/);
+  const machine = page.url();
+  await page.getByRole("link", { name: "The plan against what was found…" }).click();
+  await isAccessible("plan");
+  assert.match(await said(), /Digest of this plan: [0-9a-f]{12}/);
+  assert.match(await said(), /the program [^]*kworkerd/);
+  await picture("plan");
+  await page.goto(machine);
+  await page.getByRole("button", { name: "Look again now" }).click();
+  await says("left or not known");
+  await page.getByText("Say that it is patched", { exact: true }).first().click();
+  await page.locator("#why-patched").fill("browser test: nothing to patch");
+  await page.locator("form:has(#why-patched) button").click();
+  await says("says that it is patched: browser test: nothing to patch");
+  await isAccessible("gate");
+  await picture("gate");
+  await page.goto(incident);
+
+  // Release: what is missing is shown, and takes an explicit word.
   await page.getByRole("link", { name: "Release…" }).first().click();
   await isAccessible("release");
+  assert.match(await said(), /The gate is closed/);
   await page.getByLabel("Why it may be open again").fill("browser test over");
-  await page.getByRole("button", { name: "Release now" }).click();
+  const release = page.getByRole("button", { name: "Release now, despite what is missing" });
+  await release.click();
+  assert.match(page.url(), /\/release/, "without a word on what is missing the form is not sent");
+  await page.getByLabel("Why despite what is missing").fill("a test, and no patient");
+  await picture("release");
+  await release.click();
   await page.waitForURL(`${incident}*`);
   await says("Not isolated");
   await picture("released");
+
+  // Less than isolating: one process is frozen from the list, shown first, and taken back.
+  const counter = join(profile, "counter");
+  const counting = `i=0; while :; do i=$((i+1)); echo $i > ${counter}; sleep 0.02; done`;
+  const victim = spawn("/bin/sh", ["-c", counting], { stdio: "ignore" });
+  try {
+    const counted = () => (existsSync(counter) ? readFileSync(counter, "utf8").trim() : "");
+    const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+    await page.goto(`${origin}/machines`);
+    await page.locator("main a[href^='/machines/0']").first().click();
+    await page.getByRole("link", { name: "Its processes: freeze, kill…" }).click();
+    await isAccessible("processes");
+    await picture("processes");
+    await page.getByRole("link", { name: `Freeze… process ${victim.pid}`, exact: true }).click();
+    await isAccessible("freeze");
+    assert.match(await said(), /What it does[^]*stand still[^]*What it means for care[^]*Taken back/);
+    await picture("freeze");
+    await page.getByLabel("Why").fill("browser test");
+    await page.getByRole("button", { name: "Freeze now" }).click();
+    await page.waitForURL(/#measures$/);
+    const frozen = page.locator("article.card").filter({ hasText: `process ${victim.pid}` });
+    await until("the freeze is verified", async () =>
+      (await frozen.getByText("Verified", { exact: true }).count()) > 0,
+    );
+    const before = counted();
+    await wait(300);
+    assert.equal(counted(), before, "it stands still");
+    await frozen.getByRole("link", { name: /Take it back…/ }).click();
+    await isAccessible("undo");
+    await page.getByLabel("Why it may be taken back").fill("browser test over");
+    await page.getByRole("button", { name: "Take it back now" }).click();
+    await page.waitForURL(/#measures$/);
+    await until("it goes on", async () => counted() !== before);
+  } finally {
+    victim.kill("SIGKILL");
+  }
 
   // The other pages.
   for (const [path, name] of [

@@ -4,41 +4,40 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use cordon_tests::{Attack, Up, cordon, lacks_root, root};
+use cordon_tests::{Attack, Up, cannot_be_had, cordon, lacks_root, root, skip};
 
-/// Why there is no browser to test with, if there is none.
-fn lacks_browser() -> Option<String> {
+/// Whether there is no browser to test with; says why.
+fn lacks_browser() -> bool {
     let chromium =
         std::env::var("CORDON_CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".to_owned());
     if !Path::new(&chromium).exists() {
-        return Some(format!("there is no {chromium} (CORDON_CHROMIUM names another)"));
+        skip(&format!("there is no {chromium} (CORDON_CHROMIUM names another)"));
+        return true;
     }
     for program in ["node", "npm"] {
         let is_there = Command::new(program).arg("--version").stdout(Stdio::null()).status();
         if !is_there.is_ok_and(|status| status.success()) {
-            return Some(format!("there is no {program}"));
+            skip(&format!("there is no {program}"));
+            return true;
         }
     }
     let directory = root().join("tests/browser");
     if directory.join("node_modules/playwright-core/package.json").exists() {
-        return None;
+        return false;
     }
     let npm = Command::new("npm")
         .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
         .current_dir(&directory)
         .status();
-    match npm {
-        Ok(status) if status.success() => None,
-        _ => Some("npm could not install playwright-core".to_owned()),
+    let is_installed = npm.is_ok_and(|status| status.success());
+    if !is_installed {
+        cannot_be_had("npm could not install playwright-core: is its registry in reach?");
     }
+    !is_installed
 }
 
 fn drive(script: &str) {
-    if lacks_root("the console in a browser") {
-        return;
-    }
-    if let Some(why) = lacks_browser() {
-        println!("skipped: the console in a browser: {why}");
+    if lacks_root("the console in a browser") || lacks_browser() {
         return;
     }
     let up = Up::start();

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use cordon_agent::contain::action::deny::{DeniedProgram, Deny};
 use cordon_agent::contain::action::{ActError, Journal, Protected};
-use cordon_model::action::{Denied, FilePath, Sha256Digest};
+use cordon_model::action::{ActionKind, Denied, FilePath, Sha256Digest};
 use cordon_model::ids::MeasureId;
 use cordon_tests::{cordon, lacks_root};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -349,7 +349,7 @@ fn a_denial_that_was_written_and_never_told_is_told_later() {
     world.allow(&denied);
     // The helper died between writing and telling.
     let journal = Journal::open(&world.folder.path().join("cordon/measures")).unwrap();
-    let kind = cordon_agent::contain::action::journal::Kind::Deny;
+    let kind = ActionKind::Deny;
     journal.write(kind, measure(1), &denied).unwrap();
     assert!(can_start(&path));
     assert!(world.deny.tell_again(&Protected::default()).unwrap());
@@ -375,7 +375,7 @@ fn what_the_warden_may_still_deny_is_not_forgotten_before_it_is_told() {
     assert!(!can_start(&path));
     // Also where the journal lost it: the warden holds it, and is told.
     let journal = Journal::open(&world.folder.path().join("cordon/measures")).unwrap();
-    journal.forget(cordon_agent::contain::action::journal::Kind::Deny, measure(1)).unwrap();
+    journal.forget(ActionKind::Deny, measure(1)).unwrap();
     assert!(world.deny.undo(measure(1), &Protected::default()).unwrap().is_exact());
     assert!(can_start(&path));
 }

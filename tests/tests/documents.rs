@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cordon_tests::{cordon, root};
+use cordon_tests::{Up, Where, cordon, lacks_root, root};
 
 /// The documents under version control, and what they say.
 fn documents() -> Vec<(PathBuf, String)> {
@@ -317,6 +317,51 @@ fn the_policy_in_the_guide_is_the_one_that_an_organisation_starts_with() {
     assert_eq!(shown, toml::Value::try_from(&default).unwrap());
 }
 
+/// What is printed can be changed as the guide says: by putting a snippet of it at the end.
+#[test]
+fn every_snippet_of_a_policy_in_the_guide_can_be_added_to_what_is_printed() {
+    if lacks_root("`cordon up`") {
+        return;
+    }
+    let mut snippets = Vec::new();
+    for (_, text) in documents() {
+        let found = between(&text, "```toml\n", "```").into_iter().map(str::to_owned);
+        // The first of policy.md is the whole policy.
+        snippets.extend(found.filter(|snippet| !snippet.contains("organisation")));
+    }
+    for what in ["[[approval.needs]]", "[approval.night]", "[[ring]]"] {
+        assert!(snippets.iter().any(|snippet| snippet.contains(what)), "{what}: {snippets:?}");
+    }
+    let up = Up::start_in(Where::OwnNetwork, &["--no-agent"]);
+    // Whom the guide names for the night has to be somebody who can answer.
+    for name in ["ann", "bob"] {
+        up.cordon(&["person", name, "--role", "responder"]).unwrap();
+    }
+    let shown = up.cordon(&["policy", "show"]).unwrap();
+    let file = up.state.path().join("policy.toml");
+    for snippet in &snippets {
+        std::fs::write(&file, format!("{shown}\n{snippet}")).unwrap();
+        let said = up.cordon(&["policy", "apply", file.to_str().unwrap()]);
+        assert!(
+            said.as_ref().is_ok_and(|said| said.contains("mode is now ask")),
+            "{snippet}{said:?}"
+        );
+        let now = up.cordon(&["policy", "show"]).unwrap();
+        for line in snippet.lines().filter(|line| line.starts_with('[')) {
+            assert!(now.lines().any(|shown| shown == line), "{line} is in force: {now}");
+        }
+    }
+    // What can't be taken changes nothing, and says so.
+    let before = up.cordon(&["policy", "show"]).unwrap();
+    for wrong in ["nonsense = 1\n".to_owned() + &shown, shown.replace("count = 5", "count = 5000")]
+    {
+        std::fs::write(&file, wrong).unwrap();
+        let said = up.cordon(&["policy", "apply", file.to_str().unwrap()]).unwrap_err();
+        assert!(said.to_lowercase().contains("nothing was changed"), "{said}");
+    }
+    assert_eq!(up.cordon(&["policy", "show"]).unwrap(), before);
+}
+
 #[test]
 fn the_guide_names_every_service_that_segment_cuts() {
     let text = std::fs::read_to_string(root().join("docs/isolation.md")).unwrap();
@@ -336,6 +381,29 @@ fn the_guide_names_every_service_that_segment_cuts() {
         let transport = format!("{transport:?}").to_uppercase();
         let is_named = table.lines().any(|line| line.contains(&port) && line.contains(&transport));
         assert!(is_named, "{transport} {port} is missing");
+    }
+}
+
+#[test]
+fn the_guide_names_every_service_of_every_need() {
+    let text = std::fs::read_to_string(root().join("docs/isolation.md")).unwrap();
+    for known in cordon_model::well_known::WELL_KNOWN {
+        let line = text.lines().find(|line| line.starts_with(&format!("| `{}:` |", known.word)));
+        let line = line.unwrap_or_else(|| panic!("the guide says nothing of {}", known.word));
+        let services = line.split('|').nth(3).unwrap();
+        for service in known.services {
+            let (first, last) = (service.ports.first, service.ports.last);
+            let ports =
+                if first == last { format!("{first}") } else { format!("{first}–{last}") };
+            let is_named =
+                services.split(|c: char| !(c.is_ascii_digit() || c == '–')).any(|p| p == ports);
+            let transport = format!("{:?}", service.transport).to_uppercase();
+            assert!(
+                is_named && services.contains(&transport),
+                "{}: {transport} {ports}",
+                known.word
+            );
+        }
     }
 }
 

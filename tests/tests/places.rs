@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
-use cordon_tests::{Attack, Up, Where, eventually, lacks_root};
+use cordon_tests::{Attack, Up, Where, cannot_be_had, eventually, lacks_root};
 use serde_json::Value;
 
 /// What the agent says is missing of one thing, and whether it sees the thing at all.
@@ -29,7 +29,7 @@ fn lacks_ebpf(machine: &Value) -> bool {
     let starts = gaps.iter().find(|gap| gap["what"] == "process starts");
     let lacks = starts.is_some_and(|gap| gap["by"] != "eBPF");
     if lacks {
-        println!("skipped: {machine:#}");
+        cannot_be_had(&format!("{machine:#}"));
     }
     lacks
 }
@@ -113,7 +113,7 @@ fn in_a_container_an_attack_is_seen_isolated_proven_and_released() {
         (up.json(&["machines"])[0]["truth"] == "verified").then_some(())
     });
     assert!(up.packet_rules().contains("table inet cordon"));
-    up.cordon(&["release", name, "--reason", "test over"]).unwrap();
+    up.cordon(&["release", name, "--reason", "test over", "--despite", "a test"]).unwrap();
     eventually("the release", || (up.packet_rules() == before).then_some(()));
 }
 
@@ -126,7 +126,7 @@ fn without_ebpf_an_attack_that_lasts_is_seen_and_what_ends_at_once_is_counted_as
     let machine = up.linked_machine();
     let (is_seen, starts) = gap(&machine, "process starts");
     if !is_seen {
-        println!("skipped: {starts}");
+        cannot_be_had(&starts);
         return;
     }
     assert!(starts.contains("no eBPF") && starts.contains("only counted"), "{starts}");

@@ -141,9 +141,11 @@ impl Machine {
         for program in PROGRAMS {
             machine.put(Path::new(program), program);
         }
-        machine.put(cordon(), "/usr/bin/cordon");
-        let strip = Command::new("strip").arg(at("usr/bin/cordon")).status();
-        assert!(strip.is_ok_and(|status| status.success()), "strip (package binutils)");
+        for program in ["cordon", "cordon-helper"] {
+            machine.put(&cordon().with_file_name(program), &format!("/usr/bin/{program}"));
+            let strip = Command::new("strip").arg(at(&format!("usr/bin/{program}"))).status();
+            assert!(strip.is_ok_and(|status| status.success()), "strip (package binutils)");
+        }
         machine.put(Path::new("/usr/bin/busybox"), "/usr/bin/busybox");
         for name in "sh mount cat echo ls ip insmod ping sleep nc grep sync touch".split(' ') {
             symlink("busybox", at(&format!("usr/bin/{name}"))).unwrap();

@@ -94,6 +94,18 @@ fn nothing_is_left_to_do_in_the_code() {
     assert!(found.is_empty(), "{found:?}");
 }
 
+/// One that is skipped in a way of its own would be green where [`cordon_tests::MUST_RUN`] says that it must
+/// run.
+#[test]
+fn every_test_that_is_skipped_says_so_in_the_one_way() {
+    let word = concat!("\"skip", "ped:");
+    let found: Vec<_> = files(&["rs"])
+        .into_iter()
+        .filter(|path| !path.ends_with("tests/skip.rs") && read(path).contains(word))
+        .collect();
+    assert!(found.is_empty(), "use `cordon_tests::skip` or `cannot_be_had` in {found:?}");
+}
+
 #[test]
 fn every_dependency_has_an_accepted_licence() {
     let deny: toml::Value = toml::from_str(&read(&root().join("deny.toml"))).unwrap();

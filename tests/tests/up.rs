@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use cordon_tests::{Attack, Up, Where, eventually, lacks_root, log_in};
 use nix::errno::Errno;
@@ -35,12 +36,32 @@ fn an_attack_is_seen_asked_about_isolated_proven_survives_a_crash_and_is_release
     });
     assert_eq!(up.packet_rules(), before, "nothing is done without asking");
 
-    // A person isolates it, and it is proven.
-    up.cordon(&["isolate", &name, "--mode", "segment", "--reason", "test"]).unwrap();
-    eventually("the isolation is verified", || {
-        let machine = up.json(&["machines"])[0].clone();
-        (machine["isolation"] == "segment" && machine["truth"] == "verified").then_some(())
-    });
+    // Worked on at the command line, by name.
+    let id = incident["id"].as_str().unwrap().to_owned();
+    up.cordon(&["incidents", "take", &id]).unwrap();
+    up.cordon(&["incidents", "comment", &id, "looks like a test"]).unwrap();
+    let full = up.cordon(&["incidents", "show", &id]).unwrap();
+    assert!(full.contains("has it") && full.contains("looks like a test"), "{full}");
+    let full = up.json(&["incidents", "show", &id]);
+    assert!(full["state"] == "owned" && full["machines_now"][0]["name"] == *name, "{full:#}");
+    let full = up.json(&["machines", &name]);
+    assert!(full["policy_mode"] == "ask" && full["question_count"].as_u64() > Some(0), "{full:#}");
+
+    // The question says what kind of machine it is, and for how long.
+    let asked = up.cordon(&["questions"]).unwrap();
+    assert!(
+        asked.contains("(tier not said: treated as clinical): isolate (segment) for 4 h"),
+        "{asked}"
+    );
+
+    // A person isolates it, and it is proven by the time that the command ends.
+    let isolate = ["isolate", &name, "--mode", "segment", "--reason", "test"];
+    let said = up.cordon(&isolate).unwrap();
+    println!("{said}");
+    assert!(said.contains("treated as clinical: ring whoever is at it first"), "{said}");
+    assert!(said.contains("VERIFIED: in force, by the machine's own proof"), "{said}");
+    let machine = up.json(&["machines"])[0].clone();
+    assert!(machine["isolation"] == "segment" && machine["truth"] == "verified", "{machine:#}");
     assert!(up.packet_rules().contains("table inet cordon"));
 
     // Hub and helper are killed: both come back and know.
@@ -59,11 +80,17 @@ fn an_attack_is_seen_asked_about_isolated_proven_survives_a_crash_and_is_release
     assert_eq!(up.json(&["incidents"]).as_array().unwrap().len(), 1);
 
     // Released exactly.
-    up.cordon(&["release", &name, "--reason", "test over"]).unwrap();
+    let closed = up.cordon(&["release", &name, "--reason", "test over"]).unwrap_err();
+    assert!(closed.contains("clean: nobody has looked again"), "{closed}");
+    up.cordon(&["release", &name, "--reason", "test over", "--despite", "a test"]).unwrap();
     eventually("the machine is released", || {
         up.json(&["machines"])[0]["isolation"].is_null().then_some(())
     });
     assert_eq!(up.packet_rules(), before, "as it was, to the byte");
+    let list = up.cordon(&["measure", "list", &name]).unwrap();
+    assert!(list.contains("released     release\n"), "{list}");
+    let said = up.cordon(&["release", &name, "--reason", "again"]).unwrap();
+    assert!(said.contains("NOTHING ISOLATED IT") && !said.contains("RELEASED"), "{said}");
 
     // Everything that was done is in the ledger, and it is sound.
     let report = eventually("the ledger is cosigned", || up.cordon(&["verify"]).ok());
@@ -167,7 +194,8 @@ fn what_cordon_did_by_itself_is_undone_by_one_command_and_shown() {
     let up = Up::start();
     let name = up.linked_machine()["name"].as_str().unwrap().to_owned();
     up.cordon(&["assign", &name, "--tier", "0"]).unwrap();
-    up.cordon(&["policy", "mode", "act"]).unwrap();
+    let said = up.cordon(&["policy", "mode", "act"]).unwrap();
+    assert!(said.contains("mode is now act (policy of revision 2)"), "{said}");
     let before = up.packet_rules();
     assert!(up.cordon(&["undo", &name, "--reason", "nothing was done"]).is_err());
     let attack = Attack::new("undo");
@@ -188,11 +216,51 @@ fn what_cordon_did_by_itself_is_undone_by_one_command_and_shown() {
     eventually("the isolation is verified", || {
         (up.json(&["machines"])[0]["truth"] == "verified").then_some(())
     });
-    assert!(up.cordon(&["undo", &name, "--reason", "not mine"]).is_err());
-    let said = up.cordon(&["release", &name, "--reason", "test over"]).unwrap();
+    let said = up.cordon(&["undo", &name, "--reason", "not mine"]).unwrap_err();
+    assert!(said.contains("people ordered") && said.contains("cordon release"), "{said}");
+    let said = up.cordon(&["strike-off", &name, "--reason", "stolen"]).unwrap_err();
+    assert!(said.contains("it is cut off (segment). That stays so"), "{said}");
+    let release = ["release", &name, "--reason", "test over", "--despite", "a test"];
+    let said = up.cordon(&release).unwrap();
     println!("{said}");
     assert!(said.contains("RELEASED: shown by 1 of 1 machines"), "{said}");
     assert_eq!(up.packet_rules(), before);
+}
+
+/// Law 4: a command does not call done what a machine that froze can't do.
+#[test]
+fn an_order_for_a_machine_that_is_not_in_contact_is_said_to_wait() {
+    if lacks_root("`cordon isolate`") {
+        return;
+    }
+    let up = Up::start();
+    let name = up.linked_machine()["name"].as_str().unwrap().to_owned();
+    let agent = up.role("agent").unwrap();
+    kill(agent, Signal::SIGSTOP).unwrap();
+    eventually("the machine is silent", || {
+        (up.json(&["machines"])[0]["is_linked"] == false).then_some(())
+    });
+    let said = up.cordon(&["isolate", &name, "--reason", "test"]).unwrap_err();
+    println!("{said}");
+    assert!(said.contains("is signed; it WAITS: the machine is not in contact"), "{said}");
+    assert!(!said.contains("on its way") && !said.contains("VERIFIED"), "{said}");
+    let unwatched = ["isolate", &name, "--reason", "test", "--no-wait"];
+    assert!(up.cordon(&unwatched).is_ok(), "ordered is all that was asked for");
+    kill(agent, Signal::SIGCONT).unwrap();
+    eventually("it is carried out when the machine is back", || {
+        (up.json(&["machines"])[0]["truth"] == "verified").then_some(())
+    });
+    // What opens it says so, and is what was asked for.
+    let full = ["isolate", &name, "--mode", "full", "--reason", "test"];
+    assert!(up.cordon(&full).unwrap().contains("VERIFIED"));
+    let milder = up.cordon(&["isolate", &name, "--reason", "test", "--preview"]).unwrap();
+    assert!(milder.contains("this OPENS what full cuts and segment does not"), "{milder}");
+    assert!(milder.contains("(tier not said: treated as clinical):"), "{milder}");
+    // Nobody can isolate a machine of tier 3: what to do then is said.
+    up.cordon(&["assign", &name, "--tier", "3"]).unwrap();
+    let refused = up.cordon(&["isolate", &name, "--mode", "full", "--reason", "test"]).unwrap_err();
+    assert!(refused.contains("tier 3: life-sustaining: this will be refused"), "{refused}");
+    assert!(refused.contains("Nothing is cut. Ring the clinical lead"), "{refused}");
 }
 
 #[test]
@@ -219,6 +287,20 @@ fn roles_run_as_users_of_their_own_and_listen_on_loopback_only() {
     for line in listening.lines() {
         let local = line.split_whitespace().nth(4).unwrap();
         assert!(local.starts_with("127.") || local.starts_with("[::1]"), "{line}");
+    }
+    // A busy machine does not delay them, and every thread has a place of its own.
+    // Fields after the name in brackets: state is 0, nice 16 (proc_pid_stat(5)).
+    let nice = |stat: &Path| -> i32 {
+        let stat = fs::read_to_string(stat).unwrap();
+        stat.rsplit(')').next().unwrap().split_whitespace().nth(16).unwrap().parse().unwrap()
+    };
+    let ours = nice(Path::new("/proc/self/stat"));
+    for role in ["hub", "signer", "agent"] {
+        for thread in fs::read_dir(format!("/proc/{}/task", up.role(role).unwrap())).unwrap() {
+            let theirs = nice(&thread.unwrap().path().join("stat"));
+            // The signer's hashing of codes goes behind others.
+            assert!(theirs == ours - 5 || theirs == ours + 5, "{role}: {theirs} from {ours}");
+        }
     }
     // No other user reads a role's state.
     for role in ["hub", "signer", "agent", "helper"] {

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -30,6 +30,8 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 /// As the real agent.
 const STATUS_EVERY: Duration = Duration::from_secs(2);
+/// First and longest pause between two tries, as the real agent's.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// What all machines share.
 pub struct Fleet {
@@ -45,8 +47,13 @@ pub struct Fleet {
     /// Becomes true when every machine is to find something.
     pub attack: watch::Receiver<bool>,
     pub told: mpsc::UnboundedSender<Told>,
-    /// Connections under way at one time.
+    /// Connections under way at one time, when the fleet is first linked.
     pub doors: Semaphore,
+    /// Whether a machine that loses its link comes back by itself, as a real one does, through no door.
+    pub comes_back: AtomicBool,
+    /// Links that ended while machines come back, and tries that came to nothing.
+    pub dropped: AtomicU64,
+    pub tries: AtomicU64,
 }
 
 /// What a machine tells of an order.
@@ -64,17 +71,34 @@ pub async fn enrol(folder: PathBuf, token: &str, host: &str) -> Result<Identity>
     Ok(Identity::enrol(&folder, &token, host).await?)
 }
 
-/// Is linked until the hub hangs up.
+/// Is linked until the hub hangs up, and again while machines come back.
 pub async fn live(identity: Arc<Identity>, host: String, fleet: Arc<Fleet>) {
-    let mut was_linked = false;
-    if let Err(error) = converse(&identity, &host, &fleet, &mut was_linked).await {
-        // The first says enough.
-        if fleet.lost.fetch_add(1, Ordering::Relaxed) == 0 {
-            println!("  a machine lost its link: {error:#}");
+    let (mut pause, mut is_first) = (PAUSES.0, true);
+    loop {
+        let (began, mut was_linked) = (Instant::now(), false);
+        let ended = converse(&identity, &host, &fleet, is_first, &mut was_linked).await;
+        if was_linked {
+            fleet.linked.fetch_sub(1, Ordering::Relaxed);
         }
-    }
-    if was_linked {
-        fleet.linked.fetch_sub(1, Ordering::Relaxed);
+        if !fleet.comes_back.load(Ordering::Relaxed) {
+            // The first says enough.
+            if let Err(error) = ended
+                && fleet.lost.fetch_add(1, Ordering::Relaxed) == 0
+            {
+                println!("  a machine lost its link: {error:#}");
+            }
+            return;
+        }
+        let counter = if was_linked { &fleet.dropped } else { &fleet.tries };
+        counter.fetch_add(1, Ordering::Relaxed);
+        if began.elapsed() > PAUSES.1 {
+            pause = PAUSES.0;
+        }
+        // Half to all of it; the id is as good as a die.
+        let share = f64::from(identity.machine().as_bytes()[14]) / 512.0;
+        tokio::time::sleep(pause.mul_f64(0.5 + share)).await;
+        pause = (pause * 2).min(PAUSES.1);
+        is_first = false;
     }
 }
 
@@ -82,9 +106,10 @@ async fn converse(
     identity: &Identity,
     host: &str,
     fleet: &Arc<Fleet>,
+    is_first: bool,
     was_linked: &mut bool,
 ) -> Result<()> {
-    let door = fleet.doors.acquire().await?;
+    let door = if is_first { Some(fleet.doors.acquire().await?) } else { None };
     let stream = identity.connect().await?;
     let (mut from, mut to) = tokio::io::split(stream);
     let hello = Hello {
@@ -232,7 +257,7 @@ impl Machine<'_> {
         self.say.send(FromAgent::OrderTaken(order.id)).await?;
         let boot = BootNanos(self.nanos());
         let (states, isolation) = match &order.instruction {
-            Instruction::Begin { action: Action::Isolate(isolation), lease } => {
+            Instruction::Begin { action: Action::Isolate(isolation), lease, .. } => {
                 self.state.holds = Some(Holding {
                     measure: order.id.into(),
                     kind: ActionKind::Isolate,
@@ -268,6 +293,7 @@ impl Machine<'_> {
                 at: UtcNanos::now(),
                 sockets_cut: 0,
                 done: Vec::new(),
+                spared: Vec::new(),
             };
             reports.push(Report::Receipt(seal(&receipt, self.identity.receipt_key())?));
         }

@@ -4,6 +4,7 @@
 //! hub last acknowledged, and hands down what the hub sends, still sealed. Whether a hub is in reach is
 //! said by what it answers, not by what TCP believes: silence for `SILENCE` is a lost link.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use cordon_model::limits;
 use cordon_model::look::LookAt;
 use cordon_model::signed::Envelope;
 use cordon_model::time::UtcNanos;
-use cordon_model::wire::{FromAgent, FromHub, Hello, Numbered, Status};
+use cordon_model::wire::{COVERAGE, FromAgent, FromHub, Hello, Numbered, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -61,8 +62,8 @@ pub type SharedSpool = Arc<Mutex<Spool>>;
 
 /// What the link needs from the agent.
 pub struct LinkSide {
-    /// Makes the hello of a new connection.
-    pub hello: Box<dyn Fn() -> Hello + Send + Sync>,
+    /// Makes the hello of a new connection, to this address.
+    pub hello: Box<dyn Fn(Option<IpAddr>) -> Hello + Send + Sync>,
     /// Makes the status that is sent now and then.
     pub status: Box<dyn Fn() -> Status + Send + Sync>,
     /// The reports.
@@ -81,10 +82,13 @@ pub async fn run(identity: Arc<Identity>, mut side: LinkSide) {
     loop {
         let began = Instant::now();
         let why = match identity.connect().await {
-            Ok(stream) => match converse(stream, &mut side).await {
-                Ok(()) => "the hub closed the link".to_owned(),
-                Err(error) => error.to_string(),
-            },
+            Ok(stream) => {
+                let hub = stream.get_ref().0.peer_addr().ok().as_ref().map(SocketAddr::ip);
+                match converse(stream, hub, &mut side).await {
+                    Ok(()) => "the hub closed the link".to_owned(),
+                    Err(error) => error.to_string(),
+                }
+            }
             Err(error) => error.to_string(),
         };
         if side.tell.send(FromLink::Down(why)).await.is_err() {
@@ -106,18 +110,21 @@ fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + f64::from(byte[0]) / 512.0)
 }
 
-async fn converse<S>(stream: S, side: &mut LinkSide) -> Result<(), FrameError>
+async fn converse<S>(stream: S, hub: Option<IpAddr>, side: &mut LinkSide) -> Result<(), FrameError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (mut from, mut to) = tokio::io::split(stream);
-    frame::write(&mut to, &FromAgent::Hello((side.hello)()), limits::MESSAGE_BYTES).await?;
+    frame::write(&mut to, &FromAgent::Hello((side.hello)(hub)), limits::MESSAGE_BYTES).await?;
     let welcome = timeout(WELCOME_WITHIN, frame::read(&mut from, limits::MESSAGE_BYTES)).await;
-    match welcome.map_err(|_| silent())?? {
-        Some(FromHub::Welcome { now, .. }) => drop(side.tell.send(FromLink::Up(now)).await),
+    let version = match welcome.map_err(|_| silent())?? {
+        Some(FromHub::Welcome { now, version }) => {
+            drop(side.tell.send(FromLink::Up(now)).await);
+            version
+        }
         Some(FromHub::Goodbye { why }) => return Err(FrameError::Unreadable(why)),
         Some(_) | None => return Err(FrameError::Torn),
-    }
+    };
     // A task of its own reads, so that a frame that came half is not lost when something else is ready.
     let (heard_to, mut heard) = mpsc::channel(64);
     let reader = tokio::spawn(async move {
@@ -129,7 +136,7 @@ where
             }
         }
     });
-    let result = talk(&mut to, &mut heard, side).await;
+    let result = talk(&mut to, &mut heard, version, side).await;
     reader.abort();
     result
 }
@@ -137,6 +144,7 @@ where
 async fn talk<W: AsyncWrite + Unpin>(
     to: &mut W,
     heard: &mut mpsc::Receiver<Result<Option<FromHub>, FrameError>>,
+    version: u16,
     side: &mut LinkSide,
 ) -> Result<(), FrameError> {
     let LinkSide { status, spool, added, tell, say, .. } = side;
@@ -144,7 +152,7 @@ async fn talk<W: AsyncWrite + Unpin>(
     // none and says none is silent even while we write.
     tokio::select! {
         ended = listen(heard, spool, tell) => ended,
-        ended = speak(to, status, spool, added, say) => ended,
+        ended = speak(to, version, status, spool, added, say) => ended,
     }
 }
 
@@ -171,6 +179,7 @@ async fn listen(
 /// Sends the reports that wait, one message after another, and between them what hurries more.
 async fn speak<W: AsyncWrite + Unpin>(
     to: &mut W,
+    version: u16,
     status: &(dyn Fn() -> Status + Send + Sync),
     spool: &SharedSpool,
     added: &Notify,
@@ -191,6 +200,10 @@ async fn speak<W: AsyncWrite + Unpin>(
             biased;
             message = say.recv() => {
                 let Some(message) = message else { return Ok(()) };
+                // A hub that does not know it would end the link, each time.
+                if version < COVERAGE && matches!(message, FromAgent::Coverage(_)) {
+                    continue;
+                }
                 frame::write(to, &message, limits::MESSAGE_BYTES).await?;
             }
             _ = tick.tick() => {
@@ -233,6 +246,7 @@ fn silent() -> FrameError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cordon_model::ids::OrderId;
     use cordon_model::policy::Policy;
     use cordon_model::signed::seal;
     use cordon_model::time::{BootId, BootNanos};
@@ -242,7 +256,7 @@ mod tests {
     fn side(spool: Spool) -> (LinkSide, mpsc::Receiver<FromLink>, mpsc::Sender<FromAgent>) {
         let (tell, told) = mpsc::channel(8);
         let (say, said) = mpsc::channel(8);
-        let hello = || Hello {
+        let hello = |_| Hello {
             version: cordon_model::wire::VERSION,
             build: "test".into(),
             host: "m01".into(),
@@ -283,7 +297,7 @@ mod tests {
         let (mut side, mut told, _say) = side(spool);
         // The pipe holds a few messages, and this hub reads the hello only.
         let (agent, mut hub) = tokio::io::duplex(16 << 10);
-        let link = tokio::spawn(async move { converse(agent, &mut side).await });
+        let link = tokio::spawn(async move { converse(agent, None, &mut side).await });
         let hello = frame::read::<FromAgent, _>(&mut hub, limits::MESSAGE_BYTES).await.unwrap();
         assert!(matches!(hello, Some(FromAgent::Hello(_))));
         let now = UtcNanos::from_unix_nanos(7);
@@ -296,5 +310,31 @@ mod tests {
         assert!(matches!(told.recv().await, Some(FromLink::Up(at)) if at == now));
         assert!(matches!(told.recv().await, Some(FromLink::Order(_))));
         link.abort();
+    }
+
+    #[tokio::test]
+    async fn a_hub_of_an_earlier_version_is_told_no_coverage_after_the_hello() {
+        for version in [COVERAGE - 1, COVERAGE] {
+            let directory = tempfile::tempdir().unwrap();
+            let (mut side, _told, say) = side(Spool::open(directory.path()).unwrap().0);
+            let (agent, mut hub) = tokio::io::duplex(16 << 10);
+            let link = tokio::spawn(async move { converse(agent, None, &mut side).await });
+            let welcome = FromHub::Welcome { version, now: UtcNanos::from_unix_nanos(7) };
+            frame::write(&mut hub, &welcome, limits::MESSAGE_BYTES).await.unwrap();
+            let last = OrderId::new(UtcNanos::from_unix_nanos(7), [1; 10]);
+            say.send(FromAgent::Coverage(Vec::new())).await.unwrap();
+            say.send(FromAgent::OrderTaken(last)).await.unwrap();
+            let mut was_told = false;
+            loop {
+                let said = frame::read::<FromAgent, _>(&mut hub, limits::MESSAGE_BYTES).await;
+                match said.unwrap().unwrap() {
+                    FromAgent::Coverage(_) => was_told = true,
+                    FromAgent::OrderTaken(_) => break,
+                    _ => {}
+                }
+            }
+            assert_eq!(was_told, version == COVERAGE);
+            link.abort();
+        }
     }
 }

@@ -8,11 +8,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use cordon_detect::{Compiler, Matcher, Refusal, RuleIndex, RuleSet};
-use cordon_model::finding::{Finding, ProcessRef};
+use cordon_detect::{
+    Compiler, Correlator, CorrelatorLimits, Firing, Matcher, Refusal, RuleIndex, RuleSet,
+};
+use cordon_model::event::Event;
+use cordon_model::finding::{Finding, MatchedField, ProcessRef};
 use cordon_model::ids::FindingId;
 use cordon_model::limits;
-use cordon_model::time::BootNanos;
+use cordon_model::time::{BootNanos, UtcNanos};
 use sha2::{Digest as _, Sha256};
 
 use crate::sensor::{Loss, SensorEvent, SensorFields};
@@ -25,6 +28,11 @@ const FOLD_FOR: Duration = Duration::from_secs(60);
 /// Folds remembered. A machine runs a few hundred different programs; when more are folded than this the
 /// oldest are forgotten and told again.
 const MOST_FOLDS: usize = 4_096;
+/// Hits of correlations kept, each about 300 bytes with some values: 12 MB at the most. The built-in pack
+/// has no correlations, and without any nothing is kept.
+const MOST_HITS: usize = 20_000;
+/// Most memory for them, in bytes.
+const MOST_HIT_BYTES: usize = 12 << 20;
 
 /// What the sensor's thread says to the agent.
 #[derive(Debug)]
@@ -42,7 +50,7 @@ pub enum Noticed {
     },
     /// Events were lost.
     Lost(Loss),
-    /// So much of the above could not be said, for want of room.
+    /// So much of the above could not be said, or not be kept for correlations, for want of room.
     Unheard(u64),
 }
 
@@ -62,6 +70,11 @@ impl Noticed {
 pub struct LocalDetection {
     rules: RuleSet,
     matcher: Matcher,
+    correlator: Correlator,
+    /// The newest time that hits were taken at.
+    latest: BootNanos,
+    /// Hits that the correlator had given up when it was last said.
+    given_up: u64,
     fields: SensorFields,
     host: String,
     folds: HashMap<(RuleIndex, String), Fold>,
@@ -83,15 +96,32 @@ impl LocalDetection {
         host: String,
     ) -> (Self, Vec<Refusal>) {
         let mut compiler = Compiler::new().only_product("linux");
+        let mut withdrawn = 0;
         for (origin, yaml) in rules {
-            compiler.add_yaml(origin, yaml);
+            withdrawn += compiler.add_yaml(origin, yaml).withdrawn;
+        }
+        if withdrawn > 0 {
+            tracing::info!(withdrawn, "rules that their authors withdrew are passed over");
         }
         let (rules, refusals) = compiler.compile();
         // A sensor event has few fields: keeping them all for keyword rules costs next to nothing.
         let fields = SensorFields::new(rules.fields(), true);
         let matcher = rules.matcher();
-        let (folds, swept) = (HashMap::new(), BootNanos::default());
-        (Self { rules, matcher, fields, host, folds, swept }, refusals)
+        // Nothing waits: the kernel tells in order, and what is a little older counts as new.
+        let limits =
+            CorrelatorLimits { lateness: Duration::ZERO, hits: MOST_HITS, bytes: MOST_HIT_BYTES };
+        let detection = Self {
+            rules,
+            matcher,
+            correlator: Correlator::new(limits),
+            latest: BootNanos::default(),
+            given_up: 0,
+            fields,
+            host,
+            folds: HashMap::new(),
+            swept: BootNanos::default(),
+        };
+        (detection, refusals)
     }
 
     /// How many rules are in force.
@@ -116,17 +146,26 @@ impl LocalDetection {
         if matched.is_empty() {
             return;
         }
-        let matched = matched.to_vec();
+        let mut matched: Vec<(RuleIndex, Option<Firing>)> =
+            matched.iter().map(|index| (*index, None)).collect();
+        self.correlate(&view, now, &mut matched, &mut tell);
+        matched.retain(|(index, _)| self.rules.is_told(*index));
+        if matched.is_empty() {
+            return;
+        }
         let image = image_of(event).unwrap_or_default().to_owned();
         let json = event.to_json();
         let raw_sha256: [u8; 32] = Sha256::digest(json.as_bytes()).into();
-        for index in matched {
+        for (index, firing) in matched {
             let Some(rule) = self.rules.rule(index) else { continue };
             let reference = rule.reference();
             if !self.is_told_by_itself(index, &image, now, &reference.title, &mut tell) {
                 continue;
             }
-            let mut why = self.matcher.why(&self.rules, &view, index);
+            let mut why = match firing {
+                Some(firing) => self.made_of(&firing),
+                None => self.matcher.why(&self.rules, &view, index),
+            };
             why.truncate(limits::MATCHED_FIELDS_PER_FINDING);
             tell(Noticed::Finding(Box::new(Finding {
                 id: FindingId::of(&reference.id, &self.host, &raw_sha256),
@@ -140,6 +179,56 @@ impl LocalDetection {
                 raw_sha256,
             })));
         }
+    }
+
+    /// Adds to what matched the correlations that fire with it.
+    fn correlate(
+        &mut self,
+        event: &Event<'_>,
+        now: BootNanos,
+        matched: &mut Vec<(RuleIndex, Option<Firing>)>,
+        tell: &mut impl FnMut(Noticed),
+    ) {
+        let Self { rules, matcher, correlator, .. } = self;
+        if !rules.correlates() {
+            return;
+        }
+        let hits: Vec<_> =
+            matched.iter().filter_map(|(index, _)| matcher.hit(rules, event, *index, 0)).collect();
+        self.latest = self.latest.max(now);
+        // Boot time: the other clock may jump, and a timespan with it.
+        let at = UtcNanos::from_unix_nanos(i64::try_from(self.latest.0).unwrap_or(i64::MAX));
+        correlator.hear(rules, at, hits, &mut |firing| {
+            matched.push((firing.correlation, Some(firing)));
+        });
+        let given_up = correlator.unheard().given_up;
+        if given_up > self.given_up {
+            tell(Noticed::Unheard(given_up - self.given_up));
+            self.given_up = given_up;
+        }
+    }
+
+    /// What a correlation's finding is made of: how often which rule, and what was the same in all.
+    fn made_of(&self, firing: &Firing) -> Vec<MatchedField> {
+        let mut counts: Vec<(RuleIndex, usize)> = Vec::new();
+        for hit in &firing.hits {
+            match counts.iter_mut().find(|(rule, _)| *rule == hit.rule) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((hit.rule, 1)),
+            }
+        }
+        let of_rule = |(rule, count): (RuleIndex, usize)| MatchedField {
+            field: String::new(),
+            value: format!("{count} × {}", self.rules.rule(rule).map_or("", |rule| &rule.title)),
+            pattern: "correlated".to_owned(),
+        };
+        let of_group = |(name, value): &(Box<str>, Box<str>)| MatchedField {
+            field: name.to_string(),
+            value: value.to_string(),
+            pattern: "the same in all".to_owned(),
+        };
+        let group = firing.group.iter().map(of_group);
+        counts.into_iter().map(of_rule).chain(group).collect()
     }
 
     /// Forgets these folds, and tells what they held back.
@@ -230,7 +319,6 @@ fn process_of(event: &SensorEvent) -> Option<ProcessRef> {
 mod tests {
     use super::*;
     use crate::sensor::{ProcessId, ProcessStart, User};
-    use cordon_model::time::UtcNanos;
 
     const RULE: &str = r"
 title: Program from a hidden directory
@@ -299,6 +387,24 @@ level: high
         detection.notice(&start("/dev/shm/.x/b", 2), &mut tell);
         detection.notice(&start("/dev/shm/.x/a", 70), &mut tell);
         assert_eq!((findings, folded), (12, 90));
+    }
+
+    #[test]
+    fn a_correlation_fires_on_the_machine_itself_with_the_event_that_completes_it() {
+        let correlation = "title: Many programs from hidden directories\nid: many\ncorrelation:\n  type: value_count\n  rules: [5e0f2ac2-8f0b-4d1c-9f5e-2b2f0a1b2c3d]\n  timespan: 1m\n  condition: {field: Image, gte: 3}\nlevel: high\n";
+        let files = [("many.yml", correlation), ("rule.yml", RULE)];
+        let (mut detection, refusals) = LocalDetection::new(files, "m01".into());
+        assert!(refusals.is_empty(), "{refusals:?}");
+        let mut noticed = Vec::new();
+        // The second comes a little late; when the third comes, the first two are too old.
+        for (image, seconds) in [("a", 100), ("b", 99), ("c", 161), ("d", 162), ("e", 163)] {
+            let event = start(&format!("/dev/shm/.{image}"), seconds);
+            detection.notice(&event, |one| noticed.push((seconds, one)));
+        }
+        let [(163, Noticed::Finding(finding))] = noticed.as_slice() else { panic!("{noticed:?}") };
+        assert_eq!(finding.rule.id, "many");
+        assert_eq!(finding.matched[0].value, "3 × Program from a hidden directory");
+        assert!(finding.raw.json.contains("/dev/shm/.e"));
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! helper whether it obeys; this task writes down first and passes on after.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,9 +21,11 @@ use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Finding;
 use cordon_model::guidance::Guidance;
 use cordon_model::holds::Holds;
+use cordon_model::ids::OrderId;
+use cordon_model::look::LookAt;
 use cordon_model::order::{Order, Permit};
 use cordon_model::policy::Policy;
-use cordon_model::signed::{Envelope, seal};
+use cordon_model::signed::Envelope;
 use cordon_model::time::{BootNanos, UtcNanos};
 use cordon_model::wire::{Coverage, FromAgent, Hello, Report, Status};
 use cordon_respond::agent_core::{Act, AgentCore};
@@ -32,21 +34,25 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::contain::moment::Clocks;
-use crate::contain::protocol::{Answer, Ask, Event, Pin, Receipts, Refusal};
-use crate::documents::{Documents, Kept};
+use crate::contain::protocol::{Answer, Ask};
+use crate::contain::survey::limits::ASKED;
+use crate::contain::way;
+use crate::documents::Documents;
 use crate::gaps::{Gaps, TELL_EVERY, Why};
 use crate::helper_link::{Helper, HelperGone, Told};
-use crate::helper_word::{Asking, holds_of};
+use crate::helper_word::Asking;
 use crate::identity::{Identity, IdentityError};
 use crate::journal::Journal;
+use crate::lately::Lately;
 use crate::link::{self, FromLink, LinkSide, SharedSpool};
 use crate::local::{LocalDetection, Noticed};
 use crate::look;
-use crate::noticed;
 use crate::sensor::{Place, Sensor, SensorEvent};
 use crate::spool::{Spool, SpoolError};
+use crate::surveying;
 
 mod handed_down;
+mod with_helper;
 
 /// Findings that may wait between the sensor's thread and this task. One rule tells a program's matches
 /// ten times a minute at most, so this holds what a hundred rules say at once.
@@ -57,6 +63,8 @@ const LOOKS: usize = 2;
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// How often the helper is asked how things are, whatever else happens: as often as the hub is told.
 const ASK_EVERY: Duration = Duration::from_secs(2);
+/// How often the way to the hub is looked at: a machine that moves to a tunnel has moved for longer.
+const LOOK_AT_WAY_EVERY: Duration = Duration::from_secs(10);
 /// The pause between two attempts to enrol.
 const ENROL_AGAIN: Duration = Duration::from_secs(5);
 
@@ -111,6 +119,10 @@ struct View {
     assignment: u64,
     policy: u64,
     coverage: Vec<Coverage>,
+    /// Where the hub is and what an isolation keeps, for the way there.
+    given: Option<Assignment>,
+    /// The address that the present link stands on, or the last one stood on.
+    hub: Option<IpAddr>,
     status: Pulse,
 }
 
@@ -190,8 +202,13 @@ pub async fn run(
     let (notice, noticed) = mpsc::channel(NOTICED);
     let counted = Arc::clone(&view);
     let mut unheard = 0;
+    let lately = Arc::new(Mutex::new(Lately::default()));
+    let used = Arc::clone(&lately);
     let sensing = sensor
         .start(move |event: SensorEvent, _| {
+            if let SensorEvent::Connection(connection) = &event {
+                locked(&used).note(connection);
+            }
             let (seen, mut lost) = match &event {
                 SensorEvent::Loss(loss) => (0, loss.count),
                 _ => (1, 0),
@@ -217,7 +234,7 @@ pub async fn run(
     let linking = tokio::spawn(link::run(
         Arc::clone(&identity),
         LinkSide {
-            hello: hello_from(&view, &config.host, &clocks),
+            hello: hello_from(&view, &config.host, &clocks, config.helper.is_ok()),
             status: status_from(&view, &clocks),
             spool: Arc::clone(&spool),
             added: Arc::clone(&added),
@@ -238,10 +255,13 @@ pub async fn run(
         view,
         clocks,
         trusted: None,
+        lately,
         looks: Arc::new(Semaphore::new(LOOKS)),
+        surveys: Arc::new(Semaphore::new(ASKED)),
         host: config.host.clone(),
         gaps: Gaps::default(),
         wrong_codes: 0,
+        not_yet: None,
         turn: 0,
     };
     if let Some(torn) = torn {
@@ -294,14 +314,28 @@ async fn identify(
     }
 }
 
+/// The same, with what there is to say now of the way to the hub.
+fn with_way(coverage: &[Coverage], told: Option<Coverage>) -> Vec<Coverage> {
+    coverage.iter().filter(|one| !way::is_told_by(one)).cloned().chain(told).collect()
+}
+
 fn hello_from(
     view: &Arc<Mutex<View>>,
     host: &str,
     clocks: &Clocks,
-) -> Box<dyn Fn() -> Hello + Send + Sync> {
+    is_helped: bool,
+) -> Box<dyn Fn(Option<IpAddr>) -> Hello + Send + Sync> {
     let (view, host, clocks) = (Arc::clone(view), host.to_owned(), clocks.clone());
-    Box::new(move || {
-        let view = locked(&view);
+    Box::new(move |hub| {
+        let given = locked(&view).given.clone();
+        // Asked now: while there was no link the way may have become another, and what waits at the hub is
+        // sent by what the hello says.
+        let told = given.filter(|_| is_helped).map(|given| way::told(&given, hub));
+        let mut view = locked(&view);
+        view.hub = hub;
+        if let Some(told) = told {
+            view.coverage = with_way(&view.coverage, told);
+        }
         Hello {
             version: cordon_model::wire::VERSION,
             build: env!("CARGO_PKG_VERSION").to_owned(),
@@ -345,10 +379,14 @@ struct Agent {
     /// What the hub's clock said, and our boot time then.
     trusted: Option<(UtcNanos, BootNanos)>,
     host: String,
+    lately: Arc<Mutex<Lately>>,
     looks: Arc<Semaphore>,
+    surveys: Arc<Semaphore>,
     gaps: Gaps,
     /// Wrong break-glass codes that were told.
     wrong_codes: u64,
+    /// The order that the helper was last unable to take.
+    not_yet: Option<OrderId>,
     /// Counts up whenever what the helper said is out of date: an answer from before says nothing of after.
     turn: u64,
 }
@@ -368,6 +406,8 @@ impl Agent {
         tell_gaps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ask = tokio::time::interval(ASK_EVERY);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look_at_way = tokio::time::interval(LOOK_AT_WAY_EVERY);
+        look_at_way.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut asking = Asking::default();
         loop {
             tokio::select! {
@@ -396,6 +436,7 @@ impl Agent {
                     Some(helper) => asking.begin(helper, self.turn),
                     None => {}
                 },
+                _ = look_at_way.tick() => self.look_at_way(),
                 _ = tell_gaps.tick(), if self.gaps.are_waiting() => self.tell_gaps(Gaps::due),
                 one = noticed.recv() => match one {
                     Some(one) => self.notice(one).await,
@@ -428,6 +469,23 @@ impl Agent {
         }
     }
 
+    /// Tells the hub, where it has changed, whether a full isolation would leave this machine its way there.
+    fn look_at_way(&mut self) {
+        if self.helper.is_none() {
+            return;
+        }
+        let hub = locked(&self.view).hub;
+        let told = self.core.assignment().and_then(|given| way::told(given, hub));
+        let mut view = locked(&self.view);
+        let coverage = with_way(&view.coverage, told);
+        // One that can't be said now is tried again.
+        if coverage != view.coverage
+            && self.say.try_send(FromAgent::Coverage(coverage.clone())).is_ok()
+        {
+            view.coverage = coverage;
+        }
+    }
+
     fn tell_gaps(&mut self, which: impl Fn(&mut Gaps, BootNanos) -> Vec<(Why, u64)>) {
         for (why, count) in which(&mut self.gaps, self.clocks.now().at) {
             self.report_gap(count, why.words().to_owned());
@@ -447,22 +505,25 @@ impl Agent {
     async fn act(&mut self, act: Option<Act>) {
         let Some(Act::UsePermit { permit, finding, level }) = act else { return };
         tracing::warn!(%finding, "no hub in reach: this machine segments itself by its permit");
-        self.note("no hub in reach: used the permit to segment this machine");
         let ask = Ask::UsePermit { permit: permit.envelope().clone(), finding, level };
         let answer = self.tell(ask).await;
         let is_here = answer.is_ok();
+        if answer.as_ref().is_ok_and(Answer::spends_permit) {
+            self.core.used(permit.id);
+            if let Err(error) = self.documents.forget::<Permit>() {
+                tracing::warn!(%error, "a spent permit can't be forgotten; the helper knows it");
+            }
+        }
         match answer {
             Ok(Answer::Obeyed(receipts)) => {
-                if let Err(error) = self.documents.forget::<Permit>() {
-                    tracing::warn!(%error, "a used permit can't be forgotten; the helper knows it");
-                }
+                self.note("no hub in reach: used the permit to segment this machine");
                 self.take(receipts).await;
             }
             Ok(Answer::Refused { why, .. }) => {
                 self.note(format!("the helper refused the permit: {why}"));
                 tracing::error!(why, "the helper refused the permit");
             }
-            Ok(Answer::Status(_)) => {}
+            Ok(Answer::Status(_) | Answer::Survey(_) | Answer::Printers(_) | Answer::Would(_)) => {}
             Err(HelperGone) => tracing::error!("{HelperGone}: the machine is not segmented"),
         }
         self.look_if(is_here).await;
@@ -474,6 +535,7 @@ impl Agent {
                 tracing::info!("linked to the hub");
                 self.trusted = Some((utc, self.clocks.now().at));
                 self.core.link(true);
+                self.look_at_way();
             }
             FromLink::Down(why) => {
                 tracing::warn!(why, "no hub in reach");
@@ -499,18 +561,31 @@ impl Agent {
                     self.keep(&permit);
                 }
             }
+            FromLink::Look(number, LookAt::Survey { since }) => {
+                let helper = self.helper.clone();
+                surveying::answer(&self.surveys, helper, &self.say, number, since);
+            }
             FromLink::Look(number, at) => {
-                let assignment = self.documents.read::<Assignment>(self.identity.command_key());
-                let boot = self.clocks.now().boot;
-                look::answer(&self.looks, &self.say, assignment, boot, number, at);
+                let now = self.clocks.now();
+                let of = look::Of {
+                    assignment: self.documents.read::<Assignment>(self.identity.command_key()),
+                    helper: self.helper.clone(),
+                    used: locked(&self.lately).used(now.at),
+                    boot: now.boot,
+                };
+                look::answer(&self.looks, &self.say, of, number, at);
             }
             FromLink::Assignment(envelope) => {
                 let Some(assignment) = self.genuine::<Assignment>(&envelope) else { return };
-                if !self.is_for_us(&assignment.organisation, assignment.machine) {
+                if !self.is_for_us(&assignment.organisation, assignment.machine)
+                    || !self.keeps_our_hub(&assignment)
+                {
                     return;
                 }
                 if self.core.assign(assignment.clone()) {
+                    locked(&self.view).given = Some((*assignment).clone());
                     self.keep(&assignment);
+                    self.look_at_way();
                 }
                 self.assign(envelope, assignment.revision).await;
             }
@@ -546,11 +621,20 @@ impl Agent {
                 let _ = self.say.try_send(FromAgent::OrderTaken(order.id));
                 self.take(receipts).await;
             }
+            // Not taken either: the hub sends it again, until it is too late for it. Said once.
+            Ok(Answer::Refused { kind, why }) if !kind.is_final() => {
+                tracing::error!(order = %order.id, why, "an order can't be taken yet");
+                if self.not_yet.replace(order.id) != Some(order.id) {
+                    let what =
+                        format!("order {} can't be taken yet, and is tried again: {why}", order.id);
+                    self.report_gap(0, what);
+                }
+            }
             Ok(Answer::Refused { kind, why }) => {
                 tracing::warn!(order = %order.id, ?kind, why, "an order is refused");
                 self.report(Report::OrderRefused { order: order.id, why });
             }
-            Ok(Answer::Status(_)) => {}
+            Ok(Answer::Status(_) | Answer::Survey(_) | Answer::Printers(_) | Answer::Would(_)) => {}
             Err(HelperGone) if self.helper.is_none() => {
                 let why = "nothing can be contained on this machine: it runs without root".into();
                 self.report(Report::OrderRefused { order: order.id, why });
@@ -559,153 +643,6 @@ impl Agent {
             Err(HelperGone) => tracing::error!(order = %order.id, "{HelperGone}"),
         }
         self.look_if(is_here).await;
-    }
-
-    async fn listen(&mut self, word: Told) -> Result<(), AgentError> {
-        match word {
-            Told::Here => self.introduce().await?,
-            Told::Gone => {
-                self.not_known("the privileged helper is gone");
-                self.report_gap(
-                    0,
-                    "the privileged helper is gone: until it is back, nothing is contained or released here"
-                        .into(),
-                );
-            }
-            Told::Event(Event::Receipts(receipts)) => {
-                self.take(receipts).await;
-                self.look_if(true).await;
-            }
-            Told::Event(Event::LeaseEnds { measure, .. }) => {
-                self.note(format!("the lease of measure {measure} ends soon"));
-            }
-            Told::Event(Event::Wiped { by: (pid, name), noticed, restored, .. }) => {
-                let finding = noticed::wiped(&self.host, pid, &name, noticed, restored);
-                self.find(finding).await;
-            }
-            // The status that every look asks for has the number.
-            Told::Event(Event::WrongCode) => self.look_if(true).await,
-            Told::Event(Event::Gathered { measure, statement }) => {
-                match seal(&statement, self.identity.receipt_key()) {
-                    Ok(seal) => drop(self.ask(Ask::Seal { measure, seal }).await),
-                    Err(error) => tracing::error!(%error, "an archive can't be sealed"),
-                }
-            }
-            Told::Event(Event::Lost { events }) => {
-                self.report_gap(events, "the helper told more than was heard".into());
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells a helper that has just appeared whom to obey and what this machine is, and asks to hear.
-    async fn introduce(&mut self) -> Result<(), AgentError> {
-        let pin = Pin {
-            command_key: self.identity.command_key().to_bytes(),
-            organisation: self.identity.organisation().clone(),
-            machine: self.identity.machine(),
-        };
-        match self.ask(Ask::Pin(pin)).await {
-            Ok(Answer::Refused { kind: Refusal::PinnedElsewhere, why }) => {
-                return Err(AgentError::PinnedElsewhere(why));
-            }
-            Ok(Answer::Refused { why, .. }) => tracing::error!(why, "the helper can't be pinned"),
-            Ok(Answer::Obeyed(_) | Answer::Status(_)) | Err(HelperGone) => {}
-        }
-        let key = *self.identity.command_key();
-        if let Some(assignment) = self.documents.read::<Assignment>(&key) {
-            self.assign(assignment.envelope().clone(), assignment.revision).await;
-        }
-        if let Some(guidance) = self.documents.read::<Guidance>(&key) {
-            self.take_guidance(guidance.envelope().clone()).await;
-        }
-        match self.documents.read::<BreakGlass>(&key) {
-            Some(codes) => self.take_codes(codes.envelope().clone()).await,
-            None => self.look_if(true).await,
-        }
-        Ok(())
-    }
-
-    /// Seals the helper's receipts, writes them down, sends them up, and lets the helper forget them.
-    async fn take(&mut self, receipts: Receipts) {
-        if receipts.receipts.is_empty() {
-            return;
-        }
-        let mut before = receipts.first;
-        for receipt in &receipts.receipts {
-            tracing::info!(action = %receipt.action, state = ?receipt.state, "measure");
-            let sealed = match seal(receipt, self.identity.receipt_key()) {
-                Ok(sealed) => sealed,
-                Err(error) => {
-                    tracing::error!(%error, "a receipt can't be sealed");
-                    before += 1;
-                    continue;
-                }
-            };
-            if let Err(error) = self.journal.receipt(&sealed) {
-                tracing::error!(%error, "the journal can't be written");
-            }
-            if self.report(Report::Receipt(sealed)).is_none() {
-                // The helper keeps it, and this and the next are told again.
-                break;
-            }
-            if let Some(finding) = noticed::opened_by_code(receipt, &self.host) {
-                self.report(Report::Finding(Box::new(finding)));
-            }
-            before += 1;
-        }
-        if self.ask(Ask::Reported { before }).await.is_err() {
-            tracing::warn!("the helper will tell these receipts again");
-        }
-    }
-
-    /// Asks the helper how things are, for the status and for the core. One that has just not answered is
-    /// not waited for once more: it is asked again beside everything else.
-    async fn look_if(&mut self, is_here: bool) {
-        if is_here && self.helper.is_some() {
-            let answer = self.ask(Ask::Status).await;
-            self.hear_helper(answer);
-        }
-    }
-
-    fn hear_helper(&mut self, answer: Result<Answer, HelperGone>) {
-        let Ok(Answer::Status(status)) = answer else {
-            return self.not_known("the privileged helper does not answer");
-        };
-        let holds = holds_of(&status);
-        if holds.unknown().is_none() {
-            self.core.isolated(holds.isolation());
-        }
-        let wrong = status.wrong_codes;
-        if wrong.total > self.wrong_codes {
-            self.wrong_codes = wrong.total;
-            let finding = noticed::wrong_code(&wrong, &self.host);
-            self.report(Report::Finding(Box::new(finding)));
-        }
-        let mut view = locked(&self.view);
-        view.status.break_glass = status.break_glass;
-        view.status.guidance = status.guidance;
-        view.last_order = view.last_order.max(status.last_order);
-        view.status.holds = holds;
-    }
-
-    /// Until the helper has said, the hub is told that nobody knows; what it was asked before this says
-    /// nothing any more. The core goes by what it last said.
-    fn not_known(&mut self, why: impl Into<String>) {
-        self.turn += 1;
-        locked(&self.view).status.holds = Holds::Unknown { why: why.into() };
-    }
-
-    /// Asks the helper to do something. What it said of itself before is out of date from here on.
-    async fn tell(&mut self, ask: Ask) -> Result<Answer, HelperGone> {
-        if self.helper.is_some() {
-            self.not_known("the privileged helper is at work");
-        }
-        self.ask(ask).await
-    }
-
-    async fn ask(&self, ask: Ask) -> Result<Answer, HelperGone> {
-        self.helper.as_ref().ok_or(HelperGone)?.ask(ask).await
     }
 
     /// Keeps a report for the hub; its number, or `None` if there is no room.
@@ -737,4 +674,45 @@ impl Agent {
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use cordon_model::asset::Protected;
+    use cordon_model::ids::MachineId;
+    use cordon_model::wire::HUB_LINK;
+
+    use super::*;
+
+    /// What waits at the hub is sent by what the hello says.
+    #[test]
+    fn a_hello_says_the_way_of_now_and_not_the_one_of_before() {
+        let given = Assignment {
+            organisation: "RJ1".parse().unwrap(),
+            machine: MachineId::new(UtcNanos::from_unix_nanos(0), [1; 10]),
+            revision: 1,
+            name: "m01".into(),
+            tier: None,
+            kind: None,
+            group: None,
+            lifelines: Vec::new(),
+            names: Vec::new(),
+            protected: Protected::default(),
+            hub: Vec::new(),
+        };
+        let coverage = |what: &str| {
+            let gap = Some("by what was so before".to_owned());
+            Coverage { what: what.into(), by: None, gap }
+        };
+        let before = vec![coverage("isolation"), coverage(HUB_LINK)];
+        let view = View { coverage: before.clone(), given: Some(given), ..View::default() };
+        let view = Arc::new(Mutex::new(view));
+        let clocks = Clocks::of_this_boot().unwrap();
+        let here = Some(IpAddr::from([127, 0, 0, 1]));
+        // Without a helper nothing is isolated, and nothing asked.
+        assert_eq!(hello_from(&view, "m01", &clocks, false)(here).coverage, before);
+        let said = hello_from(&view, "m01", &clocks, true)(here).coverage;
+        assert_eq!(said, before[..1]);
+        assert_eq!(locked(&view).hub, here);
+    }
 }

@@ -14,6 +14,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use cordon_model::limits;
 use cordon_model::wire::{Numbered, Report};
 use cordon_respond::decision::SERIOUS;
 use cordon_respond::delivery;
@@ -23,6 +24,9 @@ use cordon_respond::delivery;
 const BLOCK: u64 = 1_000;
 /// The file is rewritten without what is acknowledged once it has grown past this.
 const REWRITE_ABOVE: u64 = 8 << 20;
+
+/// What the reports of one message come to, at most: the rest is for what is around them.
+const BATCH_BYTES: usize = limits::MESSAGE_BYTES - (4 << 10);
 
 /// Room that findings of no great weight may not take: serious ones always find it, so that a flood of
 /// harmless matches can't hide them.
@@ -123,11 +127,30 @@ impl Spool {
         self.reports.push(report).ok_or(SpoolError::Full)
     }
 
-    /// The reports with numbers above `after`, oldest first, as many as one message takes.
+    /// The reports with numbers above `after`, oldest first, as many as one message takes. One that no message
+    /// takes is passed over: else it would be the first at every new link, and nothing would come after it.
     #[must_use]
     pub fn batch_after(&self, after: u64) -> Vec<Numbered> {
-        let batch = self.reports.batch_after(after);
-        batch.into_iter().map(|(number, report)| Numbered { number, report }).collect()
+        let mut room = BATCH_BYTES;
+        let mut batch = Vec::new();
+        for (number, report) in self.reports.waiting().iter().filter(|(number, _)| *number > after)
+        {
+            let length = frame_of(*number, report).len();
+            if length > BATCH_BYTES {
+                tracing::error!(
+                    number,
+                    length,
+                    "a report is too long for the link, and is not sent"
+                );
+                continue;
+            }
+            if length > room || batch.len() >= limits::FINDINGS_PER_MESSAGE {
+                break;
+            }
+            room -= length;
+            batch.push(Numbered { number: *number, report: report.clone() });
+        }
+        batch
     }
 
     /// Forgets everything up to `number`: the hub has it on disk.
@@ -256,6 +279,33 @@ mod tests {
         assert_eq!(spool.batch_after(0).len(), 2);
         spool.acknowledged(first).unwrap();
         assert_eq!(spool.batch_after(0)[0].number, second);
+    }
+
+    #[test]
+    fn reports_go_in_messages_that_the_link_takes_and_one_that_is_too_long_stops_none() {
+        use cordon_model::wire::FromAgent;
+        let directory = tempfile::tempdir().unwrap();
+        let (mut spool, _) = Spool::open(directory.path()).unwrap();
+        let long = |bytes: usize| Report::Gap {
+            events: 1,
+            what: "x".repeat(bytes),
+            at: UtcNanos::from_unix_nanos(1),
+        };
+        let too_long = spool.push(long(2 << 20)).unwrap();
+        let meant: Vec<u64> = (0..40).map(|_| spool.push(long(66 << 10)).unwrap()).collect();
+        let (mut sent, mut after) = (Vec::new(), 0);
+        loop {
+            let batch = spool.batch_after(after);
+            let Some(last) = batch.last() else { break };
+            after = last.number;
+            sent.extend(batch.iter().map(|report| report.number));
+            let message = FromAgent::Reports(batch);
+            assert!(cordon_link::frame::encode(&message, limits::MESSAGE_BYTES).is_ok());
+        }
+        assert!(!sent.contains(&too_long));
+        assert_eq!(sent, meant);
+        spool.acknowledged(after).unwrap();
+        assert!(spool.is_empty());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use action_world::disks::Disks;
-use action_world::{BOTH, Means, World, boot, group, measure};
+use action_world::{BOTH, Means, World, boot, group, measure, still};
 use cordon_agent::contain::action::freeze::Freeze;
 use cordon_agent::contain::action::hold::Holder;
 use cordon_agent::contain::action::kill::Kill;
@@ -263,7 +263,7 @@ fn a_freeze_that_is_cut_short_anywhere_ends_right() {
             // Every other time the order comes again first.
             let held = if at % 2 == 0 || begun.is_none() {
                 let held = freeze.apply(deed.measure, &[root], &nothing).unwrap();
-                let proof = freeze.prove(&held, &nothing).unwrap();
+                let proof = still(&freeze, &held, &nothing);
                 assert!(proof.holds(), "{means:?} {at} {cut:?}: {proof:?}");
                 assert_eq!(held.processes, 5);
                 Some(held)

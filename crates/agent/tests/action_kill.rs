@@ -7,10 +7,10 @@ mod action_world;
 
 use action_world::{BOTH, World, boot, measure};
 use cordon_agent::contain::action::freeze::Freeze;
-use cordon_agent::contain::action::journal::Kind;
 use cordon_agent::contain::action::kill::{Kill, Killed};
 use cordon_agent::contain::action::lineage::Seen;
 use cordon_agent::contain::action::{ActError, Protected};
+use cordon_model::action::ActionKind;
 
 /// It does not care about polite signals.
 const STUBBORN: &str = "trap '' TERM INT HUP; sleep 1000 & (trap '' TERM; sleep 1000) & wait";
@@ -89,7 +89,7 @@ fn a_kill_that_never_began_lets_the_tree_go_on() {
             count: 0,
             victims: Vec::new(),
         };
-        let mut save = |held: &_| journal.write(Kind::Kill, measure, &killed(held));
+        let mut save = |held: &_| journal.write(ActionKind::Kill, measure, &killed(held));
         holder.hold(&mut held, &nothing(), &mut save).unwrap();
         let kill = Kill::new(holder);
         let begun = kill.begun(measure).unwrap().unwrap();

@@ -389,6 +389,41 @@ impl IsOver {
 }
 
 #[test]
+fn a_file_that_is_always_written_to_is_not_copied_again_and_again() {
+    let Some(disks) = Disks::new() else { return };
+    let path = disks.memory("memory", 64 << 20).join("log");
+    fs::write(&path, vec![7; 16 << 20]).unwrap();
+    let quarantine = quarantine(&disks.state());
+    let is_over = IsOver::default();
+    let (measure, first) = std::thread::scope(|scope| {
+        let _over = is_over.at_the_end();
+        scope.spawn(|| {
+            let file = File::options().write(true).open(&path).unwrap();
+            while !is_over.0.load(Ordering::Relaxed) {
+                file.write_all_at(b"7", 0).unwrap();
+            }
+        });
+        let measure = measure();
+        (measure, quarantine.apply(measure, &target(&path), &Protected::default()).unwrap_err())
+    });
+    assert!(first.to_string().contains("is being written to"), "{first}");
+    // Nobody writes any more; but it is not its turn yet, and that is said in the same words.
+    let again = || quarantine.apply(measure, &target(&path), &Protected::default());
+    assert_eq!(again().unwrap_err().to_string(), first.to_string());
+    assert_eq!(leftovers(&disks.state()), BTreeSet::new());
+    // Another order of it does not wait.
+    let other = apply(&quarantine, &path).unwrap();
+    quarantine.undo(&other).unwrap();
+    let done = loop {
+        match again() {
+            Ok(done) => break done,
+            Err(_) => std::thread::sleep(std::time::Duration::from_millis(100)),
+        }
+    };
+    quarantine.undo(&done).unwrap();
+}
+
+#[test]
 fn nothing_that_is_written_meanwhile_is_lost() {
     // An honest program replaces its file again and again, whole, as editors and package managers do.
     let Some(disks) = Disks::new() else { return };

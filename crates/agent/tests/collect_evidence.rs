@@ -48,7 +48,6 @@ fn request(pieces: Vec<Piece>) -> Request {
         organisation: "RJ1".parse().unwrap(),
         machine: MachineId::new(UtcNanos::from_unix_nanos(0), [1; 10]),
         collection: Collection { pieces, most_bytes: 1 << 30 },
-        environment_of: Vec::new(),
         agreed: None,
     }
 }
@@ -220,15 +219,9 @@ fn everything_is_gathered_checked_and_opened_and_secrets_stay_on_the_machine() {
     std::fs::create_dir_all(bench.at("root/etc/ssh")).unwrap();
     bench.write("root/etc/ssh/ssh_host_ed25519_key", "host-key-secret");
     bench.write("root/etc/ssh/sshd_config", "PermitRootLogin yes\n");
-    let mut wanted = request(vec![
-        Piece::Processes,
-        Piece::Network,
-        Piece::Rules,
-        Piece::Accounts,
-        Piece::Persistence,
-        Piece::Kernel,
-        file("/var/log/auth.log"),
-    ]);
+    let mut pieces = Piece::OF_ANY_MACHINE.to_vec();
+    pieces.push(file("/var/log/auth.log"));
+    let mut wanted = request(pieces);
     let evidence = bench.gathered(&wanted);
     let processes = String::from_utf8(evidence.piece("/proc")).unwrap();
     let row = processes
@@ -261,7 +254,7 @@ fn everything_is_gathered_checked_and_opened_and_secrets_stay_on_the_machine() {
     let mode = |path: PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(evidence.applied.archive()), 0o600);
     assert_eq!(mode(bench.at("evidence")), 0o700);
-    // An environment that is named is gathered.
+    // An environment that is named is gathered, where two people agreed.
     let mut collector = bench.collector();
     wanted.collection.pieces = vec![file("/var/log/auth.log")];
     assert!(collector.apply(measure(1), &wanted).is_err(), "this measure gathered something else");
@@ -271,9 +264,13 @@ fn everything_is_gathered_checked_and_opened_and_secrets_stay_on_the_machine() {
         .map(|entry| entry.unwrap().file_name())
         .collect();
     assert_eq!(left, ["lock"]);
-    wanted.environment_of = vec![suspect.target()];
+    wanted.collection.pieces.push(Piece::Environment(suspect.target()));
+    let error = bench.collector().apply(measure(1), &wanted).unwrap_err();
+    assert!(matches!(error, ActError::Refused(_)), "{error}");
+    wanted.agreed = Some(Agreement { first: "a.nurse".into(), second: "b.doctor".into() });
     let evidence = bench.gathered(&wanted);
     assert!(evidence.holds(b"in-its-environment"));
+    assert_eq!(evidence.manifest().agreed, ["a.nurse", "b.doctor"]);
 }
 
 fn sha256(bytes: &[u8]) -> String {
@@ -389,8 +386,11 @@ fn what_has_no_room_is_cut_or_missing_and_said_and_the_archive_is_sound() {
 
 #[test]
 fn a_file_system_that_never_answers_is_left_and_the_rest_is_gathered() {
-    if !nix::unistd::geteuid().is_root() || !Path::new("/dev/fuse").exists() {
-        eprintln!("skipped: mounting a file system that hangs needs root and /dev/fuse");
+    if cordon_tests::lacks_root("mounting a file system that hangs") {
+        return;
+    }
+    if !Path::new("/dev/fuse").exists() {
+        cordon_tests::cannot_be_had("a file system that hangs needs /dev/fuse");
         return;
     }
     use std::os::fd::AsRawFd as _;

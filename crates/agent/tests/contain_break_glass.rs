@@ -140,6 +140,7 @@ fn anybody_at_the_machine_opens_it_by_a_code_with_nobody_in_reach() {
         isolation: Some(Isolation::Full),
         unused_codes: Some(3),
         pause_seconds: 0,
+        ring: Vec::new(),
     };
     assert_eq!(seen, expected);
     let opened = types(&bench, 2);
@@ -227,7 +228,7 @@ fn guessing_is_held_up_over_restarts_and_seen_and_root_is_not_held_up() {
     }
     bench.kill();
     bench.start();
-    assert!(why(as_user(&bench, PERSON, &guess.grouped())).contains("wait 86400"));
+    assert!(why(as_user(&bench, PERSON, &guess.grouped())).contains("wait 24 hours"));
     let status = bench.status();
     assert_eq!((status.wrong_codes.total, status.wrong_codes.user), (3, Some(PERSON)));
     assert!(status.wrong_codes.pause_seconds > 0);

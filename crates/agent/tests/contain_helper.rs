@@ -13,15 +13,19 @@ use std::time::{Duration, Instant};
 use contain_world::bench::{Bench, HUB_PORT, LEASE, assert_refused, echo, last};
 use contain_world::{AGENT_USER, HUB};
 use cordon_agent::contain::client::HelperClient;
+use cordon_agent::contain::moment::Clocks;
 use cordon_agent::contain::protocol::{Answer, Ask, Event, Refusal};
 use cordon_model::action::Action;
 use cordon_model::asset::{ClinicalTier, Direction, Lifeline, PortRange, Transport};
-use cordon_model::finding::Level;
-use cordon_model::ids::{FindingId, MachineId, OrderId, PermitId};
+use cordon_model::event::RawEvent;
+use cordon_model::finding::{Finding, Level, RuleRef};
+use cordon_model::ids::{FindingId, MachineId, OdsCode, OrderId, PermitId};
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::order::{Authority, Instruction, Lease, Permit};
-use cordon_model::signed::{Envelope, seal};
+use cordon_model::policy::{Mode, Policy};
+use cordon_model::signed::{Document, Envelope, Verified, seal};
 use cordon_model::time::UtcNanos;
+use cordon_respond::agent_core::{Act, AgentCore};
 use ed25519_dalek::SigningKey;
 
 #[test]
@@ -272,13 +276,88 @@ fn a_permit_segments_once_and_only_for_what_is_serious_enough() {
     );
     assert_refused(&bench.ask(used(&other, Level::High)), Refusal::NotObeyed, "already");
     bench.release();
-    assert_refused(&bench.ask(used(&good, Level::Critical)), Refusal::NotObeyed, "used already");
+    assert_refused(&bench.ask(used(&good, Level::Critical)), Refusal::Used, "used already");
     bench.kill();
     bench.start();
-    assert_refused(&bench.ask(used(&good, Level::Critical)), Refusal::NotObeyed, "used already");
+    assert_refused(&bench.ask(used(&good, Level::Critical)), Refusal::Used, "used already");
     assert!(!bench.is_cut_off());
     bench.assign(2, Some(ClinicalTier::Clinical));
     assert_refused(&bench.ask(used(&other, Level::Critical)), Refusal::NotObeyed, "needs people");
+}
+
+#[test]
+fn a_permit_that_is_spent_is_not_offered_again_and_the_next_one_is() {
+    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    let key = bench.key.clone();
+    let (organisation, machine): (OdsCode, _) = ("RJ1".parse().unwrap(), bench.machine);
+    let permit = |number: u8, good_for: u64| {
+        let now = UtcNanos::now();
+        let permit = Permit {
+            id: PermitId::new(now, [number; 10]),
+            organisation: organisation.clone(),
+            machine,
+            level_at_least: Level::High,
+            lease: LEASE,
+            issued_at: now,
+            expires_at: now.plus(Duration::from_secs(good_for)),
+        };
+        verified(&permit, &key)
+    };
+    let clocks = Clocks::of_this_boot().unwrap();
+    let mut core = AgentCore::new(organisation.clone(), machine);
+    core.policy(verified(
+        &Policy { mode: Mode::Act, ..Policy::default_for(organisation.clone()) },
+        &key,
+    ));
+    core.assign(verified(&bench.assignment(1, Some(ClinicalTier::None)), &key));
+    let first = permit(1, 600);
+    assert!(core.permit(first.clone(), &clocks.now()));
+    // What the mind wants of the helper, what that answers, and what the mind makes of it if it hears.
+    let defends = |bench: &Bench, core: &mut AgentCore, is_heard: bool| {
+        let Act::UsePermit { permit, finding, level } = core.found(&serious(), 1, &clocks.now())?;
+        let answer =
+            bench.ask(Ask::UsePermit { permit: permit.envelope().clone(), finding, level });
+        if is_heard && answer.spends_permit() {
+            core.used(permit.id);
+        }
+        Some(answer)
+    };
+    // The helper used it, and the agent died before it heard: it holds the permit still.
+    let unheard = defends(&bench, &mut core, false).unwrap();
+    assert!(matches!(unheard, Answer::Obeyed(_)), "{unheard:?}");
+    let again = defends(&bench, &mut core, true).unwrap();
+    assert_refused(&again, Refusal::Used, "used already");
+    assert!(defends(&bench, &mut core, true).is_none(), "once told, it is not tried again");
+    assert!(!core.permit(first, &clocks.now()), "nor when the hub sends it again");
+
+    // What is refused for now is kept for the next finding.
+    assert!(core.permit(permit(2, 900), &clocks.now()));
+    let contained = defends(&bench, &mut core, true).unwrap();
+    assert_refused(&contained, Refusal::NotObeyed, "isolated as far");
+    bench.release();
+    let now_used = defends(&bench, &mut core, true).unwrap();
+    assert!(matches!(now_used, Answer::Obeyed(_)), "{now_used:?}");
+    assert!(bench.is_cut_off());
+    assert!(defends(&bench, &mut core, true).is_none());
+}
+
+fn verified<D: Document>(document: &D, key: &SigningKey) -> Verified<D> {
+    seal(document, key).unwrap().open(&key.verifying_key()).unwrap()
+}
+
+fn serious() -> Finding {
+    let rule = RuleRef { id: "r".into(), title: "r".into(), level: Level::High, tags: vec![] };
+    Finding {
+        id: FindingId::of("r", "host", &[0; 32]),
+        rule,
+        host: "host".into(),
+        time: UtcNanos::now(),
+        boot_time: None,
+        process: None,
+        matched: vec![],
+        raw: RawEvent { json: "{}".into(), is_cut: false },
+        raw_sha256: [0; 32],
+    }
 }
 
 #[test]

@@ -5,18 +5,18 @@
 
 mod contain_world;
 
-use std::process::{Child, Command};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use contain_world::bench::{Bench, LEASE, last};
-use cordon_agent::contain::action::lineage::Seen;
+use contain_world::running::Running;
 use cordon_agent::contain::protocol::Answer;
-use cordon_model::action::{Action, Collection, FilePath, Piece, ProcessTarget};
+use cordon_model::action::{Action, Collection, FilePath, FileTarget, Piece};
 use cordon_model::asset::{Assignment, ClinicalTier, Protected};
-use cordon_model::finding::ProcessRef;
+use cordon_model::ids::FindingId;
 use cordon_model::measure::{MeasureState, Receipt};
-use cordon_model::order::Instruction;
-use cordon_model::time::BootId;
+use cordon_model::order::{Authority, Instruction, Order};
 
 /// Not a test: what gathers for the helper, when the helper of a test starts this program as that. It never
 /// comes to an end, until its helper does.
@@ -31,36 +31,8 @@ fn role_of_who_never_ends() {
     }
 }
 
-/// A process that is ended with its test.
-struct Running(Child);
-
-impl Running {
-    fn start(program: &std::path::Path) -> Self {
-        Self(Command::new(program).arg("1000").spawn().unwrap())
-    }
-
-    fn target(&self) -> ProcessTarget {
-        let seen = Seen::now(self.0.id()).unwrap();
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-        let process =
-            ProcessRef { pid: seen.id.pid, started: seen.id.started, image: "sleep".into() };
-        ProcessTarget { boot: BootId(boot.trim().into()), process }
-    }
-
-    fn lives(&mut self) -> bool {
-        self.0.try_wait().unwrap().is_none()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn begin(bench: &mut Bench, action: Action) -> Receipt {
-    let order = bench.order(Instruction::Begin { action, lease: LEASE });
+    let order = bench.order(Instruction::begin(action, LEASE));
     match bench.give(&order) {
         answer @ Answer::Obeyed(_) => last(answer),
         other => panic!("{other:?}"),
@@ -87,6 +59,60 @@ fn what_care_needs_is_left_alone_also_when_people_order_it() {
     let receipt = begin(&mut bench, Action::Kill(other.target()));
     assert_eq!(receipt.state, MeasureState::Done, "{receipt:?}");
     assert!(!other.lives());
+}
+
+/// Orders it as the signed policy does, with nobody asked.
+fn by_itself(bench: &mut Bench, action: Action) -> Receipt {
+    let finding = FindingId::of("rule", "m", &[0; 32]);
+    let authority = Authority::Policy { revision: 1, finding };
+    let order = Order { authority, ..bench.order(Instruction::begin(action, LEASE)) };
+    last(bench.give(&order))
+}
+
+#[test]
+fn what_the_policy_orders_leaves_alone_what_care_needs_and_the_receipt_says_so() {
+    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    let viewer = bench.folder.path().join("viewer");
+    std::fs::copy("/bin/sleep", &viewer).unwrap();
+    let executables = vec![FilePath::new(viewer.as_os_str().as_encoded_bytes())];
+    let protected = Protected { executables, ..Protected::default() };
+    let assignment = bench.assignment(2, Some(ClinicalTier::None));
+    bench.reassign(&Assignment { protected, ..assignment });
+    let mut running = Running::start(&viewer);
+    for action in [
+        Action::Freeze(running.target()),
+        Action::Kill(running.target()),
+        Action::Quarantine(FileTarget {
+            path: FilePath::new(viewer.as_os_str().as_encoded_bytes()),
+            sha256: None,
+        }),
+    ] {
+        let receipt = by_itself(&mut bench, action);
+        let MeasureState::Failed { why } = &receipt.state else { panic!("{receipt:?}") };
+        assert!(why.contains("protected for care"), "{why}");
+        assert_eq!(receipt.spared, std::slice::from_ref(why), "the hub asks people by this");
+        assert!(running.lives() && viewer.exists());
+    }
+
+    // Of a tree that is not protected, the part that is goes on.
+    let script = format!("{} 1000 & echo $!; wait", viewer.display());
+    let mut shell = Command::new("/bin/sh");
+    let mut tree = Running(shell.args(["-c", &script]).stdout(Stdio::piped()).spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(tree.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let child = line.trim().to_owned();
+    // The shell has forked it; it is the viewer once it has started that.
+    let exe = format!("/proc/{child}/exe");
+    while std::fs::read_link(&exe).is_ok_and(|exe| exe != viewer) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let receipt = by_itself(&mut bench, Action::Freeze(tree.target()));
+    let [left] = &receipt.spared[..] else { panic!("{receipt:?}") };
+    assert!(left.starts_with(&format!("process {child} was left alone")), "{left}");
+    assert!(left.contains("protected for care"), "{left}");
+    let undo = bench.order(Instruction::Undo { measure: receipt.measure });
+    bench.give(&undo);
+    let _ = Command::new("kill").arg(&child).status();
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn a_measure_of_another_kind_does_not_account_for_an_isolation() {
     bench.assign(1, Some(ClinicalTier::None));
     let path = FilePath::new(bench.folder.path().join("absent").as_os_str().as_encoded_bytes());
     let action = Action::Quarantine(FileTarget { path, sha256: None });
-    let order = bench.order(Instruction::Begin { action, lease: LEASE });
+    let order = bench.order(Instruction::begin(action, LEASE));
     assert!(matches!(bench.give(&order), Answer::Obeyed(_)));
     assert!(bench.status().is_unaccounted_for);
     bench.kill();
@@ -184,7 +184,7 @@ fn a_used_permit_is_no_good_again_though_the_memory_rots() {
     bench.release();
     lose_the_memory(&mut bench);
     bench.assign(1, Some(ClinicalTier::None));
-    assert_refused(&bench.ask(used), Refusal::NotObeyed, "used already");
+    assert_refused(&bench.ask(used), Refusal::Used, "used already");
     assert!(!bench.is_cut_off());
     assert_eq!(
         last(bench.ask(other)).state,
@@ -270,6 +270,7 @@ fn what_cannot_be_written_beside_the_memory_is_not_done() {
     std::fs::create_dir(&in_the_way).unwrap();
     let order = bench.order(Instruction::isolate(Isolation::Full, LEASE));
     assert_refused(&bench.give(&order), Refusal::Unable, "disk");
+    assert!(!Refusal::Unable.is_final(), "its hub is not told to give it up");
     assert!(!bench.is_cut_off() && bench.status().in_force.is_none());
     std::fs::remove_dir(&in_the_way).unwrap();
     assert!(matches!(bench.give(&order), Answer::Obeyed(_)), "and it was not used up");

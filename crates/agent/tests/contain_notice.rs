@@ -8,6 +8,7 @@ mod contain_world;
 
 use contain_world::PEER;
 use contain_world::bench::{Bench, LEASE, assert_refused};
+use cordon_agent::contain::door::{DoorAnswer, DoorAsk, ask};
 use cordon_agent::contain::protocol::{Answer, Ask, Refusal};
 use cordon_model::action::{Action, Blocked, BlockedPeer};
 use cordon_model::asset::ClinicalTier;
@@ -98,7 +99,7 @@ fn nobody_is_told_that_all_is_as_before_while_something_else_is_stopped() {
     let peer = BlockedPeer::Network(format!("{PEER}/32").parse().unwrap());
     let blocked = Blocked { peer, transport: None, ports: None, direction: None };
     let action = Action::Block(blocked);
-    let order = bench.order(Instruction::Begin { action, lease: LEASE });
+    let order = bench.order(Instruction::begin(action, LEASE));
     assert!(matches!(bench.give(&order), Answer::Obeyed(_)));
     assert!(notice(&bench).unwrap().contains("but for what was stopped on purpose"));
     bench.release();
@@ -126,4 +127,17 @@ fn a_watch_cuts_nothing_and_tells_nobody() {
     let Some(mut bench) = Bench::new(ClinicalTier::Clinical) else { return };
     bench.isolate(Isolation::Watch);
     assert_eq!(notice(&bench), None);
+}
+
+#[test]
+fn whoever_asks_for_a_code_is_told_whom_to_ring() {
+    let Some(bench) = Bench::new(ClinicalTier::Clinical) else { return };
+    let door = bench.folder.path().join("door.sock");
+    let ring = || match ask(&door, &DoorAsk::Look).unwrap() {
+        DoorAnswer::Seen(seen) => seen.ring,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(ring(), [], "nobody was named");
+    assert!(matches!(guide(&bench, 1, "CT 1"), Answer::Obeyed(_)));
+    assert_eq!(ring(), guidance(bench.machine, 1, "CT 1").ring);
 }

@@ -73,6 +73,76 @@ fn segment_cuts_a_service_that_is_published_under_another_port() {
     assert!(reach(&bench, inside, Duration::from_secs(5)));
 }
 
+/// A service that waits at another port than peers open, as a program without root does for DICOM's port.
+#[test]
+fn an_inbound_lifeline_is_known_by_the_port_that_was_opened_where_it_is_redirected() {
+    const DICOM: u16 = 104;
+    const OTHER: u16 = 105;
+    const TO_SMB: u16 = 106;
+    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    let redirect = format!(
+        "chain pre {{ type nat hook prerouting priority -100;
+           tcp dport {{ {DICOM}, {OTHER} }} redirect to :{PACS_PORT}
+           tcp dport {TO_SMB} redirect to :445
+         }}"
+    );
+    for family in ["ip", "ip6"] {
+        bench.world.machine.nft(&format!("table {family} nat {{ {redirect}\n }}"));
+    }
+    for at in [MACHINE, MACHINE6] {
+        for port in [PACS_PORT, 445] {
+            contain_world::bench::echo_in(&bench.world.machine, at, port);
+        }
+    }
+    let mut assignment = bench.assignment(2, Some(ClinicalTier::None));
+    for network in ["10.77.0.0/24", "fd77::/64"] {
+        for port in [DICOM, TO_SMB] {
+            let mut lifeline = assignment.lifelines[0].clone();
+            lifeline.peer = network.parse().unwrap();
+            lifeline.ports = PortRange::one(port);
+            lifeline.direction = Direction::Inbound;
+            assignment.lifelines.push(lifeline);
+        }
+    }
+    bench.reassign(&assignment);
+    let reach = |bench: &Bench, at: &str, port, seconds| {
+        let to = SocketAddr::new(at.parse().unwrap(), port);
+        bench
+            .world
+            .peer
+            .inside(move || TcpStream::connect_timeout(&to, Duration::from_secs_f64(seconds)))
+    };
+    let all =
+        |bench: &Bench, port| [MACHINE, MACHINE6].map(|at| reach(bench, at, port, 5.0).unwrap());
+    let (mut dicom, mut smb) = (all(&bench, DICOM), all(&bench, TO_SMB));
+    let mut other = all(&bench, OTHER);
+    assert!(dicom.iter_mut().chain(&mut smb).chain(&mut other).all(lives));
+    for isolation in [Isolation::Segment, Isolation::Full] {
+        let receipt = bench.isolate(isolation);
+        assert_eq!(receipt.state, MeasureState::Verified, "{receipt:?}");
+        assert!(dicom.iter_mut().all(lives), "{isolation}: the open sessions");
+        assert!(!smb.iter_mut().any(lives), "{isolation}: no port that worms move by");
+        let is_full = isolation == Isolation::Full;
+        assert_eq!(
+            other.iter_mut().any(lives),
+            !is_full,
+            "{isolation}: a port that is no lifeline"
+        );
+        for at in [MACHINE, MACHINE6] {
+            assert!(lives(&mut reach(&bench, at, DICOM, 5.0).unwrap()), "{isolation}, {at}");
+            assert!(reach(&bench, at, TO_SMB, 0.4).is_err(), "{isolation}, {at}");
+            for port in [OTHER, PACS_PORT] {
+                let patience = if is_full { 0.4 } else { 5.0 };
+                assert_eq!(
+                    reach(&bench, at, port, patience).is_err(),
+                    is_full,
+                    "{isolation}, {at}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn full_keeps_an_open_session_with_the_pacs_and_the_hub_and_cuts_everything_else() {
     let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };

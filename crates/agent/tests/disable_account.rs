@@ -17,6 +17,8 @@ use cordon_agent::contain::action::{ActError, Journal, Protected};
 use cordon_model::action::{AccountTarget, FilePath};
 use cordon_model::ids::MeasureId;
 use cordon_model::time::UtcNanos;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\n\
     www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\n\
@@ -121,11 +123,7 @@ fn measure(number: u8) -> MeasureId {
 }
 
 fn is_root() -> bool {
-    let is_root = nix::unistd::geteuid().is_root();
-    if !is_root {
-        eprintln!("skipped: only root may do this");
-    }
-    is_root
+    !cordon_tests::lacks_root("changing accounts")
 }
 
 #[test]
@@ -301,7 +299,8 @@ impl Running {
     /// `script` run by a shell as `user`.
     fn start(&mut self, user: u32, script: &str) -> u32 {
         let mut shell = Command::new("/bin/bash");
-        shell.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/");
+        shell.args(["-c", script]).current_dir("/").process_group(0);
+        shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.0.push(shell.uid(user).spawn().unwrap());
         self.0.last().unwrap().id()
     }
@@ -315,7 +314,9 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         for child in &mut self.0 {
-            let _ = child.kill();
+            // With all that it started: one that sleeps on would hold the test's output open.
+            let group = Pid::from_raw(child.id().cast_signed());
+            let _ = killpg(group, Signal::SIGKILL);
             let _ = child.wait();
         }
     }
@@ -416,7 +417,7 @@ fn nothing_of_its_sessions_is_ended_while_care_needs_a_part_of_them() {
     let journal = Journal::open(&tree.root().join("journal")).unwrap();
     let mut half = applied;
     half.ended = Some(Ended { is_whole: false, ..ended });
-    let kind = cordon_agent::contain::action::journal::Kind::DisableAccount;
+    let kind = cordon_model::action::ActionKind::DisableAccount;
     journal.write(kind, measure(1), &half).unwrap();
     assert!(!tree.accounts().prove(&half).unwrap().holds());
     let whole = tree.accounts().apply(measure(1), &target, &Protected::default()).unwrap();
@@ -649,14 +650,11 @@ fn the_real_su_lets_a_disabled_account_in_no_more_and_again_after_the_undo() {
 #[test]
 fn the_real_sshd_refuses_a_disabled_accounts_key_with_pam_and_without() {
     let Some(machine) = Machine::new() else { return };
-    let path = std::env::var("PATH").unwrap();
-    let sshd =
-        path.split(':').map(|folder| Path::new(folder).join("sshd")).find(|sshd| sshd.exists());
-    let Some(sshd) = sshd else {
-        eprintln!("skipped: no sshd on this machine (package openssh-server)");
+    if cordon_tests::lacks_programs(&["sshd", "ssh"]) {
         return;
-    };
-    let sshd = sshd.display();
+    }
+    // It starts itself anew for each connection, and wants to know where it is.
+    let sshd = "/usr/sbin/sshd";
     let root = machine.tree.root();
     let keys = root.join("keys");
     let script = format!(

@@ -43,16 +43,12 @@ fn kernel_sensor(namespace: u64, ring_bytes: u32) -> Option<Sensor> {
     if starts.seen_by == Some("eBPF") {
         return Some(sensor);
     }
-    println!("skipped: {starts}");
+    cordon_tests::cannot_be_had(&starts.to_string());
     None
 }
 
 fn is_root() -> bool {
-    let is_root = nix::unistd::geteuid().is_root();
-    if !is_root {
-        println!("skipped: needs root");
-    }
-    is_root
+    !cordon_tests::lacks_root("seeing what runs")
 }
 
 /// Reads until `found` is satisfied with all that was seen.
@@ -327,7 +323,7 @@ fn connections_are_seen_at_both_ends_with_their_process() {
         for address in ["127.0.0.1:0", "[::1]:0", "[::ffff:127.0.0.1]:0"] {
             // Meaning: `connect` to the mapped address is IPv4 through an IPv6 socket.
             let Ok(listener) = TcpListener::bind(address) else {
-                println!("skipped: no {address} on this machine");
+                cordon_tests::cannot_be_had(&format!("no {address} on this machine"));
                 continue;
             };
             let at = listener.local_addr().unwrap();
@@ -444,7 +440,7 @@ fn the_proc_connector_sees_a_start_and_says_what_it_does_not() {
     assert_eq!(connections.seen_by, None, "{connections}");
     let starts_seen = &sensor.coverage()[0];
     if starts_seen.seen_by.is_none() {
-        println!("skipped: {starts_seen}");
+        cordon_tests::cannot_be_had(&starts_seen.to_string());
         return;
     }
     assert!(starts_seen.gap.is_some());
@@ -478,7 +474,9 @@ fn without_root_the_sensor_says_what_it_does_not_see() {
             .status();
         match child {
             Ok(status) => assert!(status.success()),
-            Err(error) => println!("skipped: nobody may not run this file: {error}"),
+            Err(error) => {
+                cordon_tests::cannot_be_had(&format!("nobody may not run this file: {error}"));
+            }
         }
         return;
     }

@@ -20,11 +20,7 @@ fn is_child() -> bool {
 }
 
 fn lacks_root() -> bool {
-    let lacks_root = !nix::unistd::geteuid().is_root();
-    if lacks_root {
-        println!("skipped: needs root");
-    }
-    lacks_root
+    cordon_tests::lacks_root("a place of its own")
 }
 
 /// This program's test `name`, started by way of `around`.
@@ -90,7 +86,7 @@ fn looks_around_in_a_container() {
     let mut sensor = Sensor::open(&options);
     let coverage = &sensor.coverage()[0];
     if coverage.seen_by != Some("eBPF") {
-        println!("skipped: {coverage}");
+        cordon_tests::cannot_be_had(&coverage.to_string());
         return;
     }
     assert!(coverage.gap.as_deref().unwrap().contains("PID namespace"), "{coverage}");
@@ -184,7 +180,9 @@ fn look_without_ebpf(around: &[&str]) {
 #[test]
 fn where_ebpf_is_refused_the_proc_connector_tells() {
     if Place::of_this_process().is_first_network != Some(true) {
-        println!("skipped: the proc connector is in the machine's first network namespace alone");
+        cordon_tests::cannot_be_had(
+            "the proc connector is in the machine's first network namespace alone",
+        );
         return;
     }
     look_without_ebpf(&["nice"]);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use cordon_hub::HubError;
 use cordon_hub::view::Ordered;
 use cordon_model::ids::{IncidentId, MachineId};
 use cordon_model::measure::Isolation;
@@ -20,7 +21,8 @@ use crate::problem::Problem;
 use crate::routes::{Plain, Shown, id, to};
 use crate::session::{Posted, SessionForm, SignedIn};
 
-type Done = Result<Response, Problem>;
+/// What came of a form: another page, or what went wrong.
+pub type Done = Result<Response, Problem>;
 
 /// Defines forms of a session: each carries the session's token and refuses fields that it doesn't know.
 macro_rules! session_forms {
@@ -37,6 +39,7 @@ macro_rules! session_forms {
         }
     )*};
 }
+pub(crate) use session_forms;
 
 session_forms! {
     /// A comment.
@@ -46,7 +49,7 @@ session_forms! {
     /// An isolation, seen and confirmed.
     Isolate { how: Isolation, incident: Option<IncidentId>, reason: String }
     /// A release, seen and confirmed.
-    Release { incident: Option<IncidentId>, reason: String }
+    Release { incident: Option<IncidentId>, reason: String, despite: Option<String> }
     /// An answer to a question.
     AnswerForm { answer: YesNo, reason: String }
     /// What a machine is.
@@ -75,7 +78,7 @@ pub enum YesNo {
 }
 
 /// A person's text as one line: a text area's line breaks are spaces in the ledger.
-fn line(text: &str) -> String {
+pub fn line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -157,7 +160,9 @@ pub async fn preview_release(
 ) -> Shown {
     let machine: MachineId = id(&machine)?;
     let row = desk.hub.preview(machine, Isolation::Segment)?.machine;
-    Ok(pages::containment::release(&by.frame(&desk).await?, &row, choice.incident))
+    // A gate that can't be judged holds nobody up: the page says so, and asks why all the same.
+    let gate = desk.hub.gate(machine).await.map_err(|error| error.to_string());
+    Ok(pages::containment::release(&by.frame(&desk).await?, &row, &gate, choice.incident))
 }
 
 /// Releases.
@@ -167,12 +172,14 @@ pub async fn release(
     Posted { by, form }: Posted<Release>,
 ) -> Done {
     let machine: MachineId = id(&machine)?;
-    desk.hub.release(machine, &line(&form.reason), form.incident, &by.who).await?;
+    let despite = form.despite.as_deref().map(line).filter(|why| !why.is_empty());
+    let reason = line(&form.reason);
+    desk.hub.release(machine, &reason, despite.as_deref(), form.incident, &by.who).await?;
     Ok(back(machine, form.incident))
 }
 
 /// To the measures, where the order shows first.
-fn back(machine: MachineId, incident: Option<IncidentId>) -> Response {
+pub fn back(machine: MachineId, incident: Option<IncidentId>) -> Response {
     match incident {
         Some(incident) => to(&format!("/incidents/{incident}#measures")),
         None => to(&format!("/machines/{machine}#measures")),
@@ -195,7 +202,8 @@ pub async fn question(
         .isolation()
         .is_some()
         .then(|| pages::containment::consequences(&preview, &frame));
-    Ok(pages::question::page(&frame, &question, &name, shows.as_ref()))
+    let night = desk.hub.night_for(&question)?;
+    Ok(pages::question::page(&frame, &question, &name, night.as_deref(), shows.as_ref()))
 }
 
 /// Answers a question. The reason is a comment of its incident, written first, so that it is there whatever
@@ -240,10 +248,18 @@ pub async fn assign(
         ring: form.ring,
     };
     match typed.draft() {
-        Ok(draft) => {
-            desk.hub.assign(machine, draft, &by.who).await?;
-            Ok(to(&format!("/machines/{machine}")))
-        }
+        Ok(draft) => match desk.hub.assign(machine, draft, &by.who).await {
+            Ok(_) => Ok(to(&format!("/machines/{machine}"))),
+            // A name that does not resolve: what was typed is not lost for that.
+            Err(error @ HubError::Invalid { .. }) => {
+                let view = desk.hub.machine(machine).await?;
+                let frame = by.frame(&desk).await?;
+                let why = error.to_string();
+                let page = pages::assignment::page(&frame, &view, &typed, Some(&why));
+                Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
+            }
+            Err(error) => Err(error.into()),
+        },
         // What was typed is given back with what is wrong with it.
         Err(why) => {
             let view = desk.hub.machine(machine).await?;

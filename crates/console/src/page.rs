@@ -98,7 +98,8 @@ impl Frame {
                             h2 { "The signer does not answer" }
                             p {
                                 "Nothing can be isolated or released until it does. What is isolated stays "
-                                "so until its lease ends. What was seen: " (Shown(why))
+                                "isolated: when a lease ends full becomes segment, and segment goes on. "
+                                "What was seen: " (Shown(why))
                             }
                         }
                     }

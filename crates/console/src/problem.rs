@@ -39,6 +39,9 @@ impl From<HubError> for Problem {
             HubError::SignerAway { .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Not done yet: the signer does not answer")
             }
+            HubError::GateClosed { .. } => {
+                (StatusCode::CONFLICT, "Not done: it is not ready to return to service")
+            }
             HubError::NotSeen(_) => (StatusCode::BAD_GATEWAY, "The machine can’t be looked at"),
             HubError::Closing => (StatusCode::SERVICE_UNAVAILABLE, "The hub is shutting down"),
             HubError::Store(_) | HubError::Document(_) => {

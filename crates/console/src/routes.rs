@@ -21,7 +21,7 @@ use crate::pages::incidents::{Incidents, Rated, Which};
 use crate::pages::{self};
 use crate::problem::Problem;
 use crate::session::{Posted, SessionForm, SignedIn};
-use crate::{Desk, acts, assets, guard, live, sign_in};
+use crate::{Desk, acts, assets, guard, live, measuring, returns, sign_in};
 
 /// The largest form: 64 KiB. 256 lifelines of 200 characters are 50 KiB.
 const FORM_BYTES: usize = 64 << 10;
@@ -49,7 +49,17 @@ pub fn router(desk: Arc<Desk>) -> Router {
         .route("/machines/{id}", get(machine))
         .route("/machines/{id}/assignment", get(acts::assignment).post(acts::assign))
         .route("/machines/{id}/isolate", get(acts::preview_isolation).post(acts::isolate))
+        .route("/machines/{id}/eliminate", get(returns::plan).post(returns::order))
+        .route("/machines/{id}/verify", post(returns::verify))
+        .route("/machines/{id}/accept", post(returns::accept))
+        .route("/machines/{id}/gate", post(returns::say))
         .route("/machines/{id}/release", get(acts::preview_release).post(acts::release))
+        .route("/machines/{id}/processes", get(measuring::processes))
+        .route("/machines/{id}/measure", get(measuring::preview).post(measuring::begin))
+        .route(
+            "/machines/{id}/measures/{measure}/undo",
+            get(measuring::preview_undo).post(measuring::undo),
+        )
         .route("/policy", get(acts::policy).post(acts::set_mode))
         .route("/policy/change", get(acts::preview_mode))
         .route("/ledger", get(ledger))
@@ -226,8 +236,11 @@ async fn machine(
     by: SignedIn,
     Path(machine): Path<String>,
 ) -> Shown {
-    let view = desk.hub.machine(id(&machine)?).await?;
-    Ok(pages::machine::page(&by.frame(&desk).await?, &view))
+    let machine: MachineId = id(&machine)?;
+    let view = desk.hub.machine(machine).await?;
+    // A gate that can't be judged takes the rest of the page from nobody: the reason stands in its place.
+    let gate = desk.hub.gate(machine).await.map_err(|error| error.to_string());
+    Ok(pages::machine::page(&by.frame(&desk).await?, &view, &gate))
 }
 
 async fn ledger(State(desk): State<Arc<Desk>>, by: SignedIn) -> Shown {

@@ -112,23 +112,7 @@ pub fn age(at: UtcNanos, now: UtcNanos) -> String {
     }
 }
 
-/// A length of time to two units: `4 h`, `1 h 20 min`, `3 days`.
-pub fn span(length: Duration) -> String {
-    let seconds = length.as_secs();
-    let two = |large: u64, large_word: &str, small: u64, small_word: &str| {
-        if small == 0 {
-            format!("{large} {large_word}")
-        } else {
-            format!("{large} {large_word} {small} {small_word}")
-        }
-    };
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => two(seconds / 60, "min", if seconds < 600 { seconds % 60 } else { 0 }, "s"),
-        3600..172_800 => two(seconds / 3600, "h", seconds % 3600 / 60, "min"),
-        _ => two(seconds / 86_400, "days", seconds % 86_400 / 3600, "h"),
-    }
-}
+pub use cordon_model::time::span;
 
 /// `1 machine`, `2 machines`.
 pub fn count(number: impl TryInto<u64>, word: &str) -> String {

@@ -66,7 +66,7 @@ pub fn contact(contact: Contact, now: UtcNanos) -> Markup {
 
 /// How far a machine is cut off, and how sure that is: the weakest truth.
 pub fn isolation(machine: &MachineRow) -> Markup {
-    let MachineRow { isolation, truth, unknown, .. } = machine;
+    let MachineRow { isolation, truth, unknown, opened_by_code, .. } = machine;
     html! {
         @match (isolation, truth, unknown) {
             (Some(isolation), _, Some(why)) => {
@@ -77,10 +77,11 @@ pub fn isolation(machine: &MachineRow) -> Markup {
                 (isolation_word(*isolation)) " " (measure_state(truth))
             }
             (Some(isolation), None, None) => {
-                (isolation_word(*isolation)) " " (mark("grey", "State not known"))
+                (isolation_word(*isolation)) " " (mark("orange", "As it last said, not shown"))
             }
             (None, _, None) => "Not isolated"
         }
+        @if let Some(code) = opened_by_code { " " (mark("orange", &format!("Opened by code {code}"))) }
     }
 }
 
@@ -146,13 +147,23 @@ pub fn measure_meaning(state: &MeasureState) -> Markup {
 pub fn instruction(instruction: &Instruction, machine: &str) -> String {
     let length = |seconds: u32| span(std::time::Duration::from_secs(seconds.into()));
     match instruction {
-        Instruction::Begin { action: Action::Isolate(isolation), lease } => {
-            format!("Isolate {machine} ({isolation}) for {}", length(lease.seconds))
+        Instruction::Begin { action: Action::Isolate(isolation), lease, if_isolated } => {
+            let lasts = length(lease.seconds);
+            let still =
+                if if_isolated.is_some() { ", if it is still isolated further" } else { "" };
+            match isolation {
+                Isolation::Watch => {
+                    format!("Only watch {machine} (nothing is cut) for {lasts}{still}")
+                }
+                Isolation::Segment | Isolation::Full => {
+                    format!("Isolate {machine} ({isolation}) for {lasts}{still}")
+                }
+            }
         }
         Instruction::Begin { action, .. } if action.kind().is_done_at_once() => {
             format!("On {machine}: {action}")
         }
-        Instruction::Begin { action, lease } => {
+        Instruction::Begin { action, lease, .. } => {
             format!("On {machine}: {action}, for {}", length(lease.seconds))
         }
         Instruction::Renew { lease, .. } => {
@@ -240,8 +251,10 @@ mod tests {
             contact: Contact::Never,
             isolation: how,
             truth,
+            opened_by_code: None,
             unknown: unknown.map(Into::into),
             gaps: vec![],
+            to_confirm: vec![],
             counts: None,
         };
         isolation(&machine).into_string()
@@ -261,6 +274,9 @@ mod tests {
         let text = shown(Some(Isolation::Full), Some(MeasureState::Verified), None);
         assert!(text.contains("Verified"));
         assert_eq!(shown(None, None, None), "Not isolated");
+        // And what nothing has shown says so.
+        let text = shown(Some(Isolation::Segment), None, None);
+        assert!(text.contains("not shown") && !text.contains("green"), "{text}");
     }
 
     #[test]
@@ -272,6 +288,17 @@ mod tests {
         let text = shown(Some(Isolation::Segment), Some(MeasureState::Verified), why);
         assert!(text.contains("Segment") && text.contains("Unknown now"), "{text}");
         assert!(!text.contains("Verified") && !text.contains("green"), "{text}");
+    }
+
+    #[test]
+    fn a_request_says_what_is_cut_and_for_how_long() {
+        let policy = cordon_model::policy::Policy::default_for("RJ1".parse().unwrap());
+        let said = |asked: &Instruction| instruction(asked, "ct-2");
+        let segment = Instruction::isolate(Isolation::Segment, policy.lease);
+        assert_eq!(said(&segment), "Isolate ct-2 (segment) for 4 h");
+        let watch = Instruction::ease(Isolation::Watch, policy.lease);
+        let words = "Only watch ct-2 (nothing is cut) for 4 h, if it is still isolated further";
+        assert_eq!(said(&watch), words);
     }
 
     #[test]

@@ -5,11 +5,13 @@ use anyhow::Result;
 use cordon_hub::control::{Answer, Request};
 use cordon_hub::view::AssignmentDraft;
 use cordon_model::action::FilePath;
-use cordon_model::asset::{ClinicalTier, Direction, Lifeline, PortRange, Protected, Transport};
+use cordon_model::asset::{Assignment, ClinicalTier, Lifeline, Protected};
 use cordon_model::guidance::{Bedside, Contact as Ring, check_contacts};
+use cordon_model::named::NamedDraft;
 
 use crate::cli::StateArg;
-use crate::control::{Control, ask_at, block_on, lifeline_words, plain, tell, unexpected};
+use crate::control::{Control, ask_at, block_on, plain, tell, unexpected};
+use crate::lifelines::{Said, in_words, said};
 
 /// An enrolment token is good for this long unless said otherwise, in seconds.
 const TOKEN_GOOD_FOR: u32 = 24 * 3600;
@@ -30,11 +32,14 @@ pub struct DraftArgs {
     #[arg(long)]
     kind: Option<String>,
     /// A flow that containment keeps: `NAME=outbound tcp 10.0.0.1/32 11112`, or `inbound`, `udp`, a range
-    /// of ports `2000-2010`; `signed-off-by NAME` at the end for a lateral-movement port. May be repeated.
-    #[arg(long, value_parser = lifeline)]
-    lifeline: Vec<Lifeline>,
-    /// A program that care needs there, by its absolute path: without people it is not stopped, and what it
-    /// runs neither. May be repeated; none of these three: as it was said before.
+    /// of ports `2000-2010`. By name: `pacs.trust.example:104/tcp`, or a need that is known by a word,
+    /// `smb:`, `print:`, `print-server:`, `logon:`, `citrix:`, `rds:` and the name. The hub resolves it now and
+    /// the addresses are signed; `at ADDRESS,…` gives them instead, `within NETWORK,…` lets further ones be
+    /// followed. `signed-off-by NAME` at the end for a lateral-movement port. May be repeated.
+    #[arg(long, value_parser = said)]
+    lifeline: Vec<Said>,
+    /// A program that care needs there, by its absolute path: no order stops it, and what it runs neither;
+    /// people are asked. May be repeated; none of these four: as it was said before.
     #[arg(long)]
     protect: Vec<String>,
     /// The same for a unit of systemd: `pacs-viewer.service`.
@@ -43,6 +48,9 @@ pub struct DraftArgs {
     /// The same for a control group and all below it: `/machine.slice/modality`.
     #[arg(long)]
     protect_cgroup: Vec<String>,
+    /// Nothing there is protected any more.
+    #[arg(long, conflicts_with_all = ["protect", "protect_unit", "protect_cgroup"])]
+    protect_nothing: bool,
     /// Where it stands, for people who are sent there: `Ward 7, bay 2`.
     #[arg(long)]
     place: Option<String>,
@@ -61,7 +69,9 @@ impl DraftArgs {
             tier: self.tier,
             kind: self.kind.clone(),
             group: self.group.clone(),
-            lifelines: self.lifeline.clone(),
+            lifelines: self.pinned(),
+            named: self.named(),
+            names: Vec::new(),
             protected: self.protected(),
             bedside: Some(Bedside {
                 place: self.place.clone(),
@@ -73,6 +83,22 @@ impl DraftArgs {
 }
 
 impl DraftArgs {
+    fn pinned(&self) -> Vec<Lifeline> {
+        let pinned = self.lifeline.iter().filter_map(|said| match said {
+            Said::Pinned(lifeline) => Some(lifeline.clone()),
+            Said::Named(_) => None,
+        });
+        pinned.collect()
+    }
+
+    fn named(&self) -> Vec<NamedDraft> {
+        let named = self.lifeline.iter().filter_map(|said| match said {
+            Said::Named(named) => Some(named.clone()),
+            Said::Pinned(_) => None,
+        });
+        named.collect()
+    }
+
     /// What is needed for care, if anything was said of it.
     fn protected(&self) -> Option<Protected> {
         let protected = Protected {
@@ -80,7 +106,7 @@ impl DraftArgs {
             cgroups: self.protect_cgroup.clone(),
             executables: self.protect.iter().map(|path| FilePath::new(path.as_bytes())).collect(),
         };
-        Some(protected).filter(|protected| *protected != Protected::default())
+        Some(protected).filter(|said| self.protect_nothing || *said != Protected::default())
     }
 }
 
@@ -96,43 +122,6 @@ fn tier(text: &str) -> Result<ClinicalTier, String> {
     number.ok_or_else(|| format!("{text:?} is no tier: use 0, 1, 2 or 3"))
 }
 
-fn lifeline(text: &str) -> Result<Lifeline, String> {
-    const FORM: &str = "a lifeline is NAME=outbound tcp 10.0.0.1/32 11112";
-    let (name, rest) = text.split_once('=').ok_or(FORM)?;
-    let (flow, signed_off_by) = match rest.split_once(" signed-off-by ") {
-        Some((flow, by)) => (flow, Some(by.to_owned())),
-        None => (rest, None),
-    };
-    let words: Vec<&str> = flow.split_whitespace().collect();
-    let [direction, transport, peer, ports] = words[..] else { return Err(FORM.into()) };
-    let direction = match direction {
-        "inbound" => Direction::Inbound,
-        "outbound" => Direction::Outbound,
-        other => return Err(format!("{other:?} is neither inbound nor outbound")),
-    };
-    let transport = match transport {
-        "tcp" => Transport::Tcp,
-        "udp" => Transport::Udp,
-        other => return Err(format!("{other:?} is neither tcp nor udp")),
-    };
-    let peer = match peer.parse() {
-        Ok(network) => network,
-        Err(_) => peer
-            .parse::<std::net::IpAddr>()
-            .map(ipnet::IpNet::from)
-            .map_err(|_| format!("{peer:?} is neither an address nor a network"))?,
-    };
-    let port = |text: &str| text.parse::<u16>().map_err(|_| format!("{text:?} is no port"));
-    let ports = match ports.split_once('-') {
-        Some((first, last)) => PortRange { first: port(first)?, last: port(last)? },
-        None => PortRange::one(port(ports)?),
-    };
-    let lifeline =
-        Lifeline { name: name.trim().to_owned(), peer, transport, ports, direction, signed_off_by };
-    lifeline.check().map_err(|error| error.to_string())?;
-    Ok(lifeline)
-}
-
 /// `cordon assign`
 #[derive(Debug, Clone, clap::Args)]
 pub struct AssignArgs {
@@ -142,40 +131,42 @@ pub struct AssignArgs {
     machine: String,
     #[command(flatten)]
     draft: DraftArgs,
+    /// Only show what would be signed, with the addresses that names have now.
+    #[arg(long)]
+    preview: bool,
 }
 
 /// Says what a machine is.
 pub fn assign(args: &AssignArgs) -> Result<()> {
-    let draft = args.draft.draft();
-    let request = Request::SetAssignment { machine: args.machine.clone(), draft: draft.clone() };
+    let (machine, draft) = (args.machine.clone(), args.draft.draft());
+    let (request, verb) = match args.preview {
+        true => (Request::WouldAssign { machine, draft: draft.clone() }, "would be"),
+        false => (Request::SetAssignment { machine, draft: draft.clone() }, "is now"),
+    };
     match ask_at(&args.state, request)? {
         // All of it, for what was not said again is gone.
-        Answer::Done => tell(&draft_words(&args.machine, &draft)),
+        Answer::Assigned(signed) => tell(&draft_words(&args.machine, verb, &draft, &signed)),
         other => unexpected(&other),
     }
 }
 
-fn draft_words(machine: &str, draft: &AssignmentDraft) -> String {
+fn draft_words(machine: &str, verb: &str, draft: &AssignmentDraft, signed: &Assignment) -> String {
     let said = |what: &Option<String>| plain(what.as_deref().unwrap_or("not said"));
     let tier = draft.tier.map_or_else(
         || "not said: treated as clinical (2)".to_owned(),
         |tier| tier.number().to_string(),
     );
     let mut text = format!(
-        "{} is now\n  called     {}\n  tier       {tier}\n  group      {}\n  kind       {}\n",
+        "{} {verb}\n  called     {}\n  tier       {tier}\n  group      {}\n  kind       {}\n",
         plain(machine),
         plain(draft.name.as_deref().unwrap_or("as it calls itself")),
         said(&draft.group),
         said(&draft.kind),
     );
-    for lifeline in &draft.lifelines {
-        text += &format!("  lifeline   {}\n", plain(&lifeline_words(lifeline)));
-    }
-    if draft.lifelines.is_empty() {
-        text += "  lifelines  none\n";
-    }
+    text += &in_words(signed);
     match &draft.protected {
         None => text += "  protected  as it was said before\n",
+        Some(nothing) if *nothing == Protected::default() => text += "  protected  nothing\n",
         Some(protected) => {
             let programs = protected.executables.iter().map(ToString::to_string);
             for what in protected.units.iter().chain(&protected.cgroups).cloned().chain(programs) {
@@ -226,32 +217,27 @@ pub struct StrikeOffArgs {
     /// Why; it stands in the ledger.
     #[arg(long)]
     reason: String,
+    /// Also if it is cut off, or may be, or another measure is in force on it: it stays so, and only a
+    /// break-glass code opens it then.
+    #[arg(long)]
+    though_cut_off: bool,
 }
 
 /// Strikes a machine off: for one that is stolen, taken over or gone.
 pub fn strike_off(args: &StrikeOffArgs) -> Result<()> {
     let (machine, reason) = (args.machine.clone(), args.reason.clone());
-    match ask_at(&args.state, Request::StrikeOff { machine, reason })? {
-        Answer::Done => tell(&format!(
-            "{} is struck off: its link has ended, and its certificate opens nothing any more.\n\
-             What is in force on it stays until its lease ends.\n",
-            plain(&args.machine)
-        )),
+    let request = Request::StrikeOff { machine, reason, though_cut_off: args.though_cut_off };
+    match ask_at(&args.state, request)? {
+        Answer::StruckOff { said } => {
+            let mut text = format!(
+                "{} is struck off: its link has ended, and its certificate opens nothing any more.\n",
+                plain(&args.machine)
+            );
+            for line in said {
+                text += &format!("  {}\n", plain(&line));
+            }
+            tell(&text)
+        }
         other => unexpected(&other),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lifeline_is_written_in_words() {
-        let dicom = lifeline("DICOM to the PACS=outbound tcp 10.0.0.1 11112").unwrap();
-        assert_eq!(dicom.peer, "10.0.0.1/32".parse().unwrap());
-        assert_eq!(lifeline_words(&dicom), "DICOM to the PACS (tcp 11112 outbound to 10.0.0.1/32)");
-        assert!(lifeline("files=outbound tcp 10.0.0.0/8 445").is_err());
-        assert!(lifeline("files=outbound tcp 10.0.0.1 445 signed-off-by Dr A").is_ok());
-        assert!(lifeline("nonsense").is_err());
     }
 }

@@ -8,7 +8,8 @@ use clap::{Parser, Subcommand};
 
 use crate::layout::Layout;
 use crate::{
-    assign, break_glass, control, measures, notice, people, questions, roles, tools, undo, up,
+    assign, break_glass, control, eliminate, gate, incidents, lifelines, machines, measures,
+    notice, people, questions, roles, survey, tools, undo, up,
 };
 
 /// A security operations centre for health services.
@@ -24,6 +25,10 @@ pub struct Cli {
     command: Command,
 }
 
+/// How commands end that wait for a machine's proof.
+const PROVEN: &str =
+    "Exit status: 0: shown by the machine (with --no-wait: ordered); 1: not, and it says why";
+
 /// Where the state is.
 #[derive(Debug, Clone, clap::Args)]
 pub struct StateArg {
@@ -36,6 +41,17 @@ impl StateArg {
     /// The layout that a machine's own Cordon has, whoever asks: root's, unless another was named.
     pub fn machines_layout(&self) -> Layout {
         Layout::new(self.state.clone().unwrap_or_else(|| PathBuf::from(Layout::ROOTS_OWN)))
+    }
+
+    /// As it has to be said again with another command, with a blank before it; empty if it need not.
+    pub fn in_words(&self) -> String {
+        let Some(state) = &self.state else { return String::new() };
+        let state = state.display().to_string();
+        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./".contains(letter);
+        match state.chars().all(is_plain) {
+            true => format!(" --state {state}"),
+            false => format!(" --state '{}'", state.replace('\'', "'\\''")),
+        }
     }
 
     /// The layout below it.
@@ -53,31 +69,50 @@ enum Command {
     #[command(after_help = "Exit status: see --help")]
     Scan(Box<cordon_scan::ScanArgs>),
 
-    /// Machines, their state, and how old that is
-    Machines(control::MachinesArgs),
-    /// Incidents, the newest first
-    Incidents(control::IncidentsArgs),
+    /// For those who write rules: check, explain, test, coverage
+    #[command(subcommand)]
+    Rules(cordon_scan::author::RulesCommand),
+
+    /// Machines, their state, and how old that is; one in full
+    Machines(machines::MachinesArgs),
+    /// Incidents, the newest first; show one, take it, comment on it, close it
+    Incidents(incidents::IncidentsArgs),
     /// The questions that wait for people
     Questions(questions::QuestionsArgs),
     /// Answer one: yes or no
     Answer(questions::AnswerArgs),
-    /// Cut a machine off
+    /// Cut a machine off, and wait for its proof
+    #[command(after_help = PROVEN)]
     Isolate(control::IsolateArgs),
     /// Extend the lease of an isolation that has to go on
     Renew(control::RenewArgs),
-    /// Take an isolation back, exactly
+    /// Show the plan against what was found on a machine; order it; look again
+    Eliminate(eliminate::EliminateArgs),
+    /// Show whether a machine may return to service; say that it is patched; sign off
+    #[command(
+        after_help = "Exit status: 0: the gate is open, or the word that was given counts; 1: not"
+    )]
+    Gate(gate::GateArgs),
+    /// Take an isolation back, exactly, through the gate or despite it
+    #[command(after_help = PROVEN)]
     Release(undo::ReleaseArgs),
     /// Take back everything that Cordon did by itself, to one machine or in one incident
+    #[command(after_help = PROVEN)]
     Undo(undo::UndoArgs),
     /// Freeze, kill, quarantine, deny, block, disable, collect; and take it back
-    #[command(subcommand)]
+    #[command(subcommand, after_help = PROVEN)]
     Measure(measures::Measure),
+    /// Show what starts by itself on a machine or lets somebody in, and what of it came or went
+    Survey(survey::SurveyArgs),
     /// Open this machine by a one-time code, with hub and network gone; print codes, read one out
     BreakGlass(break_glass::BreakGlassArgs),
     /// Show what this machine tells the person in front of it
     Notice(notice::NoticeArgs),
     /// Say what a machine is: tier, group, kind and the flows that must live
     Assign(assign::AssignArgs),
+    /// Lifelines that are known by name: how they are, look now, confirm an address
+    #[command(subcommand)]
+    Lifelines(lifelines::Lifelines),
     /// Strike a machine off that is stolen, taken over or gone
     StrikeOff(assign::StrikeOffArgs),
     /// Show or set the policy
@@ -117,18 +152,23 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Up(args) => up::run(&args).map(done),
         Command::Scan(args) => Ok(cordon_scan::run(&args)?.exit_code()),
-        Command::Machines(args) => control::machines(&args).map(done),
-        Command::Incidents(args) => control::incidents(&args).map(done),
+        Command::Rules(what) => Ok(cordon_scan::author::run(&what)?),
+        Command::Machines(args) => machines::machines(&args).map(done),
+        Command::Incidents(args) => incidents::incidents(&args).map(done),
         Command::Questions(args) => questions::questions(&args).map(done),
         Command::Answer(args) => questions::answer(&args).map(done),
-        Command::Isolate(args) => control::isolate(&args).map(done),
+        Command::Isolate(args) => control::isolate(&args),
         Command::Renew(args) => control::renew(&args).map(done),
+        Command::Eliminate(args) => eliminate::run(&args),
+        Command::Gate(args) => gate::run(&args),
         Command::Release(args) => undo::release(&args),
         Command::Undo(args) => undo::undo(&args),
-        Command::Measure(measure) => measures::run(&measure).map(done),
+        Command::Measure(measure) => measures::run(&measure),
+        Command::Survey(args) => survey::survey(&args).map(done),
         Command::BreakGlass(args) => break_glass::run(&args),
         Command::Notice(args) => notice::run(&args).map(done),
         Command::Assign(args) => assign::assign(&args).map(done),
+        Command::Lifelines(what) => lifelines::run(&what).map(done),
         Command::StrikeOff(args) => assign::strike_off(&args).map(done),
         Command::Policy(args) => control::policy(&args).map(done),
         Command::EnrolToken(args) => assign::enrol_token(&args).map(done),
@@ -151,4 +191,36 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
 
 fn done((): ()) -> ExitCode {
     ExitCode::SUCCESS
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn incidents_are_listed_or_one_is_worked_on() {
+        let id = "01890a5d-ac96-774b-bcce-b302099a8057";
+        let takes =
+            |words: &[&str]| Cli::try_parse_from([&["cordon", "incidents"][..], words].concat());
+        for words in [
+            &[][..],
+            &["--all", "--json", "--state", "there"],
+            &["show", id, "--json", "--state", "there"],
+            &["take", id],
+            &["comment", id, "looks like a scan"],
+            &["close", id, "--reason", "a drill"],
+        ] {
+            assert!(takes(words).is_ok(), "{words:?}: {:?}", takes(words).err());
+        }
+        for words in [&["--all", "take", id][..], &["close", id], &["take", "number 7"]] {
+            assert!(takes(words).is_err(), "{words:?}");
+        }
+    }
 }

@@ -3,24 +3,25 @@
 //! Whoever may open the socket (root, or the hub's own user) administers the hub; what is done is written
 //! in the ledger under the name of the system's user.
 
-use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead, IsTerminal as _, Read as _, Write as _};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use cordon_hub::control::{Answer, Request, Status, ask};
-use cordon_hub::view::{
-    AssignmentDraft, Contact, EventCounts, IncidentRow, MachineRow, Ordered, Preview,
-};
+use cordon_hub::view::{AssignmentDraft, MachineRow, Ordered, Preview};
+use cordon_model::approval::{Needs, NightGap};
 use cordon_model::asset::{ClinicalTier, Direction, Lifeline, PortRange, Transport};
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::policy::Policy;
-use cordon_model::time::UtcNanos;
 use cordon_store::Role;
-use serde_json::json;
 
 use crate::cli::StateArg;
 use crate::layout::Layout;
+use crate::shown::{PROOF_WITHIN, Wait, ordered};
+
+/// How much of a typed answer is read.
+const MOST_TYPED: u64 = 64;
 
 /// A sign-in link is good for this long.
 const SIGN_IN_GOOD_FOR: u32 = 15 * 60;
@@ -135,84 +136,6 @@ pub(crate) fn tell(text: &str) -> Result<()> {
     }
 }
 
-/// `cordon machines`
-#[derive(Debug, Clone, clap::Args)]
-pub struct MachinesArgs {
-    #[command(flatten)]
-    state: StateArg,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-/// Lists machines.
-pub fn machines(args: &MachinesArgs) -> Result<()> {
-    let mut text = String::new();
-    let (rows, total) = match ask_at(&args.state, Request::ListMachines)? {
-        Answer::Machines { rows, total } => (rows, total),
-        other => return unexpected(&other),
-    };
-    if args.json {
-        let rows: Vec<_> = rows.iter().map(machine_json).collect();
-        return tell(&(serde_json::to_string_pretty(&rows)? + "\n"));
-    }
-    writeln!(
-        text,
-        "{:<24} {:<5} {:<18} {:<20} {:<22} contact",
-        "machine", "tier", "group", "kind", "isolation"
-    )?;
-    for row in &rows {
-        writeln!(
-            text,
-            "{:<24} {:<5} {:<18} {:<20} {:<22} {}",
-            plain(&row.name),
-            row.tier.map_or_else(|| "?".to_owned(), |tier| tier.number().to_string()),
-            plain(row.group.as_deref().unwrap_or("-")),
-            plain(row.kind.as_deref().unwrap_or("-")),
-            isolation_words(row),
-            contact_words(row.contact),
-        )?;
-        if let Some(why) = &row.unknown {
-            writeln!(text, "    what is in force is not known: {}", plain(why))?;
-        }
-        for (extent, what) in crate::gaps::lines(&row.gaps) {
-            writeln!(text, "    {extent} {what}")?;
-        }
-        if let Some(EventCounts { seen, lost: lost @ 1.. }) = row.counts {
-            writeln!(text, "    LOST {lost} events, beside {seen} seen since its agent started")?;
-        }
-    }
-    writeln!(text, "{} of {total} machines", rows.len())?;
-    tell(&text)
-}
-
-fn machine_json(row: &MachineRow) -> serde_json::Value {
-    let (is_linked, heard) = match row.contact {
-        Contact::Linked { heard } => (true, Some(heard)),
-        Contact::Silent { heard } => (false, Some(heard)),
-        Contact::Never => (false, None),
-    };
-    json!({
-        "id": row.id,
-        "name": row.name,
-        "host": row.host,
-        "tier": row.tier.map(ClinicalTier::number),
-        "kind": row.kind,
-        "group": row.group,
-        "is_linked": is_linked,
-        "heard_unix_ns": heard.map(UtcNanos::unix_nanos),
-        "isolation": isolation_word(row),
-        "truth": match &row.unknown {
-            Some(_) => Some("unknown"),
-            None => row.truth.as_ref().map(truth_word),
-        },
-        "unknown": row.unknown,
-        "gaps": row.gaps,
-        "events": row.counts.map(|counts| counts.seen),
-        "lost": row.counts.map(|counts| counts.lost),
-    })
-}
-
 pub(crate) fn truth_word(state: &MeasureState) -> &'static str {
     match state {
         MeasureState::Requested => "requested",
@@ -228,96 +151,9 @@ pub(crate) fn truth_word(state: &MeasureState) -> &'static str {
     }
 }
 
-/// How far, or that nobody knows; `None` is said only of a machine that says that it holds nothing.
-fn isolation_word(row: &MachineRow) -> Option<&'static str> {
-    let unknown = row.unknown.as_ref().map(|_| "unknown");
-    row.isolation.map(Isolation::as_str).or(unknown)
-}
-
-fn isolation_words(row: &MachineRow) -> String {
-    match (row.isolation, &row.unknown, &row.truth) {
-        (Some(isolation), Some(_), _) => format!("{isolation}, UNKNOWN now"),
-        (None, Some(_), _) => "UNKNOWN".to_owned(),
-        (Some(isolation), None, Some(truth)) => format!("{isolation}, {}", truth_word(truth)),
-        (Some(isolation), None, None) => isolation.to_string(),
-        (None, None, _) => "-".to_owned(),
-    }
-}
-
-fn contact_words(contact: Contact) -> String {
-    let ago = |heard: UtcNanos| format!("{} s ago", UtcNanos::now().since(heard).as_secs());
-    match contact {
-        Contact::Linked { heard } => format!("linked, heard {}", ago(heard)),
-        Contact::Silent { heard } => format!("SILENT, heard {}", ago(heard)),
-        Contact::Never => "never heard".to_owned(),
-    }
-}
-
 /// Names come from machines: nothing in them may drive a terminal.
 pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
-/// `cordon incidents`
-#[derive(Debug, Clone, clap::Args)]
-pub struct IncidentsArgs {
-    #[command(flatten)]
-    state: StateArg,
-    /// Closed ones too.
-    #[arg(long)]
-    all: bool,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-/// Lists incidents.
-pub fn incidents(args: &IncidentsArgs) -> Result<()> {
-    let mut text = String::new();
-    let request = Request::ListIncidents { only_open: !args.all };
-    let (rows, total) = match ask_at(&args.state, request)? {
-        Answer::Incidents { rows, total } => (rows, total),
-        other => return unexpected(&other),
-    };
-    if args.json {
-        let rows: Vec<_> = rows.iter().map(incident_json).collect();
-        return tell(&(serde_json::to_string_pretty(&rows)? + "\n"));
-    }
-    for row in &rows {
-        let incident = &row.incident;
-        writeln!(
-            text,
-            "{:<13} {} ({} findings, {} isolated, {} questions; {})",
-            incident.level,
-            plain(&incident.title),
-            incident.finding_count,
-            row.isolated,
-            row.questions,
-            incident.owner.as_deref().map_or_else(|| "NOBODY HAS IT".to_owned(), plain),
-        )?;
-        writeln!(
-            text,
-            "              on {}   {}",
-            plain(&row.machine_names.join(", ")),
-            incident.id
-        )?;
-    }
-    writeln!(text, "{} of {total} incidents", rows.len())?;
-    tell(&text)
-}
-
-fn incident_json(row: &IncidentRow) -> serde_json::Value {
-    json!({
-        "id": row.incident.id,
-        "title": row.incident.title,
-        "level": row.incident.level,
-        "state": row.incident.state,
-        "owner": row.incident.owner,
-        "findings": row.incident.finding_count,
-        "machines": row.machine_names,
-        "isolated": row.isolated,
-        "questions": row.questions,
-    })
 }
 
 /// `cordon isolate`
@@ -336,6 +172,13 @@ pub struct IsolateArgs {
     /// Only show what would stop and what would live.
     #[arg(long)]
     preview: bool,
+    /// Order it without a typed yes, which is asked for on a terminal where the machine's tier is 2, 3 or not
+    /// said.
+    #[arg(long)]
+    yes: bool,
+    /// Do not wait for the machine's proof.
+    #[arg(long)]
+    no_wait: bool,
 }
 
 fn isolation(text: &str) -> Result<Isolation, String> {
@@ -345,19 +188,59 @@ fn isolation(text: &str) -> Result<Isolation, String> {
         .ok_or_else(|| format!("{text:?} is no mode: use watch, segment or full"))
 }
 
-/// Cuts a machine off, or shows what that would do.
-pub fn isolate(args: &IsolateArgs) -> Result<()> {
-    let (machine, isolation) = (args.machine.clone(), args.mode);
-    let preview = Request::Preview { machine: machine.clone(), isolation };
-    match ask_at(&args.state, preview)? {
-        Answer::Preview(preview) => say_preview(&preview),
-        other => return unexpected(&other),
-    }
-    if args.preview {
-        return Ok(());
-    }
-    let request = Request::Isolate { machine, isolation, reason: args.reason.clone() };
-    say_ordered(&ask_at(&args.state, request)?)
+/// Cuts a machine off and waits for its proof, or shows what that would do.
+pub fn isolate(args: &IsolateArgs) -> Result<ExitCode> {
+    let control = Control::at(&args.state.layout());
+    block_on(async {
+        let (machine, isolation) = (args.machine.clone(), args.mode);
+        let preview = Request::Preview { machine: machine.clone(), isolation };
+        let preview = match control.ask(preview).await? {
+            Answer::Preview(preview) => preview,
+            other => return unexpected(&other),
+        };
+        say_preview(&preview);
+        if args.preview {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let is_at_a_terminal = std::io::stdin().is_terminal();
+        if is_at_a_terminal && !args.yes && wants_a_yes(&preview) {
+            print!("{}: type yes to order this: ", plain(&preview.machine.name));
+            std::io::stdout().flush().context("writing to standard output: nothing is ordered")?;
+            if !is_a_yes(&mut std::io::stdin().lock())? {
+                println!("nothing is ordered");
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        let needs = preview.needs;
+        let wait = Wait::from_now(args.no_wait, PROOF_WITHIN);
+        let request = Request::Isolate { machine, isolation, reason: args.reason.clone() };
+        let answer = match control.ask(request).await {
+            // The signer decides; what people can do then, they have to be told here.
+            Err(refused) if needs == Needs::TwoPeopleOneClinical => bail!(
+                "{refused:#}. Nothing is cut. Ring the clinical lead and the network team, and act by hand \
+                 (docs/3am.md)"
+            ),
+            answer => answer?,
+        };
+        ordered(&control, wait, &answer).await
+    })
+}
+
+/// Whether whoever has read the preview is asked once more: care may depend on the machine, and something is cut.
+/// A watch opens or only looks, and waits for nobody.
+fn wants_a_yes(preview: &Preview) -> bool {
+    let tier = preview.machine.tier.unwrap_or(ClinicalTier::WHEN_UNKNOWN);
+    tier.is_clinical() && preview.isolation > Isolation::Watch
+}
+
+/// Nothing but the whole word: a habit of pressing a key is no answer.
+fn is_a_yes(answers: &mut impl BufRead) -> Result<bool> {
+    let mut answer = String::new();
+    answers
+        .take(MOST_TYPED)
+        .read_line(&mut answer)
+        .context("reading the answer: nothing is ordered")?;
+    Ok(answer.trim().eq_ignore_ascii_case("yes"))
 }
 
 /// `cordon renew`
@@ -379,7 +262,8 @@ pub fn renew(args: &RenewArgs) -> Result<()> {
 }
 
 fn say_preview(preview: &Preview) {
-    println!("{} of {}:", preview.isolation, plain(&preview.machine.name));
+    let tier = tier_words(preview.machine.tier);
+    println!("{} of {} ({tier}):", preview.isolation, plain(&preview.machine.name));
     if preview.cuts_everything_else {
         println!("  stops  everything but what lives below");
     }
@@ -389,22 +273,46 @@ fn say_preview(preview: &Preview) {
     for lifeline in &preview.lifelines {
         println!("  lives  {}", plain(&lifeline_words(lifeline)));
     }
-    println!("  lives  loopback, address configuration, the link to the hub");
+    println!("{}", hub_words(preview.loses_the_hub()));
     match &preview.open_now {
-        Ok(open) if open.flows.is_empty() => println!("  now    no connection is open"),
         Ok(open) => {
+            if open.flows.is_empty() {
+                println!("  now    no connection is open");
+            }
             for flow in &open.flows {
                 println!("  now    {}", plain(&flow.in_words()));
             }
             if open.listed < open.of {
                 println!("  now    {} of {} connections were told", open.listed, open.of);
             }
+            for what in &open.unseen {
+                println!("  now    not known: {}", plain(what));
+            }
         }
         Err(why) => println!("  now    what is open there is not known: {}", plain(why)),
+    }
+    match preview.needs {
+        Needs::OnePerson => {}
+        needs => println!("  needs  {needs}"),
     }
     for caution in &preview.cautions {
         println!("  NOTE   {}", plain(caution));
     }
+}
+
+/// What becomes of the link to the hub, and what lives in any case.
+fn hub_words(is_lost: bool) -> &'static str {
+    if is_lost {
+        "  stops  the link to the hub: its tunnel is no lifeline, and no release reaches the machine\n  \
+         lives  loopback, address configuration"
+    } else {
+        "  lives  loopback, address configuration, the link to the hub"
+    }
+}
+
+/// A tier, and what an unknown one counts as.
+pub(crate) fn tier_words(tier: Option<ClinicalTier>) -> String {
+    tier.map_or_else(|| "tier not said: treated as clinical".to_owned(), |tier| tier.to_string())
 }
 
 fn service_words(transport: Transport, ports: PortRange) -> String {
@@ -435,20 +343,30 @@ pub(crate) fn lifeline_words(lifeline: &Lifeline) -> String {
 /// Says that an order is signed, and whether it is on its way.
 pub(crate) fn say_ordered(answer: &Answer) -> Result<()> {
     match answer {
-        Answer::Ordered { ordered: Ordered::Signed { order, is_linked }, .. } => {
-            let way =
-                if *is_linked { "on its way" } else { "it waits: the machine is not in contact" };
-            println!("order {order} is signed; {way}");
-            Ok(())
-        }
-        Answer::Ordered { ordered: Ordered::Asked { approval, needs }, .. } => {
-            println!(
-                "not ordered yet: {needs} must agree who may at this hour. Question {approval}"
-            );
-            println!("waits for them: they sign in to the console and answer there");
+        Answer::Ordered { ordered, .. } => {
+            say_order(ordered);
             Ok(())
         }
         other => unexpected(other),
+    }
+}
+
+pub(crate) fn say_order(ordered: &Ordered) {
+    match ordered {
+        Ordered::Signed { order, is_linked: true } => {
+            println!("order {order} is signed; on its way");
+        }
+        Ordered::Signed { order, is_linked: false } => println!(
+            "order {order} is signed; it WAITS: the machine is not in contact, and nothing is done there \
+             before it is back"
+        ),
+        Ordered::Asked { approval, needs, night } => {
+            println!("not ordered yet: {needs} must agree. Question {approval} waits for them:");
+            if let Some(people) = night {
+                println!("at this hour only {} may say yes", plain(&people.join(", ")));
+            }
+            println!("they sign in to the console and answer there");
+        }
     }
 }
 
@@ -489,25 +407,26 @@ pub fn policy(args: &PolicyArgs) -> Result<()> {
         PolicyCommand::Apply { state, file } => {
             let mut text = String::new();
             if file.as_os_str() == "-" {
-                std::io::stdin().read_to_string(&mut text).context("reading standard input")?;
+                let read = std::io::stdin().read_to_string(&mut text);
+                read.context("reading standard input: nothing was changed")?;
             } else {
-                text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+                text = std::fs::read_to_string(file)
+                    .with_context(|| format!("{}: nothing was changed", file.display()))?;
             }
-            let policy: Policy =
-                toml::from_str(&text).with_context(|| file.display().to_string())?;
-            set_policy(state, policy)
+            let policy: Policy = toml::from_str(&text)
+                .with_context(|| format!("{}: nothing was changed", file.display()))?;
+            set_policy(state, Request::SetPolicy(Box::new(policy)))
         }
         PolicyCommand::Mode { state, mode } => {
             let mode = match mode.as_str() {
                 "observe" => cordon_model::policy::Mode::Observe,
                 "ask" => cordon_model::policy::Mode::Ask,
                 "act" => cordon_model::policy::Mode::Act,
-                other => bail!("{other:?} is no mode: use observe, ask or act"),
+                other => {
+                    bail!("{other:?} is no mode: use observe, ask or act. Nothing was changed")
+                }
             };
-            match ask_at(state, Request::SetMode(mode))? {
-                Answer::Done => Ok(()),
-                other => unexpected(&other),
-            }
+            set_policy(state, Request::SetMode(mode))
         }
     }
 }
@@ -519,9 +438,92 @@ fn current_policy(state: &StateArg) -> Result<Policy> {
     }
 }
 
-fn set_policy(state: &StateArg, policy: Policy) -> Result<()> {
-    match ask_at(state, Request::SetPolicy(Box::new(policy)))? {
-        Answer::Done => Ok(()),
+fn set_policy(state: &StateArg, request: Request) -> Result<()> {
+    match ask_at(state, request)? {
+        Answer::PolicySet { revision, mode, night } => {
+            let mode = format!("{mode:?}").to_lowercase();
+            tell(&format!("mode is now {mode} (policy of revision {revision})\n"))?;
+            tell_night(night.as_ref())
+        }
         other => unexpected(&other),
+    }
+}
+
+/// Says what is missing at night, after what was done.
+pub fn tell_night(gap: Option<&NightGap>) -> Result<()> {
+    match gap {
+        None => Ok(()),
+        Some(gap) => tell(&format!("WARNING: {}\n", plain(&gap.to_string()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cordon_hub::view::Contact;
+    use cordon_model::ids::MachineId;
+    use cordon_model::time::UtcNanos;
+
+    #[test]
+    fn a_link_that_is_cut_is_said_to_stop() {
+        let lines = |is_lost| hub_words(is_lost).lines().collect::<Vec<_>>();
+        let lost = lines(true);
+        assert!(lost[0].starts_with("  stops  the link to the hub"), "{lost:?}");
+        assert_eq!(lost[1], "  lives  loopback, address configuration");
+        assert!(lines(false)[0].starts_with("  lives") && lines(false)[0].contains("the hub"));
+    }
+
+    fn preview(tier: Option<ClinicalTier>, isolation: Isolation) -> Preview {
+        let now = UtcNanos::from_unix_nanos(0);
+        let machine = MachineRow {
+            id: MachineId::new(now, [1; 10]),
+            name: "ct-2".into(),
+            host: "ct-2".into(),
+            tier,
+            kind: None,
+            group: None,
+            contact: Contact::Linked { heard: now },
+            isolation: None,
+            truth: None,
+            unknown: None,
+            opened_by_code: None,
+            gaps: Vec::new(),
+            to_confirm: Vec::new(),
+            counts: None,
+        };
+        Preview {
+            machine,
+            isolation,
+            lifelines: Vec::new(),
+            cut: Vec::new(),
+            cuts_everything_else: false,
+            needs: Needs::OnePerson,
+            night: None,
+            stand_ins: None,
+            cautions: Vec::new(),
+            open_now: Err("a test".into()),
+        }
+    }
+
+    #[test]
+    fn who_cuts_off_what_care_may_depend_on_is_asked_once_more() {
+        use ClinicalTier::{Clinical, LifeSustaining, None as Office, Supports};
+        for isolation in [Isolation::Segment, Isolation::Full] {
+            let wants = |tier| wants_a_yes(&preview(tier, isolation));
+            assert!(wants(Some(Clinical)) && wants(Some(LifeSustaining)) && wants(None));
+            assert!(!wants(Some(Office)) && !wants(Some(Supports)));
+        }
+        assert!(!wants_a_yes(&preview(Some(Clinical), Isolation::Watch)), "it waits for nobody");
+    }
+
+    #[test]
+    fn only_the_whole_word_is_a_yes() {
+        for (typed, is_yes) in
+            [("yes\n", true), (" YES \n", true), ("y\n", false), ("\n", false), ("", false)]
+        {
+            assert_eq!(is_a_yes(&mut typed.as_bytes()).unwrap(), is_yes, "{typed:?}");
+        }
+        let endless = "yes".repeat(1_000);
+        assert!(!is_a_yes(&mut endless.as_bytes()).unwrap());
     }
 }

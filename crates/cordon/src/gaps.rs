@@ -1,13 +1,14 @@
 //! What an agent says that it can't see or do, as lines for a person: things that are missing for the same
 //! reason stand together.
 
-use cordon_model::wire::Coverage;
+use cordon_model::wire::{Coverage, HUB_LINK};
 
 /// How much is missing, and the word that says so.
 fn extent(gap: &Coverage) -> &'static str {
     match (&gap.by, gap.what.as_str()) {
         (Some(_), _) => "IN PART",
         (None, "isolation") => "NOT POSSIBLE",
+        (None, HUB_LINK) => "NOT KEPT",
         (None, _) => "NOT SEEN",
     }
 }

@@ -10,14 +10,21 @@ mod assign;
 mod break_glass;
 mod cli;
 mod control;
+mod eliminate;
 mod gaps;
+mod gate;
+mod incidents;
 mod layout;
+mod lifelines;
+mod machines;
 mod measures;
 mod notice;
 mod people;
 mod questions;
 mod roles;
+mod shown;
 mod supervise;
+mod survey;
 mod tools;
 mod undo;
 mod up;
@@ -30,21 +37,40 @@ fn main() -> ExitCode {
     // One provider for the whole process, before anything speaks TLS: with two in the tree rustls panics.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = cli::Cli::parse();
-    begin_logging(cli.log_json);
+    cordon_helper::begin_logging(cli.log_json);
     match cli::run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("cordon: {error:#}");
+            eprintln!("cordon: {}", with_causes(&error));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Logs go to standard error; `CORDON_LOG` chooses what (`info` by default), as the crate
-/// `tracing-subscriber` reads it.
-fn begin_logging(json: bool) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("CORDON_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if json { logs.json().init() } else { logs.with_target(false).init() }
+/// An error with what caused it, each once: some say their cause themselves.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let because = cause.to_string();
+        if !text.ends_with(&because) {
+            text = format!("{text}: {because}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let refused = || std::io::Error::other("connection refused");
+        let failed = cordon_link::frame::FrameError::Stream(refused());
+        let error = anyhow::Error::from(failed).context("no hub answers");
+        let said = with_causes(&error);
+        assert_eq!(said, "no hub answers: the connection failed: connection refused");
+        let error = anyhow::Error::from(refused()).context("reading the file");
+        assert_eq!(with_causes(&error), "reading the file: connection refused");
+    }
 }

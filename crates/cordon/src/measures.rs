@@ -4,24 +4,34 @@
 //! given to another process by then is refused there, and nothing else is stopped in its place.
 
 use std::net::IpAddr;
+use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use cordon_hub::control::{Answer, Request};
+use cordon_hub::control::{Answer, ListedMeasure, Request};
+use cordon_hub::view::{MeasurePreview, Ordered};
 use cordon_model::action::{
     AccountTarget, Action, Blocked, BlockedPeer, Collection, Denied, FilePath, FileTarget, Piece,
     ProcessTarget, Sha256Digest,
 };
-use cordon_model::asset::{Direction, PortRange, Transport};
+use cordon_model::approval::Needs;
+use cordon_model::asset::{ClinicalTier, Direction, PortRange, Transport};
 use cordon_model::ids::MeasureId;
 use cordon_model::look::Seen;
-use cordon_model::measure::MeasureState;
-use cordon_store::StoredMeasure;
+use cordon_model::measure::{MeasureState, Receipt};
+use cordon_respond::effect;
 
 use crate::cli::StateArg;
-use crate::control::{ask_at, plain, say_ordered, tell, truth_word, unexpected};
+use crate::control::{
+    Control, ask_at, block_on, plain, say_ordered, tell, tier_words, truth_word, unexpected,
+};
+use crate::shown::{GATHERED_WITHIN, PROOF_WITHIN, Wait, Wanted, ordered, until_so};
 
 /// The most that an archive holds unless said otherwise: 256 MiB, what a slow disk writes in seconds.
 const ARCHIVE_BYTES: u64 = 256 << 20;
+
+/// Names of what care needs that a preview tells.
+const NAMED: usize = 12;
 
 /// `cordon measure`
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -61,8 +71,20 @@ pub struct On {
     #[command(flatten)]
     of: OfMachine,
     /// Why, for whoever reads the record.
+    #[arg(long, required_unless_present = "preview")]
+    reason: Option<String>,
+    /// Only show what it would stop, and what it would leave alone; nothing is done.
     #[arg(long)]
-    reason: String,
+    preview: bool,
+    /// Do not wait for the machine's proof.
+    #[arg(long)]
+    no_wait: bool,
+}
+
+impl On {
+    fn reason(&self) -> String {
+        self.reason.clone().unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -136,6 +158,13 @@ pub struct Collect {
     /// Files to take along, by their absolute paths.
     #[arg(long = "file")]
     files: Vec<String>,
+    /// Processes whose memory is gathered too, by their numbers. It may hold patients' data and passwords:
+    /// two people have to agree.
+    #[arg(long = "memory", value_name = "PID")]
+    memory_of: Vec<u32>,
+    /// Processes whose environment is gathered too; two people have to agree.
+    #[arg(long = "environment", value_name = "PID")]
+    environment_of: Vec<u32>,
     /// The most that the archive may hold, in bytes.
     #[arg(long, default_value_t = ARCHIVE_BYTES)]
     most_bytes: u64,
@@ -149,11 +178,11 @@ pub struct Undo {
     measure: MeasureId,
 }
 
-/// Runs it.
-pub fn run(measure: &Measure) -> Result<()> {
+/// Runs it. What orders waits for the machine's proof, and ends with 0 if that was given.
+pub fn run(measure: &Measure) -> Result<ExitCode> {
     match measure {
-        Measure::List(of) => list(of),
-        Measure::Processes(of) => processes(of),
+        Measure::List(of) => list(of).map(|()| ExitCode::SUCCESS),
+        Measure::Processes(of) => processes(of).map(|()| ExitCode::SUCCESS),
         Measure::Freeze(one) => begin(&one.on, Action::Freeze(target(one)?)),
         Measure::Kill(one) => begin(&one.on, Action::Kill(target(one)?)),
         Measure::Quarantine(Quarantine { on, path, sha256 }) => {
@@ -173,30 +202,122 @@ pub fn run(measure: &Measure) -> Result<()> {
             let target = AccountTarget { name: account.clone(), ends_sessions: *end_sessions };
             begin(on, Action::DisableAccount(target))
         }
-        Measure::Collect(Collect { on, files, most_bytes }) => {
-            let mut pieces = vec![
-                Piece::Processes,
-                Piece::Network,
-                Piece::Rules,
-                Piece::Accounts,
-                Piece::Persistence,
-                Piece::Kernel,
-            ];
-            pieces.extend(files.iter().map(|path| Piece::File(FilePath::new(path.as_bytes()))));
-            begin(on, Action::Collect(Collection { pieces, most_bytes: *most_bytes }))
-        }
-        Measure::Undo(Undo { on, measure }) => {
-            let (machine, measure) = (on.of.machine.clone(), *measure);
-            let request = Request::Undo { machine, measure, reason: on.reason.clone() };
-            say_ordered(&ask_at(&on.of.state, request)?)
-        }
+        Measure::Collect(collect) => begin(&collect.on, collection(collect)?),
+        Measure::Undo(Undo { on, measure }) => undo(on, *measure),
     }
 }
 
-fn begin(on: &On, action: Action) -> Result<()> {
+fn begin(on: &On, action: Action) -> Result<ExitCode> {
     action.check()?;
-    let (machine, reason) = (on.of.machine.clone(), on.reason.clone());
-    say_ordered(&ask_at(&on.of.state, Request::Begin { machine, action, reason })?)
+    let within = match &action {
+        Action::Collect(_) => GATHERED_WITHIN,
+        _ => PROOF_WITHIN,
+    };
+    if on.preview {
+        return preview(&on.of, action).map(|()| ExitCode::SUCCESS);
+    }
+    let control = Control::at(&on.of.state.layout());
+    let (machine, reason) = (on.of.machine.clone(), on.reason());
+    block_on(async {
+        let wait = Wait::from_now(on.no_wait, within);
+        let answer = control.ask(Request::Begin { machine, action, reason }).await?;
+        ordered(&control, wait, &answer).await
+    })
+}
+
+fn preview(of: &OfMachine, action: Action) -> Result<()> {
+    let request = Request::PreviewMeasure { machine: of.machine.clone(), action };
+    match ask_at(&of.state, request)? {
+        Answer::MeasurePreview(preview) => tell(&foretold(&preview)),
+        other => unexpected(&other),
+    }
+}
+
+/// What it would do, in the words in which the console says it before its button.
+fn foretold(preview: &MeasurePreview) -> String {
+    let MeasurePreview { machine, action, protected, needs, night, cautions, would } = preview;
+    let tier = machine.tier.unwrap_or(ClinicalTier::WHEN_UNKNOWN);
+    let effect = effect::of(action.kind());
+    let mut text = format!(
+        "{} on {} ({}), if it is ordered:\n  does   {}\n  care   {}\n",
+        plain(&action.to_string()),
+        plain(&machine.name),
+        tier_words(machine.tier),
+        effect.does,
+        effect.means_for_care,
+    );
+    let mut say = |word: &str, what: &str| text += &format!("  {word:<6} {}\n", plain(what));
+    let listed = |lines: &[String], of: u32| {
+        let more = (of as usize).saturating_sub(lines.len());
+        let more = (more > 0).then(|| format!("and {more} more"));
+        lines.iter().cloned().chain(more).collect::<Vec<String>>()
+    };
+    match would {
+        Ok(would) => {
+            if let Some(why) = &would.refused {
+                say("REFUSED", &format!("by the machine, nothing is done: {why}"));
+            }
+            listed(&would.stops, would.of).iter().for_each(|line| say("stops", line));
+            listed(&would.spares, would.spares_of).iter().for_each(|line| say("spares", line));
+            would.notes.iter().for_each(|line| say("note", line));
+        }
+        Err(why) => say("now", &format!("what it would hit there is not known: {why}")),
+    }
+    let programs = protected.executables.iter().map(ToString::to_string);
+    let named = protected.units.iter().chain(&protected.cgroups).cloned().chain(programs);
+    let named: Vec<String> = named.take(NAMED).collect();
+    let of = protected.units.len() + protected.cgroups.len() + protected.executables.len();
+    match of {
+        0 => say(
+            "care",
+            "nobody has named what care needs on it: only what the machine needs is spared",
+        ),
+        of if of > named.len() => {
+            say(
+                "care",
+                &format!("spared there: {} and {} more", named.join(", "), of - named.len()),
+            );
+        }
+        _ => say("care", &format!("spared there: {}", named.join(", "))),
+    }
+    say("back", effect.way_back);
+    say("ends", effect::at_end(action, tier));
+    if *needs != Needs::OnePerson {
+        say("needs", &needs.to_string());
+    }
+    if let Some(people) = night {
+        say("needs", &format!("at this hour a yes of {}", people.join(", ")));
+    }
+    cautions.iter().for_each(|caution| say("NOTE", caution));
+    text + "nothing is ordered: this was a preview\n"
+}
+
+fn undo(on: &On, measure: MeasureId) -> Result<ExitCode> {
+    if on.preview {
+        bail!("taking a measure back has no preview: nothing was done");
+    }
+    let began = Instant::now();
+    let control = Control::at(&on.of.state.layout());
+    let (machine, reason) = (on.of.machine.clone(), on.reason());
+    block_on(async {
+        let answer = control.ask(Request::Undo { machine, measure, reason }).await?;
+        say_ordered(&answer)?;
+        let (machine, is_linked) = match answer {
+            Answer::Ordered { machine, ordered: Ordered::Signed { is_linked, .. } } => {
+                (machine, is_linked)
+            }
+            Answer::Ordered { .. } => return Ok(ExitCode::FAILURE),
+            other => return unexpected(&other),
+        };
+        if on.no_wait {
+            return Ok(ExitCode::SUCCESS);
+        }
+        if !is_linked {
+            return Ok(ExitCode::FAILURE);
+        }
+        let gone = [(machine, Wanted::Gone(vec![measure]))];
+        Ok(until_so(&control, began, "TAKEN BACK", &gone).await)
+    })
 }
 
 fn seen(of: &OfMachine) -> Result<Seen> {
@@ -206,15 +327,39 @@ fn seen(of: &OfMachine) -> Result<Seen> {
     }
 }
 
+fn collection(collect: &Collect) -> Result<Action> {
+    let Collect { on, files, memory_of, environment_of, most_bytes } = collect;
+    let mut pieces = Piece::OF_ANY_MACHINE.to_vec();
+    pieces.extend(files.iter().map(|path| Piece::File(FilePath::new(path.as_bytes()))));
+    let memory = targets(&on.of, memory_of)?;
+    pieces.extend(memory.into_iter().map(Piece::Memory));
+    let environments = targets(&on.of, environment_of)?;
+    pieces.extend(environments.into_iter().map(Piece::Environment));
+    Ok(Action::Collect(Collection { pieces, most_bytes: *most_bytes }))
+}
+
 /// The process as the machine says that it is now.
 fn target(one: &OnProcess) -> Result<ProcessTarget> {
-    let Seen::Processes { listed, boot, .. } = seen(&one.on.of)? else {
+    let mut found = targets(&one.on.of, &[one.pid])?;
+    found.pop().with_context(|| format!("the machine has no process {}", one.pid))
+}
+
+/// Processes as the machine says that they are now. It is asked only if one is named.
+fn targets(of: &OfMachine, pids: &[u32]) -> Result<Vec<ProcessTarget>> {
+    if pids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Seen::Processes { listed, boot, .. } = seen(of)? else {
         bail!("the machine did not tell its processes");
     };
-    let found = listed.into_iter().find(|listed| listed.process.pid == one.pid);
-    let found = found.with_context(|| format!("the machine has no process {}", one.pid))?;
-    println!("process {}: {}", one.pid, plain(&found.command));
-    Ok(ProcessTarget { boot, process: found.process })
+    let mut targets = Vec::new();
+    for pid in pids {
+        let found = listed.iter().find(|listed| listed.process.pid == *pid);
+        let found = found.with_context(|| format!("the machine has no process {pid}"))?;
+        println!("process {pid}: {}", plain(&found.command));
+        targets.push(ProcessTarget { boot: boot.clone(), process: found.process.clone() });
+    }
+    Ok(targets)
 }
 
 fn processes(of: &OfMachine) -> Result<()> {
@@ -241,14 +386,18 @@ fn list(of: &OfMachine) -> Result<()> {
     tell(&measures.iter().map(in_words).collect::<String>())
 }
 
-fn in_words(measure: &StoredMeasure) -> String {
+fn in_words(listed: &ListedMeasure) -> String {
+    let measure = &listed.measure;
     let (id, state) = (measure.id, truth_word(&measure.state));
-    let mut text = format!("{id}  {state:<12} {}\n", plain(&measure.action.to_string()));
+    let what = match listed.is_release {
+        true => "release".to_owned(),
+        false => plain(&measure.action.to_string()),
+    };
+    let mut text = format!("{id}  {state:<12} {what}\n");
     if let MeasureState::Failed { why } | MeasureState::Unproven { why } = &measure.state {
         text.push_str(&format!("    {}\n", plain(why)));
     }
-    let done = measure.receipt.iter().flat_map(|receipt| &receipt.done);
-    for line in done {
+    for line in measure.receipt.iter().flat_map(Receipt::told) {
         text.push_str(&format!("    {}\n", plain(line)));
     }
     text

@@ -5,7 +5,7 @@ use cordon_hub::control::{Answer, Request};
 use cordon_store::Role;
 
 use crate::cli::StateArg;
-use crate::control::{Control, ask_at, block_on, plain, tell, unexpected};
+use crate::control::{Control, ask_at, block_on, plain, tell, tell_night, unexpected};
 
 /// `cordon sign-in`
 #[derive(Debug, Clone, clap::Args)]
@@ -19,7 +19,7 @@ pub struct SignInArgs {
     #[arg(long, value_parser = role)]
     role: Option<Role>,
     /// Where the console is.
-    #[arg(long, default_value = "127.0.0.1:8440")]
+    #[arg(long, default_value = crate::up::DEFAULT_CONSOLE)]
     console: std::net::SocketAddr,
 }
 
@@ -66,15 +66,17 @@ pub fn person(args: &PersonArgs) -> Result<()> {
         None => Request::BarPerson { name },
     };
     match ask_at(&args.state, request)? {
-        Answer::Done => match args.role {
-            Some(role) => {
-                let clinical = if args.clinical { ", clinical" } else { "" };
-                tell(&format!("{} is {}{clinical}\n", plain(&args.name), role.as_str()))
+        Answer::Kept { night } => {
+            let name = plain(&args.name);
+            match args.role {
+                Some(role) => {
+                    let clinical = if args.clinical { ", clinical" } else { "" };
+                    tell(&format!("{name} is {}{clinical}\n", role.as_str()))?;
+                }
+                None => tell(&format!("{name} is barred: no session of theirs goes on\n"))?,
             }
-            None => {
-                tell(&format!("{} is barred: no session of theirs goes on\n", plain(&args.name)))
-            }
-        },
+            tell_night(night.as_ref())
+        }
         other => unexpected(&other),
     }
 }

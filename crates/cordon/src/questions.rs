@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use cordon_hub::control::{Answer, Request};
+use cordon_hub::control::{Answer, QuestionRow, Request};
 use cordon_model::ids::ApprovalId;
 use cordon_model::time::UtcNanos;
-use cordon_respond::approval::{Approval, ApprovalState};
+use cordon_respond::approval::ApprovalState;
 
 use crate::cli::StateArg;
-use crate::control::{ask_at, plain, tell, unexpected};
+use crate::control::{ask_at, plain, tell, tier_words, unexpected};
 
 /// `cordon questions`
 #[derive(Debug, Clone, clap::Args)]
@@ -48,19 +48,21 @@ pub fn questions(args: &QuestionsArgs) -> Result<()> {
         other => return unexpected(&other),
     };
     if args.json {
-        let rows: Vec<_> = rows.iter().map(|(_, question)| question).collect();
+        let rows: Vec<_> = rows.iter().map(|row| &row.question).collect();
         return tell(&(serde_json::to_string_pretty(&rows)? + "\n"));
     }
     let mut text = String::new();
-    for (machine, question) in &rows {
-        text.push_str(&in_words(machine, question, UtcNanos::now()));
+    for row in &rows {
+        text.push_str(&in_words(row, UtcNanos::now()));
     }
     writeln!(text, "{} of {total} questions", rows.len())?;
     tell(&text)
 }
 
-fn in_words(machine: &str, question: &Approval, now: UtcNanos) -> String {
-    let mut text = format!("{}  {}: {}", question.id, plain(machine), question.instruction);
+pub(crate) fn in_words(row: &QuestionRow, now: UtcNanos) -> String {
+    let (question, tier) = (&row.question, tier_words(row.tier));
+    let what = plain(&question.instruction.to_string());
+    let mut text = format!("{}  {} ({tier}): {what}", question.id, plain(&row.machine));
     for also in &question.also {
         text.push_str(&format!(", and {}", plain(&also.to_string())));
     }

@@ -8,16 +8,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
-use cordon_agent::contain::action::deny::warden::{self, WardenConfig};
-use cordon_agent::contain::bulletin::Places;
-use cordon_agent::contain::helper::{self, HelperConfig};
 use cordon_agent::run::AgentConfig;
 use cordon_agent::sensor::{Place, Sensor, SensorOptions, SourceChoice};
 use cordon_console::{Console, ConsoleConfig};
+use cordon_helper::user_number;
 use cordon_hub::HubConfig;
 use cordon_hub::signer::{SignerConfig, User};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -32,13 +30,9 @@ pub enum Role {
     Signer(SignerArgs),
     /// The machine's agent
     Agent(AgentArgs),
-    /// The agent's privileged helper: the only one that changes a machine
-    Helper(HelperArgs),
-    /// The helper's warden: answers the kernel whether a program may be started
-    Warden(WardenArgs),
-    /// Gathers evidence for the helper, which starts it
-    #[command(hide = true)]
-    Collect(CollectArgs),
+    /// What stays root on a machine: in the words of the small program, which takes the same.
+    #[command(flatten)]
+    Root(cordon_helper::Role),
 }
 
 /// The hub's arguments.
@@ -122,91 +116,40 @@ pub struct AgentArgs {
     pub no_ebpf: bool,
 }
 
-/// The helper's arguments.
-#[derive(Debug, Clone, clap::Args)]
-pub struct HelperArgs {
-    /// The helper's own directory.
-    #[arg(long)]
-    pub directory: PathBuf,
-    /// Its socket.
-    #[arg(long)]
-    pub socket: PathBuf,
-    /// The warden's socket.
-    #[arg(long)]
-    pub warden: PathBuf,
-    /// The socket that any user of this machine may speak to, to open it by a break-glass code.
-    #[arg(long)]
-    pub door: Option<PathBuf>,
-    /// The folder for the notice to the person in front of this machine, which everybody may read.
-    #[arg(long)]
-    pub notice: Option<PathBuf>,
-    /// Tell it at the next login and on the open terminals too: not for several helpers on one machine.
-    #[arg(long, requires = "notice")]
-    pub tell_everybody: bool,
-    /// The only user, besides root, that it speaks to, by number or name; the hub's link is this user's
-    /// alone.
-    #[arg(long, value_parser = user_number)]
-    pub agent_uid: u32,
-}
-
-/// The warden's arguments.
-#[derive(Debug, Clone, clap::Args)]
-pub struct WardenArgs {
-    /// Its socket, for the helper.
-    #[arg(long)]
-    pub socket: PathBuf,
-}
-
-/// What a helper says to the process that gathers evidence for it.
-#[derive(Debug, Clone, clap::Args)]
-pub struct CollectArgs {
-    /// The folder of the helper's journal.
-    pub journal: PathBuf,
-    /// The measure.
-    pub measure: cordon_model::ids::MeasureId,
-}
-
-/// A user by number, or by name, as a service file that is the same on every machine has to say it.
-fn user_number(text: &str) -> Result<u32, String> {
-    if let Ok(number) = text.parse() {
-        return Ok(number);
-    }
-    match nix::unistd::User::from_name(text) {
-        Ok(Some(user)) => Ok(user.uid.as_raw()),
-        Ok(None) => Err(format!("there is no user {text}")),
-        Err(error) => Err(format!("looking up user {text}: {error}")),
-    }
-}
-
 /// Runs a role until it is asked to stop.
 pub fn run(role: Role) -> Result<()> {
     // What `ps` and `ss` call it: it was started as /proc/self/exe.
-    let _ = nix::sys::prctl::set_name(match role {
-        Role::Hub(_) => c"cordon-hub",
-        Role::Signer(_) => c"cordon-signer",
-        Role::Agent(_) => c"cordon-agent",
-        Role::Helper(_) => c"cordon-helper",
-        Role::Warden(_) => c"cordon-warden",
-        Role::Collect(_) => c"cordon-collect",
-    });
-    // A role is in no terminal's foreground: where `stty tostop` is set, its first word would stop it.
-    // Inherited by every thread that is made from here on.
-    let mut stop_at_word = SigSet::empty();
-    stop_at_word.add(Signal::SIGTTOU);
-    stop_at_word.thread_block().context("blocking a signal")?;
+    let name = match role {
+        Role::Hub(_) => Some(c"cordon-hub"),
+        Role::Signer(_) => Some(c"cordon-signer"),
+        Role::Agent(_) => Some(c"cordon-agent"),
+        // These name themselves.
+        Role::Root(_) => None,
+    };
+    if let Some(name) = name {
+        let _ = nix::sys::prctl::set_name(name);
+    }
+    cordon_helper::speak_from_the_background().context("blocking a signal")?;
     match role {
         Role::Hub(args) => hub(args),
         Role::Signer(args) => signer(&args),
         Role::Agent(args) => agent(args),
-        Role::Helper(args) => run_helper(&args),
-        Role::Warden(args) => run_warden(args),
-        Role::Collect(args) => {
-            let result =
-                cordon_agent::contain::action::collect::collect(&args.journal, args.measure);
-            // Not by returning: what it reads may hang, and is not waited for.
-            std::process::exit(i32::from(result.is_err()));
-        }
+        Role::Root(role) => root(role),
     }
+}
+
+/// What stays root goes on as the small program beside this one, or here.
+fn root(role: cordon_helper::Role) -> Result<()> {
+    use cordon_helper::Role;
+    match role {
+        Role::Helper(_) | Role::Warden(_) => {
+            let why = cordon_helper::beside::go_on();
+            tracing::info!("this role runs within cordon: {why}");
+        }
+        // Started by a helper as its own program: where that is this one, there was no other to go on as.
+        Role::Collect(_) | Role::Survey(_) => {}
+    }
+    cordon_helper::run(role)
 }
 
 /// Files that a hub needs open beside its links: its store, ledger, sockets and sign-ins.
@@ -275,29 +218,6 @@ fn signer(args: &SignerArgs) -> Result<()> {
         user,
     };
     cordon_hub::signer::serve(&config).context("the signer")
-}
-
-fn run_helper(args: &HelperArgs) -> Result<()> {
-    let config = HelperConfig {
-        socket: args.socket.clone(),
-        door: args.door.clone(),
-        notice: args.notice.clone().map(|folder| Places {
-            folder,
-            greetings: args.tell_everybody.then(|| PathBuf::from("/run/motd.d")),
-            devices: args.tell_everybody.then(|| PathBuf::from("/dev")),
-        }),
-        state: args.directory.clone(),
-        warden: args.warden.clone(),
-        agent_user: args.agent_uid,
-        boot: None,
-    };
-    let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGTERM);
-    match helper::serve(&config).context("the helper")? {}
-}
-
-fn run_warden(args: WardenArgs) -> Result<()> {
-    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM);
-    match warden::serve(&WardenConfig { socket: args.socket }).context("the warden")? {}
 }
 
 fn agent(args: AgentArgs) -> Result<()> {
@@ -407,16 +327,4 @@ where
         });
         role(stopped).await
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_user_is_known_by_number_or_name() {
-        assert_eq!(user_number("4711"), Ok(4711));
-        assert_eq!(user_number("root"), Ok(0));
-        assert!(user_number("nobody-of-that-name").is_err());
-    }
 }

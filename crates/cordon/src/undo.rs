@@ -1,26 +1,18 @@
 //! `cordon release` and `cordon undo`: taking back, and saying when it was shown to be so.
 //!
-//! The one idea (law 4): an order on its way is not a machine that is open. These commands wait for the
-//! machine's own proof and say how long that took, from the command to the proof; a machine that is out of
-//! reach is said to be, and is not waited for.
+//! They wait for the machine's own proof ([`shown`](crate::shown)); a machine that is out of reach is said to
+//! be, and is not waited for.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use cordon_hub::control::{Answer, Request};
-use cordon_hub::view::{Ordered, StandingNow, Undone};
-use cordon_model::ids::{MachineId, MeasureId};
+use cordon_hub::view::{Ordered, Undone};
 
 use crate::cli::StateArg;
-use crate::control::{Control, block_on, plain, say_ordered, unexpected};
-
-/// How long a proof is waited for: a machine in reach shows it within a second, one with a full disk or a
-/// busy processor in a few.
-const PROOF_WITHIN: Duration = Duration::from_secs(30);
-
-/// How often the hub is asked meanwhile: it answers from memory.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+use crate::control::{Control, block_on, plain, say_order, unexpected};
+use crate::shown::{Wanted, until_so};
 
 /// `cordon release`
 #[derive(Debug, Clone, clap::Args)]
@@ -32,6 +24,9 @@ pub struct ReleaseArgs {
     /// Why it is safe again.
     #[arg(long)]
     reason: String,
+    /// Release it although the gate of the return to service is closed, and why.
+    #[arg(long, value_name = "WHY")]
+    despite: Option<String>,
     /// Do not wait for the machine's proof.
     #[arg(long)]
     no_wait: bool,
@@ -57,17 +52,27 @@ pub fn release(args: &ReleaseArgs) -> Result<ExitCode> {
     let began = Instant::now();
     let control = Control::at(&args.state.layout());
     block_on(async {
-        let request =
-            Request::Release { machine: args.machine.clone(), reason: args.reason.clone() };
-        let answer = control.ask(request).await?;
-        say_ordered(&answer)?;
-        let Answer::Ordered { machine, ordered: Ordered::Signed { is_linked, .. } } = answer else {
-            return unexpected(&answer);
+        let (machine, reason) = (args.machine.clone(), args.reason.clone());
+        let request = Request::Release { machine, reason, despite: args.despite.clone() };
+        let (machine, ordered, before) = match control.ask(request).await? {
+            Answer::Released { machine, ordered, before } => (machine, ordered, before),
+            other => return unexpected(&other),
         };
-        if args.no_wait || !is_linked {
+        // What may be in force is released, whatever the hub knows of it; only the words differ.
+        let was_open = before.isolation.is_none() && before.unknown.is_none();
+        if was_open {
+            println!("nothing isolates {} that anybody knows of", plain(&args.machine));
+        }
+        say_order(&ordered);
+        let Ordered::Signed { is_linked, .. } = ordered else { return Ok(ExitCode::FAILURE) };
+        if args.no_wait {
             return Ok(ExitCode::SUCCESS);
         }
-        Ok(wait(&control, began, "RELEASED", &[(machine, Wanted::NoIsolation)]).await)
+        if !is_linked {
+            return Ok(ExitCode::FAILURE);
+        }
+        let word = if was_open { "NOTHING ISOLATED IT" } else { "RELEASED" };
+        Ok(until_so(&control, began, word, &[(machine, Wanted::NoIsolation)]).await)
     })
 }
 
@@ -85,7 +90,7 @@ pub fn undo(args: &UndoArgs) -> Result<ExitCode> {
         let mut waiting = Vec::new();
         for one in &undone {
             say_undone(one);
-            is_all &= one.refused.is_none();
+            is_all &= one.refused.is_none() && (one.is_linked || args.no_wait);
             if one.is_linked && !one.taken_back.is_empty() {
                 let gone = one.taken_back.iter().map(|standing| standing.measure).collect();
                 waiting.push((one.machine, Wanted::Gone(gone)));
@@ -98,7 +103,7 @@ pub fn undo(args: &UndoArgs) -> Result<ExitCode> {
         if args.no_wait || waiting.is_empty() {
             return Ok(if is_all { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        let shown = wait(&control, began, "TAKEN BACK", &waiting).await;
+        let shown = until_so(&control, began, "TAKEN BACK", &waiting).await;
         Ok(if is_all { shown } else { ExitCode::FAILURE })
     })
 }
@@ -111,67 +116,5 @@ fn say_undone(undone: &Undone) {
     }
     if let Some(why) = &undone.refused {
         println!("{name}: NOT ALL: {}", plain(why));
-    }
-}
-
-/// What has to be so on a machine.
-enum Wanted {
-    /// No isolation stands.
-    NoIsolation,
-    /// None of these stands.
-    Gone(Vec<MeasureId>),
-}
-
-impl Wanted {
-    fn is_so(&self, now: &StandingNow) -> bool {
-        match self {
-            // That the hub knows of none is no proof: the machine itself must say that it holds none.
-            Self::NoIsolation => now.unknown.is_none() && now.isolation.is_none(),
-            Self::Gone(measures) => !now.measures.iter().any(|one| measures.contains(&one.measure)),
-        }
-    }
-}
-
-/// Waits until the machines have shown it, and says how long that took.
-async fn wait(
-    control: &Control,
-    began: Instant,
-    what: &str,
-    machines: &[(MachineId, Wanted)],
-) -> ExitCode {
-    let mut left: Vec<_> = machines.iter().collect();
-    while began.elapsed() < PROOF_WITHIN {
-        let mut still = Vec::new();
-        for one in left {
-            let (machine, wanted) = one;
-            match standing(control, *machine).await {
-                Ok(standing) if wanted.is_so(&standing) => {}
-                // A hub that is being started again answers soon.
-                Ok(_) | Err(_) => still.push(one),
-            }
-        }
-        left = still;
-        if left.is_empty() {
-            let count = machines.len();
-            let took = began.elapsed().as_secs_f64();
-            println!("{what}: shown by {count} of {count} machines, {took:.3} s after the command");
-            return ExitCode::SUCCESS;
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    println!(
-        "NOT SHOWN within {} s by {} of {} machines. It is ordered, and the machine goes on trying; until \
-         `cordon machines` says otherwise, believe that it is still in force.",
-        PROOF_WITHIN.as_secs(),
-        left.len(),
-        machines.len()
-    );
-    ExitCode::FAILURE
-}
-
-async fn standing(control: &Control, machine: MachineId) -> Result<StandingNow> {
-    match control.ask(Request::Standing(machine)).await? {
-        Answer::Standing(standing) => Ok(*standing),
-        other => bail!("the hub is of another version: it answered {other:?}"),
     }
 }

@@ -26,6 +26,9 @@ pub const HUB_USER: &str = "cordon-hub";
 const SIGNER_USER: &str = "cordon-signer";
 const AGENT_USER: &str = "cordon-agent";
 
+/// Where the console is, unless another place is named.
+pub const DEFAULT_CONSOLE: &str = "127.0.0.1:8440";
+
 /// How long the hub may take to answer. The first start makes keys and tables.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
@@ -47,7 +50,7 @@ pub struct UpArgs {
     #[arg(long, default_value = "This machine")]
     name: String,
     /// Where the console is.
-    #[arg(long, default_value = "127.0.0.1:8440", value_name = "ADDRESS")]
+    #[arg(long, default_value = DEFAULT_CONSOLE, value_name = "ADDRESS")]
     console: SocketAddr,
     /// Where other machines' agents link; beyond loopback only if you say so.
     #[arg(long, default_value = "127.0.0.1:8441", value_name = "ADDRESS")]
@@ -79,9 +82,20 @@ pub struct UpArgs {
     no_ebpf: bool,
 }
 
+/// How far the roles go before ordinary work on the processor (`nice(2)`): three shares to one. A worm or an
+/// encryptor on every core must not delay what sees it and decides; and a role that works hard leaves a fourth
+/// to what care runs here.
+const BEFORE_OTHERS: i32 = -5;
+
 /// Runs everything until it is asked to stop.
 pub fn run(args: &UpArgs) -> Result<()> {
     let args = args.clone();
+    // Before there are other threads: each has its own place, and roles begin with that of who starts them.
+    if nix::unistd::geteuid().is_root()
+        && let Err(error) = rustix::process::nice(BEFORE_OTHERS)
+    {
+        tracing::warn!(%error, "the roles stand in line with all other programs");
+    }
     block_on(2, async move |stop| up(args, stop).await)
 }
 
@@ -124,7 +138,8 @@ async fn up(args: UpArgs, mut stop: watch::Receiver<bool>) -> Result<()> {
             let link = cordon_console::sign_in_link(args.console, &secret);
             println!("\nOpen this once, within 15 minutes, to sign in:\n\n    {link}\n");
             println!(
-                "Another link: cordon sign-in. Stop: Ctrl-C (what is isolated stays isolated)."
+                "Another link: {}. Stop: Ctrl-C (what is isolated stays isolated).",
+                sign_in_command(&args)
             );
         }
         // Ends when asked to, and only then: each role is kept running.
@@ -140,10 +155,20 @@ async fn up(args: UpArgs, mut stop: watch::Receiver<bool>) -> Result<()> {
         // Whoever read this may be gone by the same Ctrl-C.
         let _ = writeln!(
             std::io::stdout(),
-            "Stopped. What was isolated stays isolated until its lease ends."
+            "Stopped. What is isolated stays isolated: when a lease ends full becomes segment, and segment \
+             goes on until a person releases it."
         );
     }
     result
+}
+
+/// The command that makes another link for this very hub.
+fn sign_in_command(args: &UpArgs) -> String {
+    let mut command = format!("cordon sign-in{}", args.state.in_words());
+    if args.console.to_string() != DEFAULT_CONSOLE {
+        command += &format!(" --console {}", args.console);
+    }
+    command
 }
 
 fn start_hub(args: &UpArgs, layout: &Layout, kept: &mut Vec<Kept>) -> Result<()> {
@@ -272,10 +297,9 @@ async fn start_agent(
             user: None,
         })?);
         let mut told = words([("--notice", Some(text(&layout.notice_folder())))]);
-        // One of several agents on one kernel does not speak for the machine.
-        if !args.own_network_only {
-            told.push("--tell-everybody".to_owned());
-        }
+        // One of several agents on one kernel does not speak for the machine, nor look at all of it.
+        let whose = if args.own_network_only { "--no-survey" } else { "--tell-everybody" };
+        told.push(whose.to_owned());
         let arguments = [
             words([
                 ("role", None),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use cordon_model::time::BootNanos;
+use cordon_respond::helper_core::OWN_BUDGET;
 
 use crate::cast::Cast;
 use crate::hospital::{self, Machine};
@@ -151,16 +152,18 @@ fn drill_one_hospital(
     cast.start_agents(hospital, runs)?;
 
     say("the same outbreak with Cordon");
+    let mut rests = Rests::default();
     for seed in seeds {
-        let zero = patient_zero(&contained_by_itself(hospital), *seed)?;
+        let zero = patient_zero(&rests.without(contained_by_itself(hospital)), *seed)?;
         let outbreak = defend(&mut cast, hospital, &zero, *seed, every, &BTreeSet::new())?;
+        rests.count(&outbreak);
         seen.with.push(outbreak);
     }
     if *cut_off > 0 {
         say("the same with the hub cut off");
         cast.cut_hub_off()?;
         let seeds: Vec<u64> = seeds.iter().copied().cycle().take(*cut_off).collect();
-        let outbreaks = defend_without_hub(&mut cast, hospital, &seeds, every);
+        let outbreaks = defend_without_hub(&mut cast, hospital, &seeds, every, &rests);
         cast.bring_hub_back()?;
         seen.cut_off.extend(outbreaks?);
         cast.release_all()?;
@@ -176,17 +179,37 @@ fn defend_without_hub(
     hospital: &[Machine],
     seeds: &[u64],
     every: u64,
+    rests: &Rests,
 ) -> Result<Vec<Outbreak>> {
     let mut isolated = BTreeSet::new();
     let mut outbreaks = Vec::new();
     for seed in seeds {
-        let zero = patient_zero(&cast.permit_holders(), *seed)?;
+        let zero = patient_zero(&rests.without(cast.permit_holders()), *seed)?;
         let outbreak = defend(cast, hospital, &zero, *seed, every, &isolated)?;
         let lines = outbreak.timelines.iter().filter(|line| line.isolated.is_some());
         isolated.extend(lines.map(|line| line.machine.clone()));
         outbreaks.push(outbreak);
     }
     Ok(outbreaks)
+}
+
+/// How often each machine of a hospital was isolated. Outbreaks follow each other faster than in any hospital,
+/// and a machine's own helper isolates it no more than so often without people ([`OWN_BUDGET`]): one that has
+/// come to that begins no further outbreak.
+#[derive(Debug, Default)]
+struct Rests(BTreeMap<String, u32>);
+
+impl Rests {
+    fn count(&mut self, outbreak: &Outbreak) {
+        for line in outbreak.timelines.iter().filter(|line| line.isolated.is_some()) {
+            *self.0.entry(line.machine.clone()).or_default() += 1;
+        }
+    }
+
+    fn without(&self, mut machines: Vec<String>) -> Vec<String> {
+        machines.retain(|name| self.0.get(name).is_none_or(|count| *count < OWN_BUDGET.count));
+        machines
+    }
 }
 
 /// The machines that Cordon may isolate by itself: on tiers 2 and 3 it asks people, and a drill has none.
@@ -199,7 +222,10 @@ fn contained_by_itself(hospital: &[Machine]) -> Vec<String> {
 fn patient_zero(candidates: &[String], seed: u64) -> Result<String> {
     let pick = SplitMix(seed).draw() % candidates.len().max(1) as u64;
     let zero = candidates.get(usize::try_from(pick).unwrap_or(0));
-    zero.cloned().context("no machine of the drill's hospital may be isolated without people")
+    zero.cloned().context(
+        "no machine of the drill's hospital may be isolated without people (again): use fewer runs, or more \
+         machines",
+    )
 }
 
 fn let_spread(cast: &mut Cast, hospital: &[Machine], seed: u64, every: u64) -> Result<Outbreak> {
@@ -336,6 +362,26 @@ mod tests {
         assert_eq!(unprotected, [0, 2, 5], "the last ones, so that the table can show a pair");
         let cut_off: Vec<usize> = shares.iter().map(|share| share.cut_off).collect();
         assert_eq!(cut_off, [3, 4, 4]);
+    }
+
+    #[test]
+    fn a_machine_that_its_own_brake_keeps_open_begins_no_outbreak() {
+        let mut rests = Rests::default();
+        let line = |machine: &str, isolated| Timeline {
+            machine: machine.into(),
+            infected: Some(BootNanos(1)),
+            isolated,
+        };
+        let outbreak = Outbreak {
+            timelines: vec![line("m01", Some(BootNanos(2))), line("m02", None)],
+            ..Outbreak::default()
+        };
+        let both = || vec!["m01".to_owned(), "m02".to_owned()];
+        for _ in 0..OWN_BUDGET.count {
+            assert_eq!(rests.without(both()), both());
+            rests.count(&outbreak);
+        }
+        assert_eq!(rests.without(both()), ["m02"]);
     }
 
     #[test]

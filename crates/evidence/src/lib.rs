@@ -37,12 +37,14 @@
 pub mod archive;
 mod checkpoints;
 mod derived;
+mod faults;
 mod ledger;
 mod log;
 pub mod merkle;
 mod note;
 mod verify;
 
+pub use faults::Faults;
 pub use ledger::{
     CHECKPOINTS_KEPT, Entry, LEDGER_FORMAT, Ledger, LedgerError, RECORDS_PER_READ, Recovery,
 };

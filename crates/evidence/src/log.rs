@@ -29,7 +29,7 @@ const SCAN_BYTES: usize = 512 << 10;
 
 /// How long a lock is waited for: a process that is just dying, or a child that has not begun its own program
 /// yet, holds it for a moment.
-const FREE_WITHIN: Duration = Duration::from_secs(1);
+const FREE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why a log can't be used.
 #[derive(Debug, thiserror::Error)]

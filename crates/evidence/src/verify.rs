@@ -13,13 +13,11 @@ use cordon_model::record::Record;
 use ed25519_dalek::VerifyingKey;
 
 use crate::checkpoints::read_checkpoints;
+use crate::faults::Faults;
 use crate::ledger::{LEDGER_FORMAT, LedgerError};
 use crate::log::{FRAME_BYTES, Log, LogError};
 use crate::merkle::{Hash, Peaks, empty_root, leaf_hash};
 use crate::note::SignedCheckpoint;
-
-/// Faults that are listed; the others are counted. A screen shows fewer.
-const FAULTS_LISTED: usize = 100;
 
 /// Why a ledger could not be judged at all.
 #[derive(Debug, thiserror::Error)]
@@ -154,24 +152,15 @@ pub struct Report {
     /// Records that none covers yet: an alteration of these by somebody who also rewrites the tree's
     /// file can't be seen.
     pub uncovered: u64,
-    /// What is wrong, at most a hundred of them.
-    pub faults: Vec<Fault>,
-    /// How many faults there are.
-    pub fault_count: u64,
+    /// What is wrong.
+    pub faults: Faults<Fault>,
 }
 
 impl Report {
     /// Whether nothing is wrong.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.fault_count == 0
-    }
-
-    fn add(&mut self, fault: Fault) {
-        self.fault_count += 1;
-        if self.faults.len() < FAULTS_LISTED {
-            self.faults.push(fault);
-        }
+        self.faults.count() == 0
     }
 }
 
@@ -183,13 +172,7 @@ impl fmt::Display for Report {
             f,
             "{covered} of them are covered by {checkpoints} true checkpoints, {uncovered} are not yet"
         )?;
-        for fault in &self.faults {
-            writeln!(f, "ALTERED: {fault}")?;
-        }
-        let unlisted = self.fault_count - self.faults.len() as u64;
-        if unlisted > 0 {
-            writeln!(f, "… and {unlisted} more")?;
-        }
+        write!(f, "{}", self.faults)?;
         if self.is_sound() { f.write_str("sound") } else { f.write_str("NOT SOUND") }
     }
 }
@@ -206,7 +189,7 @@ pub fn verify(dir: &Path, key: &VerifyingKey) -> Result<Report, VerifyError> {
     for _ in 1..LOOKS {
         let may_be_in_flight =
             |fault: &Fault| matches!(fault, Fault::Tail { .. } | Fault::Checkpoints { .. });
-        if !report.faults.iter().any(may_be_in_flight) {
+        if !report.faults.listed().iter().any(may_be_in_flight) {
             break;
         }
         let again = look(dir, key)?;
@@ -226,21 +209,20 @@ fn look(dir: &Path, key: &VerifyingKey) -> Result<Report, VerifyError> {
         checkpoints: 0,
         covered: 0,
         uncovered: 0,
-        faults: Vec::new(),
-        fault_count: 0,
+        faults: Faults::none(),
     };
     let signed = match read_checkpoints(&dir.join("checkpoints")) {
         Ok((signed, 0)) => signed,
         Ok((signed, cut)) => {
             let what = format!("the last {cut} bytes are no whole checkpoint: torn or altered");
-            report.add(Fault::Checkpoints { what });
+            report.faults.add(Fault::Checkpoints { what });
             signed
         }
         Err(LedgerError::Log(error)) => return Err(error.into()),
         Err(error) => {
             let cause =
                 std::error::Error::source(&error).map_or(String::new(), |c| format!(": {c}"));
-            report.add(Fault::Checkpoints { what: format!("{error}{cause}") });
+            report.faults.add(Fault::Checkpoints { what: format!("{error}{cause}") });
             Vec::new()
         }
     };
@@ -254,7 +236,7 @@ fn look(dir: &Path, key: &VerifyingKey) -> Result<Report, VerifyError> {
         let end = log.scan(from, |frame| -> Result<(), LogError> {
             if let Err(reason) = ciborium::from_reader::<Record, _>(frame.payload) {
                 let reason = reason.to_string();
-                report.add(Fault::Unreadable {
+                report.faults.add(Fault::Unreadable {
                     record: peaks.size(),
                     offset: frame.offset,
                     reason,
@@ -275,10 +257,10 @@ fn look(dir: &Path, key: &VerifyingKey) -> Result<Report, VerifyError> {
         let Some(next) = next else {
             report.bytes = end.offset;
             let bytes = length.saturating_sub(end.offset);
-            report.add(Fault::Tail { offset: end.offset, bytes, what });
+            report.faults.add(Fault::Tail { offset: end.offset, bytes, what });
             break;
         };
-        report.add(Fault::Damaged { record, offset: end.offset, what });
+        report.faults.add(Fault::Damaged { record, offset: end.offset, what });
         let as_it_is = log.bytes(end.offset, next.min(end.offset + FRAME_BYTES as u64))?;
         hints.grow_past(&mut peaks, leaf_hash(&as_it_is));
         claims.meet(&peaks, &mut report);
@@ -316,7 +298,7 @@ impl Claims {
                 Ok(_) => None,
             };
             match fault {
-                Some(what) => report.add(Fault::Checkpoint { number, size, what }),
+                Some(what) => report.faults.add(Fault::Checkpoint { number, size, what }),
                 None => {
                     ahead.push((size, checkpoint.root));
                     largest = size;
@@ -341,14 +323,14 @@ impl Claims {
             } else if !self.has_disagreed {
                 // Every later root differs too; the first says where.
                 self.has_disagreed = true;
-                report.add(Fault::Rewritten { from: self.agreed, to: size });
+                report.faults.add(Fault::Rewritten { from: self.agreed, to: size });
             }
         }
     }
 
     fn finish(&mut self, peaks: &Peaks, report: &mut Report) {
         if let Some((signed, _)) = self.ahead.first().copied() {
-            report.add(Fault::Missing { have: peaks.size(), signed });
+            report.faults.add(Fault::Missing { have: peaks.size(), signed });
         }
     }
 }
@@ -390,9 +372,9 @@ impl Hints {
             if level == 0 {
                 // Every inner hash above it differs too, and says nothing new.
                 self.is_tree_comparable = false;
-                report.add(Fault::Replaced { record, offset });
+                report.faults.add(Fault::Replaced { record, offset });
             } else if self.is_tree_comparable {
-                report.add(Fault::FalseNode { position: self.position - 1 });
+                report.faults.add(Fault::FalseNode { position: self.position - 1 });
             }
         }
     }

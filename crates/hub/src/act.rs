@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use cordon_link::token::EnrolToken;
 use cordon_model::action::Action;
+use cordon_model::approval::NightGap;
+use cordon_model::asset::Assignment;
 use cordon_model::ids::{ApprovalId, IncidentId, MachineId, MeasureId, OrderId};
 use cordon_model::measure::Isolation;
 use cordon_model::order::Instruction;
 use cordon_model::policy::{Mode, Policy};
 use cordon_model::record::{Deed, Record};
-use cordon_model::time::UtcNanos;
+use cordon_model::time::{UtcNanos, span};
 use cordon_respond::approval::{AnswerRefused, ApprovalState};
+use cordon_respond::grouping::Story;
 use cordon_respond::hub_core::{Change as CoreChange, Output, Wish, Wished};
 use cordon_respond::signer_core::Refusal;
 use cordon_store::{Change, EnrolmentToken, Key, Role};
@@ -22,7 +25,7 @@ use crate::error::HubError;
 use crate::handle::Hub;
 use crate::keep::{self, Draft, encode};
 use crate::people::{LONGEST_TOKEN, Secret, Who};
-use crate::view::{AssignmentDraft, Ordered, Standing, StandingNow, Undone};
+use crate::view::{AssignmentDraft, Contact, Ordered, Standing, StandingNow, Undone};
 use crate::work::Step;
 
 /// How long a person waits for the signer before being told that it is away.
@@ -42,6 +45,10 @@ impl Hub {
         incident: Option<IncidentId>,
         who: &Who,
     ) -> Result<Ordered, HubError> {
+        // A watch in place of an isolation opens the machine.
+        if isolation == Isolation::Watch {
+            self.must_be_open(machine, who).await?;
+        }
         let lease = self.policy().lease;
         self.order(machine, Instruction::isolate(isolation, lease), reason, incident, who).await
     }
@@ -58,8 +65,11 @@ impl Hub {
         incident: Option<IncidentId>,
         who: &Who,
     ) -> Result<Ordered, HubError> {
+        if action.isolation() == Some(Isolation::Watch) {
+            self.must_be_open(machine, who).await?;
+        }
         let lease = self.policy().lease;
-        self.order(machine, Instruction::Begin { action, lease }, reason, incident, who).await
+        self.order(machine, Instruction::begin(action, lease), reason, incident, who).await
     }
 
     /// Orders one measure to be taken back.
@@ -76,21 +86,18 @@ impl Hub {
         if !self.card(machine)?.measures.contains_key(&measure) {
             return Err(HubError::Missing { what: "such measure in force on this machine" });
         }
+        // What Cordon did by itself is taken back whatever the gate says, as `cordon undo` does.
+        let is_peoples = self
+            .deed(move |step| {
+                step.core.measure(measure).is_some_and(|life| {
+                    life.action.isolation() > Some(Isolation::Watch) && !life.is_by_itself
+                })
+            })
+            .await?;
+        if is_peoples {
+            self.must_be_open(machine, who).await?;
+        }
         self.order(machine, Instruction::Undo { measure }, reason, None, who).await
-    }
-
-    /// Orders every isolation of a machine to be taken back.
-    ///
-    /// # Errors
-    /// As [`Hub::isolate`].
-    pub async fn release(
-        &self,
-        machine: MachineId,
-        reason: &str,
-        incident: Option<IncidentId>,
-        who: &Who,
-    ) -> Result<Ordered, HubError> {
-        self.order(machine, Instruction::Release, reason, incident, who).await
     }
 
     /// Takes back everything that Cordon did to these machines by itself, every measure of it. What people
@@ -126,11 +133,21 @@ impl Hub {
                     Err(error) => refused = Some(error.to_string()),
                 }
             }
-            let is_linked = self.is_linked(machine);
+            let is_linked = self.is_in_contact(machine);
             undone.push(Undone { machine, name, taken_back, refused, is_linked });
         }
         if undone.is_empty() {
-            return Err(HubError::Missing { what: "measure that Cordon began by itself" });
+            let cards = machines.iter().filter_map(|machine| self.shared.board.card(*machine));
+            let is_peoples = cards.map(|card| card.measures.len()).sum::<usize>() > 0;
+            return Err(HubError::Missing {
+                what: match is_peoples {
+                    true => {
+                        "measure that Cordon began by itself: people ordered what is in force there, and \
+                         take it back by `cordon release` (an isolation) or `cordon measure undo`"
+                    }
+                    false => "measure that Cordon began by itself: nothing is in force there",
+                },
+            });
         }
         Ok(undone)
     }
@@ -171,7 +188,7 @@ impl Hub {
         self.order(machine, instruction, reason, None, who).await
     }
 
-    async fn order(
+    pub(crate) async fn order(
         &self,
         machine: MachineId,
         instruction: Instruction,
@@ -204,12 +221,13 @@ impl Hub {
         match wished? {
             (Wished::Proposed(order), answered) => {
                 self.signers_answer(answered).await?;
-                Ok(Ordered::Signed { order, is_linked: self.is_linked(machine) })
+                Ok(Ordered::Signed { order, is_linked: self.is_in_contact(machine) })
             }
             (Wished::Asked(approval), _) => {
                 let question = self.deed(move |step| step.core.approval(approval).cloned()).await?;
                 let question = question.ok_or(HubError::Missing { what: "question" })?;
-                Ok(Ordered::Asked { approval, needs: question.needs })
+                let night = self.night_for(&question)?;
+                Ok(Ordered::Asked { approval, needs: question.needs, night })
             }
         }
     }
@@ -229,15 +247,18 @@ impl Hub {
         }
     }
 
-    fn is_linked(&self, machine: MachineId) -> bool {
-        self.shared.board.card(machine).is_some_and(|card| card.link.is_some())
+    /// A link that is up proves nothing: a machine that froze a minute ago holds its end open.
+    fn is_in_contact(&self, machine: MachineId) -> bool {
+        let contact = self.shared.board.card(machine).map(|card| card.contact(UtcNanos::now()));
+        matches!(contact, Some(Contact::Linked { .. }))
     }
 
     /// Answers a question, for a reason that goes into the ledger. When that was the last answer needed, the
-    /// signer's answer is waited for.
+    /// signer's answer is waited for. What was judged when it was asked is judged again: who is needed and who
+    /// may at this hour, and for a watch, which opens a machine, the gate.
     ///
     /// # Errors
-    /// [`HubError::Answer`]; [`HubError::Refused`].
+    /// [`HubError::Answer`]; [`HubError::Refused`]; [`HubError::GateClosed`].
     pub async fn answer(
         &self,
         approval: ApprovalId,
@@ -247,6 +268,12 @@ impl Hub {
     ) -> Result<ApprovalState, HubError> {
         who.must(Role::Responder)?;
         let reason = text("reason", reason)?;
+        if is_approved {
+            let watched = self.deed(move |step| step.core.would_be_watched(approval)).await?;
+            if let Some(machine) = watched {
+                self.must_be_open(machine, who).await?;
+            }
+        }
         let (person, identity, waiters) =
             (who.approver(), who.identity(), self.shared.waiters.clone());
         let answer = self
@@ -280,7 +307,11 @@ impl Hub {
     pub async fn take_incident(&self, incident: IncidentId, who: &Who) -> Result<(), HubError> {
         who.must(Role::Responder)?;
         let name = who.name().to_owned();
-        self.changed(move |step| step.core.own(incident, &name, &step.now)).await
+        self.changed(incident, move |step, kept| match kept {
+            None => step.core.own(incident, &name, &step.now),
+            Some(kept) => step.core.own_kept(kept, &name, &step.now),
+        })
+        .await
     }
 
     /// Closes an incident.
@@ -295,20 +326,40 @@ impl Hub {
     ) -> Result<(), HubError> {
         who.must(Role::Responder)?;
         let (name, reason) = (who.name().to_owned(), text("reason", reason)?);
-        self.changed(move |step| step.core.close(incident, &name, reason, &step.now)).await
+        self.changed(incident, move |step, kept| match kept {
+            None => step.core.close(incident, &name, &reason, &step.now),
+            Some(kept) => step.core.close_kept(kept, &name, &reason, &step.now),
+        })
+        .await
     }
 
+    /// Changes an open incident: first as the hub's mind has it, then as it was kept, for one that made room
+    /// for others is in no memory.
     async fn changed(
         &self,
-        change: impl FnOnce(&mut Step<'_>) -> Vec<Output> + Send + 'static,
+        incident: IncidentId,
+        change: impl Fn(&mut Step<'_>, Option<Story>) -> Vec<Output> + Clone + Send + 'static,
     ) -> Result<(), HubError> {
-        let is_found = self
+        let missing = HubError::Missing { what: "open incident" };
+        let first = change.clone();
+        let is_done = self
             .deed(move |step| {
-                step.outputs = change(step);
+                step.outputs = first(step, None);
                 !step.outputs.is_empty()
             })
             .await?;
-        if is_found { Ok(()) } else { Err(HubError::Missing { what: "open incident" }) }
+        if is_done {
+            return Ok(());
+        }
+        let (store, organisation) = (&*self.shared.store, &self.shared.organisation.code);
+        let kept = keep::story(store, organisation, incident).await?.ok_or(missing)?;
+        let is_done = self
+            .deed(move |step| {
+                step.outputs = change(step, Some(kept));
+                !step.outputs.is_empty()
+            })
+            .await?;
+        if is_done { Ok(()) } else { Err(HubError::Missing { what: "open incident" }) }
     }
 
     /// Writes a comment into an incident's timeline, also of a closed one. No patient data: it goes into
@@ -334,7 +385,7 @@ impl Hub {
         self.deed(move |step| step.record(record)).await
     }
 
-    /// Says what a machine is.
+    /// Says what a machine is; what was signed of it, with the addresses of its names.
     ///
     /// # Errors
     /// [`HubError::Invalid`] for a lifeline that can't be; [`HubError::Refused`].
@@ -343,13 +394,13 @@ impl Hub {
         machine: MachineId,
         draft: AssignmentDraft,
         who: &Who,
-    ) -> Result<(), HubError> {
+    ) -> Result<Assignment, HubError> {
         who.must(Role::Administrator)?;
         self.card(machine)?;
         let draft = Draft { draft, by: who.approver() };
-        self.shared.assign(machine, Some(draft), who.actor()).await?;
-        self.shared.renew_permits().await;
-        Ok(())
+        let assignment = self.shared.assign(machine, Some(draft), who.actor()).await?;
+        self.shared.permits_wanted.notify_one();
+        Ok(assignment)
     }
 
     /// Sets how much is done without asking.
@@ -382,14 +433,13 @@ impl Hub {
         Ok(revision)
     }
 
-    /// Whoever a policy names for the night must be somebody who can sign in and answer: else nobody could.
+    /// Whoever a policy newly names for the night must be somebody who can sign in and answer. Who was named
+    /// before and can't any more stops nobody from changing a policy at night: [`Hub::night_gap`] says it.
     async fn check_night(&self, draft: &Policy) -> Result<(), HubError> {
+        let policy = self.policy();
+        let before = policy.approval.night.as_ref().map_or(&[][..], |night| &night.people);
         for name in draft.approval.night.iter().flat_map(|night| &night.people) {
-            let person = self.person(name).await?;
-            let may = |person: &cordon_store::Person| {
-                person.name == *name && person.is_active && person.role >= Role::Responder
-            };
-            if !person.as_ref().is_some_and(may) {
+            if !before.contains(name) && !self.may_answer(name).await? {
                 let why = format!("{name:?} is nobody who may answer here: see `cordon person`");
                 return Err(HubError::Invalid { what: "night", why });
             }
@@ -397,33 +447,26 @@ impl Hub {
         Ok(())
     }
 
-    /// Strikes a machine off: its link ends at once, and its certificate opens nothing any more.
+    /// What is missing at night, when too few of those whom the policy names can still answer.
     ///
     /// # Errors
-    /// [`HubError::Missing`].
-    pub async fn strike_off(
-        &self,
-        machine: MachineId,
-        reason: &str,
-        who: &Who,
-    ) -> Result<(), HubError> {
-        who.must(Role::Administrator)?;
-        let reason = text("reason", reason)?;
-        self.card(machine)?;
-        let change = keep::struck_off(machine, &reason)?;
-        let record = Record {
-            machine: Some(machine),
-            ..self.shared.record(who.actor(), Deed::StruckOff, reason)
-        };
-        self.shared.board.change(machine, |card| card.is_struck_off = true);
-        self.deed(move |step| {
-            step.outputs = step.core.struck_off(machine);
-            step.changes.push(change);
-            step.record(record);
-        })
-        .await?;
-        self.shared.links.end(machine, "this machine was struck off");
-        Ok(())
+    /// [`HubError::Store`].
+    pub async fn night_gap(&self) -> Result<Option<NightGap>, HubError> {
+        let approval = self.policy().approval.clone();
+        let mut able = Vec::new();
+        for name in approval.night.iter().flat_map(|night| &night.people) {
+            if self.may_answer(name).await? {
+                able.push(name.clone());
+            }
+        }
+        Ok(approval.night_gap(|name| able.iter().any(|one| one == name)))
+    }
+
+    async fn may_answer(&self, name: &str) -> Result<bool, HubError> {
+        let person = self.person(name).await?;
+        Ok(person.is_some_and(|person| {
+            person.name == *name && person.is_active && person.role >= Role::Responder
+        }))
     }
 
     /// Makes a token that enrols one machine, once.
@@ -437,7 +480,9 @@ impl Hub {
         who: &Who,
     ) -> Result<EnrolToken, HubError> {
         who.must(Role::Administrator)?;
-        check_draft(&draft)?;
+        // Resolved now, while the person looks: an enrolment depends on no resolver.
+        let draft = self.shared.resolved(draft, None).await?;
+        check_draft(&self.shared.organisation.code, &draft)?;
         let secret = Secret::new()?;
         let now = UtcNanos::now();
         let expires_at = now.plus(good_for.min(LONGEST_TOKEN));
@@ -450,7 +495,7 @@ impl Hub {
             note,
         };
         let name = draft.name.as_deref().unwrap_or("a machine");
-        let detail = format!("{name}, within {} s", expires_at.since(now).as_secs());
+        let detail = format!("{name}, within {}", span(expires_at.since(now)));
         let record = self.shared.record(who.actor(), Deed::EnrolmentAllowed, detail);
         self.deed(move |step| {
             step.changes.push(Change::EnrolmentToken(token));

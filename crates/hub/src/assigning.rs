@@ -2,12 +2,14 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use cordon_model::asset::Assignment;
 use cordon_model::guidance::Bedside;
-use cordon_model::ids::MachineId;
+use cordon_model::ids::{MachineId, OdsCode};
 use cordon_model::limits;
 use cordon_model::record::{Actor, Deed, Record};
+use cordon_model::time::UtcNanos;
 use tokio::sync::oneshot;
 
 use crate::error::HubError;
@@ -35,17 +37,18 @@ impl Shared {
     /// Has it signed what a machine is: by `draft`, or, for one that the signer does not know yet, as
     /// little as is known.
     pub async fn assign(
-        &self,
+        self: &Arc<Self>,
         machine: MachineId,
         draft: Option<Draft>,
         actor: Actor,
-    ) -> Result<(), HubError> {
-        let card = self.board.card(machine).ok_or(HubError::Missing { what: "machine" })?;
+    ) -> Result<Assignment, HubError> {
         let (draft, by) = match draft {
             Some(Draft { draft, by }) => (draft, Some(by)),
             None => (AssignmentDraft::default(), None),
         };
-        check_draft(&draft)?;
+        let draft = self.resolved(draft, Some(machine)).await?;
+        let card = self.board.card(machine).ok_or(HubError::Missing { what: "machine" })?;
+        check_draft(&self.organisation.code, &draft)?;
         let before = card.assignment.as_ref().map(|before| before.protected.clone());
         let assignment = Assignment {
             organisation: self.organisation.code.clone(),
@@ -56,6 +59,7 @@ impl Shared {
             kind: draft.kind,
             group: draft.group,
             lifelines: draft.lifelines,
+            names: draft.names,
             protected: draft.protected.or(before).unwrap_or_default(),
             hub: self.link_addresses.clone(),
         };
@@ -68,7 +72,13 @@ impl Shared {
             self.documents.set_bedside(machine, bedside, by).await.map_err(from_signer)?;
             self.bedside_said.fetch_add(1, Ordering::Relaxed);
         }
-        let detail = format!("{}, {}", signed.name, signed.effective_tier());
+        let mut detail = format!("{}, {}", signed.name, signed.effective_tier());
+        for named in &signed.names {
+            let pinned: Vec<String> =
+                named.pinned(&signed).iter().map(ToString::to_string).collect();
+            detail += &format!("; {} at {}", named.host, pinned.join(", "));
+        }
+        let assignment = (*signed).clone();
         let record =
             Record { machine: Some(machine), ..self.record(actor, Deed::Assigned, detail) };
         let no_draft = keep::draft(machine, None)?;
@@ -78,7 +88,9 @@ impl Shared {
             step.outputs = step.core.assigned(&signed);
             step.record(record);
         })
-        .await
+        .await?;
+        self.show_names(machine).await;
+        Ok(assignment)
     }
 
     /// Makes sure that the signer and the main task know a machine: at its enrolment, and at its first
@@ -89,9 +101,12 @@ impl Shared {
             Some(_) => {
                 let draft = self.draft_of(machine);
                 self.assign(machine, draft, Actor::Hub).await?;
-                self.renew_permits().await;
-                let shared = self.clone();
-                tokio::spawn(async move { shared.codes_of(machine).await });
+                self.permits_wanted.notify_one();
+                let mut at_once = self.codes_at_once.lock().unwrap_or_else(PoisonError::into_inner);
+                if at_once.try_take(Instant::now()) {
+                    let shared = self.clone();
+                    tokio::spawn(async move { shared.codes_of(machine).await });
+                }
                 Ok(())
             }
             None => Err(HubError::Missing { what: "machine" }),
@@ -140,7 +155,7 @@ pub(crate) fn text(what: &'static str, given: &str) -> Result<String, HubError> 
     Err(HubError::Invalid { what, why: why.to_owned() })
 }
 
-pub(crate) fn check_draft(draft: &AssignmentDraft) -> Result<(), HubError> {
+pub(crate) fn check_draft(organisation: &OdsCode, draft: &AssignmentDraft) -> Result<(), HubError> {
     for (what, given) in [("name", &draft.name), ("kind", &draft.kind), ("group", &draft.group)] {
         given.as_deref().map(|given| text(what, given)).transpose()?;
     }
@@ -149,8 +164,18 @@ pub(crate) fn check_draft(draft: &AssignmentDraft) -> Result<(), HubError> {
     }
     let invalid = |why: String| HubError::Invalid { what: "lifeline", why };
     if draft.lifelines.len() > limits::LIFELINES_PER_MACHINE {
-        return Err(invalid(format!("at most {} are taken", limits::LIFELINES_PER_MACHINE)));
+        return Err(invalid(format!(
+            "at most {} are taken, and these come to {} (each service at each address is one)",
+            limits::LIFELINES_PER_MACHINE,
+            draft.lifelines.len()
+        )));
     }
-    let checked = draft.lifelines.iter().try_for_each(cordon_model::asset::Lifeline::check);
-    checked.map_err(|error| invalid(error.to_string()))
+    // Whose it is makes no difference to what is checked.
+    let nobody = MachineId::new(UtcNanos::from_unix_nanos(0), [0; 10]);
+    let assignment = Assignment {
+        lifelines: draft.lifelines.clone(),
+        names: draft.names.clone(),
+        ..Assignment::of(organisation.clone(), nobody, "")
+    };
+    assignment.check().map_err(|error| invalid(error.to_string()))
 }

@@ -6,7 +6,7 @@
 //!
 //! Its size: about 1 KB a machine without lifelines; at the signer's limit of 100,000 machines 100 MB.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -16,23 +16,26 @@ use cordon_model::action::Action;
 use cordon_model::asset::Assignment;
 use cordon_model::holds::Holds;
 use cordon_model::ids::{MachineId, MeasureId};
-use cordon_model::measure::{Isolation, MeasureState};
+use cordon_model::limits;
+use cordon_model::measure::{Isolation, MeasureState, Origin};
 use cordon_model::policy::Policy;
 use cordon_model::time::UtcNanos;
+use cordon_model::wire::Status;
 use cordon_respond::signer_core::CodesRow;
 use cordon_store::{Seen, StoredMeasure};
 use ed25519_dalek::VerifyingKey;
 
+use crate::attention::Standing;
 use crate::guidance::Basis;
-use crate::view::{Attention, Contact, EventCounts, LedgerStatus, MachineRow, Refused};
+use crate::view::{Contact, EventCounts, LedgerStatus, MachineRow, NameNow, Refused, ToConfirm};
 
 /// A machine is silent when it was not heard for this long: agents speak every 2 s, so four times
 /// nothing.
 pub const SILENT_AFTER: Duration = Duration::from_secs(8);
 
-/// Things that people must see, kept in memory: 256 of about 200 bytes; the oldest give way. The
-/// incidents themselves stay open, and are on disk.
-const MOST_ATTENTION: usize = 256;
+/// Statuses after a receipt by which a measure is over that must say that it is held all the same: the first
+/// may say what was so before. As the hub's mind counts (`respond::hub_core::truth`).
+const SAID_AFTER_ITS_END: u8 = 2;
 
 /// What is known of one machine.
 #[derive(Debug, Clone)]
@@ -47,11 +50,20 @@ pub(crate) struct Card {
     pub link: Option<u64>,
     pub address: Option<IpAddr>,
     pub is_struck_off: bool,
+    /// When something of it was last not seen that should have been.
+    pub gap_at: Option<UtcNanos>,
     pub measures: BTreeMap<MeasureId, Known>,
+    /// Measures of which a receipt shows that they are over, and how many statuses in a row have said since
+    /// that they are held: those that the last status said, and what ended after it.
+    pub ended: BTreeMap<MeasureId, u8>,
+    /// How the names of its lifelines were when they were last looked up.
+    pub names: Vec<NameNow>,
     /// How its break-glass codes are, as the signer last said.
     pub codes: Option<CodesRow>,
     /// Of which revision the hub has their hashes (0: none).
     pub codes_kept: u64,
+    /// Which version of the protocol is written down of it (0: none).
+    pub version_kept: u16,
     /// What the guidance that was signed last was made from, since the start.
     pub guided_by: Option<Basis>,
     /// Of which revision the hub has its guidance (0: none).
@@ -65,12 +77,20 @@ pub(crate) struct Known {
     pub state: MeasureState,
     /// Its machine says that it does not hold it.
     pub is_denied: bool,
+    /// Since when it is in this state, by the hub's clock.
+    pub since: UtcNanos,
+    /// The number of the break-glass code that began it, and when by the machine's clock.
+    pub opened_by: Option<(u8, UtcNanos)>,
 }
 
 impl Known {
     pub fn of(measure: &StoredMeasure) -> Self {
-        let StoredMeasure { action, state, is_denied, .. } = measure.clone();
-        Self { action, state, is_denied }
+        let StoredMeasure { action, state, is_denied, since, receipt, .. } = measure.clone();
+        let opened_by = receipt.and_then(|receipt| match receipt.origin {
+            Origin::BreakGlass { code, .. } => Some((code, receipt.at)),
+            Origin::Order(_) | Origin::Permit { .. } | Origin::LeaseEnd(_) => None,
+        });
+        Self { action, state, is_denied, since, opened_by }
     }
 
     /// Whether it may be changing its machine, and its machine does not deny it.
@@ -95,22 +115,71 @@ impl Card {
     }
 
     /// What the machine last said that it holds, on its last link.
-    fn holds(&self) -> Option<&Holds> {
+    pub fn holds(&self) -> Option<&Holds> {
         self.seen.as_ref()?.status.as_ref().map(|status| &status.holds)
     }
 
-    /// The strongest isolation that is ordered or in force, or that the machine says it holds; watching
-    /// cuts nothing.
-    pub fn isolation(&self) -> Option<Isolation> {
-        let known = self.measures.values().filter_map(|known| known.action.isolation()).max();
-        known.max(self.holds().and_then(Holds::isolation))
+    /// The machine has said how it is.
+    pub fn heard(&mut self, status: &Status) {
+        self.ended.retain(|measure, _| status.holds.holding(*measure).is_some());
+        self.ended.values_mut().for_each(|times| *times = times.saturating_add(1));
     }
 
-    /// The weakest truth over its isolations that are not over.
+    /// A measure is this now.
+    pub fn take(&mut self, measure: &StoredMeasure) {
+        if !measure.state.is_over() {
+            self.measures.insert(measure.id, Known::of(measure));
+            return;
+        }
+        self.measures.remove(&measure.id);
+        if measure.receipt.as_ref().is_some_and(|receipt| receipt.state.is_over()) {
+            if self.ended.len() >= limits::STANDING_PER_MACHINE {
+                self.ended.pop_first();
+            }
+            self.ended.insert(measure.id, 0);
+        }
+    }
+
+    /// The strongest isolation that is ordered or in force; watching cuts nothing.
+    fn ordered(&self) -> Option<Isolation> {
+        self.measures.values().filter_map(|known| known.action.isolation()).max()
+    }
+
+    /// The strongest isolation that the machine says it holds, but for what its own receipt has since shown
+    /// to be over: that status is the older word.
+    fn held(&self) -> Option<Isolation> {
+        let is_older_word = |measure: MeasureId| {
+            self.ended.get(&measure).is_some_and(|times| *times < SAID_AFTER_ITS_END)
+        };
+        let held = self.holds()?.known().iter();
+        let held = held.filter(|holding| !is_older_word(holding.measure));
+        held.filter_map(|holding| holding.isolation).max()
+    }
+
+    /// How far it says that it is isolated, where that is further than anything that was ordered or shown.
+    pub fn held_further(&self) -> Option<Isolation> {
+        self.held().filter(|held| Some(*held) > self.ordered())
+    }
+
+    /// The strongest isolation that is ordered or in force, or that the machine says it holds.
+    pub fn isolation(&self) -> Option<Isolation> {
+        self.ordered().max(self.held())
+    }
+
+    /// The weakest truth over its isolations that are not over; `None` where the strongest is the machine's
+    /// word alone, for nothing has shown that.
     pub fn truth(&self) -> Option<MeasureState> {
+        if self.held_further().is_some() {
+            return None;
+        }
         let isolations = self.measures.values().filter(|known| known.action.isolation().is_some());
         let states = isolations.map(|known| &known.state);
         states.min_by_key(|state| strength(state)).cloned()
+    }
+
+    /// By which code somebody opened it, and when by its own clock, while only people isolate it.
+    pub fn opened_by(&self) -> Option<(u8, UtcNanos)> {
+        self.measures.values().filter_map(|known| known.opened_by).max_by_key(|(_, at)| *at)
     }
 
     /// Why nobody knows what is in force on it now, if so.
@@ -148,8 +217,18 @@ impl Card {
             contact: self.contact(now),
             isolation: self.isolation(),
             truth: self.truth(),
+            opened_by_code: self.opened_by().map(|(code, _)| code),
             unknown: self.unknown(),
             gaps: coverage.filter(|coverage| coverage.gap.is_some()).cloned().collect(),
+            to_confirm: self
+                .names
+                .iter()
+                .filter(|name| !name.to_confirm.is_empty())
+                .map(|name| ToConfirm {
+                    host: name.host.clone(),
+                    addresses: name.to_confirm.clone(),
+                })
+                .collect(),
             counts: self
                 .seen
                 .as_ref()
@@ -175,12 +254,21 @@ fn strength(state: &MeasureState) -> u8 {
     }
 }
 
+/// Revisions of a machine's documents; 0: it has none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Revisions {
+    pub assignment: u64,
+    pub codes: u64,
+    pub guidance: u64,
+    pub version: u16,
+}
+
 /// Everything that is read often.
 #[derive(Debug)]
 pub(crate) struct Board {
     machines: RwLock<BTreeMap<MachineId, Card>>,
     policy: RwLock<Arc<Policy>>,
-    attention: Mutex<VecDeque<Attention>>,
+    standing: Mutex<Standing>,
     signer_away: Mutex<Option<String>>,
     ledger_alarm: Mutex<Option<String>>,
     ledger: Mutex<LedgerStatus>,
@@ -196,7 +284,7 @@ impl Board {
         Self {
             machines: RwLock::new(machines),
             policy: RwLock::new(Arc::new(policy)),
-            attention: Mutex::default(),
+            standing: Mutex::default(),
             signer_away: Mutex::default(),
             ledger_alarm: Mutex::default(),
             ledger: Mutex::default(),
@@ -213,6 +301,16 @@ impl Board {
 
     pub fn machines_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<MachineId, Card>> {
         self.machines.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of which revisions a machine's documents are on disk.
+    pub fn revisions(&self, id: MachineId) -> Revisions {
+        self.machines().get(&id).map_or(Revisions::default(), |card| Revisions {
+            assignment: card.assignment.as_ref().map_or(0, |assignment| assignment.revision),
+            codes: card.codes_kept,
+            guidance: card.guidance_kept,
+            version: card.version_kept,
+        })
     }
 
     pub fn card(&self, id: MachineId) -> Option<Card> {
@@ -235,35 +333,12 @@ impl Board {
 
     /// A measure is this now.
     pub fn measure(&self, measure: &StoredMeasure) {
-        self.change(measure.machine, |card| {
-            if measure.state.is_over() {
-                card.measures.remove(&measure.id);
-            } else {
-                card.measures.insert(measure.id, Known::of(measure));
-            }
-        });
+        self.change(measure.machine, |card| card.take(measure));
     }
 
-    pub fn add_attention(&self, attention: Attention) {
-        let mut list = lock(&self.attention);
-        // Told again is the same news.
-        list.retain(|known| known.notice != attention.notice);
-        if let Some(machine) = attention.notice.machine() {
-            // The same of the same machine again is the same news: no machine pushes others' out of sight.
-            let kind = std::mem::discriminant(&attention.notice);
-            list.retain(|known| {
-                known.notice.machine() != Some(machine)
-                    || std::mem::discriminant(&known.notice) != kind
-            });
-        }
-        if list.len() >= MOST_ATTENTION {
-            list.pop_front();
-        }
-        list.push_back(attention);
-    }
-
-    pub fn attention(&self) -> Vec<Attention> {
-        lock(&self.attention).iter().rev().cloned().collect()
+    /// What stands and waits for people: questions, incidents that nobody has.
+    pub fn standing(&self) -> MutexGuard<'_, Standing> {
+        lock(&self.standing)
     }
 
     pub fn set_signer_away(&self, why: Option<String>) {
@@ -323,26 +398,141 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use cordon_model::ids::MeasureId;
-    use cordon_respond::hub_core::Notice;
+    use cordon_model::action::ActionKind;
+    use cordon_model::holds::Holding;
+    use cordon_model::measure::{Proof, Receipt};
+    use cordon_model::time::{BootId, BootNanos};
+
+    pub(crate) fn card() -> Card {
+        Card {
+            host: "DESKTOP-4F2K".into(),
+            enrolled_at: UtcNanos::from_unix_nanos(0),
+            receipt_key: None,
+            assignment: None,
+            seen: None,
+            is_unsaved: false,
+            link: Some(1),
+            address: None,
+            is_struck_off: false,
+            gap_at: None,
+            measures: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            names: Vec::new(),
+            codes: None,
+            codes_kept: 0,
+            version_kept: 0,
+            guided_by: None,
+            guidance_kept: 0,
+        }
+    }
+
+    pub(crate) fn measure(
+        number: u8,
+        how: Isolation,
+        origin: Origin,
+        state: MeasureState,
+    ) -> StoredMeasure {
+        let at = UtcNanos::from_unix_nanos(0);
+        let (id, machine) = (MeasureId::new(at, [number; 10]), MachineId::new(at, [1; 10]));
+        let proof = state.is_acting().then(|| Proof {
+            table_handle: Some(1),
+            is_read_back: true,
+            probes: vec![],
+            unproven: vec![],
+            at: BootNanos(1),
+        });
+        let receipt = Receipt {
+            machine,
+            measure: id,
+            origin,
+            action: Action::Isolate(how),
+            state: state.clone(),
+            proof,
+            lease_ends: None,
+            boot: BootId("boot".into()),
+            at_boot: BootNanos(1),
+            at,
+            sockets_cut: 0,
+            done: vec![],
+            spared: Vec::new(),
+        };
+        let action = Action::Isolate(how);
+        StoredMeasure {
+            id,
+            machine,
+            action,
+            state,
+            is_denied: false,
+            since: at,
+            receipt: Some(receipt),
+        }
+    }
+
+    pub(crate) fn by_order() -> Origin {
+        Origin::Order(cordon_model::ids::OrderId::new(UtcNanos::from_unix_nanos(0), [9; 10]))
+    }
+
+    pub(crate) fn says(card: &mut Card, held: &[(u8, Isolation)]) {
+        let at = UtcNanos::from_unix_nanos(0);
+        let holding = |(number, isolation): &(u8, Isolation)| Holding {
+            measure: MeasureId::new(at, [*number; 10]),
+            kind: ActionKind::Isolate,
+            isolation: Some(*isolation),
+            lease_ends: BootNanos(u64::MAX),
+        };
+        says_that(card, Holds::Measures(held.iter().map(holding).collect()));
+    }
+
+    pub(crate) fn says_nobody_knows(card: &mut Card, why: &str) {
+        says_that(card, Holds::Unknown { why: why.to_owned() });
+    }
+
+    fn says_that(card: &mut Card, holds: Holds) {
+        let at = UtcNanos::from_unix_nanos(0);
+        let at_boot = BootNanos(5);
+        let status =
+            Status { at_boot, holds, rules: 1, events: 0, lost: 0, break_glass: 0, guidance: 0 };
+        card.heard(&status);
+        card.seen = Some(Seen {
+            at,
+            boot: BootId("boot".into()),
+            build: String::new(),
+            coverage: vec![],
+            status: Some(status),
+        });
+    }
 
     #[test]
-    fn one_machine_does_not_push_the_others_out_of_sight() {
-        let policy = Policy::default_for("RJ1".parse().unwrap());
-        let board = Board::new(policy, BTreeMap::new());
-        let at = UtcNanos::from_unix_nanos(0);
-        let machine = |number| MachineId::new(at, [number; 10]);
-        let code = Notice::OpenedByCode { machine: machine(1), code: 3, at };
-        board.add_attention(Attention { at, notice: code.clone() });
-        for number in 0..2 * MOST_ATTENTION {
-            let measure = MeasureId::new(at, [u8::try_from(number % 256).unwrap(); 10]);
-            let notice = Notice::NotInForce { machine: machine(2), measure, why: "again".into() };
-            board.add_attention(Attention { at, notice });
-        }
-        let left: Vec<Notice> = board.attention().into_iter().map(|item| item.notice).collect();
-        assert_eq!(left.len(), 2, "{left:?}");
-        assert!(left.contains(&code));
+    fn what_a_receipt_shows_to_be_over_is_not_shown_by_the_status_of_before() {
+        let mut card = card();
+        let segment = |state| measure(1, Isolation::Segment, by_order(), state);
+        card.take(&segment(MeasureState::Verified));
+        says(&mut card, &[(1, Isolation::Segment)]);
+        assert_eq!(card.isolation(), Some(Isolation::Segment));
+        assert_eq!(card.truth(), Some(MeasureState::Verified));
+        card.take(&segment(MeasureState::Released));
+        assert_eq!((card.isolation(), card.truth()), (None, None), "the status is the older word");
+        // One more may have been on its way, or repeat what was so before.
+        says(&mut card, &[(1, Isolation::Segment)]);
+        assert_eq!(card.isolation(), None);
+        // But what the machine goes on saying counts: it is no better off than it says.
+        says(&mut card, &[(1, Isolation::Segment)]);
+        assert_eq!((card.isolation(), card.truth()), (Some(Isolation::Segment), None));
+        says(&mut card, &[]);
+        assert_eq!((card.isolation(), card.ended.len()), (None, 0));
+        // The end of one hides no other.
+        card.take(&segment(MeasureState::Released));
+        says(&mut card, &[(2, Isolation::Full)]);
+        assert_eq!(card.isolation(), Some(Isolation::Full));
+    }
+
+    #[test]
+    fn what_the_machine_alone_says_has_not_the_truth_of_a_milder_measure() {
+        let mut card = card();
+        card.take(&measure(1, Isolation::Segment, by_order(), MeasureState::Verified));
+        says(&mut card, &[(1, Isolation::Segment), (2, Isolation::Full)]);
+        assert_eq!((card.isolation(), card.truth()), (Some(Isolation::Full), None));
     }
 }

@@ -14,8 +14,8 @@ use crate::signer::ClientError;
 use crate::signer::codes::{Asker, ROWS, SHOWN_PER_ANSWER, Shown};
 use crate::work::Input;
 
-/// Machines for which codes are made in one round of a minute: 60, so that the signer hashes for at most a
-/// quarter of the time, and a hospital of 5,000 machines has its codes in an hour and a half.
+/// Machines for which codes are made in one round of a minute: 60, so that the signer hashes for at most half
+/// of the time (behind everything else), and a hospital of 5,000 machines has its codes in an hour and a half.
 const MADE_PER_ROUND: usize = 60;
 
 /// The setting that holds the number of the last showing that was written down.

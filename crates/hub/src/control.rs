@@ -11,15 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cordon_link::frame::{self, FrameError};
-use cordon_model::action::Action;
-use cordon_model::ids::{ApprovalId, IncidentId, MachineId, MeasureId};
+use cordon_model::ids::{IncidentId, MachineId};
 use cordon_model::limits::MESSAGE_BYTES;
-use cordon_model::look::{LookAt, Seen};
-use cordon_model::measure::Isolation;
-use cordon_model::policy::{Mode, Policy};
-use cordon_respond::approval::{Approval, ApprovalState};
-use cordon_store::{IncidentFilter, Page, Role, StoredMeasure};
-use serde::{Deserialize, Serialize};
+use cordon_model::look::LookAt;
+use cordon_model::order::Instruction;
+use cordon_model::policy::Policy;
+use cordon_store::{IncidentFilter, Page};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -28,10 +25,12 @@ use crate::error::HubError;
 use crate::handle::Hub;
 use crate::people::Who;
 use crate::run::stopped;
-use crate::view::{
-    AssignmentDraft, IncidentRow, LedgerStatus, MachineRow, Ordered, Preview, Refused, StandingNow,
-    Undone,
-};
+
+mod detail;
+mod words;
+
+pub use detail::{CodesNow, FindingLine, IncidentDetail, MachineDetail, MeasureLine, TimelineLine};
+pub use words::{Answer, ListedMeasure, QuestionRow, Request, Status};
 
 /// Connections at one time.
 const CONNECTIONS: usize = 16;
@@ -45,259 +44,11 @@ const ROWS: usize = 500;
 /// Questions in one answer: each may name files, 4 KiB at the longest, so 100 fit.
 const QUESTIONS: usize = 100;
 
-/// What the command line asks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Request {
-    /// How is the hub?
-    Status,
-    /// A token that enrols one machine, once.
-    CreateEnrolToken {
-        /// What the machine is to be.
-        draft: AssignmentDraft,
-        /// For how long it is good.
-        good_for_seconds: u32,
-    },
-    /// A secret that signs a person in, once.
-    CreateSignIn {
-        /// Who; made known if need be.
-        name: String,
-        /// What a new person may do; of one who is known it is only checked.
-        role: Option<Role>,
-        /// For how long it is good.
-        good_for_seconds: u32,
-    },
-    /// Make a person known, or change what they may do.
-    PutPerson {
-        /// Sign-in name.
-        name: String,
-        /// What the person may do.
-        role: Role,
-        /// Whether the person may answer for patients' safety.
-        is_clinical: bool,
-    },
-    /// Let a person sign in no more, and end the sessions that are open.
-    BarPerson {
-        /// Sign-in name.
-        name: String,
-    },
-    /// Machines, by name.
-    ListMachines,
-    /// Incidents, newest first.
-    ListIncidents {
-        /// Only those that are not closed.
-        only_open: bool,
-    },
-    /// What an isolation would do.
-    Preview {
-        /// Its id or name.
-        machine: String,
-        /// How far.
-        isolation: Isolation,
-    },
-    /// Cut a machine off.
-    Isolate {
-        /// Its id or name.
-        machine: String,
-        /// How far.
-        isolation: Isolation,
-        /// Why.
-        reason: String,
-    },
-    /// Begin a measure besides the isolation.
-    Begin {
-        /// Its id or name.
-        machine: String,
-        /// What is done.
-        action: Action,
-        /// Why.
-        reason: String,
-    },
-    /// Take one measure back.
-    Undo {
-        /// Its id or name.
-        machine: String,
-        /// Which.
-        measure: MeasureId,
-        /// Why.
-        reason: String,
-    },
-    /// The measures of a machine, the newest first.
-    Measures {
-        /// Its id or name.
-        machine: String,
-    },
-    /// A machine's processes, by its own word.
-    Processes {
-        /// Its id or name.
-        machine: String,
-    },
-    /// Take every isolation of a machine back.
-    Release {
-        /// Its id or name.
-        machine: String,
-        /// Why.
-        reason: String,
-    },
-    /// Take back everything that Cordon did by itself, to one machine or in one incident.
-    UndoAll {
-        /// A machine's id or name, or an incident's id.
-        target: String,
-        /// Why.
-        reason: String,
-    },
-    /// The questions that wait for people.
-    Questions,
-    /// Answer one.
-    Answer {
-        /// Which.
-        question: ApprovalId,
-        /// Yes or no.
-        is_approved: bool,
-        /// Why.
-        reason: String,
-    },
-    /// The measures on a machine that are not over.
-    Standing(MachineId),
-    /// Extend the lease of a machine's measure in force.
-    Renew {
-        /// Its id or name.
-        machine: String,
-        /// Why.
-        reason: String,
-    },
-    /// Say what a machine is.
-    SetAssignment {
-        /// Its id or name.
-        machine: String,
-        /// What it is.
-        draft: AssignmentDraft,
-    },
-    /// Strike a machine off.
-    StrikeOff {
-        /// Its id or name.
-        machine: String,
-        /// Why.
-        reason: String,
-    },
-    /// Other break-glass codes for a machine.
-    RenewCodes {
-        /// Its id or name.
-        machine: String,
-        /// Why.
-        reason: String,
-    },
-    /// Which machine has this id or name, and of which revision it holds break-glass codes.
-    Codes {
-        /// Its id or name.
-        machine: String,
-    },
-    /// Set how much is done without asking.
-    SetMode(Mode),
-    /// The policy in force.
-    Policy,
-    /// Put a policy in force; its organisation and revision are the hub's to give.
-    SetPolicy(Box<Policy>),
-}
+/// Addresses to confirm in one list of machines: 4,000 of some 60 bytes, a quarter of a message.
+const ADDRESSES_LISTED: usize = 4_000;
 
-/// What the hub answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Answer {
-    /// To [`Request::Status`].
-    Status(Box<Status>),
-    /// A token or secret: shown once.
-    Secret(String),
-    /// Machines; `total` says of how many.
-    Machines {
-        /// The first rows.
-        rows: Vec<MachineRow>,
-        /// How many there are.
-        total: usize,
-    },
-    /// To [`Request::Measures`].
-    Measures(Vec<StoredMeasure>),
-    /// To [`Request::Processes`].
-    Seen(Box<Seen>),
-    /// Incidents; `total` says of how many.
-    Incidents {
-        /// The first rows.
-        rows: Vec<IncidentRow>,
-        /// How many there are.
-        total: u64,
-    },
-    /// To [`Request::Preview`].
-    Preview(Box<Preview>),
-    /// To [`Request::Policy`].
-    Policy(Box<Policy>),
-    /// To [`Request::Codes`].
-    Codes {
-        /// Which machine.
-        machine: MachineId,
-        /// Of which revision it last said that it holds codes (0: of none); `None`: it was never heard.
-        held: Option<u64>,
-    },
-    /// What came of a wish.
-    Ordered {
-        /// For which machine.
-        machine: MachineId,
-        /// An order, or a question to others.
-        ordered: Ordered,
-    },
-    /// Questions that wait for people.
-    Questions {
-        /// The first, with the names of their machines.
-        rows: Vec<(String, Approval)>,
-        /// How many there are.
-        total: u64,
-    },
-    /// To [`Request::Answer`]: where the question is now.
-    Answered(ApprovalState),
-    /// To [`Request::UndoAll`], for each machine on which there was something to take back.
-    Undone(Vec<Undone>),
-    /// To [`Request::Standing`].
-    Standing(Box<StandingNow>),
-    /// Done.
-    Done,
-    /// No, and why.
-    Refused(String),
-}
-
-/// How the hub is, in short.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Status {
-    /// The organisation's code.
-    pub organisation: cordon_model::ids::OdsCode,
-    /// Its name.
-    pub name: String,
-    /// How much is done without asking.
-    pub mode: Mode,
-    /// Machines enrolled…
-    pub machines: u64,
-    /// …of which are linked now…
-    pub linked: u64,
-    /// …of which were heard in the last seconds…
-    pub heard: u64,
-    /// …of which at least one acting measure is on.
-    pub contained: u64,
-    /// Incidents that are not closed…
-    pub incidents_open: u64,
-    /// …of which nobody has.
-    pub incidents_unowned: u64,
-    /// Questions that wait for people.
-    pub questions: u64,
-    /// Orders that no machine has taken yet.
-    pub orders_waiting: u64,
-    /// The ledger.
-    pub ledger: LedgerStatus,
-    /// Why the signer does not sign the ledger any more: an alarm.
-    pub ledger_alarm: Option<String>,
-    /// `None`: the signer answered last time.
-    pub signer_away: Option<String>,
-    /// What was refused since the start.
-    pub refused: Refused,
-}
+/// Names in one answer: each is at most 4 KB, so 200 fit.
+const NAMES_LISTED: usize = 200;
 
 /// Asks a hub one thing.
 ///
@@ -399,16 +150,23 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
         }
         Request::PutPerson { name, role, is_clinical } => {
             hub.admit(&name, role, is_clinical, who).await?;
-            Answer::Done
+            Answer::Kept { night: hub.night_gap().await? }
         }
         Request::BarPerson { name } => {
             hub.bar(&name, who).await?;
-            Answer::Done
+            Answer::Kept { night: hub.night_gap().await? }
         }
         Request::ListMachines => {
             let mut rows = hub.machines();
             let total = rows.len();
             rows.truncate(ROWS);
+            let mut room = ADDRESSES_LISTED;
+            for name in rows.iter_mut().flat_map(|row| &mut row.to_confirm) {
+                match room.checked_sub(name.addresses.len()) {
+                    Some(left) => room = left,
+                    None => name.addresses.clear(),
+                }
+            }
             Answer::Machines { rows, total }
         }
         Request::ListIncidents { only_open } => {
@@ -422,8 +180,30 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
             });
             Answer::Incidents { rows: rows.collect(), total: listed.total }
         }
+        Request::Machine { machine } => {
+            Answer::Machine(Box::new(hub.machine_detail(named(hub, &machine)?).await?))
+        }
+        Request::Incident(incident) => {
+            Answer::Incident(Box::new(hub.incident_detail(incident).await?))
+        }
+        Request::TakeIncident(incident) => {
+            hub.take_incident(incident, who).await?;
+            Answer::Done
+        }
+        Request::CommentIncident { incident, comment } => {
+            hub.comment_incident(incident, &comment, who).await?;
+            Answer::Done
+        }
+        Request::CloseIncident { incident, reason } => {
+            hub.close_incident(incident, &reason, who).await?;
+            Answer::Done
+        }
         Request::Preview { machine, isolation } => {
             Answer::Preview(Box::new(hub.preview_now(named(hub, &machine)?, isolation, who).await?))
+        }
+        Request::PreviewMeasure { machine, action } => {
+            let machine = named(hub, &machine)?;
+            Answer::MeasurePreview(Box::new(hub.preview_measure(machine, action, who).await?))
         }
         Request::Isolate { machine, isolation, reason } => {
             let machine = named(hub, &machine)?;
@@ -442,24 +222,61 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
         }
         Request::Measures { machine } => {
             let view = hub.machine(named(hub, &machine)?).await?;
-            let rows = view.measures.into_iter().map(|view| view.measure).collect();
-            Answer::Measures(rows)
+            let rows = view.measures.into_iter().map(|view| ListedMeasure {
+                is_release: view
+                    .order
+                    .is_some_and(|order| order.instruction == Instruction::Release),
+                measure: view.measure,
+            });
+            Answer::Measures(rows.collect())
         }
         Request::Processes { machine } => {
             let machine = named(hub, &machine)?;
             Answer::Seen(Box::new(hub.look(machine, LookAt::Processes, who).await?))
         }
-        Request::Release { machine, reason } => {
+        Request::Survey { machine, since } => {
             let machine = named(hub, &machine)?;
-            let ordered = hub.release(machine, &reason, None, who).await?;
-            Answer::Ordered { machine, ordered }
+            Answer::Seen(Box::new(hub.look(machine, LookAt::Survey { since }, who).await?))
+        }
+        Request::Release { machine, reason, despite } => {
+            let machine = named(hub, &machine)?;
+            let before = Box::new(hub.standing(machine)?);
+            let ordered = hub.release(machine, &reason, despite.as_deref(), None, who).await?;
+            Answer::Released { machine, ordered, before }
+        }
+        Request::Plan { machine, incident } => {
+            Answer::Plan(Box::new(hub.elimination(named(hub, &machine)?, incident, who).await?))
+        }
+        Request::OrderPlan { machine, incident, digest, reason } => {
+            let machine = named(hub, &machine)?;
+            let came = hub.order_elimination(machine, incident, &digest, &reason, who).await?;
+            Answer::PlanOrdered(Box::new(came))
+        }
+        Request::VerifyPlan { machine, incident } => {
+            let machine = named(hub, &machine)?;
+            let (plan, is_clean) = hub.verify_elimination(machine, incident, who).await?;
+            Answer::Verified { plan: Box::new(plan), is_clean }
+        }
+        Request::AcceptSteps { machine, incident, steps, reason } => {
+            let machine = named(hub, &machine)?;
+            let plan = hub.accept_steps(machine, incident, &steps, &reason, who).await?;
+            Answer::Plan(Box::new(plan))
+        }
+        Request::Gate { machine } => Answer::Gate(Box::new(hub.gate(named(hub, &machine)?).await?)),
+        Request::SayPatched { machine, reason } => {
+            let machine = named(hub, &machine)?;
+            Answer::Gate(Box::new(hub.say_patched(machine, &reason, who).await?))
+        }
+        Request::SignOff { machine, reason } => {
+            Answer::Gate(Box::new(hub.sign_off(named(hub, &machine)?, &reason, who).await?))
         }
         Request::UndoAll { target, reason } => {
             let machines = match (hub.machine_called(&target), target.parse::<IncidentId>()) {
                 (Some(machine), _) => vec![machine],
                 (None, Ok(incident)) => hub.incident(incident, None).await?.incident.machines,
                 (None, Err(_)) => {
-                    let what = "machine (give its id or its one name) or incident (give its id)";
+                    let what = "machine (give its id or its one name: see `cordon machines`) or incident \
+                                (give its id: see `cordon incidents`)";
                     return Err(HubError::Missing { what });
                 }
             };
@@ -467,27 +284,64 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
         }
         Request::Questions => {
             let mut open = hub.approvals(true).await?;
-            let total = open.len() as u64;
+            // A page of them at most is at hand; how many there are is counted.
+            let total = hub.status().await?.counts.approvals_open.max(open.len() as u64);
             open.truncate(QUESTIONS);
-            let name = |of: &Approval| hub.machine_name(of.machine);
-            Answer::Questions { rows: open.into_iter().map(|of| (name(&of), of)).collect(), total }
+            let rows = open.into_iter().map(|question| QuestionRow {
+                machine: hub.machine_name(question.machine),
+                tier: hub.tier(question.machine),
+                question,
+            });
+            Answer::Questions { rows: rows.collect(), total }
         }
         Request::Answer { question, is_approved, reason } => {
             Answer::Answered(hub.answer(question, is_approved, &reason, who).await?)
         }
         Request::Standing(machine) => Answer::Standing(Box::new(hub.standing(machine)?)),
+        Request::Measure { machine, measure } => {
+            Answer::Measure(hub.measure_now(machine, measure).await?)
+        }
         Request::Renew { machine, reason } => {
             let machine = named(hub, &machine)?;
             let ordered = hub.renew(machine, &reason, who).await?;
             Answer::Ordered { machine, ordered }
         }
         Request::SetAssignment { machine, draft } => {
-            hub.assign(named(hub, &machine)?, draft, who).await?;
-            Answer::Done
+            Answer::Assigned(Box::new(hub.assign(named(hub, &machine)?, draft, who).await?))
         }
-        Request::StrikeOff { machine, reason } => {
-            hub.strike_off(named(hub, &machine)?, &reason, who).await?;
-            Answer::Done
+        Request::WouldAssign { machine, draft } => {
+            Answer::Assigned(Box::new(hub.would_assign(named(hub, &machine)?, draft, who).await?))
+        }
+        Request::Names { machine, looks } => {
+            let machine = machine.map(|machine| named(hub, &machine)).transpose()?;
+            if looks {
+                hub.look_at_names(machine, who).await?;
+            }
+            let machines = match machine {
+                Some(machine) => vec![machine],
+                None => hub.machines().into_iter().map(|row| row.id).collect(),
+            };
+            let (mut rows, mut total, mut room) = (Vec::new(), 0, NAMES_LISTED);
+            for machine in machines {
+                let names = hub.names(machine)?;
+                if !names.is_empty() {
+                    total += 1;
+                    if let Some(left) = room.checked_sub(names.len()) {
+                        room = left;
+                        rows.push((hub.machine_name(machine), names));
+                    }
+                }
+            }
+            Answer::Names { rows, total }
+        }
+        Request::ConfirmAddresses { machine, pin } => {
+            let machine = named(hub, &machine)?;
+            Answer::Assigned(Box::new(hub.confirm_addresses(machine, pin, who).await?))
+        }
+        Request::StrikeOff { machine, reason, though_cut_off } => {
+            let machine = named(hub, &machine)?;
+            let said = hub.strike_off(machine, &reason, though_cut_off, who).await?;
+            Answer::StruckOff { said }
         }
         Request::RenewCodes { machine, reason } => {
             hub.renew_codes(named(hub, &machine)?, &reason, who).await?;
@@ -499,20 +353,29 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
             Answer::Codes { machine, held: status.map(|status| status.break_glass) }
         }
         Request::SetMode(mode) => {
-            hub.set_mode(mode, who).await?;
-            Answer::Done
+            let policy = Policy { mode, ..Policy::clone(&hub.policy()) };
+            set_policy(hub, policy, who).await?
         }
         Request::Policy => Answer::Policy(Box::new(Policy::clone(&hub.policy()))),
-        Request::SetPolicy(policy) => {
-            hub.set_policy(*policy, who).await?;
-            Answer::Done
-        }
+        Request::SetPolicy(policy) => set_policy(hub, *policy, who).await?,
     })
 }
 
+async fn set_policy(hub: &Hub, policy: Policy, who: &Who) -> Result<Answer, HubError> {
+    let mode = policy.mode;
+    match hub.set_policy(policy, who).await {
+        Ok(revision) => Ok(Answer::PolicySet { revision, mode, night: hub.night_gap().await? }),
+        // Of a signer that does not answer nobody knows what it did.
+        Err(
+            error @ (HubError::Refused(_) | HubError::Invalid { .. } | HubError::NotAllowed { .. }),
+        ) => Ok(Answer::Refused(format!("{}. Nothing was changed", with_causes(&error)))),
+        Err(error) => Err(error),
+    }
+}
+
 fn named(hub: &Hub, name: &str) -> Result<MachineId, HubError> {
-    hub.machine_called(name)
-        .ok_or(HubError::Missing { what: "machine (give its id or its one name)" })
+    let what = "machine (give its id or its one name: see `cordon machines`)";
+    hub.machine_called(name).ok_or(HubError::Missing { what })
 }
 
 async fn status(hub: &Hub) -> Result<Status, HubError> {
@@ -537,13 +400,31 @@ async fn status(hub: &Hub) -> Result<Status, HubError> {
     })
 }
 
-/// An error with what caused it.
+/// An error with what caused it, as far as its own words don't end with that.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        let because = error.to_string();
+        if !text.ends_with(&because) {
+            text = format!("{text}: {because}");
+        }
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_said_once() {
+        use cordon_respond::signer_core::Refusal;
+        let refused = with_causes(&HubError::from(Refusal::UnknownMachine));
+        assert_eq!(refused, format!("the signer refuses: {}", Refusal::UnknownMachine));
+        let file = std::io::Error::other("the disk is full");
+        let failed = crate::HubFailure::System { what: "write", at: "there".into(), source: file };
+        assert_eq!(with_causes(&failed), "the hub can't write there: the disk is full");
+    }
 }

@@ -47,6 +47,17 @@ pub enum HubError {
     /// A document that should be genuine is not.
     #[error("a stored document can't be used: {0}")]
     Document(String),
+    /// The gate of the return to service is closed.
+    #[error(
+        "it is not ready to return to service: {missing}. If care needs it now: `cordon release {machine} \
+         --reason \"...\" --despite \"why\"`"
+    )]
+    GateClosed {
+        /// What people call it.
+        machine: String,
+        /// What is missing, each with the command that brings it.
+        missing: String,
+    },
     /// The machine did not show how it is.
     #[error("the machine can't be looked at: {0}")]
     NotSeen(String),

@@ -101,10 +101,10 @@ impl Hub {
         read.map_err(|error| HubError::Document(error.to_string()))
     }
 
-    /// What people must see, newest first.
+    /// What people must see now: of each kind the newest, the most pressing kind first, then the next of each.
     #[must_use]
     pub fn attention(&self) -> Vec<Attention> {
-        self.shared.board.attention()
+        self.shared.board.attention(UtcNanos::now())
     }
 
     /// The policy in force.

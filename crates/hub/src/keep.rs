@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use cordon_model::asset::Assignment;
-use cordon_model::ids::{MachineId, MeasureId, OdsCode};
+use cordon_model::ids::{IncidentId, MachineId, MeasureId, OdsCode};
 use cordon_model::incident::IncidentState;
 use cordon_model::order::Approver;
 use cordon_model::record::Record;
@@ -28,7 +28,7 @@ use ed25519_dalek::VerifyingKey;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::board::{Card, Known};
+use crate::board::{Card, Known, Revisions};
 use crate::view::AssignmentDraft;
 
 const STORY: &str = "story";
@@ -45,6 +45,12 @@ const STRUCK_OFF: &str = "struck-off";
 const CODES: &str = "break-glass";
 /// Revision and signed text of what people in front of a machine are told.
 const GUIDANCE: &str = "guidance";
+
+/// The version of the protocol that a machine spoke on its last link.
+const VERSION: &str = "version";
+
+/// When something of a machine was last not seen that should have been.
+const GAP: &str = "gap";
 
 /// How long an order that died is told to the signer again at each start.
 const DEAD_ORDERS: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -90,10 +96,10 @@ impl From<Change> for Pending {
     }
 }
 
-/// What the store has to change for `change`. A machine's row changes what differs from its `card`.
+/// What the store has to change for `change`. Of a machine's row that is what is newer than what it `kept`.
 pub(crate) fn changes_of(
     change: core::Change,
-    card: Option<&Card>,
+    kept: Revisions,
     now: UtcNanos,
 ) -> Result<Vec<Pending>, StoreError> {
     let changes = match change {
@@ -105,17 +111,19 @@ pub(crate) fn changes_of(
         }],
         core::Change::Machine(machine) => {
             // Its inbox is kept with the reports themselves, its permit when it is signed.
-            let kept = card.and_then(|card| card.assignment.as_ref()).map_or(0, |a| a.revision);
             let mut changes = Vec::new();
-            let known = card.map_or(0, |card| card.codes_kept);
-            if let Some(codes) = machine.codes.as_ref().filter(|(revision, _)| *revision > known) {
+            let codes = machine.codes.as_ref().filter(|(revision, _)| *revision > kept.codes);
+            if let Some(codes) = codes {
                 changes.push(row(CODES, machine.assignment.machine, Some(codes))?);
             }
-            let known = card.map_or(0, |card| card.guidance_kept);
-            if let Some(guidance) = machine.guidance.as_ref().filter(|(held, _)| *held > known) {
+            let guidance = machine.guidance.as_ref().filter(|(held, _)| *held > kept.guidance);
+            if let Some(guidance) = guidance {
                 changes.push(row(GUIDANCE, machine.assignment.machine, Some(guidance))?);
             }
-            if machine.assignment.revision > kept {
+            if machine.version != kept.version {
+                changes.push(row(VERSION, machine.assignment.machine, Some(&machine.version))?);
+            }
+            if machine.assignment.revision > kept.assignment {
                 changes.push(Change::Assignment {
                     machine: machine.assignment.machine,
                     revision: machine.assignment.revision,
@@ -201,9 +209,24 @@ pub(crate) fn draft(machine: MachineId, draft: Option<&Draft>) -> Result<Change,
     row(DRAFT, machine, draft)
 }
 
+/// Something of a machine was not seen that should have been, now.
+pub(crate) fn gap(machine: MachineId, at: UtcNanos) -> Result<Change, StoreError> {
+    row(GAP, machine, Some(&at))
+}
+
 /// A machine may speak no more.
 pub(crate) fn struck_off(machine: MachineId, reason: &str) -> Result<Change, StoreError> {
     row(STRUCK_OFF, machine, Some(&reason))
+}
+
+/// An open incident as it was kept; `None`: it is closed, or nobody knows of it.
+pub(crate) async fn story(
+    store: &dyn State,
+    organisation: &OdsCode,
+    incident: IncidentId,
+) -> Result<Option<Story>, StoreError> {
+    let row = store.row(organisation, STORY, &incident.to_string()).await?;
+    row.map(|document| decode(&document)).transpose()
 }
 
 /// What a person said of a machine when they made its enrolment token.
@@ -245,8 +268,9 @@ pub(crate) async fn restore(
         drafts: HashMap::new(),
         prune: Vec::new(),
     };
-    let mut struck_off = Vec::new();
+    let (mut struck_off, mut gaps) = (Vec::new(), Vec::new());
     let (mut codes, mut guidance) = (Documents::new(), Documents::new());
+    let mut versions = BTreeMap::new();
     for Row { kind, id, document } in store.rows(organisation).await? {
         match kind.as_str() {
             STORY => kept.rows.push(core::Change::Story(decode::<Story>(&document)?)),
@@ -262,9 +286,17 @@ pub(crate) async fn restore(
                 kept.drafts.insert(machine, decode(&document)?);
             }
             STRUCK_OFF => struck_off.push(id.parse::<MachineId>().map_err(|e| unreadable(&e))?),
+            GAP => {
+                let machine = id.parse::<MachineId>().map_err(|error| unreadable(&error))?;
+                gaps.push((machine, decode::<UtcNanos>(&document)?));
+            }
             CODES => {
                 let machine = id.parse::<MachineId>().map_err(|error| unreadable(&error))?;
                 codes.insert(machine, decode(&document)?);
+            }
+            VERSION => {
+                let machine = id.parse::<MachineId>().map_err(|error| unreadable(&error))?;
+                versions.insert(machine, decode::<u16>(&document)?);
             }
             GUIDANCE => {
                 let machine = id.parse::<MachineId>().map_err(|error| unreadable(&error))?;
@@ -275,10 +307,23 @@ pub(crate) async fn restore(
         }
     }
     prune_orders(&mut kept, now)?;
-    restore_machines(store, organisation, command_key, now, (&codes, &guidance), &mut kept).await?;
+    restore_machines(
+        store,
+        organisation,
+        command_key,
+        now,
+        (&codes, &guidance, &versions),
+        &mut kept,
+    )
+    .await?;
     for machine in struck_off {
         if let Some(card) = kept.cards.get_mut(&machine) {
             card.is_struck_off = true;
+        }
+    }
+    for (machine, at) in gaps {
+        if let Some(card) = kept.cards.get_mut(&machine) {
+            card.gap_at = Some(at);
         }
     }
     restore_measures(store, organisation, &mut kept).await?;
@@ -322,7 +367,7 @@ async fn restore_machines(
     organisation: &OdsCode,
     command_key: &VerifyingKey,
     now: UtcNanos,
-    (codes, guidance): (&Documents, &Documents),
+    (codes, guidance, versions): (&Documents, &Documents, &BTreeMap<MachineId, u16>),
     kept: &mut Kept,
 ) -> Result<(), StoreError> {
     let mut page = Page::default();
@@ -346,6 +391,7 @@ async fn restore_machines(
                     codes: codes.get(&machine.id).cloned(),
                     guidance: guidance.get(&machine.id).cloned(),
                     inbox: Inbox { highest: machine.reported },
+                    version: versions.get(&machine.id).copied().unwrap_or(0),
                 }));
             }
             kept.cards.insert(
@@ -360,9 +406,13 @@ async fn restore_machines(
                     link: None,
                     address: None,
                     is_struck_off: false,
+                    gap_at: None,
                     measures: BTreeMap::new(),
+                    ended: BTreeMap::new(),
+                    names: Vec::new(),
                     codes: None,
                     codes_kept: codes.get(&machine.id).map_or(0, |(revision, _)| *revision),
+                    version_kept: versions.get(&machine.id).copied().unwrap_or(0),
                     guided_by: None,
                     guidance_kept: guidance.get(&machine.id).map_or(0, |(held, _)| *held),
                 },

@@ -18,8 +18,12 @@ use crate::signing::Signers;
 use crate::view::News;
 use crate::work::{After, Batch};
 
-/// Steps in one commit: 128, of usually 10 kB each.
-const STEPS_PER_COMMIT: usize = 128;
+/// Steps with something to write in one commit: 128, of usually 10 kB each.
+const WRITTEN_PER_COMMIT: usize = 128;
+
+/// Steps in all that are taken at once. Most of ten thousand machines' only answer a status: if they took the
+/// place of those that write, an order would wait for more commits than its own.
+const STEPS_AT_ONCE: usize = 4_096;
 
 /// The keeper's belongings.
 pub(crate) struct Keeper {
@@ -49,10 +53,13 @@ impl Keeper {
                 },
                 step = steps.recv() => {
                     let Some(step) = step else { break };
+                    let mut written = usize::from(!step.changes.is_empty());
                     let mut batches = vec![step];
-                    while batches.len() < STEPS_PER_COMMIT
+                    while written < WRITTEN_PER_COMMIT
+                        && batches.len() < STEPS_AT_ONCE
                         && let Ok(step) = steps.try_recv()
                     {
+                        written += usize::from(!step.changes.is_empty());
                         batches.push(step);
                     }
                     self.keep(batches).await?;

@@ -14,6 +14,9 @@
 //! | all of it is committed in one transaction, then carried out | `keeper`, `keep` |
 //! | the signer is asked; its order goes out at once | `signing`, [`signer`] |
 //! | every record goes to the ledger, which the signer cosigns | `ledger` |
+//! | what was found is eliminated, and the machine returns | `eliminate`, `returning` |
+//! | names of lifelines are looked up, here and never on a suspect machine | `names` |
+//! | people see what waits for them | `attention` |
 //! | people look and act | [`Hub`], [`view`], [`people`] |
 //!
 //! What is acknowledged is on disk (law 7): kill the hub at any time, and the next start goes on.
@@ -22,11 +25,13 @@
 
 mod act;
 mod assigning;
+mod attention;
 pub mod authority;
 mod board;
 mod clock;
 mod codes;
 pub mod control;
+mod eliminate;
 mod enrol;
 mod error;
 pub mod foretell;
@@ -39,12 +44,15 @@ mod link_server;
 mod links;
 mod look;
 mod looking;
+mod names;
 pub mod people;
 mod quota;
+mod returning;
 mod run;
 mod sign_in;
 pub mod signer;
 mod signing;
+mod striking;
 pub mod view;
 mod work;
 

@@ -16,7 +16,7 @@ use cordon_model::finding::Finding;
 use cordon_model::ids::MachineId;
 use cordon_model::limits;
 use cordon_model::measure::Receipt;
-use cordon_model::wire::{FromAgent, FromHub, Hello, Numbered, Report, VERSION};
+use cordon_model::wire::{Coverage, FromAgent, FromHub, Hello, Numbered, Report, VERSION};
 use cordon_store::Key;
 use ed25519_dalek::VerifyingKey;
 use rustls::ServerConfig;
@@ -277,16 +277,23 @@ async fn goodbye(mut to: impl AsyncWrite + Unpin, why: &LinkEnd) {
 }
 
 fn is_sound_hello(hello: &Hello) -> bool {
-    let is_short = |text: &str| text.len() <= limits::NAME_BYTES;
     is_short(&hello.build)
         && is_short(&hello.host)
         && hello.boot.0.len() <= 64
-        && hello.coverage.len() <= COVERAGE_LINES
-        && hello.coverage.iter().all(|line| {
+        && is_sound_coverage(&hello.coverage)
+}
+
+fn is_sound_coverage(coverage: &[Coverage]) -> bool {
+    coverage.len() <= COVERAGE_LINES
+        && coverage.iter().all(|line| {
             is_short(&line.what)
                 && line.by.as_deref().is_none_or(is_short)
                 && line.gap.as_deref().is_none_or(is_short)
         })
+}
+
+fn is_short(text: &str) -> bool {
+    text.len() <= limits::NAME_BYTES
 }
 
 /// One machine's conversation with the hub.
@@ -371,6 +378,7 @@ impl Conversation<'_> {
         let reports = match message {
             FromAgent::Reports(reports) => reports.len(),
             FromAgent::Hello(_)
+            | FromAgent::Coverage(_)
             | FromAgent::OrderTaken(_)
             | FromAgent::Status(_)
             | FromAgent::Looked { .. } => 0,
@@ -399,6 +407,12 @@ impl Conversation<'_> {
                 let Some(turn) = self.turn().await else { return Ok(()) };
                 Input::Reports { machine, link, reports, turn }
             }
+            FromAgent::Coverage(coverage) => {
+                if !is_sound_coverage(&coverage) {
+                    return Err(LinkEnd::Protocol("more of what it can see than it may say"));
+                }
+                Input::Covered { machine, link, coverage }
+            }
             FromAgent::OrderTaken(order) => Input::OrderTaken { machine, link, order },
             FromAgent::Looked { number, seen } => {
                 if !seen.is_bounded() {
@@ -411,10 +425,8 @@ impl Conversation<'_> {
                 if !status.holds.is_within_limits() {
                     return Err(LinkEnd::Protocol("more in a status than it may have"));
                 }
-                // An empty batch has no effect but the answer: what is on disk.
-                self.shared.tell(Input::Status { machine, link, status: Box::new(status) }).await;
                 let Some(turn) = self.turn().await else { return Ok(()) };
-                Input::Reports { machine, link, reports: Vec::new(), turn }
+                Input::Status { machine, link, status: Box::new(status), turn }
             }
         };
         self.shared.tell(input).await;

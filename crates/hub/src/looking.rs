@@ -21,6 +21,10 @@ use crate::people::Who;
 /// How long a machine may take: it reads a few hundred files, in some ten milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a survey may take: a few thousand files, read by a process that is the last in every queue of its
+/// machine. It takes a second; the machine itself gives up before this.
+const PATIENCE_FOR_SURVEY: Duration = Duration::from_secs(20);
+
 /// Questions that wait at once: a few people, each with a few pages open.
 const MOST_WAITING: usize = 64;
 
@@ -66,10 +70,14 @@ impl Hub {
         let unseen = |why: &str| HubError::NotSeen(why.to_owned());
         let asked = self.shared.looks.ask(machine);
         let (number, answered) = asked.ok_or_else(|| unseen("too many look at once; try again"))?;
+        let patience = match at {
+            LookAt::Survey { .. } => PATIENCE_FOR_SURVEY,
+            LookAt::Connections(_) | LookAt::Processes | LookAt::Measure(_) => PATIENCE,
+        };
         if !self.shared.links.send_now(machine, FromHub::Look { number, at }) {
             return Err(unseen("it is not in contact"));
         }
-        match tokio::time::timeout(PATIENCE, answered).await {
+        match tokio::time::timeout(patience, answered).await {
             Ok(Ok(Seen::Unable(why))) => Err(HubError::NotSeen(why)),
             Ok(Ok(seen)) => Ok(seen),
             Ok(Err(_)) | Err(_) => Err(unseen("it did not answer in time")),

@@ -47,6 +47,12 @@ pub(crate) const ENROLMENTS: Allowance = Allowance { burst: 200.0, per_second: 2
 /// alike; a flood of them must not fill the disk.
 pub(crate) const RECORDED_REFUSALS: Allowance = Allowance { burst: 100.0, per_second: 1.0 };
 
+/// Machines whose break-glass codes are made right at their enrolment: 8 at once, what one person brings
+/// in at one time, and then one in ten seconds. Each takes some tenths of a second of one core. The others'
+/// are made by and by ([`crate::codes`]): ten thousand that were asked for at once would keep a person who
+/// needs new ones waiting for an hour.
+pub(crate) const CODES_AT_ONCE: Allowance = Allowance { burst: 8.0, per_second: 0.1 };
+
 /// A bucket.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bucket {

@@ -18,7 +18,7 @@ use cordon_model::time::UtcNanos;
 use cordon_respond::hub_core::HubCore;
 use cordon_store::{Organisation, SqliteState, State, StoreError};
 use tokio::net::TcpListener;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::authority::{Authority, AuthorityError};
@@ -30,7 +30,8 @@ use crate::keeper::Keeper;
 use crate::ledger::{LedgerDesk, LedgerFailure};
 use crate::links::Links;
 use crate::looking::Looks;
-use crate::quota::{Bucket, RECORDED_REFUSALS};
+use crate::names::{Names, looking_at_names};
+use crate::quota::{Bucket, CODES_AT_ONCE, RECORDED_REFUSALS};
 use crate::signer::{Client, ClientError};
 use crate::signing::{ORDER_CONNECTIONS, Signers};
 use crate::view::News;
@@ -48,6 +49,10 @@ const STOP_WITHIN: Duration = Duration::from_secs(3);
 
 /// How often permits are renewed, and other housekeeping is done.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+/// Between two renewals of permits that something gave rise to. One looks at all machines: ten thousand that
+/// are enrolled or assigned in a minute have it looked sixty times, and not ten thousand times.
+const BETWEEN_RENEWALS: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether the next working machine of a kind is another now.
 const GUIDING: Duration = Duration::from_secs(10);
@@ -147,6 +152,11 @@ pub(crate) struct Shared {
     pub codes: Client,
     pub waiters: Arc<Waiters>,
     pub looks: Looks,
+    pub names: Names,
+    /// Something changed by which permits may be due.
+    pub permits_wanted: Notify,
+    /// Machines that get their break-glass codes right at their enrolment.
+    pub codes_at_once: Mutex<Bucket>,
     pub news: broadcast::Sender<News>,
     pub work: mpsc::Sender<Input>,
     pub stop: watch::Receiver<bool>,
@@ -273,7 +283,10 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
         keep::restore(store.as_ref(), &config.organisation, signer.command_key(), UtcNanos::now())
             .await?;
     store.commit(&config.organisation, &kept.prune).await?;
+    let is_off = kept.cards.iter().filter(|(_, card)| card.is_struck_off);
+    let struck_off: Vec<MachineId> = is_off.map(|(machine, _)| *machine).collect();
     let board = Arc::new(Board::new((*policy).clone(), kept.cards));
+    kept.rows.iter().for_each(|row| board.standing().take(row));
     let next_record = kept.outbox.last().map_or(0, |(number, _)| number + 1);
     let (ledger, appended, drained) = LedgerDesk::open(
         config.directory.join("ledger"),
@@ -281,7 +294,10 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
         kept.outbox,
         board.clone(),
     )?;
-    let (core, at_start) = HubCore::restore(&policy, kept.rows);
+    let (mut core, mut at_start) = HubCore::restore(&policy, kept.rows);
+    for machine in struck_off {
+        at_start.extend(core.struck_off(machine));
+    }
 
     let link = bind(config.link).await?;
     let enrol = bind(config.enrol).await?;
@@ -319,6 +335,9 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
         codes: connect(&config).await?,
         waiters: Arc::default(),
         looks: Looks::default(),
+        names: Names::default(),
+        permits_wanted: Notify::new(),
+        codes_at_once: Mutex::new(Bucket::full(CODES_AT_ONCE, Instant::now())),
         news: news.clone(),
         work,
         stop: stopped.clone(),
@@ -338,6 +357,8 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
             waiters: shared.waiters.clone(),
             keeper,
             next_record,
+            saved_up_to: None,
+            ticks_of_seen: 0,
             stop: stopped.clone(),
         }
         .run(inputs, at_start),
@@ -361,6 +382,8 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
     serving.spawn(enrol::serve(enrol, enrol_config, shared.clone()));
     serving.spawn(housekeeping(shared.clone()));
     serving.spawn(guiding(shared.clone()));
+    serving.spawn(looking_at_names(shared.clone()));
+    serving.spawn(permitting(shared.clone()));
     let cosigning = ledger.cosign_for_ever(signer, board);
     let mut until = stopped.clone();
     serving.spawn(async move {
@@ -514,6 +537,23 @@ async fn guiding(shared: Arc<Shared>) {
     loop {
         tokio::select! {
             _ = every.tick() => shared.look_after_guidance().await,
+            () = crate::run::stopped(&mut stop) => return,
+        }
+    }
+}
+
+/// Renews permits as soon as they are wanted, and again a moment later if more were wanted meanwhile. Until
+/// then machines have fewer permits than they might, never more.
+async fn permitting(shared: Arc<Shared>) {
+    let mut stop = shared.stop.clone();
+    loop {
+        tokio::select! {
+            () = shared.permits_wanted.notified() => {}
+            () = crate::run::stopped(&mut stop) => return,
+        }
+        shared.renew_permits().await;
+        tokio::select! {
+            () = tokio::time::sleep(BETWEEN_RENEWALS) => {}
             () = crate::run::stopped(&mut stop) => return,
         }
     }

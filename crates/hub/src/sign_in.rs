@@ -17,7 +17,8 @@ const SESSION: Duration = Duration::from_secs(12 * 3600);
 
 /// People.
 impl Hub {
-    /// Makes a person known, or changes what they may do. Who was barred may sign in again.
+    /// Makes a person known, or changes what they may do. Who was barred may sign in again. Whoever may answer
+    /// no more has their yes to what still waits taken back.
     ///
     /// # Errors
     /// [`HubError::Invalid`] for a name that can't be.
@@ -40,7 +41,8 @@ impl Hub {
         self.put_person(person, who).await
     }
 
-    /// Lets a person sign in no more; a session that is open ends with its next page.
+    /// Lets a person sign in no more; a session that is open ends with its next page, and a yes of theirs to
+    /// what still waits does not count.
     ///
     /// # Errors
     /// [`HubError::Missing`].
@@ -64,7 +66,11 @@ impl Hub {
             (true, false) => format!("{name} is {role}"),
         };
         let record = self.shared.record(who.actor(), Deed::SignInAllowed, detail);
+        let may_answer = person.is_active && person.role >= Role::Responder;
         self.deed(move |step| {
+            if !may_answer {
+                step.outputs = step.core.answers_no_more(&name, &step.now);
+            }
             step.changes.push(Change::Person(Person { name, ..person }));
             step.record(record);
         })

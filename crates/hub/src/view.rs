@@ -3,21 +3,29 @@
 //! The one idea (laws 4 and 12): of several things that could be said of a machine, the weakest truth is
 //! said, and what is not known is `None`, never "fine".
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use cordon_model::action::Action;
 use cordon_model::approval::Needs;
 use cordon_model::asset::{Assignment, ClinicalTier, Lifeline, PortRange, Protected, Transport};
 use cordon_model::finding::ReceivedFinding;
+use cordon_model::gate::Statement;
 use cordon_model::guidance::Bedside;
 use cordon_model::ids::{ApprovalId, IncidentId, MachineId, MeasureId, OrderId};
 use cordon_model::incident::Incident;
+use cordon_model::look::Would;
 use cordon_model::measure::{Isolation, MeasureState, Receipt};
+use cordon_model::named::{HostName, NamedDraft, NamedLifeline};
 use cordon_model::order::Order;
 use cordon_model::policy::Mode;
 use cordon_model::record::Record;
 use cordon_model::time::UtcNanos;
 use cordon_model::wire::{Coverage, Status};
 use cordon_respond::approval::Approval;
+use cordon_respond::eliminate::Plan;
+use cordon_respond::names::Why;
+use cordon_respond::return_gate::Gate;
 use cordon_respond::signer_core::CodesRow;
 use cordon_store::{Counts, Organisation, StoredMeasure};
 use serde::{Deserialize, Serialize};
@@ -58,6 +66,9 @@ pub enum Contact {
     Never,
 }
 
+/// The word for an isolation that no receipt has shown: never without one (law 4).
+pub const SAID_ONLY: &str = "as it last said, not shown";
+
 /// One machine in a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MachineRow {
@@ -78,14 +89,73 @@ pub struct MachineRow {
     /// How far it is, or is meant to be, cut off: the strongest measure that is not over, or that it says it
     /// holds. `None` is "not isolated" only where [`MachineRow::unknown`] is `None` too.
     pub isolation: Option<Isolation>,
-    /// The weakest truth over its measures that are not over, as it was last shown.
+    /// The weakest truth over its measures that are not over, as it was last shown. `None` beside an
+    /// isolation: the machine said so and nothing has shown it ([`SAID_ONLY`]).
     pub truth: Option<MeasureState>,
+    /// The number of the break-glass code by which somebody opened it, while only people isolate it.
+    pub opened_by_code: Option<u8>,
     /// Why nobody knows what is in force on it now; `None`: it has said.
     pub unknown: Option<String>,
     /// What its agent can't see or do, with the reason.
     pub gaps: Vec<Coverage>,
+    /// Names of its lifelines that answer otherwise than what is pinned, for people to confirm.
+    pub to_confirm: Vec<ToConfirm>,
     /// What its agent counted since its start, as it last said; `None`: it has not said.
     pub counts: Option<EventCounts>,
+}
+
+/// Addresses of a name that people have to confirm, or else stay cut in an isolation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToConfirm {
+    /// The name.
+    pub host: HostName,
+    /// Its addresses, and why each is not pinned by itself. None in a list that has no room for them.
+    pub addresses: Vec<(IpAddr, Why)>,
+}
+
+impl ToConfirm {
+    /// The command that confirms them, for the machine that people call so.
+    #[must_use]
+    pub fn command(&self, machine: &MachineRow) -> String {
+        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+        let name = match machine.name.chars().all(is_plain) && !machine.name.starts_with('-') {
+            true => machine.name.clone(),
+            false => machine.id.to_string(),
+        };
+        let mut command = format!("cordon lifelines confirm {name} {}", self.host);
+        for (address, _) in &self.addresses {
+            command += &format!(" {address}");
+        }
+        if self.addresses.iter().any(|(_, why)| *why == Why::LateralMovement) {
+            command += " --signed-off-by 'YOUR NAME'";
+        }
+        command
+    }
+}
+
+/// How a name of a machine's lifelines is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NameNow {
+    /// What is looked up.
+    pub host: HostName,
+    /// What people call the lifelines of this name.
+    pub called: Vec<String>,
+    /// Within which networks it is followed without a person.
+    pub within: Vec<String>,
+    /// What is pinned.
+    pub pinned: Vec<IpAddr>,
+    /// When it was last looked up since the hub's start; `None`: not yet.
+    pub looked_at: Option<UtcNanos>,
+    /// When it last answered.
+    pub answered_at: Option<UtcNanos>,
+    /// Why the last look gave nothing, if so.
+    pub trouble: Option<String>,
+    /// What people have to confirm.
+    pub to_confirm: Vec<(IpAddr, Why)>,
+    /// What is pinned, and was not in the last answer. It is kept alive all the same.
+    pub unanswered: Vec<IpAddr>,
 }
 
 /// Events that an agent counted since its start.
@@ -113,6 +183,8 @@ pub struct MachineView {
     pub coverage: Vec<Coverage>,
     /// How it last said it is.
     pub status: Option<Status>,
+    /// How the names of its lifelines are.
+    pub names: Vec<NameNow>,
     /// How its break-glass codes are; `None`: the signer has not said yet.
     pub codes: Option<CodesRow>,
     /// What the organisation says for the person in front of it; `None`: the signer is away.
@@ -200,6 +272,8 @@ pub struct Preview {
     pub cuts_everything_else: bool,
     /// Who has to agree.
     pub needs: Needs,
+    /// Whom the policy names for this hour, where only they may agree; `None`: whoever may answer.
+    pub night: Option<Vec<String>>,
     /// Others of its kind that are in contact and not cut off, of how many; `None`: no declared kind.
     pub stand_ins: Option<(usize, usize)>,
     /// What a careful person would want to know first.
@@ -208,11 +282,40 @@ pub struct Preview {
     pub open_now: Result<OpenNow, String>,
 }
 
+impl Preview {
+    /// Whether the machine says that its hub would not reach it any more.
+    #[must_use]
+    pub fn loses_the_hub(&self) -> bool {
+        self.isolation == Isolation::Full && self.machine.gaps.iter().any(Coverage::loses_the_hub)
+    }
+}
+
+/// What a measure besides the isolation would do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MeasurePreview {
+    /// The machine.
+    pub machine: MachineRow,
+    /// What would be done.
+    pub action: Action,
+    /// What the organisation has named as needed for care there: no order touches it.
+    pub protected: Protected,
+    /// Who has to agree.
+    pub needs: Needs,
+    /// Whom the policy names for this hour, where only they may agree; `None`: whoever may answer.
+    pub night: Option<Vec<String>>,
+    /// What a careful person would want to know first.
+    pub cautions: Vec<String>,
+    /// What it would stop, take away or leave alone now, by the machine's own word; or why that is not known.
+    pub would: Result<Would, String>,
+}
+
 /// What is open on a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenNow {
-    /// By service, those that stop first.
+    /// By service, those that stop first: what is open, and what the machine is known to offer or use.
     pub flows: Vec<Flow>,
+    /// What of these could not be looked for, and why.
+    pub unseen: Vec<String>,
     /// Connections that these are made of…
     pub listed: usize,
     /// …of so many.
@@ -227,7 +330,8 @@ pub enum Ordered {
     Signed {
         /// The order, on its way to the machine.
         order: OrderId,
-        /// Whether the machine's link is up now; if not, it gets the order at the next contact.
+        /// Whether the machine is in contact: linked, and heard in the last seconds. If not, it gets the
+        /// order at the next contact.
         is_linked: bool,
     },
     /// Others have to agree first, and are asked.
@@ -236,6 +340,8 @@ pub enum Ordered {
         approval: ApprovalId,
         /// Who has to agree.
         needs: Needs,
+        /// Whom the policy names for this hour, where only they may say yes.
+        night: Option<Vec<String>>,
     },
 }
 
@@ -284,8 +390,82 @@ pub struct Undone {
     pub taken_back: Vec<Standing>,
     /// What was not ordered, and why.
     pub refused: Option<String>,
-    /// Whether the machine's link is up now.
+    /// Whether the machine is in contact: linked, and heard in the last seconds.
     pub is_linked: bool,
+}
+
+/// The plan against what was found on a machine, as it was made just now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanView {
+    /// The machine.
+    pub machine: MachineRow,
+    /// Names what is left of the plan: it is ordered by this.
+    pub digest: String,
+    /// The plan.
+    pub plan: Plan,
+}
+
+/// What came of the wish to have a plan ordered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum PlanOrdered {
+    /// Nothing is ordered: looked at again, it is another plan. This one.
+    Differs(Box<PlanView>),
+    /// Each of its steps that a measure does.
+    Ordered(Vec<StepOrdered>),
+}
+
+/// What came of one step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepOrdered {
+    /// Its id in the plan.
+    pub id: String,
+    /// What it is about.
+    pub what: String,
+    /// What came of it.
+    pub came: StepCame,
+}
+
+/// See [`StepOrdered`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum StepCame {
+    /// An order was signed.
+    Signed {
+        /// The order.
+        order: OrderId,
+        /// Whether the machine's link is up now.
+        is_linked: bool,
+    },
+    /// Others have to agree first, and are asked.
+    Asked {
+        /// The question.
+        approval: ApprovalId,
+        /// Who has to agree.
+        needs: Needs,
+    },
+    /// It was not ordered, and why.
+    Refused(String),
+}
+
+/// Whether a machine may return to service, with what was said of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GateView {
+    /// The machine.
+    pub machine: MachineRow,
+    /// Whether it may.
+    pub is_open: bool,
+    /// What is met and what is missing.
+    pub gate: Gate,
+    /// Since when it is isolated; `None`: it is not, or nobody knows.
+    pub isolated_since: Option<UtcNanos>,
+    /// What was shown and said, the newest first…
+    pub statements: Vec<Statement>,
+    /// …of so many.
+    pub of: u64,
 }
 
 /// What the organisation says of a machine: what a person fills in.
@@ -302,6 +482,10 @@ pub struct AssignmentDraft {
     pub group: Option<String>,
     /// The flows that containment keeps.
     pub lifelines: Vec<Lifeline>,
+    /// Those that people know by name, before the hub has resolved them.
+    pub named: Vec<NamedDraft>,
+    /// By which names some of [`AssignmentDraft::lifelines`] are known; the hub's to fill in.
+    pub names: Vec<NamedLifeline>,
     /// What is needed for care there; `None`: as it was said before.
     pub protected: Option<Protected>,
     /// What the person in front of it is told; `None`: as it was said before.
@@ -315,6 +499,11 @@ pub struct Attention {
     pub at: UtcNanos,
     /// What.
     pub notice: cordon_respond::hub_core::Notice,
+    /// On which machine, and what people call it; of an incident with several the first. `None`: of an
+    /// incident that names none.
+    pub machine: Option<(MachineId, String)>,
+    /// How many more of the same story there are: machines of an incident, questions.
+    pub and_more: usize,
 }
 
 /// How the ledger is.

@@ -12,6 +12,7 @@
 //! So from finding to order there is one sync, the signer's own.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Bound;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,33 +23,36 @@ use cordon_model::guidance::Guidance;
 use cordon_model::ids::{MachineId, OrderId};
 use cordon_model::measure::Receipt;
 use cordon_model::order::{Order, Permit};
-use cordon_model::record::Record;
+use cordon_model::record::{Deed as Done, Record};
 use cordon_model::signed::{Envelope, Verified};
-use cordon_model::wire::{FromHub, Hello, Status};
+use cordon_model::wire::{Coverage, FromHub, Hello, Status};
 use cordon_respond::clock::Moment;
 use cordon_respond::hub_core::{self as core, Arrived, ForSigner, HubCore, Output};
 use cordon_respond::signer_core::{Basis, Proposal, Refusal};
 use cordon_store::{Change, Seen, StoreError, TakenReport, TakenWhat};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
-use crate::board::Board;
+use crate::board::{Board, Revisions};
 use crate::clock::{Clock, fresh};
 use crate::keep::{self, Pending};
 use crate::links::Links;
 use crate::run::stopped;
 use crate::signing::Signers;
-use crate::view::{Attention, News};
+use crate::view::News;
 
 /// Inputs that wait for the main task: 1,024. A link whose input finds no room waits, and so does its
 /// machine.
 pub(crate) const INPUTS: usize = 1_024;
 
-/// Batches that wait for the keeper; it commits all of them at once.
-pub(crate) const BATCHES: usize = 256;
+/// Batches that wait for the keeper: 1,024, of which most are answers to statuses with nothing to write. It
+/// takes all of them at once.
+pub(crate) const BATCHES: usize = 1_024;
 
-/// How often what machines say of themselves is written down: every 10 s, one commit for all. A killed
-/// hub shows at worst that a machine was last heard 10 s before it was.
-const SAVE_SEEN_EVERY: Duration = Duration::from_secs(10);
+/// How often what machines say of themselves is written down: every second, of a tenth of the machines, so
+/// that no commit with an order in it waits behind ten thousand of them. A killed hub shows at worst that a
+/// machine was last heard 10 s before it was.
+const SAVE_SEEN_EVERY: Duration = Duration::from_secs(1);
+const SAVE_SEEN_PARTS: usize = 10;
 
 /// One report, opened and checked by the link.
 #[derive(Debug)]
@@ -80,6 +84,11 @@ pub(crate) enum Input {
         machine: MachineId,
         link: u64,
     },
+    Covered {
+        machine: MachineId,
+        link: u64,
+        coverage: Vec<Coverage>,
+    },
     /// `turn` is given back once all is on disk.
     Reports {
         machine: MachineId,
@@ -92,10 +101,12 @@ pub(crate) enum Input {
         link: u64,
         order: OrderId,
     },
+    /// Answered with what is on disk; `turn` is given back then.
     Status {
         machine: MachineId,
         link: u64,
         status: Box<Status>,
+        turn: OwnedSemaphorePermit,
     },
     Signed {
         proposal: OrderId,
@@ -138,6 +149,7 @@ impl Step<'_> {
 }
 
 /// What is carried out once a step is on disk.
+#[expect(clippy::large_enum_variant, reason = "a step's few exist at once, each moved once")]
 pub(crate) enum After {
     Send(MachineId, u64, FromHub),
     Signer(ForSigner),
@@ -183,6 +195,10 @@ pub(crate) struct Work {
     pub keeper: mpsc::Sender<Batch>,
     /// The next number in the outbox.
     pub next_record: u64,
+    /// The last machine of which it was written down that it was seen; what comes after it is next.
+    pub saved_up_to: Option<MachineId>,
+    /// Parts of rounds of that since the start.
+    pub ticks_of_seen: usize,
     pub stop: watch::Receiver<bool>,
 }
 
@@ -209,12 +225,13 @@ impl Work {
                 _ = every_second.tick() => {
                     self.step(|step| step.outputs = step.core.tick(&step.now, &mut fresh)).await?;
                 }
-                _ = save_seen.tick() => self.save_seen().await?,
+                _ = save_seen.tick() => self.save_a_part_of_seen().await?,
                 // Handles that people still hold keep the inputs open.
                 () = stopped(&mut stop) => break,
             }
         }
-        self.save_seen().await
+        self.saved_up_to = None;
+        self.save_seen(usize::MAX).await
     }
 
     async fn take(&mut self, input: Input) -> Result<(), StoreError> {
@@ -240,6 +257,21 @@ impl Work {
                 })
                 .await
             }
+            Input::Covered { machine, link, coverage } => {
+                self.board.change(machine, |card| {
+                    if card.link == Some(link)
+                        && let Some(seen) = &mut card.seen
+                    {
+                        seen.coverage.clone_from(&coverage);
+                        card.is_unsaved = true;
+                    }
+                });
+                self.step(|step| {
+                    step.core.covered(machine, link, &coverage);
+                    step.after.push(After::News(News::Machine(machine)));
+                })
+                .await
+            }
             Input::Reports { machine, link, reports, turn } => {
                 self.step(|step| {
                     take_reports(step, machine, link, reports);
@@ -253,10 +285,13 @@ impl Work {
                 })
                 .await
             }
-            Input::Status { machine, link, status } => {
+            Input::Status { machine, link, status, turn } => {
                 let is_news = self.heard(machine, link, &status);
                 self.step(|step| {
                     step.outputs = step.core.status(machine, link, *status, &step.now);
+                    let answer = step.core.arrived(machine, link, vec![], &step.now, &mut fresh);
+                    step.outputs.extend(answer);
+                    step.afterwards(move || drop(turn));
                     if is_news {
                         step.after.push(After::News(News::Machine(machine)));
                     }
@@ -328,22 +363,48 @@ impl Work {
                 seen.at = at;
                 seen.status = Some(status.clone());
                 card.is_unsaved = true;
+                card.heard(status);
             }
         });
         is_news
     }
 
-    async fn save_seen(&mut self) -> Result<(), StoreError> {
-        let mut changes = Vec::new();
-        for (id, card) in self.board.machines_mut().iter_mut().filter(|(_, card)| card.is_unsaved) {
-            card.is_unsaved = false;
-            let seen = card.seen.clone().map(Box::new);
-            changes.extend(seen.map(|seen| Change::Seen { machine: *id, seen }));
+    async fn save_a_part_of_seen(&mut self) -> Result<(), StoreError> {
+        let is_a_new_round = self.ticks_of_seen.is_multiple_of(SAVE_SEEN_PARTS);
+        self.ticks_of_seen = self.ticks_of_seen.wrapping_add(1);
+        // A small hub is through with all at the first, and rests.
+        if self.saved_up_to.is_none() && !is_a_new_round {
+            return Ok(());
         }
+        let part = self.board.machines().len().div_ceil(SAVE_SEEN_PARTS);
+        self.save_seen(part).await
+    }
+
+    /// Writes down of the next `most` machines when they were seen.
+    async fn save_seen(&mut self, most: usize) -> Result<(), StoreError> {
+        let changes = self.unsaved_of_next(most);
         if changes.is_empty() {
             return Ok(());
         }
         self.step(|step| step.changes = changes).await
+    }
+
+    fn unsaved_of_next(&mut self, most: usize) -> Vec<Change> {
+        let from = self.saved_up_to.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut changes = Vec::new();
+        let mut machines = self.board.machines_mut();
+        let mut next = machines.range_mut((from, Bound::Unbounded));
+        for (id, card) in next.by_ref().take(most) {
+            self.saved_up_to = Some(*id);
+            if std::mem::take(&mut card.is_unsaved) {
+                let seen = card.seen.clone().map(Box::new);
+                changes.extend(seen.map(|seen| Change::Seen { machine: *id, seen }));
+            }
+        }
+        if next.next().is_none() {
+            self.saved_up_to = None;
+        }
+        changes
     }
 
     async fn step(&mut self, does: impl FnOnce(&mut Step<'_>)) -> Result<(), StoreError> {
@@ -382,18 +443,24 @@ impl Work {
     ) -> Result<(), StoreError> {
         match output {
             Output::Keep(change) => {
-                let card = match &change {
-                    core::Change::Machine(row) => self.board.card(row.assignment.machine),
-                    _ => None,
+                // Before the board shows the change.
+                let kept = match &change {
+                    core::Change::Machine(row) => self.board.revisions(row.assignment.machine),
+                    _ => Revisions::default(),
                 };
                 batch.after.extend(self.mirror(&change, now).map(After::News));
-                batch.changes.extend(keep::changes_of(change, card.as_ref(), now.utc)?);
+                batch.changes.extend(keep::changes_of(change, kept, now.utc)?);
             }
-            Output::Record(record) => {
+            Output::Record(mut record) => {
+                cut(&mut record.detail, RECORD_BYTES);
                 if let Some(incident) = record.incident {
                     let entry = Change::Timeline { incident, record: record.clone() };
                     batch.changes.push(entry.into());
                     batch.after.push(After::News(News::Incident(incident)));
+                }
+                if let (Done::Gap, Some(machine)) = (&record.deed, record.machine) {
+                    self.board.change(machine, |card| card.gap_at = Some(now.utc));
+                    batch.changes.push(keep::gap(machine, now.utc)?.into());
                 }
                 batch.changes.push(keep::outbox(self.next_record, Some(&record))?.into());
                 batch.records.push((self.next_record, record));
@@ -420,7 +487,7 @@ impl Work {
             }
             Output::Signer(message) => batch.after.push(After::Signer(message)),
             Output::Tell(notice) => {
-                self.board.add_attention(Attention { at: now.utc, notice });
+                self.board.told(notice, now.utc);
                 batch.after.push(After::News(News::Attention));
             }
         }
@@ -429,6 +496,7 @@ impl Work {
 
     /// Shows a change on the board; what it is news of.
     fn mirror(&self, change: &core::Change, now: &Moment) -> Option<News> {
+        self.board.standing().take(change);
         match change {
             core::Change::Story(story) => Some(News::Incident(story.incident.id)),
             core::Change::Approval(approval) => Some(News::Approval(approval.id)),
@@ -446,6 +514,7 @@ impl Work {
                         card.assignment = Some(Arc::new(assignment.clone()));
                     }
                     card.codes_kept = row.codes.as_ref().map_or(0, |(revision, _)| *revision);
+                    card.version_kept = row.version;
                     card.guidance_kept = row.guidance.as_ref().map_or(0, |(held, _)| *held);
                 });
                 is_news.then_some(News::Machine(assignment.machine))
@@ -499,9 +568,19 @@ fn take_reports(step: &mut Step<'_>, machine: MachineId, link: u64, reports: Vec
         // Of a link that another has replaced: it will all be sent again.
         return;
     }
-    // An empty message only asks what is on disk.
+    // A message may be empty.
     if !taken.is_empty() {
         step.changes.push(Change::Reports { machine, received: step.now.utc, reports: taken });
     }
     step.outputs = outputs;
+}
+
+/// How much of what a record says is kept: a page. What machines name is in it, and a record that the ledger
+/// can't take (it takes 64 KiB) would end the hub at every start.
+const RECORD_BYTES: usize = 8 << 10;
+
+fn cut(text: &mut String, bytes: usize) {
+    if text.len() > bytes {
+        text.truncate(text.floor_char_boundary(bytes));
+    }
 }

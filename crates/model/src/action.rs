@@ -108,9 +108,10 @@ impl ActionKind {
     }
 
     /// What follows the end of its lease on a machine of `tier`. On a clinical machine what stops care is
-    /// taken back; a file that was set aside stays aside everywhere, as nothing runs without it by then; a
-    /// clinical machine's isolation steps down to *segment*, which keeps its lifelines and all else that
-    /// care uses.
+    /// taken back; a file that was set aside stays aside everywhere, as nothing runs without it by then. An
+    /// isolation steps down to *segment* on every tier: it keeps the lifelines and all but the services that
+    /// intruders move by. What care uses of those (file shares, remote desktops, printing by a Windows server)
+    /// lives only where it was declared as a lifeline.
     #[must_use]
     pub fn at_end(self, tier: ClinicalTier) -> AtEnd {
         match self {
@@ -154,10 +155,11 @@ impl Action {
         }
     }
 
-    /// Whether a person's memory of what was in a process leaves it: this takes two people.
+    /// Whether it gathers what is inside a process, which may be passwords and patients' data: this takes two
+    /// people.
     #[must_use]
-    pub fn reads_memory(&self) -> bool {
-        matches!(self, Self::Collect(collection) if collection.pieces.iter().any(|piece| matches!(piece, Piece::Memory(_))))
+    pub fn looks_into_a_process(&self) -> bool {
+        matches!(self, Self::Collect(collection) if collection.looks_into_a_process())
     }
 
     /// Accepts the action's terms, or says what is wrong with them.
@@ -181,6 +183,7 @@ impl Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Isolate(Isolation::Watch) => f.write_str("watch (nothing is cut)"),
             Self::Isolate(isolation) => write!(f, "isolate ({isolation})"),
             Self::Freeze(target) => write!(f, "freeze {target}"),
             Self::Kill(target) => write!(f, "kill {target}"),
@@ -192,7 +195,18 @@ impl fmt::Display for Action {
             Self::Block(blocked) => write!(f, "block {blocked}"),
             Self::DisableAccount(account) => write!(f, "disable the account {}", account.name),
             Self::Collect(collection) => {
-                write!(f, "collect evidence ({} pieces)", collection.pieces.len())
+                write!(f, "collect evidence ({} pieces", collection.pieces.len())?;
+                // Whoever is asked has to know what they agree to.
+                for piece in &collection.pieces {
+                    match piece {
+                        Piece::Memory(target) => write!(f, ", the MEMORY of {}", target.alone())?,
+                        Piece::Environment(target) => {
+                            write!(f, ", the ENVIRONMENT of {}", target.alone())?;
+                        }
+                        _ => {}
+                    }
+                }
+                f.write_str(")")
             }
         }
     }
@@ -261,6 +275,11 @@ impl ProcessTarget {
     fn check(&self) -> Result<(), ActionError> {
         let pid = self.process.pid;
         if pid > 1 { Ok(()) } else { Err(ActionError::Process { pid }) }
+    }
+
+    /// The one process, without what descends from it.
+    fn alone(&self) -> String {
+        format!("process {} ({})", self.process.pid, self.process.image)
     }
 }
 
@@ -532,19 +551,55 @@ pub enum Piece {
     File(FilePath),
     /// A process's memory: takes two people.
     Memory(ProcessTarget),
+    /// What a process was given at its start, passwords and tokens among it: takes two people.
+    Environment(ProcessTarget),
+}
+
+impl Piece {
+    /// What is gathered from every machine, whatever is suspected of it: the pieces that name no file and no
+    /// process, and take no second person.
+    pub const OF_ANY_MACHINE: [Self; 6] = [
+        Self::Processes,
+        Self::Network,
+        Self::Rules,
+        Self::Accounts,
+        Self::Persistence,
+        Self::Kernel,
+    ];
+
+    /// The process that it looks into, if it does: this takes two people.
+    #[must_use]
+    pub fn inside_of(&self) -> Option<&ProcessTarget> {
+        match self {
+            Self::Memory(target) | Self::Environment(target) => Some(target),
+            Self::Processes
+            | Self::Network
+            | Self::Rules
+            | Self::Accounts
+            | Self::Persistence
+            | Self::Kernel
+            | Self::File(_) => None,
+        }
+    }
 }
 
 impl Collection {
+    /// Whether any piece is what a process holds inside.
+    #[must_use]
+    pub fn looks_into_a_process(&self) -> bool {
+        self.pieces.iter().any(|piece| piece.inside_of().is_some())
+    }
+
     fn check(&self) -> Result<(), ActionError> {
         let is_bounded = (1..=limits::PIECES_PER_COLLECTION).contains(&self.pieces.len())
             && (1..=limits::COLLECTION_BYTES).contains(&self.most_bytes);
         if !is_bounded {
             return Err(ActionError::Collection);
         }
-        self.pieces.iter().try_for_each(|piece| match piece {
-            Piece::File(path) => path.check(),
-            Piece::Memory(target) => target.check(),
-            _ => Ok(()),
+        self.pieces.iter().try_for_each(|piece| match (piece, piece.inside_of()) {
+            (Piece::File(path), _) => path.check(),
+            (_, Some(target)) => target.check(),
+            (_, None) => Ok(()),
         })
     }
 }

@@ -3,6 +3,7 @@
 //! The one idea: these terms are data in the signed policy, and they only ever ask for more than the laws
 //! do. Releasing and taking back are not touched by them: opening is never made harder.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::civil::Time;
@@ -37,11 +38,12 @@ impl Needs {
     }
 
     /// Who has to agree to `action` on a machine of `tier` at least: as many as to contain it, and two
-    /// where what was in a process's memory is read, for it may be anything.
+    /// where what is inside a process is read, for it may be anything.
     #[must_use]
     pub fn to_do(action: &Action, tier: ClinicalTier) -> Self {
-        let for_memory = if action.reads_memory() { Self::TwoPeople } else { Self::OnePerson };
-        for_memory.max(Self::to_contain(tier))
+        let to_look_inside =
+            if action.looks_into_a_process() { Self::TwoPeople } else { Self::OnePerson };
+        to_look_inside.max(Self::to_contain(tier))
     }
 
     /// How many people that is.
@@ -113,6 +115,8 @@ pub struct ApprovalTerms {
     /// What follows when nobody answered.
     pub unanswered: Unanswered,
     /// Who is needed beyond what the laws say.
+    // Left out where it is empty, so that `[[approval.needs]]` can be added to what is printed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<NeedsMore>,
     /// Who may say yes at night; `None`: whoever may by day.
     pub night: Option<Night>,
@@ -219,19 +223,51 @@ impl ApprovalTerms {
         }
         let Some(night) = &self.night else { return Ok(()) };
         night.check()?;
-        let needs = night
-            .tiers
-            .iter()
-            .map(|tier| self.needs(Needs::to_contain(*tier), *tier))
-            .max()
-            .unwrap_or(Needs::OnePerson);
-        let mut names: Vec<&str> = night.people.iter().map(String::as_str).collect();
-        names.sort_unstable();
-        names.dedup();
-        if names.len() < needs.count() {
-            return Err(BadApprovalTerms::TooFewAtNight { needs, named: names.len() });
+        match self.night_gap(|_| true) {
+            Some(gap) => {
+                Err(BadApprovalTerms::TooFewAtNight { needs: gap.needs, named: gap.able.len() })
+            }
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// What is missing at night, if of those whom the policy names only those for whom `may` holds can say
+    /// yes; `None`: enough can.
+    #[must_use]
+    pub fn night_gap(&self, may: impl Fn(&str) -> bool) -> Option<NightGap> {
+        let night = self.night.as_ref()?;
+        let tiers = night.tiers.iter();
+        let needs = tiers.map(|tier| self.needs(Needs::to_contain(*tier), *tier)).max()?;
+        let names: BTreeSet<&String> = night.people.iter().collect();
+        let (able, unable): (Vec<_>, Vec<_>) = names.into_iter().cloned().partition(|it| may(it));
+        (able.len() < needs.count()).then_some(NightGap { needs, able, unable })
+    }
+}
+
+/// Too few of those whom the policy names for the night can say yes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NightGap {
+    /// Who is needed.
+    pub needs: Needs,
+    /// Who of the named can.
+    pub able: Vec<String>,
+    /// Who of the named can't.
+    pub unable: Vec<String>,
+}
+
+impl fmt::Display for NightGap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let needs = self.needs;
+        write!(f, "the policy lets only those whom it names say yes at night; {needs} must, and ")?;
+        match self.able.as_slice() {
+            [] => f.write_str("nobody of them can")?,
+            able => write!(f, "only {} can", able.join(", "))?,
+        }
+        match self.unable.as_slice() {
+            [] => Ok(()),
+            unable => write!(f, " ({} can't any more)", unable.join(", ")),
+        }
     }
 }
 
@@ -327,6 +363,22 @@ mod tests {
         assert_eq!(needs(Supports), Needs::OnePerson);
         assert_eq!(needs(Clinical), Needs::TwoPeople);
         assert_eq!(needs(LifeSustaining), Needs::TwoPeopleOneClinical);
+    }
+
+    #[test]
+    fn a_night_with_too_few_who_can_is_seen() {
+        let tiers = vec![ClinicalTier::Clinical];
+        let two = vec![NeedsMore { tiers, needs: Needs::TwoPeople }];
+        let one = ApprovalTerms { night: Some(night()), ..ApprovalTerms::default() };
+        assert_eq!(one.night_gap(|name| name == "bob"), None);
+        let gap = one.night_gap(|_| false).unwrap();
+        assert_eq!((gap.able.len(), gap.unable.len()), (0, 2));
+        assert!(gap.to_string().contains("nobody of them can (ann, bob can't"), "{gap}");
+        let needs_both = ApprovalTerms { needs: two, ..one };
+        assert_eq!(needs_both.night_gap(|_| true), None);
+        let gap = needs_both.night_gap(|name| name == "bob").unwrap();
+        assert!(gap.to_string().contains("two people must, and only bob can (ann"), "{gap}");
+        assert_eq!(ApprovalTerms::default().night_gap(|_| false), None);
     }
 
     #[test]

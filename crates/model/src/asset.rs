@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::action::FilePath;
 use crate::ids::{MachineId, OdsCode};
 use crate::limits;
+use crate::named::{self, NamedLifeline};
 use crate::signed::Document;
 
 /// How directly a patient depends on an asset.
@@ -181,6 +182,20 @@ pub enum LifelineError {
     /// A name is empty, too long or has control characters.
     #[error("a lifeline's name must be 1 to {limit} bytes with no control characters", limit = limits::NAME_BYTES)]
     Name,
+    /// What is said of a name that lifelines are known by.
+    #[error("lifeline {name:?}: {why}")]
+    Named {
+        /// What it is called.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Too many names that lifelines are known by.
+    #[error("{count} lifelines by name, and one machine may have {limit}", limit = limits::NAMES_PER_MACHINE)]
+    TooManyNames {
+        /// How many were given.
+        count: usize,
+    },
     /// Too many names of what is needed for care.
     #[error("more than {limit} names of what is needed for care", limit = limits::PROTECTED)]
     TooMuchProtected,
@@ -228,7 +243,7 @@ impl Lifeline {
 }
 
 /// What is needed for care on a machine, as the organisation names it: nothing is frozen, killed, set aside or
-/// denied there unless people say so.
+/// denied there. Where the policy would have done so, people are asked at once.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Protected {
@@ -276,6 +291,10 @@ pub struct Assignment {
     pub group: Option<String>,
     /// The flows that containment keeps.
     pub lifelines: Vec<Lifeline>,
+    /// By which names people know some of them. For the hub, which looks these up again: a machine keeps the
+    /// lifelines alive, and resolves nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<NamedLifeline>,
     /// What is needed for care there.
     #[serde(default)]
     pub protected: Protected,
@@ -296,6 +315,7 @@ impl Assignment {
             kind: None,
             group: None,
             lifelines: Vec::new(),
+            names: Vec::new(),
             protected: Protected::default(),
             hub: Vec::new(),
         }
@@ -318,7 +338,8 @@ impl Assignment {
         if !self.protected.is_short() {
             return Err(LifelineError::TooMuchProtected);
         }
-        self.lifelines.iter().try_for_each(Lifeline::check)
+        self.lifelines.iter().try_for_each(Lifeline::check)?;
+        named::check(self)
     }
 }
 

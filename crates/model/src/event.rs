@@ -26,7 +26,8 @@ impl FieldId {
 #[derive(Debug, Clone, Default)]
 pub struct FieldTable {
     names: Vec<Box<str>>,
-    numbers: HashMap<Box<str>, FieldId>,
+    /// By a fast hash that nobody's key protects: rules make the entries, events only look them up.
+    numbers: HashMap<Box<str>, FieldId, foldhash::fast::FixedState>,
 }
 
 impl FieldTable {

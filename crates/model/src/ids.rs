@@ -42,6 +42,15 @@ macro_rules! uuid_id {
             pub fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
             }
+
+            /// When it was made, to the millisecond, by the clock of whoever made it.
+            #[must_use]
+            pub fn made_at(&self) -> UtcNanos {
+                let mut millis = [0; 8];
+                millis[2..].copy_from_slice(&self.as_bytes()[..6]);
+                let nanos = u64::from_be_bytes(millis).saturating_mul(1_000_000);
+                UtcNanos::from_unix_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
+            }
         }
 
         impl fmt::Display for $name {
@@ -259,6 +268,7 @@ mod tests {
     fn ids_survive_text_and_back() {
         let machine = MachineId::new(UtcNanos::from_unix_nanos(1_700_000_000_000_000_000), [9; 10]);
         assert_eq!(machine.to_string().parse(), Ok(machine));
+        assert_eq!(machine.made_at().unix_nanos(), 1_700_000_000_000_000_000);
         let finding = FindingId::of("r", "h", &[1; 32]);
         assert_eq!(finding.to_string().parse(), Ok(finding));
     }

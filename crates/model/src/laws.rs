@@ -6,18 +6,22 @@
 //!
 //! | law | function | judged |
 //! |---|---|---|
-//! | Authority | [`authority`] | each time that a kernel begins to cut |
+//! | Authority | [`authority`] | each time that a kernel begins to cut, and anything else begins |
 //! | Authority | [`opened_by_code`], [`held_open`] | each time that a code opens a machine; each automatic isolation |
 //! | Authority | [`newest`] | each document that a machine takes |
+//! | Authority | [`agreed`] | each order signed in people's names |
+//! | Authority | [`unanswered`] | each order signed because nobody answered |
 //! | Lease | [`lease`], [`never_silently_open`] | while it cuts; each time that it opens |
+//! | Lease | [`lease`], [`undone`], [`never_silently_undone`] | while anything else is in force; each time that it ends |
 //! | Lifelines | [`lifelines`], [`last_of_kind`] | while it cuts |
-//! | Truth | [`truth`], [`shown`] | each receipt; what a hub shows of a machine that it hears |
+//! | Lifelines | [`stopped`] | each time that anything else is ordered, and done |
+//! | Truth | [`truth`], [`truth_besides`], [`shown`] | each receipt; what a hub shows of a machine that it hears |
 //! | Budget | [`budget`], [`group_share`] | each order signed without people |
 //! | Budget | [`by_people`] | each order signed in people's names |
 //! | Autonomy | [`autonomy`], [`self_defence`] | each use of a permit; each serious finding with no hub |
 //! | Nothing lost | [`nothing_lost`], [`kept`] | each acknowledgement; each report that was taken |
 //! | Accountable | [`accountable`] | each order sent |
-//! | Attention | [`attention`] | each serious finding that the hub has |
+//! | Attention | [`attention`], [`asked`] | each serious finding that the hub has |
 //! | Bad stays small | [`within`], [`goes_on`] | each message of a machine that floods; each message of reports |
 //! | Distrust below | [`distrust`] | each change that a message made |
 //! | No green without evidence | [`adds_up`], [`age`] | what a hub counts, each second |
@@ -29,15 +33,22 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
+use crate::action::Action;
 use crate::asset::ClinicalTier;
 use crate::break_glass::BreakGlass;
 use crate::finding::Level;
 use crate::ids::{MachineId, MeasureId, OdsCode};
 use crate::measure::{Isolation, MeasureState};
-use crate::order::{Approver, Authority, Order, Permit};
+use crate::order::{Approver, Authority, Instruction, Order, Permit};
 use crate::policy::Budget;
 use crate::signed::Verified;
 use crate::time::UtcNanos;
+
+mod besides;
+mod people;
+
+pub use besides::{asked, never_silently_undone, stopped, truth_besides, undone};
+pub use people::{agreed, still_isolated, unanswered};
 
 /// The twelve laws, by the names that people use for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,7 +107,7 @@ fn hold(law: Law, holds: bool, how: impl FnOnce() -> String) -> Result<(), Viola
     if holds { Ok(()) } else { Err(Violation { law, how: how() }) }
 }
 
-/// What a kernel began to cut by.
+/// What a measure began by.
 #[derive(Debug, Clone, Copy)]
 pub enum Grounds<'a> {
     /// An order, genuine by the pinned key, and the sequence that the machine had taken before.
@@ -116,15 +127,15 @@ pub enum Grounds<'a> {
     Nothing,
 }
 
-/// A kernel began to cut, or cuts now.
+/// A measure began: a kernel cuts, a process stands still.
 #[derive(Debug, Clone, Copy)]
-pub struct Cut<'a> {
+pub struct Begun<'a> {
     /// On which machine.
     pub machine: MachineId,
     /// Whose.
     pub organisation: &'a OdsCode,
-    /// How far.
-    pub isolation: Isolation,
+    /// What is done.
+    pub action: &'a Action,
     /// By what.
     pub grounds: Grounds<'a>,
     /// The machine's best knowledge of the time.
@@ -136,37 +147,40 @@ pub struct Cut<'a> {
 ///
 /// # Errors
 /// What is wrong with the grounds.
-pub fn authority(cut: &Cut<'_>) -> Result<(), Violation> {
+pub fn authority(begun: &Begun<'_>) -> Result<(), Violation> {
     let judge = |holds, what: &str| {
-        hold(Law::Authority, holds, || format!("{} cut ({}): {what}", cut.machine, cut.isolation))
+        let (machine, action) = (begun.machine, begun.action);
+        hold(Law::Authority, holds, || format!("{machine}: {action} began by {what}"))
     };
-    match cut.grounds {
+    match begun.grounds {
         Grounds::Order(order, sequence_before) => {
             judge(
-                order.machine == cut.machine && order.organisation == *cut.organisation,
-                "by an order for another machine",
+                order.machine == begun.machine && order.organisation == *begun.organisation,
+                "an order for another machine",
             )?;
-            judge(order.sequence > sequence_before, "by an order that was not newer")?;
+            judge(order.sequence > sequence_before, "an order that was not newer")?;
             judge(
-                order.deliver_until.is_none_or(|until| cut.at < until),
-                "by an order that came too late",
+                order.deliver_until.is_none_or(|until| begun.at < until),
+                "an order that came too late",
             )?;
-            let Some(isolation) = order.instruction.isolation() else {
-                return judge(false, "by an order that isolates nothing");
+            let Instruction::Begin { action, .. } = &order.instruction else {
+                return judge(false, "an order that begins nothing");
             };
-            judge(isolation == cut.isolation, "otherwise than ordered")
+            judge(action == begun.action, "an order to do something else")
         }
         Grounds::Permit { permit, level, was_used } => {
-            judge(!was_used, "by a permit that was used before")?;
+            let is_mild = begun.action.isolation().is_some_and(|it| it <= Isolation::Segment);
+            judge(is_mild, "a permit, which is for a segment and nothing else")?;
+            judge(!was_used, "a permit that was used before")?;
             judge(
-                permit.machine == cut.machine && permit.organisation == *cut.organisation,
-                "by a permit for another machine",
+                permit.machine == begun.machine && permit.organisation == *begun.organisation,
+                "a permit for another machine",
             )?;
-            judge(cut.at < permit.expires_at, "by a permit that had expired")?;
-            judge(level >= permit.level_at_least, "by a permit for more serious findings")
+            judge(begun.at < permit.expires_at, "a permit that had expired")?;
+            judge(level >= permit.level_at_least, "a permit for more serious findings")
         }
         Grounds::LeaseEnd => Ok(()),
-        Grounds::Nothing => judge(false, "by nothing that anybody can show"),
+        Grounds::Nothing => judge(false, "nothing that anybody can show"),
     }
 }
 
@@ -279,13 +293,23 @@ pub fn lifelines(
     if let Some(cut) = declared.iter().find(|name| !kept.contains(name)) {
         return hold(Law::Lifelines, false, || format!("{machine}: the lifeline {cut:?} is cut"));
     }
+    by_enough_people(machine, tier, people, "contained")
+}
+
+/// Law 3: on a clinical machine something is done by people only, on tier 3 by two, one of them clinical.
+fn by_enough_people(
+    machine: MachineId,
+    tier: ClinicalTier,
+    people: &[Approver],
+    what: &str,
+) -> Result<(), Violation> {
     hold(Law::Lifelines, !tier.is_clinical() || !people.is_empty(), || {
-        format!("{machine} ({tier}) was contained with nobody asked")
+        format!("{machine} ({tier}): {what} with nobody asked")
     })?;
     let two = people.iter().any(|one| people.iter().any(|other| other.name != one.name));
     let is_clinical = people.iter().any(|person| person.is_clinical);
     hold(Law::Lifelines, tier != ClinicalTier::LifeSustaining || (two && is_clinical), || {
-        format!("{machine} ({tier}) was contained without two people, one of them clinical")
+        format!("{machine} ({tier}): {what} without two people, one of them clinical")
     })
 }
 
@@ -341,8 +365,8 @@ pub fn shown(
     })
 }
 
-/// Law 5: of the running times at which something was ordered without people, no more than the budget's
-/// count fall in any one window. `times` ascend, and the newest is judged.
+/// Law 5: of the running times at which something was ordered without people (an isolation or anything else,
+/// in the organisation or on one machine), no more than the budget's count fall in any one window. `times` ascend, and the newest is judged.
 ///
 /// # Errors
 /// How many did.
@@ -350,7 +374,7 @@ pub fn budget(budget: &Budget, times: &[Duration]) -> Result<(), Violation> {
     let in_window = in_last_window(budget, times);
     hold(Law::Budget, in_window <= budget.count as usize, || {
         let (window, count) = (budget.window_seconds, budget.count);
-        format!("{in_window} automatic isolations in {window} s, of {count} allowed")
+        format!("{in_window} measures with nobody asked in {window} s, of {count} allowed")
     })
 }
 

@@ -13,6 +13,7 @@
 //! | record | [`record`] | the account of it |
 //!
 //! Around them: [`ids`] (names), [`time`] (three clocks), [`asset`] (machines, tiers, lifelines),
+//! [`named`] (lifelines that people know by name), [`well_known`] (needs that they know by a word),
 //! [`approval`] (who has to agree, and when),
 //! [`break_glass`] (codes that open a machine with nobody in reach),
 //! [`guidance`] (what the person in front of a machine is told),
@@ -28,6 +29,7 @@ pub mod asset;
 pub mod break_glass;
 pub mod event;
 pub mod finding;
+pub mod gate;
 pub mod guidance;
 pub mod holds;
 pub mod ids;
@@ -36,9 +38,13 @@ pub mod laws;
 pub mod limits;
 pub mod look;
 pub mod measure;
+pub mod named;
 pub mod order;
 pub mod policy;
 pub mod record;
+pub mod services;
 pub mod signed;
+pub mod survey;
 pub mod time;
+pub mod well_known;
 pub mod wire;

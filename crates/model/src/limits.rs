@@ -22,6 +22,17 @@ pub const FINDINGS_PER_MESSAGE: usize = 16;
 /// nftables set of 256 elements loads in single milliseconds.
 pub const LIFELINES_PER_MACHINE: usize = 256;
 
+/// Addresses that are pinned for one name. A service behind a dozen front ends on two families is rare, and
+/// each is a line to read and to sign for: 16.
+pub const ADDRESSES_PER_NAME: usize = 16;
+
+/// Networks that one name may be bound to: two sites on two families.
+pub const NETWORKS_PER_NAME: usize = 4;
+
+/// Lifelines of one machine that are known by name: a page. With one address and one service each, a quarter of
+/// [`LIFELINES_PER_MACHINE`].
+pub const NAMES_PER_MACHINE: usize = 64;
+
 /// The longest name (machine, rule title, reason) that is taken over a border, in bytes.
 pub const NAME_BYTES: usize = 1024;
 
@@ -68,6 +79,11 @@ pub const PERMITS_PER_MACHINE: usize = 2;
 pub const DONE_LINES: usize = 32;
 /// See [`DONE_LINES`]: 32 × 256 bytes are 8 KiB of a message of 1 MiB.
 pub const DONE_LINE_BYTES: usize = 256;
+/// Tries that a receipt tells of, each in [`DONE_LINE_BYTES`]: four for each address of a hub.
+pub const PROBES: usize = 64;
+/// Bytes in which a receipt says why. With the longest action (64 paths of 4 KiB), 32 lines done, 32 of what
+/// was spared, 32 unproven and 64 tries of 256 bytes, a receipt is below 300 KiB of a message of 1 MiB.
+pub const WHY_BYTES: usize = 1024;
 
 /// What an organisation names as needed for care on one machine: a page of names at most.
 pub const PROTECTED: usize = 256;

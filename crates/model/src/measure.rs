@@ -25,6 +25,16 @@ pub enum Isolation {
 }
 
 impl Isolation {
+    /// The next stricter one; `None`: there is none.
+    #[must_use]
+    pub fn further(self) -> Option<Self> {
+        match self {
+            Self::Watch => Some(Self::Segment),
+            Self::Segment => Some(Self::Full),
+            Self::Full => None,
+        }
+    }
+
     /// The word that people and files use.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -198,6 +208,19 @@ pub struct Receipt {
     /// What was found and done, in words, at most [`limits::DONE_LINES`](crate::limits::DONE_LINES) lines.
     #[serde(default)]
     pub done: Vec<String>,
+    /// What it left alone because no order may touch it, each with the reason, in as many words and lines.
+    /// With [`MeasureState::Failed`]: all of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spared: Vec<String>,
+}
+
+impl Receipt {
+    /// What the machine did, and what it left alone. Of a measure that is refused the state says that.
+    pub fn told(&self) -> impl Iterator<Item = &str> {
+        let is_refused = matches!(self.state, MeasureState::Failed { .. });
+        let spared = if is_refused { &[] } else { self.spared.as_slice() };
+        self.done.iter().chain(spared).map(String::as_str)
+    }
 }
 
 impl Document for Receipt {

@@ -4,6 +4,7 @@
 //! [`Permit`] when no hub is in reach (law 6).
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +81,11 @@ pub enum Instruction {
         action: Action,
         /// For how long.
         lease: Lease,
+        /// Only if the machine is isolated at least so far when the order is carried out: an order that was to
+        /// open a machine a little must not close one that somebody has opened meanwhile. A machine that does
+        /// not know of it ([`wire::CONDITIONS`](crate::wire::CONDITIONS)) can't read the order.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        if_isolated: Option<Isolation>,
     },
     /// Extend the lease of a measure in force.
     Renew {
@@ -98,10 +104,36 @@ pub enum Instruction {
 }
 
 impl Instruction {
+    /// Begin a measure, however the machine is isolated.
+    #[must_use]
+    pub fn begin(action: Action, lease: Lease) -> Self {
+        Self::Begin { action, lease, if_isolated: None }
+    }
+
     /// Cut the machine off, so far, for so long.
     #[must_use]
     pub fn isolate(isolation: Isolation, lease: Lease) -> Self {
-        Self::Begin { action: Action::Isolate(isolation), lease }
+        Self::begin(Action::Isolate(isolation), lease)
+    }
+
+    /// Isolate a machine that is still isolated further no further than so, for so long. Nothing is stricter
+    /// than *full*, which is ordered as ever.
+    #[must_use]
+    pub fn ease(isolation: Isolation, lease: Lease) -> Self {
+        let action = Action::Isolate(isolation);
+        Self::Begin { action, lease, if_isolated: isolation.further() }
+    }
+
+    /// Whether it may close what is open, or keep it closed for longer: what opens is for anybody, at any hour.
+    #[must_use]
+    pub fn closes(&self) -> bool {
+        match self {
+            Self::Begin { action, if_isolated, .. } => {
+                action.isolation().is_none() || *if_isolated <= action.isolation()
+            }
+            Self::Renew { .. } => true,
+            Self::Undo { .. } | Self::Release => false,
+        }
     }
 
     /// How far the machine is to be cut off by it; `None` if it begins no isolation.
@@ -118,12 +150,23 @@ impl fmt::Display for Instruction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Begin { action, .. } if action.kind().is_done_at_once() => write!(f, "{action}"),
-            Self::Begin { action, lease } => write!(f, "{action} for {} s", lease.seconds),
-            Self::Renew { lease, .. } => write!(f, "renew for {} s", lease.seconds),
+            Self::Begin { action, lease, if_isolated } => {
+                write!(f, "{action} for {}", span(lease.seconds))?;
+                match if_isolated {
+                    Some(Isolation::Full) => f.write_str(", if it is still isolated (full)"),
+                    Some(least) => write!(f, ", if it is still isolated ({least} or further)"),
+                    None => Ok(()),
+                }
+            }
+            Self::Renew { lease, .. } => write!(f, "renew for {}", span(lease.seconds)),
             Self::Undo { .. } => f.write_str("take one measure back"),
             Self::Release => f.write_str("release"),
         }
     }
+}
+
+fn span(seconds: u32) -> String {
+    crate::time::span(Duration::from_secs(seconds.into()))
 }
 
 /// An instruction for one machine.
@@ -184,4 +227,70 @@ pub struct Permit {
 
 impl Document for Permit {
     const TYPE: &'static str = "application/vnd.cordon.permit.v1+cbor";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Lease = Lease { seconds: 60, step_down_seconds: 60, warn_seconds: 10 };
+
+    fn bytes(instruction: &impl Serialize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        ciborium::into_writer(instruction, &mut bytes).unwrap();
+        bytes
+    }
+
+    /// As machines of before orders had conditions know it.
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+    enum Earlier {
+        Begin { action: Action, lease: Lease },
+    }
+
+    #[test]
+    fn an_earlier_machine_reads_what_has_no_condition_and_passes_over_none() {
+        let plain = Instruction::isolate(Isolation::Segment, LEASE);
+        let earlier = Earlier::Begin { action: Action::Isolate(Isolation::Segment), lease: LEASE };
+        assert_eq!(bytes(&plain), bytes(&earlier), "what is signed did not change");
+        let read: Instruction = ciborium::from_reader(&bytes(&earlier)[..]).unwrap();
+        assert_eq!(read, plain);
+        let eased = bytes(&Instruction::ease(Isolation::Segment, LEASE));
+        let refused = ciborium::from_reader::<Earlier, _>(&eased[..]).unwrap_err().to_string();
+        assert!(refused.contains("if_isolated"), "{refused}");
+        let read: Instruction = ciborium::from_reader(&eased[..]).unwrap();
+        assert_eq!(read, Instruction::ease(Isolation::Segment, LEASE));
+    }
+
+    #[test]
+    fn an_instruction_is_said_as_people_say_it() {
+        let lease = Lease { seconds: 14_400, ..LEASE };
+        let said = |isolation| Instruction::isolate(isolation, lease).to_string();
+        assert_eq!(said(Isolation::Full), "isolate (full) for 4 h");
+        assert_eq!(said(Isolation::Watch), "watch (nothing is cut) for 4 h");
+        let ease = Instruction::ease(Isolation::Segment, lease).to_string();
+        assert_eq!(ease, "isolate (segment) for 4 h, if it is still isolated (full)");
+    }
+
+    #[test]
+    fn what_can_only_open_does_not_close() {
+        for isolation in [Isolation::Watch, Isolation::Segment] {
+            assert!(Instruction::isolate(isolation, LEASE).closes());
+            assert!(!Instruction::ease(isolation, LEASE).closes());
+        }
+        let full = Instruction::isolate(Isolation::Full, LEASE);
+        assert_eq!(Instruction::ease(Isolation::Full, LEASE), full, "nothing is stricter");
+        for if_isolated in [Isolation::Watch, Isolation::Segment].map(Some) {
+            let action = Action::Isolate(Isolation::Segment);
+            let not_less = Instruction::Begin { action, lease: LEASE, if_isolated };
+            assert!(not_less.closes(), "it may go further, or give another lease to the same");
+        }
+        let disable = Action::DisableAccount(crate::action::AccountTarget {
+            name: "eve".into(),
+            ends_sessions: false,
+        });
+        let if_isolated = Some(Isolation::Watch);
+        assert!(Instruction::Begin { action: disable, lease: LEASE, if_isolated }.closes());
+        assert!(!Instruction::Release.closes());
+    }
 }

@@ -7,6 +7,7 @@ use crate::approval::ApprovalTerms;
 use crate::asset::ClinicalTier;
 use crate::break_glass::BreakGlassTerms;
 use crate::finding::Level;
+use crate::gate::ReturnTerms;
 use crate::guidance::Contact;
 use crate::ids::OdsCode;
 use crate::measure::Isolation;
@@ -86,8 +87,12 @@ pub struct Policy {
     #[serde(default)]
     pub break_glass: BreakGlassTerms,
     /// Whom people ring about a machine that is cut off, where nobody else is named for it; the first first.
-    #[serde(default)]
+    // Left out where it is empty, so that whoever adds `[[ring]]` to what is printed has no key twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ring: Vec<Contact>,
+    /// What an isolated machine needs before it returns to service.
+    #[serde(rename = "return", default)]
+    pub return_terms: ReturnTerms,
 }
 
 impl Document for Policy {
@@ -130,6 +135,7 @@ impl Policy {
             permits: 100,
             break_glass: BreakGlassTerms::default(),
             ring: Vec::new(),
+            return_terms: ReturnTerms::default(),
         }
     }
 }

@@ -49,6 +49,8 @@ pub enum Deed {
     StruckOff,
     /// What a machine is was said or changed.
     Assigned,
+    /// A name of a machine's lifelines answers with what is not pinned, and people have to confirm it.
+    NameChanged,
     /// A policy was set.
     PolicySet,
     /// A finding was received.
@@ -89,8 +91,65 @@ pub enum Deed {
         /// The code's number.
         code: u8,
     },
+    /// A plan against what was found on a machine was ordered.
+    EliminationOrdered,
+    /// A machine was looked at anew, against the plan.
+    LookedAgain {
+        /// Whether nothing of it is left.
+        is_clean: bool,
+    },
+    /// A person's word on a machine's return to service.
+    ReturnSaid,
+    /// A machine's return to service was ordered.
+    Returned {
+        /// Although the gate was closed.
+        is_despite: bool,
+    },
     /// A gap: something that should have been seen was not.
     Gap,
+}
+
+impl Deed {
+    /// What was done, as people read it.
+    #[must_use]
+    pub fn in_words(&self) -> &'static str {
+        match self {
+            Self::Began => "The ledger began",
+            Self::Started => "A role started",
+            Self::SignedIn => "Signed in",
+            Self::SignInRefused => "A sign-in was refused",
+            Self::SignInAllowed => "A sign-in was allowed",
+            Self::EnrolmentAllowed => "An enrolment was allowed",
+            Self::StruckOff => "The machine was struck off",
+            Self::Enrolled => "A machine was enrolled",
+            Self::EnrolmentRefused => "An enrolment was refused",
+            Self::Assigned => "What the machine is was said",
+            Self::NameChanged => "A lifeline’s name answers otherwise",
+            Self::PolicySet => "The policy was set",
+            Self::Found(_) => "A finding",
+            Self::IncidentOpened => "The incident was opened",
+            Self::IncidentChanged => "Worked on",
+            Self::Asked(_) => "People are asked",
+            Self::Answered { is_approved: true, .. } => "Answered: yes",
+            Self::Answered { is_approved: false, .. } => "Answered: no",
+            Self::Ordered(_) => "An order was signed",
+            Self::OrderRefused => "An order was refused",
+            Self::Permitted(_) => "A permit was signed",
+            Self::Delivered(_) => "The order reached the machine",
+            Self::MeasureChanged(_) => "The measure changed",
+            Self::BedsideSaid => "What people at the machine are told was said",
+            Self::CodesSigned => "Break-glass codes were made",
+            Self::CodesShown => "Break-glass codes were shown",
+            Self::OpenedByCode { .. } => "A break-glass code opened the machine",
+            Self::EliminationOrdered => "A plan against what was found was ordered",
+            Self::LookedAgain { is_clean: true } => "Looked at again: clean",
+            Self::LookedAgain { is_clean: false } => "Looked at again: not clean, or not known",
+            Self::ReturnSaid => "A word on the return to service",
+            Self::Returned { is_despite: false } => "Released through the gate",
+            Self::Returned { is_despite: true } => "Released despite the closed gate",
+            Self::Gap => "A gap: something was not seen",
+        }
+    }
 }
 
 /// One line of the ledger.

@@ -56,6 +56,16 @@ impl UtcNanos {
     }
 }
 
+impl fmt::Display for UtcNanos {
+    /// To the second, as people read it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_nanosecond(i128::from(self.0)) {
+            Ok(at) => write!(f, "{}", at.strftime("%Y-%m-%d %H:%M:%S UTC")),
+            Err(_) => write!(f, "{} ns", self.0),
+        }
+    }
+}
+
 /// Nanoseconds since this boot, suspend included (`CLOCK_BOOTTIME`).
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -85,5 +95,39 @@ pub struct BootId(pub String);
 impl fmt::Debug for BootId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// A length of time to two units: `4 h`, `1 h 20 min`, `3 days`.
+#[must_use]
+pub fn span(length: Duration) -> String {
+    let seconds = length.as_secs();
+    let two = |large: u64, large_word: &str, small: u64, small_word: &str| {
+        if small == 0 {
+            format!("{large} {large_word}")
+        } else {
+            format!("{large} {large_word} {small} {small_word}")
+        }
+    };
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => two(seconds / 60, "min", if seconds < 600 { seconds % 60 } else { 0 }, "s"),
+        3600..172_800 => two(seconds / 3600, "h", seconds % 3600 / 60, "min"),
+        _ => two(seconds / 86_400, "days", seconds % 86_400 / 3600, "h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_said_as_people_say_it() {
+        let said = |seconds| span(Duration::from_secs(seconds));
+        assert_eq!(
+            [said(0), said(30), said(600), said(250)],
+            ["0 s", "30 s", "10 min", "4 min 10 s"]
+        );
+        assert_eq!([said(5_400), said(14_400), said(259_200)], ["1 h 30 min", "4 h", "3 days"]);
     }
 }

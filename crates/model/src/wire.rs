@@ -14,8 +14,16 @@ use crate::look::{LookAt, Seen};
 use crate::signed::Envelope;
 use crate::time::{BootId, BootNanos, UtcNanos};
 
-/// The version that this build speaks.
-pub const VERSION: u16 = 1;
+/// The version that this build speaks. Since 2 an order may have a [condition](CONDITIONS).
+pub const VERSION: u16 = 2;
+
+/// The first version in which an order may say that it is only for a machine that is isolated
+/// ([`Instruction::Begin`](crate::order::Instruction)). One that speaks an earlier version is sent none.
+pub const CONDITIONS: u16 = 2;
+
+/// The first version in which an agent may say its [coverage](FromAgent::Coverage) after the hello. A hub that
+/// speaks an earlier one is told in the hello only.
+pub const COVERAGE: u16 = 2;
 
 /// From an enrolling machine, over TLS with the hub's pinned certificate and no client certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +98,13 @@ pub struct Hello {
     pub coverage: Vec<Coverage>,
 }
 
+/// What [`Coverage::what`] is of the way to the hub, where that leads through a tunnel: whether it lives when
+/// the machine is isolated in full.
+pub const HUB_LINK: &str = "link to the hub under full isolation";
+
+/// What [`Coverage::what`] is of the way to the hub where the kernel does not tell it.
+pub const HUB_WAY: &str = "way to the hub";
+
 /// One thing that an agent can or can't see or do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,6 +115,20 @@ pub struct Coverage {
     pub by: Option<String>,
     /// Why not, or what is missing.
     pub gap: Option<String>,
+}
+
+impl Coverage {
+    /// Whether it says that the hub would not reach the machine any more when it is isolated in full.
+    #[must_use]
+    pub fn loses_the_hub(&self) -> bool {
+        self.what == HUB_LINK && self.gap.is_some()
+    }
+
+    /// The same, or that it is not known: what nobody decides about counts on no way that is not known.
+    #[must_use]
+    pub fn may_lose_the_hub(&self) -> bool {
+        self.loses_the_hub() || self.what == HUB_WAY && self.gap.is_some()
+    }
 }
 
 /// A report with its number on this machine (1, 2, 3…, across restarts).
@@ -150,6 +179,8 @@ pub enum FromAgent {
     Reports(Vec<Numbered>),
     /// An order is on the machine's disk.
     OrderTaken(OrderId),
+    /// What it can see and do has changed since the hello: all of it, anew.
+    Coverage(Vec<Coverage>),
     /// I am here, and this is how I am.
     Status(Status),
     /// To [`FromHub::Look`].

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cordon_model::asset::Assignment;
 use cordon_model::finding::{Finding, Level};
-use cordon_model::ids::{FindingId, MachineId, OdsCode};
+use cordon_model::ids::{FindingId, MachineId, OdsCode, PermitId};
 use cordon_model::measure::Isolation;
 use cordon_model::order::Permit;
 use cordon_model::policy::Policy;
@@ -31,7 +31,7 @@ pub const MOST_WAITING: usize = 16;
 /// What the agent's shell has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
-    /// Give this permit and finding to the helper.
+    /// Give this permit and finding to the helper, and say if the permit is spent ([`AgentCore::used`]).
     UsePermit {
         /// The permit.
         permit: Verified<Permit>,
@@ -110,6 +110,12 @@ impl AgentCore {
         is_newer
     }
 
+    /// What the organisation says of this machine, as far as it has reached it.
+    #[must_use]
+    pub fn assignment(&self) -> Option<&Assignment> {
+        self.assignment.as_deref()
+    }
+
     /// Takes an assignment; an older one than it has, or another machine's, is ignored, and `false` says
     /// so.
     pub fn assign(&mut self, assignment: Verified<Assignment>) -> bool {
@@ -132,6 +138,15 @@ impl AgentCore {
             self.permit = Some(Kept { permit, age: RunningClock::start(now) });
         }
         is_later
+    }
+
+    /// The helper has used this permit, or says that it was used before or that its time is over, so it is not
+    /// tried again. One that the helper refused otherwise (its brake, say) stays: the next finding may come
+    /// when it can be used.
+    pub fn used(&mut self, permit: PermitId) {
+        if let Some(kept) = self.permit.take_if(|kept| kept.permit.id == permit) {
+            self.used_until = Some(kept.permit.expires_at);
+        }
     }
 
     /// The link to the hub is up, or is not.
@@ -208,9 +223,7 @@ impl AgentCore {
         match decision::decide(policy, assignment, level, &situation) {
             // However far the hub would go, a machine by itself goes no further than segment.
             Decision::Do { .. } if self.isolation < Some(Isolation::Segment) => {
-                let permit = self.permit.take()?.permit;
-                self.used_until = Some(permit.expires_at);
-                Some(Act::UsePermit { permit, finding, level })
+                Some(Act::UsePermit { permit: kept.permit.clone(), finding, level })
             }
             Decision::Do { .. } | Decision::Ask { .. } | Decision::Watch { .. } => None,
         }
@@ -224,7 +237,6 @@ mod tests {
     use cordon_model::asset::ClinicalTier;
     use cordon_model::event::RawEvent;
     use cordon_model::finding::RuleRef;
-    use cordon_model::ids::PermitId;
     use cordon_model::policy::Mode;
     use cordon_model::signed::{Document, seal};
     use ed25519_dalek::SigningKey;
@@ -261,6 +273,7 @@ mod tests {
             kind: None,
             group: None,
             lifelines: vec![],
+            names: Vec::new(),
             protected: cordon_model::asset::Protected::default(),
             hub: vec![],
         }));
@@ -282,8 +295,22 @@ mod tests {
     fn with_no_hub_in_reach_it_uses_its_permit_once() {
         let mut core = core(ClinicalTier::None);
         assert!(core.found(&finding(Level::Medium), 1, &moment("a", 1)).is_none());
-        assert!(core.found(&finding(Level::High), 2, &moment("a", 1)).is_some());
+        let act = core.found(&finding(Level::High), 2, &moment("a", 1));
+        let Some(Act::UsePermit { permit, .. }) = act else { panic!("{act:?}") };
+        core.used(permit.id);
         assert!(core.found(&finding(Level::High), 3, &moment("a", 1)).is_none());
+        assert!(!core.permit(permit, &moment("a", 1)), "the hub sends what it has at each link");
+    }
+
+    #[test]
+    fn a_permit_that_the_helper_refused_is_tried_again() {
+        let mut core = core(ClinicalTier::None);
+        for number in 1..=2 {
+            let act = core.found(&finding(Level::High), number, &moment("a", 1));
+            assert!(matches!(act, Some(Act::UsePermit { .. })), "{act:?}");
+        }
+        core.used(PermitId::new(UtcNanos::from_unix_nanos(0), [9; 10]));
+        assert!(core.found(&finding(Level::High), 3, &moment("a", 1)).is_some(), "another's");
     }
 
     #[test]

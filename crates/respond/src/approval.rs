@@ -6,7 +6,7 @@
 
 use cordon_model::approval::{Needs, Night};
 use cordon_model::finding::Level;
-use cordon_model::ids::{ApprovalId, FindingId, IncidentId, MachineId};
+use cordon_model::ids::{ApprovalId, FindingId, IncidentId, MachineId, MeasureId};
 use cordon_model::order::{Approver, Instruction};
 use cordon_model::time::UtcNanos;
 use serde::{Deserialize, Serialize};
@@ -48,7 +48,7 @@ pub enum ApprovalState {
     Approved,
     /// Somebody said no.
     Declined,
-    /// Nobody answered, or not enough.
+    /// Nobody answered, or not enough; or nobody has to any more: see [`Approval::withdrawn`].
     Expired,
 }
 
@@ -76,6 +76,10 @@ pub struct Approval {
     /// How serious that is.
     #[serde(default)]
     pub level: Option<Level>,
+    /// The measure of the policy's that its machine did not carry out, or not on all of it, because no order
+    /// may: that is why people are asked.
+    #[serde(default)]
+    pub refused: Option<MeasureId>,
     /// Who asks; `None`: the policy.
     pub asked_by: Option<String>,
     /// When.
@@ -86,6 +90,9 @@ pub struct Approval {
     pub answers: Vec<Answer>,
     /// Where it is.
     pub state: ApprovalState,
+    /// Why nobody has to answer it any more, in words; `None`: it waits, was answered, or its time is over.
+    #[serde(default)]
+    pub withdrawn: Option<String>,
 }
 
 /// Why an answer was not taken.
@@ -95,6 +102,12 @@ pub enum AnswerRefused {
     /// It is answered, or nobody answered in time.
     #[error("the question is closed ({0:?}); if it still matters, ask again")]
     Closed(ApprovalState),
+    /// Nobody has to answer it any more.
+    #[error("the question was withdrawn: {why}; if it still matters, ask again")]
+    Withdrawn {
+        /// Why.
+        why: String,
+    },
     /// One person is one voice.
     #[error("{name} has answered already; another person must agree")]
     Twice {
@@ -143,6 +156,9 @@ impl Approval {
         night: Option<&Night>,
         now: UtcNanos,
     ) -> Result<ApprovalState, AnswerRefused> {
+        if let Some(why) = &self.withdrawn {
+            return Err(AnswerRefused::Withdrawn { why: why.clone() });
+        }
         if self.state != ApprovalState::Open {
             return Err(AnswerRefused::Closed(self.state));
         }
@@ -160,22 +176,39 @@ impl Approval {
         if is_approved && self.needs > Needs::OnePerson && identity < Identity::Session {
             return Err(AnswerRefused::NeedsSession { needs: self.needs });
         }
-        let may = |person: &Approver| night.is_none_or(|night| night.people.contains(&person.name));
-        if is_approved && !may(person) {
+        if is_approved && !may_say_yes(night, person) {
             let people = night.map(|night| night.people.clone()).unwrap_or_default();
             return Err(AnswerRefused::Night { people });
         }
         self.answers.push(Answer { person: person.clone(), identity, is_approved, at: now });
-        if !is_approved {
-            self.state = ApprovalState::Declined;
+        if is_approved {
+            self.judge(night);
         } else {
-            // A yes of the evening is none of the night's: the signer judges all of them when it signs.
-            let yes: Vec<Approver> = self.approvers().into_iter().filter(may).collect();
-            if is_enough(self.needs, &yes) {
-                self.state = ApprovalState::Approved;
-            }
+            self.state = ApprovalState::Declined;
         }
         Ok(self.state)
+    }
+
+    /// Judges what people said anew, as if the last yes had just come: what is asked has become less. Whether
+    /// it is enough by now.
+    pub fn judge_again(&mut self, night: Option<&Night>, now: UtcNanos) -> bool {
+        if self.state == ApprovalState::Open && self.withdrawn.is_none() && now < self.expires_at {
+            self.judge(night);
+            return self.state == ApprovalState::Approved;
+        }
+        false
+    }
+
+    fn judge(&mut self, night: Option<&Night>) {
+        // A yes of the evening is none of the night's, and one that would be refused now is none: the signer
+        // judges all of them when it signs.
+        let least = proof_of_a_yes(self.needs);
+        let yes = self.answers.iter().filter(|answer| answer.is_approved);
+        let yes = yes.filter(|yes| yes.identity >= least && may_say_yes(night, &yes.person));
+        let yes: Vec<Approver> = yes.map(|answer| answer.person.clone()).collect();
+        if is_enough(self.needs, &yes) {
+            self.state = ApprovalState::Approved;
+        }
     }
 
     /// Notes that the time is over. Whether it just became so.
@@ -187,11 +220,38 @@ impl Approval {
         is_over
     }
 
+    /// Takes back the yes of somebody who may not say it any more. Whether there was one.
+    pub fn take_back_yes(&mut self, person: &str) -> bool {
+        let before = self.answers.len();
+        self.answers.retain(|answer| !answer.is_approved || answer.person.name != person);
+        self.answers.len() < before
+    }
+
+    /// Takes it back: nobody has to answer it any more, and `why` is said to whoever looks.
+    pub fn withdraw(&mut self, why: &str) {
+        self.state = ApprovalState::Expired;
+        self.withdrawn = Some(why.to_owned());
+    }
+
     /// Who agreed.
     #[must_use]
     pub fn approvers(&self) -> Vec<Approver> {
         let yes = self.answers.iter().filter(|answer| answer.is_approved);
         yes.map(|answer| answer.person.clone()).collect()
+    }
+}
+
+/// Whether somebody may say yes at this hour.
+fn may_say_yes(night: Option<&Night>, person: &Approver) -> bool {
+    night.is_none_or(|night| night.people.contains(&person.name))
+}
+
+/// How sure it has to be who says yes.
+fn proof_of_a_yes(needs: Needs) -> Identity {
+    match needs {
+        Needs::OnePerson => Identity::Account,
+        Needs::TwoPeople => Identity::Session,
+        Needs::TwoPeopleOneClinical => Identity::Strong,
     }
 }
 
@@ -228,11 +288,13 @@ mod tests {
             incident: None,
             finding: None,
             level: None,
+            refused: None,
             asked_by: Some("ann".into()),
             asked_at: at,
             expires_at: at.plus(HOUR),
             answers: vec![],
             state: ApprovalState::Open,
+            withdrawn: None,
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use cordon_model::ids::MachineId;
 use cordon_model::policy::Budget;
+use cordon_model::time::span;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Moment, RunningClock};
@@ -23,7 +24,10 @@ pub const MOST_REMEMBERED: usize = 10_000;
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Exhausted {
     /// So many in the window already.
-    #[error("{spent} automatic isolations in {window_seconds} s, of {count} allowed")]
+    #[error(
+        "{spent} automatic isolations in {}, of {count} allowed",
+        span(Duration::from_secs((*window_seconds).into()))
+    )]
     Window {
         /// How many were done.
         spent: u32,

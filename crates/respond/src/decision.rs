@@ -81,6 +81,11 @@ pub enum AskReason {
     /// Somebody needed the machine more.
     #[error("a break-glass code opened the machine, and for a time only people isolate it again")]
     HeldOpen,
+    /// Nobody could take it back.
+    #[error(
+        "isolated in full the machine may lose its hub, which it reaches through a tunnel that is no lifeline, or by a way that is not known"
+    )]
+    OutOfReach,
 }
 
 /// What to do.
@@ -124,6 +129,26 @@ impl Decision {
             }
             Self::Ask { .. } | Self::Watch { .. } => self,
         }
+    }
+
+    /// The same for a machine that a full isolation would take out of its hub's reach: by itself it is
+    /// segmented, which its tunnel outlives, and once it is, people are asked for the rest. Asking alone
+    /// would leave a worm its way until somebody answers; in full, nobody could release it.
+    #[must_use]
+    pub fn of_a_machine_out_of_reach(
+        self,
+        policy: &Policy,
+        tier: ClinicalTier,
+        contained: Option<Isolation>,
+    ) -> Self {
+        let Self::Do { isolation: isolation @ Isolation::Full, lease } = self else {
+            return self;
+        };
+        if contained < Some(Isolation::Segment) {
+            return Self::Do { isolation: Isolation::Segment, lease };
+        }
+        let needs = policy.approval.needs(Needs::to_contain(tier), tier);
+        Self::Ask { isolation, lease, needs, why: AskReason::OutOfReach }
     }
 }
 
@@ -270,6 +295,7 @@ mod tests {
             kind: None,
             group: None,
             lifelines: vec![],
+            names: Vec::new(),
             protected: cordon_model::asset::Protected::default(),
             hub: vec![],
         }

@@ -5,7 +5,7 @@
 //! serious rule with the same program elsewhere. Otherwise it opens one. Time is the hub's receiving time:
 //! a machine's own clock can't tear a story apart. A closed incident takes nothing more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use cordon_model::finding::{Level, ReceivedFinding};
@@ -27,8 +27,13 @@ pub const FINDINGS_PER_INCIDENT: usize = 1_000;
 pub const MACHINES_PER_INCIDENT: usize = 10_000;
 
 /// Open incidents: 10,000, at most about 30 MB with their findings' ids at a usual 100 each. At the limit
-/// the one that was quiet for longest is left to itself: it stays open for people, and takes nothing more.
+/// the one that was quiet for longest is left to itself: it stays open for people, who work on it as it was
+/// kept, and takes nothing more.
 pub const OPEN_INCIDENTS: usize = 10_000;
+
+/// Incidents of which it is remembered that they were closed last: 1,000 × 16 bytes, what people close in
+/// hours, while one that was kept is read in milliseconds.
+const CLOSED_LAST: usize = 1_000;
 
 /// Stands for the place of a machine that is not known; above [`MACHINES_PER_INCIDENT`].
 const UNKNOWN_PLACE: u16 = u16::MAX;
@@ -99,6 +104,11 @@ pub enum How {
 pub struct Grouping {
     organisation: OdsCode,
     stories: BTreeMap<IncidentId, Story>,
+    /// Those that made room for others: nothing joins them any more, and they are open all the same. The
+    /// newest [`OPEN_INCIDENTS`], 160 KB.
+    given_up: BTreeSet<IncidentId>,
+    /// Those that were closed last, the newest last: what somebody read of one before is not put back.
+    closed_last: VecDeque<IncidentId>,
     /// A finding's id is a hash that its machine computes: without the machine, one could take another's, and
     /// that one's finding would pass for a double.
     findings: BTreeMap<(MachineId, FindingId), IncidentId>,
@@ -114,6 +124,8 @@ impl Grouping {
         Self {
             organisation,
             stories: BTreeMap::new(),
+            given_up: BTreeSet::new(),
+            closed_last: VecDeque::new(),
             findings: BTreeMap::new(),
             by_machine: BTreeMap::new(),
             by_indicator: BTreeMap::new(),
@@ -144,6 +156,12 @@ impl Grouping {
         self.stories.get(&incident)
     }
 
+    /// Whether nobody has closed it, as far as is known: also of one that made room for others.
+    #[must_use]
+    pub fn is_open(&self, incident: IncidentId) -> bool {
+        self.stories.contains_key(&incident) || self.given_up.contains(&incident)
+    }
+
     /// The open incident that findings of this machine join.
     #[must_use]
     pub fn of_machine(&self, machine: MachineId) -> Option<IncidentId> {
@@ -155,10 +173,13 @@ impl Grouping {
         self.stories.values()
     }
 
-    /// Puts a finding where it belongs. `touched` are machines that its event names as the other side.
+    /// Puts a finding where it belongs. `called` is what people call its machine: the incident's title says
+    /// that name, for no command takes the one that a machine gives itself. `touched` are machines that its
+    /// event names as the other side.
     pub fn place(
         &mut self,
         received: &ReceivedFinding,
+        called: &str,
         touched: &[MachineId],
         randomness: Randomness<'_>,
     ) -> Placed {
@@ -175,9 +196,9 @@ impl Grouping {
             });
         let (id, how) = match candidate {
             Some(id) => (id, How::Joined),
-            None => (self.open(received, randomness), How::Opened),
+            None => (self.open(received, called, randomness), How::Opened),
         };
-        let is_news = self.stories.get_mut(&id).is_some_and(|story| story.add(received));
+        let is_news = self.stories.get_mut(&id).is_some_and(|story| story.add(received, called));
         // Only what the incident keeps is remembered, so both share one limit.
         if self.stories.get(&id).is_some_and(|s| s.incident.findings.last() == Some(&finding.id)) {
             self.findings.insert((received.machine, finding.id), id);
@@ -189,19 +210,48 @@ impl Grouping {
         Placed { incident: id, how, is_news: is_news || how == How::Opened }
     }
 
-    /// Somebody takes an incident. Whether it was open.
-    pub fn own(&mut self, incident: IncidentId, person: &str) -> bool {
-        let Some(story) = self.stories.get_mut(&incident) else { return false };
-        story.incident.state = IncidentState::Owned;
-        story.incident.owner = Some(person.to_owned());
-        true
+    /// Somebody takes an incident; how it is then, if it is one of those that findings join.
+    pub fn own(&mut self, incident: IncidentId, person: &str) -> Option<&Story> {
+        let story = self.stories.get_mut(&incident)?;
+        story.own(person);
+        Some(&*story)
+    }
+
+    /// Somebody takes one that made room for others, as it was kept. `None` if it was closed since.
+    #[must_use]
+    pub fn own_kept(&self, mut kept: Story, person: &str) -> Option<Story> {
+        self.has_made_room(&kept).then(|| {
+            kept.own(person);
+            kept
+        })
     }
 
     /// Closes an incident and gives it up; what comes after opens a new one.
     pub fn close(&mut self, incident: IncidentId) -> Option<Story> {
-        let mut story = self.give_up(incident)?;
+        let story = self.give_up(incident)?;
+        Some(self.closed(story))
+    }
+
+    /// Closes one that made room for others, as it was kept. `None` if it was closed since.
+    pub fn close_kept(&mut self, kept: Story) -> Option<Story> {
+        self.has_made_room(&kept).then(|| self.closed(kept))
+    }
+
+    fn closed(&mut self, mut story: Story) -> Story {
         story.incident.state = IncidentState::Closed;
-        Some(story)
+        self.given_up.remove(&story.incident.id);
+        if self.closed_last.len() >= CLOSED_LAST {
+            self.closed_last.pop_front();
+        }
+        self.closed_last.push_back(story.incident.id);
+        story
+    }
+
+    /// Whether this is how an incident still is that made room for others: nothing changes one but people.
+    fn has_made_room(&self, kept: &Story) -> bool {
+        let Incident { id, state, .. } = &kept.incident;
+        let is_known = self.stories.contains_key(id) || self.closed_last.contains(id);
+        *state != IncidentState::Closed && !is_known
     }
 
     fn give_up(&mut self, incident: IncidentId) -> Option<Story> {
@@ -221,18 +271,27 @@ impl Grouping {
         (has_room && is_recent).then_some(story.incident.id)
     }
 
-    fn open(&mut self, received: &ReceivedFinding, randomness: Randomness<'_>) -> IncidentId {
+    fn open(
+        &mut self,
+        received: &ReceivedFinding,
+        called: &str,
+        randomness: Randomness<'_>,
+    ) -> IncidentId {
         if self.stories.len() >= OPEN_INCIDENTS {
             let quietest = self.stories.values().min_by_key(|story| story.touched);
             if let Some(id) = quietest.map(|story| story.incident.id) {
                 self.give_up(id);
+                self.given_up.insert(id);
+                if self.given_up.len() > OPEN_INCIDENTS {
+                    self.given_up.pop_first();
+                }
             }
         }
         let id = IncidentId::new(received.received, id_bytes(randomness));
         let incident = Incident {
             id,
             organisation: self.organisation.clone(),
-            title: title_of(received),
+            title: title_of(received, called),
             state: IncidentState::New,
             owner: None,
             level: received.finding.rule.level,
@@ -256,6 +315,11 @@ impl Grouping {
 }
 
 impl Story {
+    fn own(&mut self, person: &str) {
+        self.incident.state = IncidentState::Owned;
+        self.incident.owner = Some(person.to_owned());
+    }
+
     /// Its findings, each with the machine that it is on. In a story of many machines that was kept before
     /// the places were, the older ones are missing: one that is sent again is then told once more.
     fn findings_by_machine(&self) -> impl Iterator<Item = (MachineId, FindingId)> {
@@ -269,7 +333,7 @@ impl Story {
     }
 
     /// Takes a finding; whether it brought something new.
-    fn add(&mut self, received: &ReceivedFinding) -> bool {
+    fn add(&mut self, received: &ReceivedFinding, called: &str) -> bool {
         let finding = &received.finding;
         let incident = &mut self.incident;
         let level = finding.rule.level;
@@ -292,7 +356,7 @@ impl Story {
         }
         if level > incident.level {
             incident.level = level;
-            incident.title = title_of(received);
+            incident.title = title_of(received, called);
             is_news = true;
         }
         incident.risk = incident.risk.saturating_add(added).min(HIGHEST_RISK);
@@ -310,8 +374,8 @@ impl Story {
     }
 }
 
-fn title_of(received: &ReceivedFinding) -> String {
-    format!("{} on {}", received.finding.rule.title, received.finding.host)
+fn title_of(received: &ReceivedFinding, called: &str) -> String {
+    format!("{} on {called}", received.finding.rule.title)
         .chars()
         .take(cordon_model::limits::NAME_BYTES / 4)
         .collect()
@@ -391,7 +455,7 @@ mod tests {
 
         fn place_touching(&mut self, received: &ReceivedFinding, touched: &[MachineId]) -> Placed {
             let next = &mut self.next;
-            self.grouping.place(received, touched, &mut || {
+            self.grouping.place(received, "bed 7", touched, &mut || {
                 *next += 1;
                 [*next; 16]
             })
@@ -426,7 +490,7 @@ mod tests {
         assert!(news.is_news);
         assert_eq!(bench.risk(news), risk + risk_of(Level::Critical));
         let incident = &bench.grouping.story(news.incident).unwrap().incident;
-        assert_eq!((incident.finding_count, incident.title.as_str()), (3, "rule b on pc-1"));
+        assert_eq!((incident.finding_count, incident.title.as_str()), (3, "rule b on bed 7"));
     }
 
     #[test]
@@ -453,6 +517,30 @@ mod tests {
     }
 
     #[test]
+    fn one_that_made_room_is_taken_and_closed_as_it_was_kept_and_not_once_it_is_closed() {
+        let mut bench = Bench::new();
+        let first = bench.place(&received(1, "a", Level::High, 0)).incident;
+        let kept = bench.grouping.story(first).unwrap().clone();
+        assert!(
+            bench.grouping.own_kept(kept.clone(), "ann").is_none(),
+            "it is at hand as it is now"
+        );
+        bench.grouping.give_up(first);
+        bench.grouping.given_up.insert(first);
+        assert!(bench.grouping.own(first, "ann").is_none());
+        let taken = bench.grouping.own_kept(kept.clone(), "ann").unwrap();
+        assert_eq!(taken.incident.owner.as_deref(), Some("ann"));
+        assert_eq!((taken.incident.state, &taken.rules), (IncidentState::Owned, &kept.rules));
+        assert!(bench.grouping.is_open(first));
+        let closed = bench.grouping.close_kept(taken).unwrap();
+        assert_eq!(closed.incident.state, IncidentState::Closed);
+        assert!(!bench.grouping.is_open(first));
+        // Whoever read it before that does not open it again.
+        assert!(bench.grouping.own_kept(kept, "bob").is_none());
+        assert!(bench.grouping.close_kept(closed).is_none());
+    }
+
+    #[test]
     fn what_was_restored_goes_on() {
         let mut bench = Bench::new();
         let first = bench.place(&received(1, "a", Level::High, 0));
@@ -468,23 +556,26 @@ mod tests {
         let first = received(1, "rule", Level::High, 1);
         let mut second = received(2, "rule", Level::High, 1);
         second.finding.id = first.finding.id;
-        let placed = grouping.place(&first, &[], &mut || [1; 16]);
-        assert_eq!(grouping.place(&second, &[machine(1)], &mut || [2; 16]).how, How::Joined);
+        let placed = grouping.place(&first, "bed 7", &[], &mut || [1; 16]);
+        assert_eq!(
+            grouping.place(&second, "bed 7", &[machine(1)], &mut || [2; 16]).how,
+            How::Joined
+        );
         let story = grouping.story(placed.incident).unwrap();
         let story: Story = serde_json::from_str(&serde_json::to_string(story).unwrap()).unwrap();
         let mut restored = Grouping::restore("RJ1".parse().unwrap(), [story.clone()]);
-        let mut how = |of| restored.place(of, &[], &mut || [3; 16]).how;
+        let mut how = |of| restored.place(of, "bed 7", &[], &mut || [3; 16]).how;
         assert_eq!((how(&first), how(&second)), (How::Double, How::Double));
         let mut third = received(3, "rule", Level::High, 1);
         third.finding.id = first.finding.id;
         assert_ne!(how(&third), How::Double);
         // A story that was kept before this was known, of one machine: nothing is doubled.
         let mut older = Grouping::new("RJ1".parse().unwrap());
-        let incident = older.place(&first, &[], &mut || [1; 16]).incident;
+        let incident = older.place(&first, "bed 7", &[], &mut || [1; 16]).incident;
         let mut kept = serde_json::to_value(older.story(incident).unwrap()).unwrap();
         kept.as_object_mut().unwrap().remove("found_on");
         let story = serde_json::from_value(kept).unwrap();
         let mut restored = Grouping::restore("RJ1".parse().unwrap(), [story]);
-        assert_eq!(restored.place(&first, &[], &mut || [3; 16]).how, How::Double);
+        assert_eq!(restored.place(&first, "bed 7", &[], &mut || [3; 16]).how, How::Double);
     }
 }

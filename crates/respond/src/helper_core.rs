@@ -39,6 +39,7 @@ mod floor;
 mod glass;
 mod holdings;
 mod keeping;
+mod room;
 mod words;
 pub use acting::{Acted, Acting, Phase, TakenBack};
 use floor::check_revision;
@@ -176,8 +177,8 @@ impl HelperCore {
         self.check_automatic(now).is_ok()
     }
 
-    /// Takes what the organisation says of this machine. If something is in force it is put in place
-    /// again, with the new lifelines. What is held already changes nothing and is no error.
+    /// Takes what the organisation says of this machine. If it is isolated, that is put in place again, with
+    /// the new lifelines; all else that is in force is looked at again, as care may need it by now. What is held already changes nothing and is no error.
     ///
     /// # Errors
     /// [`NotObeyed::WrongTarget`], [`NotObeyed::OldRevision`].
@@ -189,7 +190,9 @@ impl HelperCore {
         let held = self.assignment.as_ref().map(|held| held.revision);
         check_revision(assignment.revision, held, self.revisions.assignment)?;
         self.assignment = Some((**assignment).clone());
-        Ok(self.effects_again())
+        let mut effects = self.effects_again();
+        effects.extend(self.look_again());
+        Ok(effects)
     }
 
     /// Takes what to tell the person in front of this machine. What is held already changes nothing and
@@ -254,8 +257,11 @@ impl HelperCore {
         if opens && !approval::is_enough(Needs::OnePerson, order.authority.people()) {
             return Err(NotObeyed::NotEnoughPeople(Needs::OnePerson));
         }
+        if let Instruction::Begin { if_isolated: Some(least), .. } = &order.instruction {
+            self.check_still_isolated(*least)?;
+        }
         Ok(match &order.instruction {
-            Instruction::Begin { action: Action::Isolate(isolation), lease } => {
+            Instruction::Begin { action: Action::Isolate(isolation), lease, .. } => {
                 lease::check_terms(lease)?;
                 let is_by_people = self.check_authority(&order.authority, now)?;
                 // Milder is more open: only people open what was cut.
@@ -273,7 +279,7 @@ impl HelperCore {
                 self.renew_either(*measure, *lease, &order.authority, now)?;
                 Vec::new()
             }
-            Instruction::Begin { action, lease } => {
+            Instruction::Begin { action, lease, .. } => {
                 lease::check_terms(lease)?;
                 action.check().map_err(|error| NotObeyed::Action(error.to_string()))?;
                 let is_by_people = self.check_authority_for(action, &order.authority, now)?;
@@ -308,10 +314,11 @@ impl HelperCore {
         if utc >= permit.expires_at {
             return Err(NotObeyed::Expired);
         }
-        if self.used_permits.contains_key(&permit.id)
-            || self.used_permits.len() >= MOST_USED_PERMITS
-        {
+        if self.used_permits.contains_key(&permit.id) {
             return Err(NotObeyed::Used);
+        }
+        if self.used_permits.len() >= MOST_USED_PERMITS {
+            return Err(NotObeyed::RememberedPermits);
         }
         if level < permit.level_at_least {
             return Err(NotObeyed::TooMild { least: permit.level_at_least, level });
@@ -333,6 +340,7 @@ impl HelperCore {
 
     /// Takes note of how carrying out went.
     pub fn enforced(&mut self, measure: MeasureId, outcome: Outcome, now: &Moment) {
+        let outcome = outcome.bounded();
         if self.current.is_none() && self.releasing.is_some_and(|order| measure == order.into()) {
             self.end_of_release(&outcome, now);
             return;
@@ -355,7 +363,8 @@ impl HelperCore {
     /// Takes note of what a later look (read-back, probe, kernel notification) showed.
     pub fn looked(&mut self, measure: MeasureId, proof: Proof, now: &Moment) {
         if self.is_current(measure) {
-            self.shown(measure, &Outcome::Done { proof: Some(proof), sockets_cut: 0 }, now);
+            let outcome = Outcome::Done { proof: Some(proof), sockets_cut: 0 };
+            self.shown(measure, &outcome.bounded(), now);
         }
     }
 
@@ -529,6 +538,12 @@ impl HelperCore {
         }
         let is_by_people = self.check_authority(authority, now)?;
         self.renew(measure, terms, is_by_people, now)
+    }
+
+    /// Whether it is isolated so far: by what is meant, for what is about to end no longer counts.
+    fn check_still_isolated(&self, least: Isolation) -> Result<(), NotObeyed> {
+        let now = self.isolation();
+        if now >= Some(least) { Ok(()) } else { Err(NotObeyed::OpenedMeanwhile { least, now }) }
     }
 
     fn holds_isolation(&self, measure: MeasureId) -> bool {

@@ -24,23 +24,26 @@ use cordon_model::order::{Approver, Authority, Instruction, Order, Permit};
 use cordon_model::policy::Policy;
 use cordon_model::record::{Actor, Deed, Record};
 use cordon_model::signed::{Envelope, Verified};
-use cordon_model::time::{BootId, BootNanos, UtcNanos};
-use cordon_model::wire::{FromHub, Hello, Status};
+use cordon_model::time::{BootId, BootNanos};
+use cordon_model::wire::{Coverage, FromHub, Hello, Status};
 
 use crate::approval::{self, AnswerRefused, Approval, ApprovalState, Identity};
 use crate::clock::{Moment, Randomness, id_bytes};
 use crate::decision::{self, AskReason, Decision, SERIOUS, Situation};
 use crate::delivery::Inbox;
-use crate::grouping::{Grouping, How};
+use crate::grouping::{Grouping, How, Story};
 use crate::order::{Delivery, MeasureLife, OrderLife};
 use crate::signer_core::{Basis, Proposal, Refusal};
 
 mod asking;
+mod by_machine;
+mod spared;
 mod truth;
 mod words;
 mod work;
 pub use asking::Wished;
 use asking::{Question, one_of_each_story};
+use by_machine::ByMachine;
 pub use words::{Arrived, Change, ForSigner, MachineRow, Notice, Output, Wish};
 
 /// How long a serious incident may have no owner before it escalates (law 10): 15 minutes.
@@ -63,8 +66,8 @@ struct Machine {
     status: Option<Status>,
     /// The boot that it was last linked in.
     boot: Option<BootId>,
-    /// Its measures that are in memory.
-    measures: BTreeSet<MeasureId>,
+    /// It says that a full isolation would cut its link to this hub, or that it does not know.
+    loses_the_hub: bool,
     /// What its statuses say of some of them in a row, against what is shown.
     said: BTreeMap<MeasureId, truth::Said>,
     signer_told: Option<BootNanos>,
@@ -85,13 +88,13 @@ pub struct HubCore {
     policy_envelope: Envelope,
     machines: BTreeMap<MachineId, Machine>,
     grouping: Grouping,
-    approvals: BTreeMap<ApprovalId, Approval>,
+    approvals: ByMachine<Approval>,
     proposals: BTreeMap<OrderId, Proposal>,
     /// The proposals of each machine in the order in which they were made. The signer has one at a time
     /// of each: so orders come in their order, and no machine refuses one as older than another.
     queues: BTreeMap<MachineId, VecDeque<OrderId>>,
-    orders: BTreeMap<OrderId, OrderLife>,
-    measures: BTreeMap<MeasureId, MeasureLife>,
+    orders: ByMachine<OrderLife>,
+    measures: ByMachine<MeasureLife>,
     /// Serious incidents that escalated; forgotten at a restart, and then said once more.
     escalated: BTreeSet<IncidentId>,
     /// Of which openings by a code people were told; forgotten at a restart, and then said once more.
@@ -101,6 +104,8 @@ pub struct HubCore {
     /// Permits that came before the assignment of their machine: the signer knows a machine a little
     /// earlier, and signs no second permit for it soon.
     early: BTreeMap<MachineId, Verified<Permit>>,
+    /// Machines that were struck off: no link of theirs is taken, and nothing is sent to them.
+    struck_off: BTreeSet<MachineId>,
     /// What machines said and was not taken, since the start.
     refused: u64,
 }
@@ -115,15 +120,16 @@ impl HubCore {
             policy_envelope: policy.envelope().clone(),
             machines: BTreeMap::new(),
             grouping: Grouping::new(policy.organisation.clone()),
-            approvals: BTreeMap::new(),
+            approvals: ByMachine::new(),
             proposals: BTreeMap::new(),
             queues: BTreeMap::new(),
-            orders: BTreeMap::new(),
-            measures: BTreeMap::new(),
+            orders: ByMachine::new(),
+            measures: ByMachine::new(),
             escalated: BTreeSet::new(),
             told_open: BTreeSet::new(),
             told_last: BTreeMap::new(),
             early: BTreeMap::new(),
+            struck_off: BTreeSet::new(),
             refused: 0,
         }
     }
@@ -133,32 +139,25 @@ impl HubCore {
     pub fn restore(policy: &Verified<Policy>, rows: Vec<Change>) -> (Self, Vec<Output>) {
         let mut hub = Self::new(policy);
         let mut stories = Vec::new();
-        let mut measures = Vec::new();
         for row in rows {
             match row {
                 Change::Story(story) => stories.push(story),
                 Change::Finding(..) | Change::Answered(_) | Change::Policy(..) => {}
                 Change::Machine(row) => hub.add_machine(row),
-                Change::Approval(approval) => {
-                    hub.approvals.insert(approval.id, approval);
-                }
+                Change::Approval(approval) => hub.approvals.put(approval),
                 Change::Proposed(proposal) => {
                     hub.queues.entry(proposal.machine).or_default().push_back(proposal.id);
                     hub.proposals.insert(proposal.id, proposal);
                 }
-                Change::Order(order) => {
-                    hub.orders.insert(order.order.id, order);
-                }
-                Change::Measure(measure) => measures.push(measure),
+                Change::Order(order) => hub.orders.put(order),
+                Change::Measure(measure) => hub.measures.put(measure),
             }
         }
-        // Once the machines are there that they are of.
-        measures.into_iter().for_each(|measure| hub.put_measure(measure));
         hub.grouping = Grouping::restore(hub.organisation.clone(), stories);
         let mut outputs: Vec<Output> =
             hub.for_a_new_signer().into_iter().map(Output::Signer).collect();
         // What people were to be told may have died with the hub: it is said once more.
-        let open = hub.approvals.values().filter(|open| open.state == ApprovalState::Open);
+        let open = hub.approvals.all().filter(|open| open.state == ApprovalState::Open);
         let first = one_of_each_story(open);
         outputs.extend(first.into_iter().map(|open| Output::Tell(Notice::Asked(open))));
         let unowned = hub
@@ -173,14 +172,14 @@ impl HubCore {
     #[must_use]
     pub fn for_a_new_signer(&self) -> Vec<ForSigner> {
         // The receipt of a measure that its machine denies by now would make it count again.
-        let told = self.measures.values().filter_map(|life| match life.is_denied() {
+        let told = self.measures.all().filter_map(|life| match life.is_denied() {
             true => Some(ForSigner::NotInForce(life.machine, life.measure)),
             false => life.receipt.clone().map(ForSigner::Learn),
         });
         let mut messages: Vec<ForSigner> = told.collect();
-        let dead = self.orders.values().filter(|o| matches!(o.delivery, Delivery::Dead { .. }));
+        let dead = self.orders.all().filter(|o| matches!(o.delivery, Delivery::Dead { .. }));
         messages.extend(dead.map(|o| ForSigner::NeverBegun(o.order.machine, o.order.id)));
-        let open = self.approvals.values().filter(|open| open.state == ApprovalState::Open);
+        let open = self.approvals.all().filter(|open| open.state == ApprovalState::Open);
         messages.extend(open.filter_map(|open| self.for_the_signer(open)));
         messages.extend(self.next_proposals().map(ForSigner::Propose));
         messages
@@ -193,37 +192,64 @@ impl HubCore {
 
     /// The questions.
     pub fn approvals(&self) -> impl Iterator<Item = &Approval> {
-        self.approvals.values()
+        self.approvals.all()
     }
 
     /// One question.
     #[must_use]
     pub fn approval(&self, approval: ApprovalId) -> Option<&Approval> {
-        self.approvals.get(&approval)
+        self.approvals.get(approval)
+    }
+
+    /// The questions about a machine that wait for an answer, the oldest first.
+    #[must_use]
+    pub fn questions_about(&self, machine: MachineId) -> Vec<Approval> {
+        let of_it = self.approvals.of(machine);
+        of_it.filter(|open| open.state == ApprovalState::Open).cloned().collect()
+    }
+
+    /// How many questions of each of these incidents wait for an answer.
+    #[must_use]
+    pub fn count_questions(&self, incidents: &[IncidentId]) -> BTreeMap<IncidentId, usize> {
+        let mut counts: BTreeMap<_, _> = incidents.iter().map(|incident| (*incident, 0)).collect();
+        for open in self.approvals.all().filter(|open| open.state == ApprovalState::Open) {
+            if let Some(count) = open.incident.and_then(|incident| counts.get_mut(&incident)) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
+    /// Which machine a yes to a question that waits would open by a watch; `None`: it would not.
+    #[must_use]
+    pub fn would_be_watched(&self, question: ApprovalId) -> Option<MachineId> {
+        let question = self.approvals.get(question)?;
+        let mut wishes = std::iter::once(&question.instruction).chain(&question.also);
+        let is_watch = wishes.any(|wish| wish.isolation() == Some(Isolation::Watch));
+        (question.state == ApprovalState::Open && is_watch).then_some(question.machine)
     }
 
     /// The orders.
     pub fn orders(&self) -> impl Iterator<Item = &OrderLife> {
-        self.orders.values()
+        self.orders.all()
     }
 
     /// The measures.
     pub fn measures(&self) -> impl Iterator<Item = &MeasureLife> {
-        self.measures.values()
+        self.measures.all()
     }
 
     /// One measure.
     #[must_use]
     pub fn measure(&self, measure: MeasureId) -> Option<&MeasureLife> {
-        self.measures.get(&measure)
+        self.measures.get(measure)
     }
 
     /// How to take back everything that Cordon did to a machine by itself, and what that is: one instruction
     /// for each measure, or one release where all that cuts the machine off was done by itself.
     #[must_use]
     pub fn undoing(&self, machine: MachineId) -> Vec<(Instruction, Vec<MeasureId>)> {
-        let standing =
-            self.measures.values().filter(|life| life.machine == machine && !life.state.is_over());
+        let standing = self.measures.of(machine).filter(|life| !life.state.is_over());
         let (isolations, others): (Vec<_>, Vec<_>) =
             standing.partition(|life| life.action.isolation().is_some());
         let mut undoing = Vec::new();
@@ -258,6 +284,10 @@ impl HubCore {
     pub fn assigned(&mut self, assignment: &Verified<Assignment>) -> Vec<Output> {
         let id = assignment.machine;
         if let Some(machine) = self.machines.get_mut(&id) {
+            if machine.row.assignment.revision > assignment.revision {
+                // Two were signed at about the same time, and the newer one was here first.
+                return Vec::new();
+            }
             machine.row.assignment = (**assignment).clone();
             machine.row.assignment_envelope = assignment.envelope().clone();
         } else {
@@ -268,6 +298,7 @@ impl HubCore {
                 codes: None,
                 guidance: None,
                 inbox: Inbox::default(),
+                version: 0,
             });
         }
         let mut outputs = self.keep_machine(id);
@@ -284,7 +315,7 @@ impl HubCore {
         self.policy_envelope = policy.envelope().clone();
         let kept = Change::Policy(self.policy.clone(), self.policy_envelope.clone());
         let mut outputs = vec![Output::Keep(kept)];
-        let open = self.approvals.values().filter(|open| open.state == ApprovalState::Open);
+        let open = self.approvals.all().filter(|open| open.state == ApprovalState::Open);
         outputs.extend(open.filter_map(|open| self.for_the_signer(open)).map(Output::Signer));
         for machine in self.machines.keys() {
             outputs.extend(self.send(*machine, FromHub::Policy(self.policy_envelope.clone())));
@@ -333,15 +364,20 @@ impl HubCore {
 
     /// A machine's link is up. `link` counts up; messages that come with an older one are ignored.
     pub fn linked(&mut self, id: MachineId, link: u64, hello: &Hello, now: &Moment) -> Vec<Output> {
+        if self.struck_off.contains(&id) {
+            return Vec::new();
+        }
         let Some(machine) = self.machines.get_mut(&id) else { return Vec::new() };
         if machine.link.is_some_and(|present| present >= link) {
             return Vec::new();
         }
         machine.link = Some(link);
         machine.boot = Some(hello.boot.clone());
+        machine.loses_the_hub = hello.coverage.iter().any(Coverage::may_lose_the_hub);
         machine.status = None;
         machine.said.clear();
         let version = hello.version.min(cordon_model::wire::VERSION);
+        let is_other_version = std::mem::replace(&mut machine.row.version, version) != version;
         let mut messages = vec![
             FromHub::Welcome { version, now: now.utc },
             FromHub::Acknowledged(machine.row.inbox.highest),
@@ -355,11 +391,26 @@ impl HubCore {
         messages.extend(machine.row.permit.clone().map(FromHub::Permit));
         let mut outputs: Vec<Output> =
             messages.into_iter().map(|message| Output::Send(id, link, message)).collect();
-        for life in self.orders.values_mut().filter(|life| life.order.machine == id) {
-            life.last_sent = None;
+        if is_other_version {
+            outputs.extend(self.keep_machine(id));
+        }
+        let orders: Vec<OrderId> = self.orders.ids_of(id).collect();
+        for order in orders {
+            if let Some(life) = self.orders.get_mut(order) {
+                life.last_sent = None;
+            }
         }
         outputs.extend(self.deliver(id, now));
         outputs
+    }
+
+    /// What a machine can see and do has changed since its hello.
+    pub fn covered(&mut self, id: MachineId, link: u64, coverage: &[Coverage]) {
+        if self.is_present(id, link)
+            && let Some(machine) = self.machines.get_mut(&id)
+        {
+            machine.loses_the_hub = coverage.iter().any(Coverage::may_lose_the_hub);
+        }
     }
 
     /// A machine's link is down.
@@ -371,7 +422,7 @@ impl HubCore {
         }
     }
 
-    /// Reports of a machine, in order of number.
+    /// Reports of a machine, in order of number. Answered with what is taken, also where there are none.
     pub fn arrived(
         &mut self,
         id: MachineId,
@@ -384,6 +435,7 @@ impl HubCore {
             return Vec::new();
         }
         let mut outputs = Vec::new();
+        let is_news = !reports.is_empty();
         for (number, report) in reports {
             let Some(machine) = self.machines.get_mut(&id) else { break };
             if !machine.row.inbox.take(number) {
@@ -393,14 +445,17 @@ impl HubCore {
                 Arrived::Finding(finding, touched) => {
                     self.found(id, *finding, &touched, now, randomness)
                 }
-                Arrived::Receipt(receipt) => self.receipt(id, number, receipt, now),
+                Arrived::Receipt(receipt) => self.receipt(id, number, receipt, now, randomness),
                 Arrived::OrderRefused(order, why) => self.order_refused(id, order, &why, now),
                 Arrived::Gap(what) => {
                     vec![self.record(Actor::Agent(id), Deed::Gap, Some(id), None, what, now)]
                 }
             });
         }
-        outputs.extend(self.keep_machine(id));
+        // A status asks for no more than the answer.
+        if is_news {
+            outputs.extend(self.keep_machine(id));
+        }
         let highest = self.machines.get(&id).map_or(0, |machine| machine.row.inbox.highest);
         outputs.extend(self.send(id, FromHub::Acknowledged(highest)));
         outputs
@@ -418,17 +473,17 @@ impl HubCore {
             return Vec::new();
         }
         let mut outputs = Vec::new();
-        if self.orders.get(&order).is_some_and(|life| life.order.machine != id) {
+        if self.orders.get(order).is_some_and(|life| life.order.machine != id) {
             let what = "it says that it has another machine's order; refused";
             outputs.push(self.refuse(id, what, now));
-        } else if let Some(life) = self.orders.get_mut(&order)
+        } else if let Some(life) = self.orders.get_mut(order)
             && life.taken()
         {
             let incident = life.order.incident;
             let detail = life.order.instruction.to_string();
             let taken = life.order.clone();
             outputs.push(Output::Keep(Change::Order(life.clone())));
-            if let Some(measure) = self.measures.get_mut(&order.into())
+            if let Some(measure) = self.measures.get_mut(order.into())
                 && measure.delivered()
             {
                 outputs.push(Output::Keep(Change::Measure(measure.clone())));
@@ -443,29 +498,63 @@ impl HubCore {
 
     /// A person takes an incident.
     pub fn own(&mut self, incident: IncidentId, person: &str, now: &Moment) -> Vec<Output> {
-        if !self.grouping.own(incident, person) {
-            return Vec::new();
-        }
-        self.incident_changed(incident, person, "taken".into(), now)
+        let story = self.grouping.own(incident, person).cloned();
+        story.map_or_else(Vec::new, |story| self.taken(story, person, now))
     }
 
-    /// A person closes an incident.
+    /// The same of one that made room for others, as it was kept.
+    pub fn own_kept(&mut self, kept: Story, person: &str, now: &Moment) -> Vec<Output> {
+        let story = self.grouping.own_kept(kept, person);
+        story.map_or_else(Vec::new, |story| self.taken(story, person, now))
+    }
+
+    fn taken(&self, story: Story, person: &str, now: &Moment) -> Vec<Output> {
+        let (actor, incident) = (Actor::Person(person.to_owned()), Some(story.incident.id));
+        let deed = Deed::IncidentChanged;
+        let record = self.record(actor, deed, None, incident, "taken".into(), now);
+        vec![Output::Keep(Change::Story(story)), record]
+    }
+
+    /// A person closes an incident. What the policy asked in it is withdrawn at once, with the reason.
     pub fn close(
         &mut self,
         incident: IncidentId,
         person: &str,
-        reason: String,
+        reason: &str,
         now: &Moment,
     ) -> Vec<Output> {
-        let Some(story) = self.grouping.close(incident) else { return Vec::new() };
+        let story = self.grouping.close(incident);
+        story.map_or_else(Vec::new, |story| self.closed(story, person, reason, now))
+    }
+
+    /// The same of one that made room for others, as it was kept.
+    pub fn close_kept(
+        &mut self,
+        kept: Story,
+        person: &str,
+        reason: &str,
+        now: &Moment,
+    ) -> Vec<Output> {
+        let story = self.grouping.close_kept(kept);
+        story.map_or_else(Vec::new, |story| self.closed(story, person, reason, now))
+    }
+
+    fn closed(&mut self, story: Story, person: &str, reason: &str, now: &Moment) -> Vec<Output> {
+        let incident = story.incident.id;
         self.escalated.remove(&incident);
         let actor = Actor::Person(person.to_owned());
         let deed = Deed::IncidentChanged;
-        let detail = format!("closed: {reason}");
-        vec![
-            Output::Keep(Change::Story(story)),
-            self.record(actor, deed, None, Some(incident), detail, now),
-        ]
+        let why = format!("its incident was closed by {person}: {reason}");
+        let withdrawn = self.withdraw_of(incident, &why);
+        let detail = match withdrawn.len() {
+            0 => format!("closed: {reason}"),
+            1 => format!("closed: {reason} (withdrawn with it: 1 question)"),
+            many => format!("closed: {reason} (withdrawn with it: {many} questions)"),
+        };
+        let mut outputs = vec![Output::Keep(Change::Story(story))];
+        outputs.extend(withdrawn);
+        outputs.push(self.record(actor, deed, None, Some(incident), detail, now));
+        outputs
     }
 
     /// The signer's answer to a proposal. Repeated answers change nothing.
@@ -480,7 +569,10 @@ impl HubCore {
         let mut outputs = vec![Output::Keep(Change::Answered(proposal.id))];
         outputs.extend(self.next_of(&proposal));
         match answer {
-            Ok(order) => outputs.extend(self.ordered(&order, now)),
+            Ok(order) => {
+                outputs.extend(self.ordered(&order, now, randomness));
+                outputs.extend(self.ask_for_the_rest(&proposal, now, randomness));
+            }
             Err(refusal) => {
                 let deed = Deed::OrderRefused;
                 let (machine, incident) = (Some(proposal.machine), proposal.incident);
@@ -497,6 +589,7 @@ impl HubCore {
                         why: format!("{why}: {}", proposal.reason),
                         incident: proposal.incident,
                         of: Some((*finding, *level)),
+                        refused: None,
                         asked_by: None,
                     };
                     outputs.extend(self.ask(question, now, randomness));
@@ -521,7 +614,7 @@ impl HubCore {
         let proposals = self.next_proposals();
         outputs.extend(proposals.map(|proposal| Output::Signer(ForSigner::Propose(proposal))));
         let open: BTreeSet<MachineId> =
-            self.orders.values().filter(|o| o.is_open()).map(|o| o.order.machine).collect();
+            self.orders.all().filter(|o| o.is_open()).map(|o| o.order.machine).collect();
         for machine in open {
             outputs.extend(self.deliver(machine, now));
         }
@@ -532,7 +625,7 @@ impl HubCore {
             let incident = &story.incident;
             let is_unread = incident.state == IncidentState::New
                 && incident.level >= SERIOUS
-                && now.utc.since(opened_at(incident.id)) >= OWNED_WITHIN;
+                && now.utc.since(incident.id.made_at()) >= OWNED_WITHIN;
             if is_unread && self.escalated.insert(incident.id) {
                 outputs.push(Output::Tell(Notice::NobodyHasIt(incident.id)));
             }
@@ -543,11 +636,3 @@ impl HubCore {
 
 #[cfg(test)]
 mod tests;
-
-/// When an incident was opened, by the hub's clock: its id says so (UUIDv7).
-fn opened_at(incident: IncidentId) -> UtcNanos {
-    let mut millis = [0; 8];
-    millis[2..].copy_from_slice(&incident.as_bytes()[..6]);
-    let nanos = u64::from_be_bytes(millis).saturating_mul(1_000_000);
-    UtcNanos::from_unix_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
-}

@@ -13,8 +13,9 @@
 //! | [`helper_core`] | privileged helper | which orders a machine obeys, what it holds in force, and until when |
 //!
 //! They are made of parts that each keep one rule: [`decision`] (do, ask or watch), [`budget`] (the
-//! brake), [`approval`] (who agreed), [`lease`] (every measure ends), [`grouping`]
-//! (one story), [`notice`] (what the person in front of a machine is told), [`order`] (an order's delivery, a measure's state), [`delivery`] (exactly once), [`permits`] (leave given ahead), [`plan`] (what else a finding calls for),
+//! brake), [`approval`] (who agreed), [`peoples_brake`] (how much people order at once), [`lease`] (every measure ends), [`grouping`]
+//! (one story), [`notice`] (what the person in front of a machine is told), [`names`] (a name of a lifeline answers otherwise),
+//! [`order`] (an order's delivery, a measure's state), [`delivery`] (exactly once), [`permits`] (leave given ahead), [`plan`] (what else a finding calls for), [`effect`] (what a measure means for care),
 //! [`clock`] (running time, which nobody can set).
 
 #![forbid(unsafe_code)]
@@ -25,12 +26,17 @@ pub mod budget;
 pub mod clock;
 pub mod decision;
 pub mod delivery;
+pub mod effect;
+pub mod eliminate;
 pub mod grouping;
 pub mod helper_core;
 pub mod hub_core;
 pub mod lease;
+pub mod names;
 pub mod notice;
 pub mod order;
+pub mod peoples_brake;
 pub mod permits;
 pub mod plan;
+pub mod return_gate;
 pub mod signer_core;

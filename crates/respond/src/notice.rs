@@ -112,11 +112,13 @@ fn cut_off(
             names.len() - MOST_NAMED
         )?;
     }
+    // A shared folder or a printer may be named above, as what still works.
+    let other = if names.is_empty() { "" } else { "other " };
     if isolation == Isolation::Segment {
         writeln!(text, "  - web pages, e-mail and most programs")?;
         writeln!(text, "What does not:")?;
-        writeln!(text, "  - shared folders and network drives")?;
-        writeln!(text, "  - printers that another computer shares")?;
+        writeln!(text, "  - {other}shared folders and network drives")?;
+        writeln!(text, "  - {other}printers that another computer shares")?;
         writeln!(text, "  - remote help, and signing in to or from other computers")?;
     } else {
         writeln!(text, "What does not:")?;
@@ -245,6 +247,7 @@ mod tests {
                     signed_off_by: None,
                 })
                 .collect(),
+            names: Vec::new(),
             protected: cordon_model::asset::Protected::default(),
             hub: vec![],
         }
@@ -294,8 +297,8 @@ What still works:
   - DICOM to the PACS
   - web pages, e-mail and most programs
 What does not:
-  - shared folders and network drives
-  - printers that another computer shares
+  - other shared folders and network drives
+  - other printers that another computer shares
   - remote help, and signing in to or from other computers
 
 Nearest CT console that works: CT 1, Radiology, ground floor, room 0.14

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cordon_model::action::Action;
 use cordon_model::ids::{MachineId, MeasureId};
-use cordon_model::measure::{MeasureState, Origin, Receipt};
+use cordon_model::measure::{Isolation, MeasureState, Origin, Receipt};
 use cordon_model::order::{Authority, Instruction, Order};
 use cordon_model::signed::Envelope;
 use cordon_model::time::{BootNanos, UtcNanos};
@@ -89,6 +89,12 @@ impl OrderLife {
     pub fn replaces(&self, earlier: &Order) -> bool {
         match &self.order.instruction {
             Instruction::Undo { measure } => MeasureId::from(earlier.id) == *measure,
+            // Whoever needs the machine now waits for nothing that was still to be done to it.
+            Instruction::Release => match &earlier.instruction {
+                Instruction::Begin { action, .. } => action.kind().stops_something(),
+                Instruction::Renew { .. } | Instruction::Release => true,
+                Instruction::Undo { .. } => is_of_isolation(&earlier.instruction),
+            },
             newest => is_of_isolation(newest) && is_of_isolation(&earlier.instruction),
         }
     }
@@ -111,15 +117,39 @@ impl OrderLife {
         is_news
     }
 
+    /// Drops it, sent or not, if it has a condition: its machine knows of none, and can't read it. Whether it
+    /// was dropped.
+    pub fn never_read(&mut self) -> bool {
+        let has_one =
+            matches!(self.order.instruction, Instruction::Begin { if_isolated: Some(_), .. });
+        has_one
+            && self.refused(
+                "its machine runs an older version, which knows of no order with a condition",
+            )
+    }
+
     /// Drops it if it was never sent and is too late by now. Whether it was dropped.
     pub fn expire(&mut self, now: UtcNanos) -> bool {
         let is_late = self.order.deliver_until.is_some_and(|until| now >= until);
         self.drop_unsent(is_late, "too late: it could not be delivered in its time")
     }
 
+    /// Drops it if it was never sent: its machine is reached by nobody any more. Whether it was dropped.
+    pub fn struck_off(&mut self) -> bool {
+        self.drop_unsent(true, "its machine was struck off before it was delivered")
+    }
+
     /// Drops it if it was never sent, because a later one takes its place. Whether it was dropped.
     pub fn superseded(&mut self) -> bool {
         self.drop_unsent(true, "superseded before it was delivered")
+    }
+
+    /// Drops it if it was never sent and is the policy's, to isolate in full: its machine would lose its hub,
+    /// which only people may order. Whether it was dropped.
+    pub fn out_of_reach(&mut self) -> bool {
+        let is_policys_full = matches!(self.order.authority, Authority::Policy { .. })
+            && self.order.instruction.isolation() == Some(Isolation::Full);
+        self.drop_unsent(is_policys_full, "isolated in full, its machine may lose its hub")
     }
 
     fn drop_unsent(&mut self, is_to_drop: bool, why: &str) -> bool {
@@ -301,9 +331,13 @@ fn shown_by(receipt: &Receipt) -> MeasureState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cordon_model::action::{AccountTarget, Collection};
     use cordon_model::ids::OrderId;
     use cordon_model::measure::{Isolation, Proof};
+    use cordon_model::order::Lease;
+    use cordon_model::signed::seal;
     use cordon_model::time::BootId;
+    use ed25519_dalek::SigningKey;
 
     fn proof(is_read_back: bool) -> Proof {
         Proof {
@@ -331,7 +365,47 @@ mod tests {
             at,
             sockets_cut: 0,
             done: Vec::new(),
+            spared: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_release_waits_for_nothing_that_stops_something_and_was_not_sent_yet() {
+        let at = UtcNanos::from_unix_nanos(0);
+        let lease = Lease { seconds: 600, step_down_seconds: 600, warn_seconds: 60 };
+        let order = |instruction| Order {
+            id: OrderId::new(at, [1; 10]),
+            organisation: "RJ1".parse().unwrap(),
+            machine: MachineId::new(at, [2; 10]),
+            sequence: 1,
+            nonce: [0; 16],
+            issued_at: at,
+            deliver_until: None,
+            instruction,
+            authority: Authority::People { approval: None, people: vec![] },
+            incident: None,
+            reason: String::new(),
+        };
+        let begin = |action| order(Instruction::begin(action, lease));
+        let life = |instruction| {
+            let order = order(instruction);
+            let envelope = seal(&order, &SigningKey::from_bytes(&[1; 32])).unwrap();
+            OrderLife::new(order, envelope)
+        };
+        let account =
+            || Action::DisableAccount(AccountTarget { name: "eve".into(), ends_sessions: false });
+        let release = life(Instruction::Release);
+        let measure = OrderId::new(at, [3; 10]).into();
+        assert!(release.replaces(&begin(account())));
+        assert!(release.replaces(&begin(Action::Isolate(Isolation::Full))));
+        assert!(release.replaces(&order(Instruction::Renew { measure, lease })));
+        // What stops nothing, or opens something itself, is still to be done.
+        let evidence = Collection { pieces: vec![], most_bytes: 1 };
+        assert!(!release.replaces(&begin(Action::Collect(evidence))));
+        assert!(!release.replaces(&order(Instruction::Undo { measure })));
+        // And what is no release replaces no step of a plan.
+        let full = life(Instruction::isolate(Isolation::Full, lease));
+        assert!(!full.replaces(&begin(account())));
     }
 
     #[test]

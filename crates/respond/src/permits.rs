@@ -86,6 +86,7 @@ mod tests {
             kind: None,
             group: None,
             lifelines: vec![],
+            names: Vec::new(),
             protected: cordon_model::asset::Protected::default(),
             hub: vec![],
         };

@@ -9,16 +9,16 @@
 //! costs a sequence number and some budget, and never a rule. Every answer is idempotent by the order's
 //! id, so a hub that did not hear it asks again.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cordon_model::action::Action;
 use cordon_model::approval::Needs;
 use cordon_model::asset::Assignment;
 use cordon_model::finding::Level;
-use cordon_model::guidance::{Bedside, Guidance, check_contacts};
-use cordon_model::ids::{ApprovalId, MachineId, MeasureId, OrderId, PermitId};
-use cordon_model::measure::{Isolation, MeasureState, Origin, Receipt};
+use cordon_model::guidance::check_contacts;
+use cordon_model::ids::{MachineId, MeasureId, OrderId, PermitId};
+use cordon_model::measure::{Isolation, Receipt};
 use cordon_model::order::{Approver, Authority, Instruction, Lease, Order, Permit};
 use cordon_model::policy::Policy;
 use cordon_model::time::UtcNanos;
@@ -33,90 +33,22 @@ use crate::permits;
 
 mod codes;
 mod guidance;
+mod known;
+mod pinning;
 mod proposal;
-use codes::Codes;
+mod questions;
 pub use codes::{CodeFate, CodesRow, CodesToMake, RENEW_BEFORE};
+use known::Known;
+pub use known::{REMEMBERED_IDS, REMEMBERED_ORDERS, WORKS_FOR};
 pub use proposal::{Basis, Proposal, Refusal};
+pub use questions::{REMEMBERED_QUESTIONS, TOLD_WITHIN};
 
 /// Machines of one organisation: 100,000, some three times the largest trust. A registry entry is about
 /// 1 KB (without lifelines), so 100 MB at the very most.
 pub const MOST_MACHINES: usize = 100_000;
 
-/// Orders that are remembered per machine to answer a repeated proposal alike. The hub repeats only what
-/// it has no answer to, and has one proposal at a time per machine and cause: 8 is ample.
-pub const REMEMBERED_ORDERS: usize = 8;
-
 /// People named in one proposal: two are needed at most, 16 leaves room for a committee.
 pub const MOST_PEOPLE: usize = 16;
-
-/// Ids of older orders that are remembered per machine, so that none names a second one: under an id that was
-/// used, what the machine once sealed of the older order would pass for the newer. 16 bytes each, 64 KB for
-/// a machine that had them all. Beyond that no id up to the highest forgotten one is taken: ids are in order
-/// of time.
-pub const REMEMBERED_IDS: usize = 4_096;
-
-/// Questions that are remembered per machine: one is open at a time, and 8 leave room for those that follow
-/// it. 24 bytes each.
-pub const REMEMBERED_QUESTIONS: usize = 8;
-
-/// How long a question may be on its way to the signer: 30 s, what a signer that starts again takes at most.
-/// Half of the least time that a question is open.
-const TOLD_WITHIN: Duration = Duration::from_secs(30);
-
-/// How long after a machine was last heard it still counts as one that works: 2 minutes. The hub tells of each
-/// machine in contact every 30 s, so that three words may be lost.
-pub const WORKS_FOR: Duration = Duration::from_secs(120);
-
-/// What the signer knows of one machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Known {
-    assignment: Assignment,
-    /// Of the last order.
-    sequence: u64,
-    /// The last orders, newest last.
-    recent: VecDeque<Order>,
-    /// The ids of the orders before those, each good for one order only.
-    #[serde(default)]
-    used: BTreeSet<OrderId>,
-    /// The highest of those that there was no room for: none up to it is taken.
-    #[serde(default)]
-    forgotten: Option<OrderId>,
-    /// How far it is meant to be isolated, by the last order or by its own report.
-    intended: Option<Isolation>,
-    /// Every isolation that may be acting on it: signed and not known to be over, or reported.
-    measures: BTreeSet<MeasureId>,
-    /// Every other measure that may be.
-    acts: BTreeSet<MeasureId>,
-    /// A break-glass code opened it by this measure: until that is over only people isolate it again.
-    #[serde(default)]
-    held_open: Option<MeasureId>,
-    /// Its break-glass codes.
-    #[serde(default)]
-    codes: Option<Codes>,
-    /// What the organisation says of it for the person in front of it.
-    #[serde(default)]
-    bedside: Bedside,
-    /// What that person is told, as signed last.
-    #[serde(default)]
-    guidance: Option<Guidance>,
-    /// Those of them that the machine itself denies: no finding is left to them, and its place stays taken.
-    #[serde(default)]
-    denied: BTreeSet<MeasureId>,
-    /// Those of the last orders that will never begin anything.
-    #[serde(default)]
-    dead: BTreeSet<OrderId>,
-    /// The last order to release it, and what may have been acting on it then: the machine's own receipt of
-    /// that order ends these.
-    #[serde(default)]
-    to_release: Option<(OrderId, BTreeSet<MeasureId>)>,
-    /// When (in the signer's running time) it was last said to be in contact.
-    #[serde(default)]
-    heard: Option<Duration>,
-    /// The questions about it that the hub told of, and when (in the signer's running time); newest last.
-    #[serde(default)]
-    asked: VecDeque<(ApprovalId, Duration)>,
-}
 
 /// A permit that may be, or may have been, used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,6 +121,7 @@ impl SignerCore {
         draft.break_glass.check().map_err(|error| Refusal::Terms(error.to_string()))?;
         check_contacts(&draft.ring).map_err(|error| Refusal::Terms(error.to_string()))?;
         draft.approval.check().map_err(|error| Refusal::Terms(error.to_string()))?;
+        draft.return_terms.check().map_err(|error| Refusal::Terms(error.to_string()))?;
         self.policy = Policy { revision: self.policy.revision.saturating_add(1), ..draft };
         Ok(self.policy.clone())
     }
@@ -211,25 +144,7 @@ impl SignerCore {
             return Err(Refusal::TooManyMachines);
         }
         let assignment = Assignment { revision: 1, ..draft };
-        let known = Known {
-            assignment: assignment.clone(),
-            sequence: 0,
-            recent: VecDeque::new(),
-            used: BTreeSet::new(),
-            forgotten: None,
-            intended: None,
-            measures: BTreeSet::new(),
-            acts: BTreeSet::new(),
-            held_open: None,
-            codes: None,
-            bedside: Bedside::default(),
-            guidance: None,
-            denied: BTreeSet::new(),
-            dead: BTreeSet::new(),
-            heard: None,
-            to_release: None,
-            asked: VecDeque::new(),
-        };
+        let known = Known::new(assignment.clone());
         self.machines.insert(assignment.machine, known);
         Ok(assignment)
     }
@@ -270,9 +185,12 @@ impl SignerCore {
         if matches!(authority, Authority::Policy { .. }) {
             self.spending.spend(&self.policy.budget, proposal.machine, now);
         }
+        // What opens a machine comes in time whenever it comes, and whatever clock the machine has.
+        let opens = matches!(proposal.instruction, Instruction::Release | Instruction::Undo { .. });
         let deliver_until = self
             .policy
             .deliver_within_seconds
+            .filter(|_| !opens)
             .map(|seconds| now.utc.plus(Duration::from_secs(seconds.into())));
         let known = self.machines.get_mut(&proposal.machine).ok_or(Refusal::UnknownMachine)?;
         known.sequence = known.sequence.saturating_add(1);
@@ -303,16 +221,17 @@ impl SignerCore {
     pub fn renew_permits(&mut self, now: &Moment, randomness: Randomness<'_>) -> Vec<Permit> {
         let running = self.clock.advance(now);
         let good_for = Duration::from_secs(self.policy.permit_seconds.into());
+        let is_fresh =
+            |held: &&Outstanding| held.issued.saturating_add(held.good_for / 2) > running;
+        let have_a_fresh_one: BTreeSet<MachineId> =
+            self.permits.values().filter(is_fresh).map(|held| held.machine).collect();
         let mut permits = Vec::new();
         for machine in self.machines_to_hold_permits(running) {
             let Some(known) = self.machines.get(&machine) else { continue };
             let Some(level) = permits::permit_level(&self.policy, &known.assignment) else {
                 continue;
             };
-            let has_a_fresh_one = self.permits.values().any(|held| {
-                held.machine == machine && held.issued.saturating_add(held.good_for / 2) > running
-            });
-            if has_a_fresh_one {
+            if have_a_fresh_one.contains(&machine) {
                 continue;
             }
             let permit = Permit {
@@ -345,33 +264,8 @@ impl SignerCore {
     /// with that machine's own key; repeating one is harmless.
     pub fn learn(&mut self, receipt: &Receipt) {
         self.learn_of_codes(receipt);
-        let Some(known) = self.machines.get_mut(&receipt.machine) else { return };
-        if receipt.state == MeasureState::Released && known.was_released_by(receipt) {
-            // Sealed by the machine under the order's own id, so it can't be of another day.
-        } else if receipt.state.is_over() {
-            known.ended_by_its_word(receipt.measure, &receipt.state);
-        } else if receipt.state.is_acting() && receipt.action.isolation().is_none() {
-            // A machine holds no more than this many, whatever it says.
-            if known.acts.len() < cordon_model::limits::MEASURES_PER_MACHINE {
-                known.acts.insert(receipt.measure);
-            }
-        } else if receipt.state.is_acting() {
-            // Its place is taken by one of them as by many.
-            if known.measures.len() < cordon_model::limits::STANDING_PER_MACHINE {
-                known.measures.insert(receipt.measure);
-            }
-            known.denied.remove(&receipt.measure);
-            if matches!(receipt.origin, Origin::BreakGlass { .. }) {
-                // Nothing is cut any more, whatever was ordered before.
-                known.intended = None;
-                known.held_open = Some(receipt.measure);
-            }
-            // After a release was signed, what the machine began by itself is about to end too.
-            if matches!(receipt.origin, Origin::Permit { .. } | Origin::LeaseEnd(_))
-                && !known.is_released()
-            {
-                known.intended = known.intended.max(receipt.action.isolation());
-            }
+        if let Some(known) = self.machines.get_mut(&receipt.machine) {
+            known.learn(receipt);
         }
     }
 
@@ -403,40 +297,6 @@ impl SignerCore {
         }
     }
 
-    /// Takes note that people are asked about a machine: from now on their time to answer counts. A hub that
-    /// is stolen may ask nobody; then what the policy does about an unanswered question is still done no
-    /// sooner, on no other machine, and no more often than this signer's own clock and budget allow.
-    pub fn asked(&mut self, machine: MachineId, approval: ApprovalId, now: &Moment) {
-        let running = self.clock.advance(now);
-        let Some(known) = self.machines.get_mut(&machine) else { return };
-        if known.asked.iter().any(|(known, _)| *known == approval) {
-            return;
-        }
-        if known.asked.len() >= REMEMBERED_QUESTIONS {
-            known.asked.pop_front();
-        }
-        known.asked.push_back((approval, running));
-    }
-
-    /// Whether the signer has itself known of a question for as long as one is open.
-    fn check_unanswered(
-        &self,
-        known: &Known,
-        approval: ApprovalId,
-        now: &Moment,
-    ) -> Result<(), Refusal> {
-        let running = self.clock.reading(now);
-        let asked = known.asked.iter().find(|(asked, _)| *asked == approval);
-        let since = asked.map_or(Duration::ZERO, |(_, asked)| running.saturating_sub(*asked));
-        let open_for_seconds = self.policy.approval.open_for_seconds;
-        let open_for = Duration::from_secs(open_for_seconds.into());
-        // It hears of a question a moment after the hub has asked it. One of long ago is none any more.
-        if since + TOLD_WITHIN < open_for || since > open_for * 2 {
-            return Err(Refusal::StillAsked { known_seconds: since.as_secs(), open_for_seconds });
-        }
-        Ok(())
-    }
-
     /// Takes note that the machine is in contact and says how far it is isolated, in the hub's words. Its
     /// permits that ended [some time](permits::SETTLE) ago count no longer, unless it is isolated: whoever
     /// segmented itself holds its place until it is released, so that the total stays bounded over time too.
@@ -464,8 +324,7 @@ impl SignerCore {
         let budget = self.spending.check(&self.policy.budget, now);
         let budget = budget.and_then(|()| self.group_of(known).check(&self.policy.budget));
         let kind = known.assignment.kind.as_deref();
-        let holders = self.permit_holders();
-        let standing = self.stand_ins(kind, machine, &holders, self.clock.reading(now));
+        let standing = kind.map_or(0, |kind| self.stand_ins(kind, machine, now));
         Situation {
             contained: known.contained(),
             budget,
@@ -487,7 +346,7 @@ impl SignerCore {
         now: &Moment,
         decide: fn(&Policy, &Assignment, Level, &Situation) -> Decision,
     ) -> Result<(), Refusal> {
-        let Instruction::Begin { action, lease } = instruction else {
+        let Instruction::Begin { action, lease, if_isolated: None } = instruction else {
             return Err(Refusal::NeedsPeople);
         };
         let situation = self.situation(known.assignment.machine, now);
@@ -504,7 +363,10 @@ impl SignerCore {
         }
         match decision {
             Decision::Do { isolation: would, lease: terms } => {
-                if *isolation == would && *lease == terms {
+                // Milder than the policy says is the hub's to choose, as to propose nothing would be: where
+                // a machine would be out of its reach.
+                let is_milder = (would, *isolation) == (Isolation::Full, Isolation::Segment);
+                if (*isolation == would || is_milder) && *lease == terms {
                     Ok(())
                 } else {
                     Err(Refusal::NotThePolicys { would })
@@ -559,26 +421,35 @@ impl SignerCore {
 
     /// How many other machines of a kind surely work: in contact of late, not isolated, and not able to
     /// isolate themselves. One that is switched off stands in for nobody.
-    fn stand_ins(
-        &self,
-        kind: Option<&str>,
-        except: MachineId,
-        holders: &BTreeSet<MachineId>,
-        running: Duration,
-    ) -> usize {
+    fn stand_ins(&self, kind: &str, except: MachineId, now: &Moment) -> usize {
+        let (holders, running) = (self.permit_holders(), self.clock.reading(now));
         let others = self.machines.iter().filter(|(machine, other)| {
             **machine != except
-                && other.assignment.kind.as_deref() == kind
-                && !other.may_be_contained()
-                && other.was_heard(running)
+                && other.assignment.kind.as_deref() == Some(kind)
+                && other.surely_works(running)
                 && !holders.contains(machine)
         });
         others.count()
     }
 
+    /// The same of every kind at once.
+    fn standing(&self, holders: &BTreeSet<MachineId>, running: Duration) -> BTreeMap<&str, usize> {
+        let mut standing = BTreeMap::new();
+        for (machine, known) in &self.machines {
+            if let Some(kind) = known.assignment.kind.as_deref()
+                && known.surely_works(running)
+                && !holders.contains(machine)
+            {
+                *standing.entry(kind).or_default() += 1;
+            }
+        }
+        standing
+    }
+
     /// Present holders first (they are renewed), then others while there is room.
     fn machines_to_hold_permits(&self, running: Duration) -> Vec<MachineId> {
         let mut holders = self.permit_holders();
+        let mut standing = self.standing(&holders, running);
         let mut chosen: Vec<MachineId> = Vec::new();
         let mut groups: BTreeMap<Option<&str>, Vec<MachineId>> = BTreeMap::new();
         for (machine, known) in &self.machines {
@@ -600,12 +471,19 @@ impl SignerCore {
                 }
                 let is_holder = holders.contains(machine);
                 let has_room = is_holder || holders.len() < self.policy.permits as usize;
-                let kind = self.machines[machine].assignment.kind.as_deref();
+                let known = &self.machines[machine];
+                let mut of_kind =
+                    known.assignment.kind.as_deref().map(|kind| standing.entry(kind).or_default());
+                let is_one_of_them = !is_holder && known.surely_works(running);
                 // Two others stay without one: then one of them surely works while the other is
                 // contained by policy. With one, that one could never be contained without asking.
-                let leaves_stand_ins =
-                    kind.is_none() || self.stand_ins(kind, *machine, &holders, running) > 1;
+                let leaves_stand_ins = of_kind
+                    .as_ref()
+                    .is_none_or(|standing| **standing - usize::from(is_one_of_them) > 1);
                 if has_room && leaves_stand_ins {
+                    if let Some(standing) = &mut of_kind {
+                        **standing -= usize::from(is_one_of_them);
+                    }
                     holders.insert(*machine);
                     chosen.push(*machine);
                     left -= 1;
@@ -613,113 +491,6 @@ impl SignerCore {
             }
         }
         chosen
-    }
-}
-
-impl Known {
-    /// Whether it is, or may be, isolated for all that is known.
-    fn may_be_contained(&self) -> bool {
-        self.intended.is_some() || !self.measures.is_empty()
-    }
-
-    /// Whether it was in contact of late.
-    fn was_heard(&self, running: Duration) -> bool {
-        self.heard.is_some_and(|heard| running.saturating_sub(heard) <= WORKS_FOR)
-    }
-
-    /// Whether the newest order about its isolation that is not dead, renewals aside, is to end it.
-    fn is_released(&self) -> bool {
-        let living = self.recent.iter().rev().filter(|order| !self.dead.contains(&order.id));
-        for order in living {
-            match &order.instruction {
-                Instruction::Release => return true,
-                Instruction::Undo { measure } if self.measures.contains(measure) => return true,
-                Instruction::Begin { action: Action::Isolate(_), .. } => return false,
-                Instruction::Begin { .. }
-                | Instruction::Undo { .. }
-                | Instruction::Renew { .. } => {}
-            }
-        }
-        false
-    }
-
-    fn note(&mut self, order: &Order) {
-        match &order.instruction {
-            Instruction::Begin { action, .. } => {
-                if let Some(isolation) = action.isolation() {
-                    self.intended = Some(isolation);
-                    self.measures.insert(order.id.into());
-                } else {
-                    self.acts.insert(order.id.into());
-                }
-            }
-            // What is in force stays noted until the machine says that it is over.
-            Instruction::Undo { measure } if self.measures.contains(measure) => {
-                self.intended = None;
-            }
-            Instruction::Release => {
-                self.intended = None;
-                self.to_release = Some((order.id, self.measures.clone()));
-            }
-            Instruction::Renew { .. } | Instruction::Undo { .. } => {}
-        }
-        if self.recent.len() >= REMEMBERED_ORDERS
-            && let Some(forgotten) = self.recent.pop_front()
-        {
-            self.dead.remove(&forgotten.id);
-            if self.used.len() >= REMEMBERED_IDS {
-                self.forgotten = self.used.pop_first().max(self.forgotten);
-            }
-            self.used.insert(forgotten.id);
-        }
-        self.recent.push_back(order.clone());
-    }
-
-    /// How far it is isolated or about to be, for all that a finding may be left to.
-    fn contained(&self) -> Option<Isolation> {
-        let is_denied = !self.measures.is_empty() && self.measures.is_subset(&self.denied);
-        self.intended.filter(|_| !is_denied)
-    }
-
-    /// A machine says that a measure is over. Its last one ends only where people released it and it says
-    /// that it is released: else a machine that lies would free its own place, and could pass for a stand-in
-    /// that works (law 11). What took its place, or what it claims did, counts for it; and where its lease
-    /// ended something did, though a stolen hub may keep the word of it to itself, and the release too.
-    fn ended_by_its_word(&mut self, measure: MeasureId, state: &MeasureState) {
-        if self.held_open == Some(measure) {
-            self.held_open = None;
-        }
-        let is_last = self.measures.len() == 1 && self.measures.contains(&measure);
-        let is_free = *state == MeasureState::Released && self.is_released();
-        if is_last && !is_free {
-            self.denied.insert(measure);
-        } else {
-            self.end(measure);
-        }
-    }
-
-    /// Whether this receipt shows that the last order to release it was carried out; then what had begun
-    /// before that order is over.
-    fn was_released_by(&mut self, receipt: &Receipt) -> bool {
-        let shows = |order: &OrderId| {
-            receipt.origin == Origin::Order(*order) && receipt.measure == (*order).into()
-        };
-        let Some((_, ended)) = self.to_release.take_if(|(order, _)| shows(order)) else {
-            return false;
-        };
-        ended.into_iter().for_each(|measure| self.end(measure));
-        true
-    }
-
-    fn end(&mut self, measure: MeasureId) {
-        self.acts.remove(&measure);
-        if self.held_open == Some(measure) {
-            self.held_open = None;
-        }
-        self.denied.remove(&measure);
-        if self.measures.remove(&measure) && self.measures.is_empty() {
-            self.intended = None;
-        }
     }
 }
 
@@ -732,7 +503,7 @@ fn check_people(
 ) -> Result<(), Refusal> {
     let tier = known.assignment.effective_tier();
     let needs = match instruction {
-        Instruction::Begin { action, lease } => {
+        Instruction::Begin { action, lease, .. } => {
             lease::check_terms(lease)?;
             action.check()?;
             decision::needs_to_do(policy, action, tier)
@@ -754,8 +525,9 @@ fn check_people(
     if needs == Needs::TwoPeopleOneClinical {
         return Err(Refusal::NeedsStrongIdentity { needs });
     }
-    let closes = matches!(instruction, Instruction::Begin { .. } | Instruction::Renew { .. });
-    if closes && let Some(night) = policy.approval.night_of(tier, now) {
+    if instruction.closes()
+        && let Some(night) = policy.approval.night_of(tier, now)
+    {
         let is_named = |person: &&Approver| night.people.contains(&person.name);
         let named: Vec<Approver> = people.iter().filter(is_named).cloned().collect();
         if !approval::is_enough(needs, &named) {

@@ -19,6 +19,7 @@ use cordon_respond::helper_core::HelperCore;
 use cordon_respond::hub_core::Arrived;
 use ed25519_dalek::SigningKey;
 
+use crate::besides;
 use crate::network::{Fate, Way};
 use crate::scenario::Sabotage;
 use crate::world::{Event, Up, World};
@@ -109,8 +110,13 @@ impl World<'_> {
 
     fn act(&mut self, index: usize, act: Option<Act>) -> Result<(), Violation> {
         let Some(Act::UsePermit { permit, finding, level }) = act else { return Ok(()) };
-        self.machines[index].documents.permit = None;
-        self.use_permit(index, &permit, finding, level)?;
+        if self.use_permit(index, &permit, finding, level)? {
+            let machine = &mut self.machines[index];
+            machine.documents.permit = None;
+            if let Some(agent) = &mut machine.agent {
+                agent.used(permit.id);
+            }
+        }
         Ok(())
     }
 
@@ -398,6 +404,9 @@ impl World<'_> {
         }
         machine.is_on = false;
         machine.kernel = None;
+        // Files and accounts outlive it; processes end, and the kernel forgets.
+        machine.acts.retain(|_, action| besides::outlives_a_power_cut(action));
+        machine.ended.clear();
         machine.helper = None;
         machine.agent = None;
         machine.link = None;

@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
-use cordon_model::asset::Assignment;
+use cordon_model::asset::{Assignment, ClinicalTier};
 use cordon_model::finding::Level;
 use cordon_model::ids::FindingId;
 use cordon_model::laws::Violation;
 use cordon_model::measure::{Origin, Proof, Receipt};
-use cordon_model::order::{Order, Permit};
-use cordon_model::signed::Verified;
+use cordon_model::order::{Instruction, Order, Permit};
+use cordon_model::signed::{Verified, seal};
 use cordon_respond::clock::Moment;
-use cordon_respond::helper_core::{
-    Acted, Effect, HelperCore, NotObeyed, Outcome, Revisions, TakenBack,
-};
+use cordon_respond::helper_core::{Effect, HelperCore, NotObeyed, Outcome, Revisions};
 use cordon_respond::hub_core::Arrived;
 
+use crate::besides;
 use crate::machine::InKernel;
 use crate::observer::Newest;
 use crate::scenario::Sabotage;
@@ -41,7 +40,9 @@ impl World<'_> {
         effects: Vec<Effect>,
     ) -> Result<(), Violation> {
         self.keep_helper(index);
-        if !effects.is_empty() && self.mishap(40) {
+        // To look again is to do nothing.
+        let is_doing = |effect: &Effect| !matches!(effect, Effect::LookAgain { .. });
+        if effects.iter().any(is_doing) && self.mishap(40) {
             self.tally.count("helper crashes before acting");
             self.helper_dies(index);
             return Ok(());
@@ -53,7 +54,22 @@ impl World<'_> {
             }
         }
         self.pass_receipts_on(index);
+        if let Some(helper) = &self.machines[index].helper {
+            let wake = helper.next_wake(&self.moment(index));
+            self.plan_wake(index, wake);
+        }
         Ok(())
+    }
+
+    /// The helper wakes up by then, if not sooner.
+    pub(crate) fn plan_wake(&mut self, index: usize, within: Duration) {
+        let (now, when) = (self.now, self.now + within);
+        let machine = &mut self.machines[index];
+        if machine.wakes_at <= now || when < machine.wakes_at {
+            machine.wakes_at = when;
+            let life = machine.helper_life;
+            self.at(when, Event::HelperWake { machine: index, life });
+        }
     }
 
     fn carry_out_one(&mut self, index: usize, effect: &Effect) -> Result<(), Violation> {
@@ -122,37 +138,6 @@ impl World<'_> {
         }
     }
 
-    /// Carries out a measure besides the isolation: what it acts on is only counted here.
-    fn act_besides(&mut self, index: usize, effect: &Effect) -> Result<(), Violation> {
-        let is_refused = self.mishap(30);
-        let (now, at) = (self.moment(index), self.moment(index).at);
-        let proof = Proof {
-            table_handle: None,
-            is_read_back: true,
-            probes: Vec::new(),
-            unproven: Vec::new(),
-            at,
-        };
-        let why = || "the machine said no".to_owned();
-        let Some(helper) = &mut self.machines[index].helper else { return Ok(()) };
-        match effect {
-            Effect::Apply { measure, .. } | Effect::LookAgain { measure } => {
-                let done = Acted::Done { proof: Some(proof), done: Vec::new() };
-                let outcome = if is_refused { Acted::Failed { why: why() } } else { done };
-                helper.acted(*measure, outcome, &now);
-            }
-            Effect::TakeBack { measure } => {
-                let done = TakenBack::Done { proof: Some(proof), done: Vec::new() };
-                let outcome = if is_refused { TakenBack::Failed { why: why() } } else { done };
-                helper.taken_back(*measure, outcome, &now);
-            }
-            Effect::Enforce { .. } | Effect::Restore { .. } | Effect::Warn { .. } => {}
-        }
-        self.tally.count("acts besides isolation");
-        self.keep_helper(index);
-        Ok(())
-    }
-
     /// Reads back what the kernel has.
     fn look(&self, index: usize, effect: &Effect) -> Proof {
         let kernel = self.machines[index].kernel.as_ref();
@@ -192,30 +177,35 @@ impl World<'_> {
     }
 
     pub(crate) fn helper_wakes(&mut self, index: usize, life: u64) -> Result<(), Violation> {
-        if self.machines[index].helper_life != life || self.machines[index].helper.is_none() {
+        let machine = &self.machines[index];
+        let is_overtaken = machine.helper_life != life || machine.wakes_at != self.now;
+        if is_overtaken || machine.helper.is_none() {
             return Ok(());
         }
         let now = self.moment(index);
         let mut effects = Vec::new();
+        if self.sabotaged(Sabotage::NoLeaseBesides) {
+            self.begin_leases_anew(index, &now);
+        }
         if !self.sabotaged(Sabotage::NoLeaseTimer) {
             let dice = &mut self.random;
             if let Some(helper) = &mut self.machines[index].helper {
+                let known = helper.unreported.len();
                 effects = helper.tick(&now, &mut || dice.bytes());
+                self.judge_claims_besides(index, known)?;
             }
         }
         self.carry_out(index, effects)?;
-        self.settle(index)?;
-        if let Some(helper) = &self.machines[index].helper {
-            let wake = helper.next_wake(&now);
-            self.after(wake, Event::HelperWake { machine: index, life });
-        }
-        Ok(())
+        self.settle(index)
     }
 
     /// Judges what is in force, once nothing is under way.
     pub(crate) fn settle(&mut self, index: usize) -> Result<(), Violation> {
         let machine = &self.machines[index];
         let Some(helper) = &machine.helper else { return Ok(()) };
+        if machine.is_on {
+            self.observer.settled_besides(index, machine, self.now)?;
+        }
         let is_unsettled = helper.next.is_some()
             || helper.current.as_ref().is_some_and(|held| held.state.is_unproven());
         if is_unsettled || !machine.is_on {
@@ -242,13 +232,18 @@ impl World<'_> {
         }
         let now = self.moment(index);
         let forgets = self.sabotaged(Sabotage::ForgetsMeasures);
+        let forgets_others = self.sabotaged(Sabotage::ForgetsActs);
         let machine = &mut self.machines[index];
         machine.helper_life += 1;
+        machine.wakes_at = Duration::ZERO;
         let Some(mut helper) = machine.helper_disk.clone() else { return Ok(()) };
         helper.meet(&machine.floor);
         if forgets {
             helper.current = None;
             helper.next = None;
+        }
+        if forgets_others {
+            helper.acting.clear();
         }
         let effects = helper.restart(&now);
         machine.helper = Some(helper);
@@ -261,8 +256,7 @@ impl World<'_> {
         }
         self.give_codes(index)?;
         self.settle(index)?;
-        let life = self.machines[index].helper_life;
-        self.after(Duration::from_millis(20), Event::HelperWake { machine: index, life });
+        self.plan_wake(index, Duration::from_millis(20));
         Ok(())
     }
 
@@ -312,6 +306,7 @@ impl World<'_> {
         let forgotten = self.options.sabotage;
         let machine = &mut self.machines[index];
         machine.kernel = None;
+        machine.acts.clear();
         machine.helper_disk = Some(HelperCore::new(organisation, machine.id, &now));
         match forgotten {
             Some(Sabotage::LosesTheFloor) => machine.floor.sequence = 0,
@@ -335,7 +330,8 @@ impl World<'_> {
         let (id, revision) = (self.machines[index].id, assignment.revision);
         self.observer.took_document(index, id, Newest::Assignment, revision)?;
         let names = assignment.lifelines.iter().map(|flow| flow.name.clone()).collect();
-        self.observer.assigned(index, names);
+        let needed = assignment.protected.executables.clone();
+        self.observer.assigned(index, names, needed, self.now);
         self.carry_out(index, effects)
     }
 
@@ -348,11 +344,24 @@ impl World<'_> {
         if self.sabotaged(Sabotage::NoSequence) {
             self.forget_sequence(index);
         }
+        if self.sabotaged(Sabotage::NoOwnBrake) {
+            self.forget_spending(index);
+        }
         self.forget_hold_off(index);
         let now = self.moment(index);
+        let forgets_tier =
+            self.sabotaged(Sabotage::StopsOnClinical) && besides::begins(&order.instruction);
+        let stripped = self.without_condition(order);
         let Some(helper) = &mut self.machines[index].helper else { return Ok(None) };
         let (sequence, floor) = (helper.last_sequence, helper.time_floor());
-        let effects = match helper.order(order, &now) {
+        let before = helper.isolation();
+        let told = helper.assignment.clone().filter(|_| forgets_tier);
+        if let Some(assignment) = helper.assignment.as_mut().filter(|_| forgets_tier) {
+            assignment.tier = Some(ClinicalTier::None);
+        }
+        let obeyed = helper.order(stripped.as_ref().unwrap_or(order), &now);
+        helper.assignment = told.or(helper.assignment.take());
+        let effects = match obeyed {
             Ok(effects) => effects,
             Err(error) => {
                 self.keep_helper(index);
@@ -363,17 +372,40 @@ impl World<'_> {
         if is_news {
             self.tally.count("orders taken");
             let at = now.best_utc(floor);
-            self.observer.took_order(index, &self.machines[index], order, at, self.now)?;
+            let machine = &self.machines[index];
+            self.observer.took_order(index, machine, order, before, at, self.now)?;
         }
         self.carry_out(index, effects)?;
         Ok(Some(Ok(())))
     }
 
+    /// The order as a helper without the control reads it.
+    fn without_condition(&self, order: &Verified<Order>) -> Option<Verified<Order>> {
+        let Instruction::Begin { action, lease, if_isolated: Some(_) } = &order.instruction else {
+            return None;
+        };
+        let instruction = Instruction::begin(action.clone(), *lease);
+        let stripped = Order { instruction, ..(**order).clone() };
+        let sealed = self.sabotaged(Sabotage::NoCondition).then(|| seal(&stripped, &self.key).ok());
+        sealed.flatten()?.open(&self.pinned).ok()
+    }
+
     fn forget_sequence(&mut self, index: usize) {
+        self.forget(index, |state| {
+            state["last_sequence"] = 0.into();
+            state["taken"] = serde_json::json!([]);
+        });
+    }
+
+    fn forget_spending(&mut self, index: usize) {
+        self.forget(index, |state| state["acts_spending"]["spent"] = serde_json::json!([]));
+    }
+
+    /// Changes what the helper remembers, as no code of it ever does.
+    fn forget(&mut self, index: usize, change: impl FnOnce(&mut serde_json::Value)) {
         let Some(helper) = &mut self.machines[index].helper else { return };
         let Ok(mut state) = serde_json::to_value(&*helper) else { return };
-        state["last_sequence"] = 0.into();
-        state["taken"] = serde_json::json!([]);
+        change(&mut state);
         if let Ok(forgetful) = serde_json::from_value::<HelperCore>(state) {
             *helper = forgetful;
         }

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use cordon_model::asset::ClinicalTier;
+use cordon_model::finding::ReceivedFinding;
 use cordon_model::ids::{ApprovalId, FindingId, IncidentId, MachineId, MeasureId, OrderId};
 use cordon_model::laws::{self, Violation};
-use cordon_model::measure::Origin;
-use cordon_model::order::Order;
-use cordon_model::policy::Policy;
+use cordon_model::measure::{MeasureState, Origin};
+use cordon_model::order::{Instruction, Order};
+use cordon_model::policy::{Mode, Policy};
 use cordon_model::record::Deed;
 use cordon_model::signed::{Verified, seal};
 use cordon_model::wire::FromHub;
@@ -18,6 +20,7 @@ use cordon_respond::hub_core::{Arrived, Change, HubCore, MachineRow, Notice, Out
 use cordon_respond::order::{MeasureLife, OrderLife};
 use cordon_respond::signer_core::{Basis, Proposal, Refusal};
 
+use crate::besides;
 use crate::machine::Clock;
 use crate::network::{Fate, Way};
 use crate::scenario::{self, Sabotage};
@@ -147,11 +150,16 @@ impl World<'_> {
         for output in outputs {
             match output {
                 Output::Keep(change) => {
+                    let change = if self.sabotaged(Sabotage::AsksForIsolationsOnly) {
+                        without_acts(change)
+                    } else {
+                        change
+                    };
                     if let (Change::Measure(life), Some(from)) = (&change, heard_from) {
                         laws::distrust(from, life.machine, true)?;
                     }
                     if let Change::Finding(received, incident) = &change {
-                        serious.push((received.machine, received.finding.rule.level, *incident));
+                        serious.push((received.clone(), *incident));
                     }
                     if let Change::Approval(question) = &change
                         && !self.hub.rows.approvals.contains_key(&question.id)
@@ -184,13 +192,61 @@ impl World<'_> {
             self.hub_does(output)?;
         }
         unwritten.into_iter().for_each(|change| self.hub.rows.write(change));
-        for (machine, level, incident) in serious {
+        for (received, incident) in serious {
+            let machine = received.machine;
             // One that lies may take back, in the next word, the isolation that its finding was left to.
             if self.index.get(&machine).is_some_and(|index| self.machines[*index].lies) {
                 continue;
             }
             let is_seen_to = self.is_seen_to(machine, incident);
-            laws::attention(machine, level, is_seen_to)?;
+            laws::attention(machine, received.finding.rule.level, is_seen_to)?;
+            self.judge_what_is_asked(&received, incident)?;
+        }
+        Ok(())
+    }
+
+    /// What the policy would do besides isolating about a finding on a clinical machine is asked at once.
+    fn judge_what_is_asked(
+        &self,
+        received: &ReceivedFinding,
+        incident: IncidentId,
+    ) -> Result<(), Violation> {
+        let (id, finding, policy) = (received.machine, &received.finding, &self.hub.policy);
+        let Some(index) = self.index.get(&id).copied() else { return Ok(()) };
+        let tier = scenario::tier(self.options.scenario, index);
+        let tier = tier.unwrap_or(ClinicalTier::WHEN_UNKNOWN);
+        let level = finding.rule.level;
+        let mut responses = policy.responses.iter();
+        let response = responses.find(|of| level >= of.level_at_least && of.tiers.contains(&tier));
+        let (Some(response), Some(process)) = (response, &finding.process) else { return Ok(()) };
+        let is_told = self.hub.told.contains(&incident);
+        if !tier.is_clinical() || policy.mode == Mode::Observe || is_told {
+            return Ok(());
+        }
+        let of_it = || self.hub.rows.approvals.values().filter(|question| question.machine == id);
+        let is_no = |question: &Approval| {
+            question.state == ApprovalState::Declined && question.incident == Some(incident)
+        };
+        for kind in &response.also {
+            let is_it = |wish: &Instruction| match wish {
+                Instruction::Begin { action, .. } => {
+                    action.kind() == *kind
+                        && besides::program_of(action) == Some(process.image.as_bytes())
+                }
+                _ => false,
+            };
+            let asks = |question: &Approval| {
+                let mut wishes = std::iter::once(&question.instruction).chain(&question.also);
+                question.state == ApprovalState::Open && wishes.any(is_it)
+            };
+            // A receipt that came in the same message may show it in force: nobody need be asked then.
+            let is_shown = self.hub.core.iter().flat_map(HubCore::measures).any(|life| {
+                let is_so = matches!(life.state, MeasureState::Verified | MeasureState::Done);
+                let (action, lease) = (life.action.clone(), policy.lease);
+                is_so && life.machine == id && is_it(&Instruction::begin(action, lease))
+            });
+            let is_asked = is_shown || of_it().any(|question| asks(question) || is_no(question));
+            laws::asked(id, tier, *kind, is_asked)?;
         }
         Ok(())
     }
@@ -199,11 +255,23 @@ impl World<'_> {
     fn is_seen_to(&self, machine: MachineId, incident: IncidentId) -> bool {
         let Some(core) = &self.hub.core else { return true };
         let rows = &self.hub.rows;
-        let is_asked = rows.approvals.values().any(|question| question.machine == machine);
-        let is_proposed = rows.proposals.values().any(|proposal| proposal.machine == machine);
-        let is_ordered = core.orders().any(|o| o.order.machine == machine && o.is_open());
-        let is_in_force =
-            core.measures().any(|life| life.machine == machine && life.may_be_counted_on());
+        // What somebody wished, and what is done besides isolating, sees to nothing that is found later.
+        let is_asked = rows
+            .approvals
+            .values()
+            .any(|question| question.machine == machine && question.asked_by.is_none());
+        let is_proposed = rows
+            .proposals
+            .values()
+            .any(|proposal| proposal.machine == machine && !besides::begins(&proposal.instruction));
+        let is_ordered = core.orders().any(|life| {
+            let order = &life.order;
+            order.machine == machine && life.is_open() && !besides::begins(&order.instruction)
+        });
+        let is_in_force = core.measures().any(|life| {
+            let cuts = life.action.isolation().is_some();
+            life.machine == machine && cuts && life.may_be_counted_on()
+        });
         let is_told = self.hub.told.contains(&incident) || self.hub.told_of.contains(&machine);
         is_asked && !self.sabotaged(Sabotage::TellsNobody)
             || is_proposed
@@ -277,6 +345,8 @@ impl World<'_> {
             Notice::NobodyHasIt(incident) => {
                 self.hub.told.insert(incident);
             }
+            // Names are looked up by the shell, and this one has none.
+            Notice::NameMoved { .. } => {}
             Notice::LeaseEnds { .. } => self.tally.count("people told that a lease ends"),
         }
     }
@@ -294,9 +364,11 @@ impl World<'_> {
         };
         let open = self.hub.rows.approvals.values().filter(of_story);
         let open: Vec<ApprovalId> = open.map(|question| question.id).collect();
+        // Whoever is asked about everything answers less.
+        let seldom = if self.hub.policy.mode == Mode::Ask { 8 } else { 3 };
         for approval in open {
             for person in 0..PEOPLE.len() {
-                if self.random.once_in(3) {
+                if self.random.once_in(seldom) {
                     let when = self.random.millis(500, 20_000);
                     self.after(when, Event::Answer { approval, person });
                 }
@@ -525,6 +597,16 @@ const ON_ITS_WAY: Duration = Duration::from_secs(5);
 /// Whether a report speaks for another machine.
 fn is_bad(from: MachineId, report: &Arrived) -> bool {
     matches!(report, Arrived::Receipt(receipt) if receipt.machine != from)
+}
+
+/// A question as a hub asks it that forgets all but the isolation.
+fn without_acts(change: Change) -> Change {
+    let Change::Approval(mut question) = change else { return change };
+    question.also.clear();
+    if besides::begins(&question.instruction) {
+        question.state = ApprovalState::Expired;
+    }
+    Change::Approval(question)
 }
 
 /// What a hub without limits would keep.

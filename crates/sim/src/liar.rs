@@ -65,7 +65,8 @@ impl World<'_> {
         }
         self.tally.count("lies told to the hub");
         let receipt = self.invented(liar, life.measure, life.origin, state);
-        self.report_receipt(liar, Receipt { machine: victim_id, ..receipt });
+        let action = life.action;
+        self.report_receipt(liar, Receipt { machine: victim_id, action, ..receipt });
     }
 
     /// Measures that nobody ordered, more than a machine may hold; among them an opening by a code.
@@ -80,7 +81,10 @@ impl World<'_> {
                 0 => Origin::BreakGlass { revision: 1, code: 1 },
                 _ => Origin::LeaseEnd(measure),
             };
-            let receipt = self.invented(liar, measure, origin, MeasureState::Applied);
+            let mut receipt = self.invented(liar, measure, origin, MeasureState::Applied);
+            if number % 2 == 1 {
+                receipt.action = self.any_act(liar);
+            }
             self.report_receipt(liar, receipt);
         }
     }
@@ -155,6 +159,7 @@ impl World<'_> {
             at: UtcNanos::from_unix_nanos(0),
             sockets_cut: 0,
             done: Vec::new(),
+            spared: Vec::new(),
         }
     }
 

@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod agent_shell;
+mod besides;
 mod glass;
 mod helper_shell;
 mod hub_shell;

@@ -1,7 +1,9 @@
 //! A simulated machine: its kernel, its disk, its clocks, and the production minds of helper and agent.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use cordon_model::action::Action;
 use cordon_model::asset::Assignment;
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::ids::{MachineId, MeasureId};
@@ -92,6 +94,12 @@ pub(crate) struct Machine {
     pub(crate) clock: Clock,
     pub(crate) is_on: bool,
     pub(crate) kernel: Option<InKernel>,
+    /// What is in force besides the isolation: what stands still, is set aside, denied or blocked.
+    pub(crate) acts: BTreeMap<MeasureId, Action>,
+    /// Measures that were done at once.
+    pub(crate) did: BTreeSet<MeasureId>,
+    /// Numbers of processes that were ended in this boot.
+    pub(crate) ended: BTreeSet<u32>,
     pub(crate) helper: Option<HelperCore>,
     /// What the helper has written and synced: always before it acts.
     pub(crate) helper_disk: Option<HelperCore>,
@@ -113,6 +121,8 @@ pub(crate) struct Machine {
     pub(crate) life: u64,
     /// The same for its helper alone.
     pub(crate) helper_life: u64,
+    /// When its helper wakes up next.
+    pub(crate) wakes_at: Duration,
     /// And for its agent alone.
     pub(crate) agent_life: u64,
     /// The link that the agent believes to be up, or is opening.
@@ -127,6 +137,12 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// The number of the process that runs this program: one that was ended is started again under another.
+    pub(crate) fn process_of(&self, program: u64) -> u32 {
+        let first = 100 + 32 * u32::try_from(program).unwrap_or(0);
+        (first..).find(|pid| !self.ended.contains(pid)).unwrap_or(first)
+    }
+
     /// Keeps a permit, and notes when it came.
     pub(crate) fn keep_permit(&mut self, permit: Verified<Permit>, now: Duration) {
         self.documents.permit = Some(permit);

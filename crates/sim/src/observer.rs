@@ -5,23 +5,47 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cordon_model::action::Action;
+use cordon_model::action::{Action, FilePath};
 use cordon_model::asset::ClinicalTier;
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Level;
-use cordon_model::ids::{MachineId, MeasureId, OdsCode, OrderId};
-use cordon_model::laws::{self, Cut, Grounds, OpenedByCode, Violation};
+use cordon_model::ids::{ApprovalId, MachineId, MeasureId, OdsCode, OrderId};
+use cordon_model::laws::{self, Begun, Grounds, OpenedByCode, Violation};
 use cordon_model::measure::{Isolation, Origin, Receipt};
 use cordon_model::order::{Approver, Authority, Instruction, Order, Permit};
-use cordon_model::policy::Policy;
+use cordon_model::policy::{Budget, Mode, Policy};
 use cordon_model::signed::Verified;
 use cordon_model::time::UtcNanos;
 use cordon_respond::lease::CHECKPOINT;
 use cordon_respond::order::MeasureLife;
 use cordon_respond::permits;
+use cordon_respond::signer_core::{Basis, TOLD_WITHIN};
 
 use crate::machine::Machine;
-use crate::signer_shell::{PEOPLE, weakens};
+
+mod besides;
+use besides::Act;
+
+/// What is signed for people, either way, where there are fewer than 1,200 machines. Said here once more: what
+/// judges the brake does not ask the brake.
+const PEOPLE: Budget = Budget { count: 60, window_seconds: 600, group_percent: 100 };
+
+/// Names are the hub's word; once it is stolen nobody stands behind them, and the signer takes them for no two
+/// people. For one person it does, within the brake, until people have keys of their own.
+fn believed(is_stolen: bool, tier: ClinicalTier, people: &[Approver]) -> &[Approver] {
+    if is_stolen && tier == ClinicalTier::LifeSustaining { &[] } else { people }
+}
+
+/// Whether it can do nothing but open: where the condition of an isolation is further than itself, it does.
+fn only_opens(instruction: &Instruction) -> bool {
+    match instruction {
+        Instruction::Release | Instruction::Undo { .. } => true,
+        Instruction::Begin { action: Action::Isolate(isolation), if_isolated, .. } => {
+            if_isolated.is_some_and(|least| least > *isolation)
+        }
+        Instruction::Begin { .. } | Instruction::Renew { .. } => false,
+    }
+}
 
 /// What a measure may rest on, as the observer saw it taken.
 #[derive(Debug, Clone)]
@@ -58,6 +82,12 @@ struct Watched {
     by_code: BTreeSet<MeasureId>,
     /// Names of the flows that its newest assignment declares.
     declared: Vec<String>,
+    /// Programs that it declares as needed for care.
+    needed: Vec<FilePath>,
+    /// Measures besides the isolation, as they were taken.
+    acts: BTreeMap<MeasureId, Act>,
+    /// When it took, by the policy, what stops something besides the isolation.
+    stopped: Vec<Duration>,
     awake: Duration,
     awake_since: Option<Duration>,
     /// What crashes and refusals allow a lease to overrun.
@@ -74,11 +104,13 @@ pub(crate) struct Observer {
     /// Every set of break-glass codes, and which of them were used.
     codes: Vec<(Verified<BreakGlass>, BTreeSet<u8>)>,
     automatic: Vec<Duration>,
-    /// Orders in people's names, and what they took back.
+    /// Orders in people's names: what closes, and what only opens.
     by_people: [Vec<Duration>; 2],
     decided: BTreeMap<(MachineId, OrderId), Duration>,
     /// Since when the hub is a thief's.
     stolen: Option<Duration>,
+    /// When the signer first heard of each question about a machine that no order has come of yet.
+    asked: BTreeMap<(MachineId, ApprovalId), Duration>,
 }
 
 impl Observer {
@@ -94,7 +126,13 @@ impl Observer {
             by_people: [Vec::new(), Vec::new()],
             decided: BTreeMap::new(),
             stolen: None,
+            asked: BTreeMap::new(),
         }
+    }
+
+    /// The signer is told that people are asked.
+    pub(crate) fn asked(&mut self, machine: MachineId, approval: ApprovalId, now: Duration) {
+        self.asked.entry((machine, approval)).or_insert(now);
     }
 
     /// The signer made up its mind and wrote that down; it may die before it says so.
@@ -112,8 +150,11 @@ impl Observer {
         });
     }
 
+    /// The signer signed it, on this basis, for machine `index`.
     pub(crate) fn signed(
         &mut self,
+        index: usize,
+        basis: &Basis,
         order: &Verified<Order>,
         now: Duration,
     ) -> Result<(), Violation> {
@@ -124,14 +165,32 @@ impl Observer {
         // The budget was spent when it was decided, however late the order is told.
         let decided = self.decided.remove(&(order.machine, order.id)).unwrap_or(now);
         if let Authority::Policy { .. } = order.authority {
+            if let Instruction::Begin { action, .. } = &order.instruction
+                && action.isolation().is_none()
+            {
+                let tier = self.machines[index].tier.unwrap_or(ClinicalTier::WHEN_UNKNOWN);
+                laws::stopped(order.machine, tier, action, &[], &[])?;
+            }
+            if self.policy.mode != Mode::Act {
+                let question = match basis {
+                    Basis::Unanswered { approval, .. } => {
+                        self.asked.remove(&(order.machine, *approval))
+                    }
+                    Basis::Policy { .. } | Basis::People { .. } => None,
+                };
+                let known_for = question.map(|asked| decided.saturating_sub(asked));
+                laws::unanswered(&self.policy, order, known_for, TOLD_WITHIN)?;
+            }
             self.automatic.push(decided);
             self.automatic.sort_unstable();
             return laws::budget(&self.policy.budget, &self.automatic);
         }
-        let of_kind = &mut self.by_people[usize::from(weakens(&order.instruction))];
+        let of_kind = &mut self.by_people[usize::from(only_opens(&order.instruction))];
         of_kind.push(decided);
         of_kind.sort_unstable();
-        laws::by_people(&PEOPLE, of_kind)
+        laws::by_people(&PEOPLE, of_kind)?;
+        let tier = self.machines[index].tier.unwrap_or(ClinicalTier::WHEN_UNKNOWN);
+        laws::agreed(&self.policy, tier, order)
     }
 
     pub(crate) fn permitted(&mut self, permit: &Verified<Permit>) {
@@ -174,6 +233,8 @@ impl Observer {
         let watched = &mut self.machines[index];
         watched.is_release_ordered = true;
         watched.by_code.insert(measure);
+        // Peers that can't be spoken to keep a machine from its work as much.
+        watched.let_go_where(since_awake, |act| matches!(act.action, Action::Block(_)));
         let taken = Taken {
             people: Vec::new(),
             is_by_policy_order: false,
@@ -215,8 +276,18 @@ impl Observer {
         self.orders.contains_key(&(machine, order.into()))
     }
 
-    pub(crate) fn assigned(&mut self, index: usize, names: Vec<String>) {
-        self.machines[index].declared = names;
+    pub(crate) fn assigned(
+        &mut self,
+        index: usize,
+        names: Vec<String>,
+        needed: Vec<FilePath>,
+        now: Duration,
+    ) {
+        let awake = self.awake(index, now);
+        let watched = &mut self.machines[index];
+        watched.declared = names;
+        watched.needed = needed;
+        watched.look_what_care_needs(awake);
     }
 
     /// A helper took a document, or had it already.
@@ -240,24 +311,32 @@ impl Observer {
     /// Somebody took the rules and all that the helper knew: from here on it is as if it had never been cut,
     /// and its hub has to find that out.
     pub(crate) fn lost(&mut self, index: usize) {
-        self.machines[index].is_to_be_cut = false;
+        let watched = &mut self.machines[index];
+        watched.is_to_be_cut = false;
+        watched.acts.clear();
+        watched.stopped.clear();
     }
 
     /// What a hub shows of a machine that it hears, when nothing is on its way.
     pub(crate) fn shown(&self, machine: &Machine, life: &MeasureLife) -> Result<(), Violation> {
-        let in_kernel = machine.kernel.as_ref().map(|in_kernel| in_kernel.measure);
+        let in_kernel = match life.action.isolation() {
+            Some(_) => machine.kernel.as_ref().map(|in_kernel| in_kernel.measure),
+            None => machine.acts.contains_key(&life.measure).then_some(life.measure),
+        };
         laws::shown(machine.id, life.measure, &life.state, in_kernel)
     }
 
-    /// A helper took an order.
+    /// A helper took an order; `before`: how far its machine was meant to be isolated then.
     pub(crate) fn took_order(
         &mut self,
         index: usize,
         machine: &Machine,
         order: &Order,
+        before: Option<Isolation>,
         at: UtcNanos,
         now: Duration,
     ) -> Result<(), Violation> {
+        laws::still_isolated(order, before)?;
         let genuine = self.orders.get(&(machine.id, order.id.into())).cloned();
         let awake = self.awake(index, now);
         if let (Instruction::Begin { .. }, Authority::Policy { .. }) =
@@ -272,20 +351,24 @@ impl Observer {
             Authority::Policy { .. } => Vec::new(),
             Authority::People { people, .. } => people.clone(),
         };
-        if !matches!(order.instruction, Instruction::Renew { .. }) && !people.is_empty() {
+        let ends_the_watch = match &order.instruction {
+            Instruction::Begin { action, .. } => action.isolation().is_some(),
+            Instruction::Undo { measure } => watched.by_code.contains(measure),
+            Instruction::Release => true,
+            Instruction::Renew { .. } => false,
+        };
+        if ends_the_watch && !people.is_empty() {
             watched.by_code.clear();
         }
+        if let Instruction::Begin { action, .. } = &order.instruction {
+            let grounds = genuine
+                .as_ref()
+                .map_or(Grounds::Nothing, |order| Grounds::Order(order, sequence_before));
+            let organisation = &self.organisation;
+            laws::authority(&Begun { machine: machine.id, organisation, action, grounds, at })?;
+        }
         match &order.instruction {
-            Instruction::Begin { action: Action::Isolate(isolation), lease } => {
-                laws::authority(&Cut {
-                    machine: machine.id,
-                    organisation: &self.organisation,
-                    isolation: *isolation,
-                    grounds: genuine
-                        .as_ref()
-                        .map_or(Grounds::Nothing, |order| Grounds::Order(order, sequence_before)),
-                    at,
-                })?;
+            Instruction::Begin { action: Action::Isolate(_), lease, .. } => {
                 watched.is_release_ordered = false;
                 let taken = Taken {
                     is_by_policy_order: people.is_empty(),
@@ -297,7 +380,17 @@ impl Observer {
                 };
                 watched.taken.insert(order.id.into(), taken);
             }
-            Instruction::Begin { .. } => {}
+            Instruction::Begin { action, lease, .. } => {
+                return self.took_act(index, machine, order, action, lease, now);
+            }
+            Instruction::Renew { measure, lease } if watched.acts.contains_key(measure) => {
+                watched.renewed(*measure, *lease, &people, awake);
+            }
+            Instruction::Undo { measure } if watched.acts.contains_key(measure) => {
+                if genuine.is_some() && order.sequence > sequence_before {
+                    watched.let_go_where(awake, |act| act.measure == *measure);
+                }
+            }
             Instruction::Renew { measure, lease } => {
                 if let Some(taken) = watched.taken.get_mut(measure) {
                     taken.granted = Duration::from_secs(lease.seconds.into());
@@ -328,10 +421,10 @@ impl Observer {
         laws::held_open(machine.id, self.is_held_open(index, machine, now))?;
         let genuine = self.permits.get(&permit.id.into());
         let was_used = self.machines[index].taken.contains_key(&permit.id.into());
-        laws::authority(&Cut {
+        laws::authority(&Begun {
             machine: machine.id,
             organisation: &self.organisation,
-            isolation: Isolation::Segment,
+            action: &Action::Isolate(Isolation::Segment),
             grounds: genuine.map_or(Grounds::Nothing, |permit| Grounds::Permit {
                 permit,
                 level,
@@ -370,10 +463,10 @@ impl Observer {
                 Origin::Order(_) | Origin::Permit { .. } | Origin::BreakGlass { .. } => None,
             };
             let grounds = before.as_ref().map_or(Grounds::Nothing, |_| Grounds::LeaseEnd);
-            laws::authority(&Cut {
+            laws::authority(&Begun {
                 machine: id,
                 organisation: &self.organisation,
-                isolation,
+                action: &Action::Isolate(isolation),
                 grounds,
                 at: UtcNanos::from_unix_nanos(0),
             })?;
@@ -389,10 +482,7 @@ impl Observer {
         }
         let tier = watched.tier.unwrap_or(ClinicalTier::WHEN_UNKNOWN);
         let Some(taken) = watched.taken.get(&in_kernel.measure).cloned() else { return Ok(()) };
-        // Names are the hub's word; once it is stolen nobody stands behind them, and the signer takes them for
-        // no two people. For one person it does, within the brake, until people have keys of their own.
-        let is_nobody = self.stolen.is_some() && tier == ClinicalTier::LifeSustaining;
-        let people = if is_nobody { &[] } else { taken.people.as_slice() };
+        let people = believed(self.stolen.is_some(), tier, &taken.people);
         laws::lifelines(id, tier, people, &watched.declared, &in_kernel.kept)?;
         if taken.is_by_permit {
             let permits = self.permits_by(now);

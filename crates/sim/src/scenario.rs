@@ -4,8 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use cordon_model::action::{ActionKind, FilePath};
 use cordon_model::approval::{ApprovalTerms, Needs, NeedsMore, Night, Unanswered};
-use cordon_model::asset::{Assignment, ClinicalTier, Direction, Lifeline, PortRange, Transport};
+use cordon_model::asset::{
+    Assignment, ClinicalTier, Direction, Lifeline, PortRange, Protected, Transport,
+};
 use cordon_model::break_glass::{Brake, BreakGlassTerms};
 use cordon_model::finding::Level;
 use cordon_model::ids::{MachineId, OdsCode};
@@ -95,7 +98,7 @@ pub enum Sabotage {
     ForgetsMeasures,
     /// The kernel's rules keep no lifelines.
     CutsLifelines,
-    /// The registry calls every machine tier 0.
+    /// The registry calls every clinical machine tier 0.
     WrongTier,
     /// The registry knows no kinds.
     NoKinds,
@@ -121,6 +124,8 @@ pub enum Sabotage {
     ForeignCodes,
     /// The machine does not remember that people opened it by a code.
     NoHoldOff,
+    /// The machine passes over an order's condition.
+    NoCondition,
     /// The hub does not listen to what machines say that they hold.
     IgnoresStatuses,
     /// The sequence of the last order is lost with the helper's memory.
@@ -137,6 +142,10 @@ pub enum Sabotage {
     HidesRefusals,
     /// The signer counts no orders in people's names.
     NoPeoplesBrake,
+    /// The signer asks for one person, at any hour, whatever the policy says.
+    AnybodyAtAnyHour,
+    /// The signer believes that people were asked, and in vain.
+    AnswersForPeople,
     /// The signer believes receipts that no machine sealed.
     AnyReceipt,
     /// The hub takes nothing more of a message once it has refused a part of it.
@@ -147,6 +156,24 @@ pub enum Sabotage {
     CountsOnlyTheHeard,
     /// The hub shows what is linked as just heard.
     NothingIsOld,
+    /// Signer and helper take every machine for tier 0 where the policy would do something besides isolating.
+    StopsOnClinical,
+    /// The machine's hand does not look what is declared as needed for care.
+    StopsWhatCareNeeds,
+    /// Nobody counts the lease of what is done besides the isolation.
+    NoLeaseBesides,
+    /// What is done besides the isolation is never taken back.
+    NeverTakesBack,
+    /// The helper loses what it does besides the isolation at each start.
+    ForgetsActs,
+    /// Nothing is done, or taken back, besides the isolation, and the proof says that it was.
+    FalseProofBesides,
+    /// The helper counts nothing that it does by itself besides the isolation.
+    NoOwnBrake,
+    /// The signer lets one person have the inside of a process looked into.
+    LooksInsideForOne,
+    /// The hub leaves out of its questions what is to be done besides the isolation.
+    AsksForIsolationsOnly,
 }
 
 const TIERS: &[ClinicalTier] = &[
@@ -174,11 +201,11 @@ pub(crate) fn machine_id(index: usize) -> MachineId {
 pub(crate) fn policy(scenario: Scenario, organisation: OdsCode, random: &mut Random) -> Policy {
     let tiers = vec![ClinicalTier::None, ClinicalTier::Supports];
     let clinical = vec![ClinicalTier::Clinical, ClinicalTier::LifeSustaining];
-    let response = |level_at_least, tiers, isolation, by_itself| Response {
+    let response = |level_at_least, tiers, isolation, also: &[ActionKind], by_itself| Response {
         level_at_least,
         tiers,
         isolation,
-        also: Vec::new(),
+        also: also.to_vec(),
         by_itself,
     };
     let mode = match (scenario, random.below(10)) {
@@ -186,22 +213,24 @@ pub(crate) fn policy(scenario: Scenario, organisation: OdsCode, random: &mut Ran
         (_, 7..9) => Mode::Ask,
         _ => Mode::Observe,
     };
-    let is_wide = scenario != Scenario::WrongRule && random.once_in(2);
+    // Narrow in half of the runs; in a quarter so wide that only the machines' own brakes are left.
+    let width = if scenario == Scenario::WrongRule { 0 } else { random.below(4) };
+    let also = also(scenario, random);
     Policy {
         organisation,
         revision: 1,
         mode,
         responses: vec![
-            response(Level::Critical, tiers.clone(), Isolation::Full, true),
-            response(Level::High, tiers, Isolation::Segment, true),
+            response(Level::Critical, tiers.clone(), Isolation::Full, also, true),
+            response(Level::High, tiers, Isolation::Segment, also, true),
             // By itself, says a careless policy; nothing may obey it.
-            response(Level::High, clinical, Isolation::Segment, true),
+            response(Level::High, clinical, Isolation::Segment, also, true),
         ],
         budget: match scenario {
             Scenario::Everything | Scenario::StolenHub => Budget {
-                count: if is_wide { 6 } else { 2 },
+                count: [3, 3, 8, 200][usize::try_from(width).unwrap_or(0)],
                 window_seconds: 60,
-                group_percent: if is_wide { 100 } else { 34 },
+                group_percent: if width > 1 { 100 } else { 34 },
             },
             Scenario::WrongRule => Budget { count: 5, window_seconds: 600, group_percent: 5 },
         },
@@ -235,6 +264,21 @@ pub(crate) fn policy(scenario: Scenario, organisation: OdsCode, random: &mut Ran
             ..BreakGlassTerms::default()
         },
         ring: Vec::new(),
+        return_terms: cordon_model::gate::ReturnTerms::default(),
+    }
+}
+
+/// What else the policy does about what a finding names: in a quarter of the runs nothing.
+fn also(scenario: Scenario, random: &mut Random) -> &'static [ActionKind] {
+    use ActionKind::{Deny, Freeze, Kill, Quarantine};
+    if scenario == Scenario::WrongRule {
+        return &[];
+    }
+    match random.below(4) {
+        0 => &[],
+        1 => &[Freeze, Deny],
+        2 => &[Kill, Deny],
+        _ => &[Freeze, Kill, Quarantine, Deny],
     }
 }
 
@@ -344,7 +388,15 @@ pub(crate) fn assignment(
                 signed_off_by: None,
             })
             .collect(),
-        protected: cordon_model::asset::Protected::default(),
+        names: Vec::new(),
+        protected: Protected {
+            // Care came to need it, and does not any more: as the organisation says.
+            executables: (revision == 2)
+                .then(|| FilePath::new("/tmp/program-1"))
+                .into_iter()
+                .collect(),
+            ..Protected::default()
+        },
         hub: Vec::new(),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use cordon_model::action::{Action, Collection, Piece};
+use cordon_model::approval::Unanswered;
 use cordon_model::asset::Assignment;
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Level;
@@ -9,14 +11,16 @@ use cordon_model::ids::{FindingId, OrderId};
 use cordon_model::laws::Violation;
 use cordon_model::measure::{Isolation, Origin};
 use cordon_model::order::{Instruction, Order, Permit};
-use cordon_model::policy::{Budget, Policy};
+use cordon_model::policy::Policy;
 use cordon_model::signed::seal;
 use cordon_respond::budget::Spending;
 use cordon_respond::clock::Moment;
 use cordon_respond::decision::AskReason;
 use cordon_respond::hub_core::{ForSigner, HubCore};
+use cordon_respond::peoples_brake::{self, Lately};
 use cordon_respond::signer_core::{Basis, Proposal, Refusal, SignerCore};
 
+use crate::besides;
 use crate::scenario::{self, Sabotage};
 use crate::world::{Event, World};
 
@@ -40,20 +44,20 @@ impl Signer {
                 policy.budget.group_percent = 100;
             }
             Some(Sabotage::PermitsForAll) => policy.permits = u32::MAX,
+            Some(Sabotage::AnybodyAtAnyHour) => {
+                policy.approval.needs.clear();
+                policy.approval.night = None;
+            }
+            Some(Sabotage::AnswersForPeople) => {
+                policy.approval.unanswered = Unanswered::Segment;
+                // No question is ever open: one that nobody asked was open long enough.
+                policy.approval.open_for_seconds = 0;
+            }
             _ => {}
         }
         let by_people = [Spending::start(now), Spending::start(now)];
         Self { disk: None, core: Some(SignerCore::new(policy, now)), by_people, life: 0 }
     }
-}
-
-/// The brake on orders in people's names, as production's signer has it around its mind.
-pub(crate) const PEOPLE: Budget = Budget { count: 60, window_seconds: 600, group_percent: 100 };
-
-/// Whether this takes something back: that has a brake of its own, so that whoever spends the one can't keep
-/// people from the other.
-pub(crate) fn weakens(instruction: &Instruction) -> bool {
-    matches!(instruction, Instruction::Release | Instruction::Undo { .. })
 }
 
 impl World<'_> {
@@ -63,7 +67,7 @@ impl World<'_> {
             let organisation = self.hub.policy.organisation.clone();
             scenario::assignment(self.options.scenario, index, organisation, revision)
         };
-        if self.sabotaged(Sabotage::WrongTier) {
+        if self.sabotaged(Sabotage::WrongTier) && draft.effective_tier().is_clinical() {
             draft.tier = Some(cordon_model::asset::ClinicalTier::None);
         }
         if self.sabotaged(Sabotage::NoKinds) {
@@ -96,7 +100,10 @@ impl World<'_> {
             ForSigner::NeverBegun(machine, order) => signer.never_begun(machine, order),
             ForSigner::NotInForce(machine, measure) => signer.not_in_force(machine, measure),
             ForSigner::Heard(machine, isolation) => signer.heard(machine, isolation, &now),
-            ForSigner::Asked(machine, approval) => signer.asked(machine, approval, &now),
+            ForSigner::Asked(machine, approval) => {
+                signer.asked(machine, approval, &now);
+                self.observer.asked(machine, approval, self.now);
+            }
         }
         Ok(())
     }
@@ -109,22 +116,34 @@ impl World<'_> {
             return Ok(());
         }
         let is_unbraked = self.sabotaged(Sabotage::NoPeoplesBrake);
+        let is_policys = !matches!(proposal.basis, Basis::People { .. });
+        let forgets_tier = self.sabotaged(Sabotage::StopsOnClinical)
+            && is_policys
+            && besides::begins(&proposal.instruction);
+        let looks_away = self.sabotaged(Sabotage::LooksInsideForOne);
         let dice = &mut self.random;
         let Some(signer) = &mut self.signer.core else { return Ok(()) };
-        let is_by_people = matches!(proposal.basis, Basis::People { .. })
-            && !signer.remembers(proposal.machine, proposal.id);
-        let is_braked = is_by_people && !is_unbraked;
-        let takes_back = weakens(&proposal.instruction);
-        let spending = &mut self.signer.by_people[usize::from(takes_back)];
-        let room = if is_braked { spending.check(&PEOPLE, now) } else { Ok(()) };
-        let answer = match room {
-            Ok(()) => signer.sign(proposal, now, &mut || dice.bytes()),
-            Err(spent) => Err(Refusal::PeoplesBudget(spent)),
+        let told = signer.assignment(proposal.machine).cloned().filter(|_| forgets_tier);
+        if let Some(assignment) = told.clone() {
+            let tier = Some(cordon_model::asset::ClinicalTier::None);
+            let _ = signer.assign(Assignment { tier, ..assignment });
+        }
+        let seen = if looks_away { unseen_inside(proposal) } else { None };
+        let [closed, opened] = &mut self.signer.by_people;
+        let mut answer = if is_unbraked {
+            signer.sign(proposal, now, &mut || dice.bytes())
+        } else {
+            let lately = Lately { closed, opened };
+            let proposal = seen.as_ref().unwrap_or(proposal);
+            peoples_brake::sign(signer, lately, proposal, now, &mut || dice.bytes())
         };
+        if let (Some(_), Ok(order)) = (seen, &mut answer) {
+            order.instruction = proposal.instruction.clone();
+        }
+        if let Some(assignment) = told {
+            let _ = signer.assign(assignment);
+        }
         if let Ok(order) = &answer {
-            if is_braked {
-                spending.spend(&PEOPLE, order.machine, now);
-            }
             self.observer.decided(order.machine, order.id, self.now);
         }
         if self.mishap(60) {
@@ -144,13 +163,21 @@ impl World<'_> {
                 let Ok(order) = opened else { return Ok(()) };
                 self.orders.insert(order.envelope().signature, order.clone());
                 if !self.observer.is_signed(order.machine, order.id) {
+                    if besides::begins(&order.instruction) {
+                        self.tally.count(match proposal.basis {
+                            Basis::People { .. } => "acts besides isolation signed for people",
+                            _ => "acts besides isolation signed by policy",
+                        });
+                    }
                     self.tally.count(match proposal.basis {
                         Basis::Policy { .. } => "orders signed by policy",
                         Basis::Unanswered { .. } => "orders signed as nobody answered",
                         Basis::People { .. } => "orders signed for people",
                     });
                 }
-                self.observer.signed(&order, self.now)?;
+                if let Some(index) = self.index.get(&order.machine) {
+                    self.observer.signed(*index, &proposal.basis, &order, self.now)?;
+                }
                 Ok(order)
             }
             Err(refusal) => {
@@ -253,6 +280,10 @@ impl World<'_> {
         let now = self.hub_moment();
         let lease = self.hub.policy.lease;
         let isolation = if self.random.once_in(2) { Isolation::Full } else { Isolation::Segment };
+        let instruction = match self.random.once_in(2) {
+            true => Instruction::isolate(isolation, lease),
+            false => Instruction::begin(self.any_act(index), lease),
+        };
         let bytes = self.random.bytes();
         let mut id = [0; 10];
         id.copy_from_slice(&bytes[..10]);
@@ -261,11 +292,22 @@ impl World<'_> {
         let proposal = Proposal {
             id: OrderId::new(now.utc, id),
             machine,
-            instruction: Instruction::isolate(isolation, lease),
+            instruction,
             basis: Basis::Policy { finding: FindingId::of("none", "none", &[0; 32]), level },
             incident: None,
             reason: "theft".into(),
         };
         self.signer_hears(ForSigner::Propose(proposal))
     }
+}
+
+/// The same proposal as a signer reads it that does not see what is to be looked into, if anything is.
+fn unseen_inside(proposal: &Proposal) -> Option<Proposal> {
+    let Instruction::Begin { action, lease, .. } = &proposal.instruction else { return None };
+    if !action.looks_into_a_process() {
+        return None;
+    }
+    let outside = Collection { pieces: vec![Piece::Processes], most_bytes: 1 << 20 };
+    let instruction = Instruction::begin(Action::Collect(outside), *lease);
+    Some(Proposal { instruction, ..proposal.clone() })
 }

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use cordon_model::finding::Level;
-use cordon_model::ids::{FindingId, MeasureId, OrderId};
+use cordon_model::ids::{ApprovalId, FindingId, MeasureId, OrderId};
 use cordon_model::laws::Violation;
 use cordon_model::measure::{Isolation, MeasureState, Origin, Receipt};
 use cordon_model::order::{Approver, Instruction, Lease, Order};
@@ -66,15 +66,19 @@ impl World<'_> {
             None => self.fresh_id(),
         };
         let measure = MeasureId::from(known);
-        let instruction = match self.random.below(8) {
+        let action = self.any_act(index);
+        let instruction = match self.random.below(11) {
             _ if self.is_patient && is_in_names => Instruction::Release,
             0 => Instruction::Release,
             1 => Instruction::Undo { measure },
             2 => Instruction::Renew { measure, lease },
             3 => Instruction::isolate(Isolation::Full, lease),
             4 => Instruction::isolate(Isolation::Watch, lease),
+            5..8 => Instruction::begin(action, lease),
             _ => Instruction::isolate(Isolation::Segment, lease),
         };
+        let level = if self.random.once_in(2) { Level::Critical } else { Level::High };
+        let finding = FindingId::of("none", "none", &[0; 32]);
         let basis = if is_in_names {
             self.tally.count("proposals of a stolen hub in people's names");
             let names = [("ann", false), ("dr cole", true), ("dr day", true)];
@@ -85,10 +89,18 @@ impl World<'_> {
                 is_clinical: *is_clinical,
             };
             Basis::People { approval: None, people: people.map(person).collect() }
+        } else if self.random.once_in(3) {
+            // Of a question that it told of long ago, a moment ago, or never, perhaps of another machine.
+            self.tally.count("proposals of a stolen hub as nobody answered");
+            let told = self.random.one_of(&self.invented).copied();
+            let approval = match told {
+                Some(approval) => approval,
+                None => self.fresh_question(),
+            };
+            Basis::Unanswered { approval, finding, level }
         } else {
             self.tally.count("proposals of a stolen hub by the policy");
-            let level = if self.random.once_in(2) { Level::Critical } else { Level::High };
-            Basis::Policy { finding: FindingId::of("none", "none", &[0; 32]), level }
+            Basis::Policy { finding, level }
         };
         // Sometimes under the id of an order that there was, perhaps of another machine.
         let id = if self.random.once_in(4) { known } else { self.fresh_id() };
@@ -109,7 +121,17 @@ impl World<'_> {
             .values()
             .filter(|order| order.machine == machine && order.instruction == Instruction::Release);
         let release = releases.max_by_key(|order| order.sequence).map(|order| order.id);
-        let message = match (self.random.below(7), order, sealed) {
+        let message = match (self.random.below(9), order, sealed) {
+            (7.., ..) => {
+                self.tally.count("questions that a stolen hub invents");
+                let known = self.random.one_of(&self.invented).copied();
+                let approval = match known.filter(|_| self.random.once_in(2)) {
+                    Some(approval) => approval,
+                    None => self.fresh_question(),
+                };
+                self.invented.push(approval);
+                ForSigner::Asked(machine, approval)
+            }
             (0, _, Some(receipt)) => {
                 self.tally.count("receipts that a stolen hub replays");
                 ForSigner::Learn(receipt)
@@ -221,6 +243,12 @@ impl World<'_> {
         let mut id = [0; 10];
         id.copy_from_slice(&self.random.bytes()[..10]);
         OrderId::new(self.hub_moment().utc, id)
+    }
+
+    fn fresh_question(&mut self) -> ApprovalId {
+        let mut id = [0; 10];
+        id.copy_from_slice(&self.random.bytes()[..10]);
+        ApprovalId::new(self.hub_moment().utc, id)
     }
 
     /// Whether a machine sealed this receipt with its own key: what the signer's process checks of each.

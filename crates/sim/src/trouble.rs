@@ -1,7 +1,7 @@
 //! What goes wrong, and what people and thieves do, as the seed says.
 
 use cordon_model::finding::Level;
-use cordon_model::ids::{ApprovalId, FindingId, OrderId};
+use cordon_model::ids::{ApprovalId, FindingId, MeasureId, OrderId};
 use cordon_model::laws::Violation;
 use cordon_model::measure::Isolation;
 use cordon_model::order::{Approver, Instruction, Lease, Order};
@@ -24,7 +24,7 @@ impl World<'_> {
         self.after(next, Event::Trouble);
         let count = self.machines.len() as u64;
         let machine = usize::try_from(self.random.below(count)).unwrap_or(0);
-        match self.random.below(37) {
+        match self.random.below(40) {
             0..8 => {
                 let level = match self.random.below(4) {
                     0 => Level::Medium,
@@ -106,6 +106,10 @@ impl World<'_> {
                 self.old_documents_come_back(machine)
             }
             29 => self.misdirect(machine),
+            30 => {
+                self.undo_by_hand(machine);
+                Ok(())
+            }
             _ => self.person_wishes(machine),
         }
     }
@@ -113,19 +117,45 @@ impl World<'_> {
     fn person_wishes(&mut self, machine: usize) -> Result<(), Violation> {
         let lease = Lease { seconds: 30, step_down_seconds: 20, warn_seconds: 5 };
         let id = self.machines[machine].id;
-        let in_force = self.hub.core.as_ref().and_then(|core| {
-            let of = core.measures().filter(|life| life.machine == id && life.state.is_acting());
-            of.map(|life| life.measure).last()
-        });
-        let instruction = match (self.random.below(6), in_force) {
-            (0 | 1 | 5, _) => Instruction::Release,
-            (2, Some(measure)) => Instruction::Renew { measure, lease },
-            (3, _) => Instruction::isolate(Isolation::Full, lease),
-            (4, _) => Instruction::isolate(Isolation::Watch, lease),
+        let acting = self.hub.core.iter().flat_map(|core| core.measures());
+        let acting = acting.filter(|life| life.machine == id && life.state.is_acting());
+        let (cut, others): (Vec<_>, Vec<_>) =
+            acting.partition(|life| life.action.isolation().is_some());
+        let cut = cut.last().map(|life| life.measure);
+        let others: Vec<MeasureId> = others.iter().map(|life| life.measure).collect();
+        let other = self.random.one_of(&others).copied();
+        let action = self.any_act(machine);
+        let instruction = match (self.random.below(12), cut, other) {
+            (0..3, ..) => Instruction::Release,
+            (3, Some(measure), _) | (4, _, Some(measure)) => Instruction::Renew { measure, lease },
+            (5, ..) => Instruction::isolate(Isolation::Full, lease),
+            (6, ..) => Instruction::isolate(Isolation::Watch, lease),
+            (7 | 8, _, Some(measure)) => Instruction::Undo { measure },
+            (9 | 10, ..) => Instruction::begin(action, lease),
+            (11, ..) => return self.person_undoes_all(machine),
             _ => Instruction::isolate(Isolation::Segment, lease),
         };
-        let (name, is_clinical) = *self.random.one_of(PEOPLE).unwrap_or(&("ann", false));
         self.tally.count("wishes of people");
+        self.person_wishes_for(machine, instruction)
+    }
+
+    /// As `cordon undo MACHINE` does: everything that was done to it by itself.
+    fn person_undoes_all(&mut self, machine: usize) -> Result<(), Violation> {
+        self.tally.count("wishes to undo all that was done by itself");
+        let id = self.machines[machine].id;
+        let undoing = self.hub.core.as_ref().map(|core| core.undoing(id)).unwrap_or_default();
+        undoing
+            .into_iter()
+            .try_for_each(|(instruction, _)| self.person_wishes_for(machine, instruction))
+    }
+
+    fn person_wishes_for(
+        &mut self,
+        machine: usize,
+        instruction: Instruction,
+    ) -> Result<(), Violation> {
+        let id = self.machines[machine].id;
+        let (name, is_clinical) = *self.random.one_of(PEOPLE).unwrap_or(&("ann", false));
         self.trace(|| format!("{name} wishes for m{machine}: {instruction}"));
         self.hub_step(|core, now, dice| {
             let person = Approver { name: name.into(), is_clinical };
@@ -215,6 +245,11 @@ impl World<'_> {
     /// Somebody without the command key sends an order.
     pub(crate) fn forge_an_order(&mut self, machine: usize) -> Result<(), Violation> {
         self.tally.count("forged orders");
+        let lease = Lease { seconds: 600, step_down_seconds: 600, warn_seconds: 1 };
+        let instruction = match self.random.once_in(2) {
+            true => Instruction::isolate(Isolation::Full, lease),
+            false => Instruction::begin(self.any_act(machine), lease),
+        };
         let target = &self.machines[machine];
         let moment = target.clock.read(self.now);
         let order = Order {
@@ -225,10 +260,7 @@ impl World<'_> {
             nonce: self.random.bytes(),
             issued_at: moment.utc,
             deliver_until: None,
-            instruction: Instruction::isolate(
-                Isolation::Full,
-                Lease { seconds: 600, step_down_seconds: 600, warn_seconds: 1 },
-            ),
+            instruction,
             authority: cordon_model::order::Authority::People {
                 approval: None,
                 people: vec![Approver { name: "mallory".into(), is_clinical: true }],

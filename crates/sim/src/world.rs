@@ -1,6 +1,6 @@
 //! The run itself: virtual time, what is to happen when, and what goes wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -124,6 +124,8 @@ pub(crate) struct World<'o> {
     /// One that has in people's names only releases signed, and keeps them to itself: to free places while
     /// their machines stay cut off.
     pub(crate) is_patient: bool,
+    /// Questions that the thief told the signer of.
+    pub(crate) invented: Vec<ApprovalId>,
     is_traced: bool,
     trace: Vec<String>,
 }
@@ -282,6 +284,9 @@ impl<'o> World<'o> {
                 clock,
                 is_on: true,
                 kernel: None,
+                acts: BTreeMap::new(),
+                did: BTreeSet::new(),
+                ended: BTreeSet::new(),
                 helper: Some(helper.clone()),
                 helper_disk: Some(helper),
                 floor: Floor::default(),
@@ -294,6 +299,7 @@ impl<'o> World<'o> {
                 spool_synced: 0,
                 life: 0,
                 helper_life: 0,
+                wakes_at: Duration::ZERO,
                 agent_life: 0,
                 link: None,
                 is_welcome: false,
@@ -325,6 +331,7 @@ impl<'o> World<'o> {
             is_calm: false,
             is_stolen: false,
             is_patient: false,
+            invented: Vec::new(),
             is_traced,
             trace: Vec::new(),
         }
@@ -338,7 +345,7 @@ impl<'o> World<'o> {
             self.assign(index, 0)?;
             let start = self.random.millis(0, 3_000);
             self.after(start, Event::AgentWake { machine: index, life: 0 });
-            self.after(start, Event::HelperWake { machine: index, life: 0 });
+            self.plan_wake(index, start);
         }
         self.is_calm = false;
         self.after(Duration::from_millis(100), Event::SignerRound { life: 0 });
@@ -367,6 +374,7 @@ impl<'o> World<'o> {
         let mut raw_sha256 = [0; 32];
         raw_sha256[..8].copy_from_slice(&machine.findings.to_be_bytes());
         let host = machine.id.to_string();
+        let pid = machine.process_of(program);
         let moment = machine.clock.read(self.now);
         Finding {
             id: FindingId::of(&rule_id, &host, &raw_sha256),
@@ -375,7 +383,7 @@ impl<'o> World<'o> {
             time: moment.utc,
             boot_time: Some(moment.at),
             process: Some(ProcessRef {
-                pid: 1,
+                pid,
                 started: BootNanos(0),
                 image: format!("/tmp/program-{program}"),
             }),

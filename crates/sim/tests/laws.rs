@@ -56,6 +56,20 @@ fn the_laws_hold_over_a_thousand_seeds() {
         "refused by the signer: people told",
         "recorded codes tried",
         "recorded assignments tried",
+        "storms of findings",
+        "partitions",
+        "partitions of everything",
+        "clocks set wrong",
+        "hub clocks set wrong",
+        "acts besides isolation",
+        "acts besides isolation signed by policy",
+        "acts besides isolation signed for people",
+        "acts taken back",
+        "acts refused for what care needs",
+        "acts undone by somebody",
+        "helper crashes after acting besides isolation",
+        "refusals besides isolation",
+        "wishes to undo all that was done by itself",
     ] {
         assert!(summary.tally.of(what) > 100, "{what}: {}", summary.tally.of(what));
     }
@@ -73,13 +87,20 @@ fn is_seen_as(sabotage: Sabotage, laws: &[Law]) {
     is_seen_in(Scenario::Everything, sabotage, laws);
 }
 
-fn is_seen_in(scenario: Scenario, sabotage: Sabotage, laws: &[Law]) {
+/// The same, and the words of the failure show which measure it was.
+fn is_seen_besides(scenario: Scenario, sabotage: Sabotage, law: Law, words: &str) {
+    let failure = is_seen_in(scenario, sabotage, &[law]);
+    assert!(failure.contains(words), "{sabotage:?}: {failure}");
+}
+
+fn is_seen_in(scenario: Scenario, sabotage: Sabotage, laws: &[Law]) -> String {
     let options = Options { seeds: 300, scenario, sabotage: Some(sabotage), ..Options::default() };
     match simulate(&options) {
         Ok(_) => panic!("{sabotage:?} was not seen in {} seeds", options.seeds),
         Err(failure) => {
             assert!(laws.contains(&failure.violation.law), "{sabotage:?}: {failure}");
             assert!(!failure.trace.is_empty() && failure.to_string().contains("replay:"));
+            failure.violation.how
         }
     }
 }
@@ -231,6 +252,66 @@ fn a_machine_that_isolates_itself_while_people_hold_it_open_is_seen() {
 }
 
 #[test]
+fn a_machine_that_is_closed_by_an_order_that_was_only_to_open_is_seen() {
+    is_seen(Sabotage::NoCondition, Law::Authority);
+}
+
+#[test]
+fn something_stopped_on_a_clinical_machine_with_nobody_asked_is_seen() {
+    let sabotage = Sabotage::StopsOnClinical;
+    is_seen_besides(Scenario::Everything, sabotage, Law::Lifelines, "with nobody asked");
+    is_seen_besides(Scenario::StolenHub, sabotage, Law::Lifelines, "with nobody asked");
+}
+
+#[test]
+fn a_hub_that_asks_nobody_what_else_to_do_on_a_clinical_machine_is_seen() {
+    let sabotage = Sabotage::AsksForIsolationsOnly;
+    is_seen_besides(Scenario::Everything, sabotage, Law::Attention, "nobody was asked");
+}
+
+#[test]
+fn a_program_that_care_needs_and_that_is_stopped_is_seen() {
+    let sabotage = Sabotage::StopsWhatCareNeeds;
+    is_seen_besides(Scenario::Everything, sabotage, Law::Lifelines, "needed for care");
+}
+
+#[test]
+fn a_lease_besides_isolation_that_nobody_counts_is_seen() {
+    let sabotage = Sabotage::NoLeaseBesides;
+    is_seen_besides(Scenario::Everything, sabotage, Law::Lease, "is in force after");
+}
+
+#[test]
+fn a_measure_besides_isolation_that_is_lost_at_a_restart_is_seen() {
+    let sabotage = Sabotage::ForgetsActs;
+    is_seen_besides(Scenario::Everything, sabotage, Law::Lease, "is in force");
+}
+
+#[test]
+fn a_measure_besides_isolation_that_is_not_taken_back_is_seen() {
+    let sabotage = Sabotage::NeverTakesBack;
+    is_seen_besides(Scenario::Everything, sabotage, Law::Lease, "is in force");
+}
+
+#[test]
+fn a_false_proof_of_what_is_done_besides_isolation_is_seen() {
+    let sabotage = Sabotage::FalseProofBesides;
+    is_seen_besides(Scenario::Everything, sabotage, Law::Truth, "in force");
+}
+
+#[test]
+fn a_machine_without_its_own_brake_on_what_it_stops_is_seen() {
+    let sabotage = Sabotage::NoOwnBrake;
+    is_seen_besides(Scenario::Everything, sabotage, Law::Budget, "20 allowed");
+}
+
+#[test]
+fn a_signer_that_lets_one_person_look_into_processes_is_seen() {
+    let sabotage = Sabotage::LooksInsideForOne;
+    is_seen_besides(Scenario::StolenHub, sabotage, Law::Authority, "two people are needed");
+}
+
+#[test]
 fn the_laws_hold_with_a_stolen_hub_over_two_hundred_seeds() {
     let options = Options { seeds: 200, scenario: Scenario::StolenHub, ..Options::default() };
     let summary = simulate(&options).unwrap_or_else(|failure| panic!("{failure}"));
@@ -240,9 +321,14 @@ fn the_laws_hold_with_a_stolen_hub_over_two_hundred_seeds() {
         "orders signed by policy",
         "orders signed for people",
         "isolations put in force",
+        "acts besides isolation",
+        "acts besides isolation signed by policy",
+        "acts besides isolation signed for people",
         "permits used with no hub in reach",
         "proposals of a stolen hub by the policy",
         "proposals of a stolen hub in people's names",
+        "proposals of a stolen hub as nobody answered",
+        "questions that a stolen hub invents",
         "proposals stopped by the budget",
         "proposals stopped by people's brake",
         "receipts that a stolen hub replays",
@@ -265,6 +351,16 @@ fn a_signer_without_a_budget_is_seen_with_a_stolen_hub() {
 #[test]
 fn a_signer_that_counts_no_orders_in_peoples_names_is_seen() {
     is_seen_in(Scenario::StolenHub, Sabotage::NoPeoplesBrake, &[Law::Budget]);
+}
+
+#[test]
+fn a_signer_that_asks_one_person_at_any_hour_is_seen() {
+    is_seen_in(Scenario::StolenHub, Sabotage::AnybodyAtAnyHour, &[Law::Authority]);
+}
+
+#[test]
+fn a_signer_that_believes_that_nobody_answered_is_seen() {
+    is_seen_in(Scenario::StolenHub, Sabotage::AnswersForPeople, &[Law::Authority]);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! [`commit`](crate::State::commit). What depends on what is in the store at that instant (using up a
 //! token, folding repeated reports) has calls of its own.
 
+use cordon_model::gate::Statement;
 use cordon_model::ids::{FindingId, IncidentId, MachineId, OrderId};
 use cordon_model::incident::Incident;
 use cordon_model::record::Record;
@@ -96,6 +97,8 @@ pub enum Change {
     },
     /// A machine may enrol with this token.
     EnrolmentToken(EnrolmentToken),
+    /// Something was shown or said of a machine on its way back to service. It is numbered as it is written.
+    Statement(Box<Statement>),
     /// A person is this now.
     Person(Person),
     /// A state machine's row; `None` removes it.

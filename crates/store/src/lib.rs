@@ -11,6 +11,7 @@
 //! | [`Incidents`] | stories with their timelines, questions to people |
 //! | [`Orders`] | orders, permits, receipts, measures |
 //! | [`People`] | people, their sign-ins and sessions |
+//! | [`Statements`] | what was shown and said of a machine on its way back to service |
 //! | [`Rows`] | what a state machine keeps of itself, to go on from |
 //!
 //! Three rules hold for every backend, and one conformance suite (`tests/conformance`) checks them:
@@ -31,6 +32,7 @@ mod people;
 mod rows;
 mod sqlite;
 mod state;
+mod statements;
 
 pub use change::Change;
 pub use findings::{FindingFilter, Findings, Taken, TakenReport, TakenWhat};
@@ -45,3 +47,4 @@ pub use people::{People, Person, Role, Session};
 pub use rows::{ROW_BYTES, Row, Rows};
 pub use sqlite::SqliteState;
 pub use state::{Counts, State, StoreError, secret_hash};
+pub use statements::Statements;

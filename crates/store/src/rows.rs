@@ -28,4 +28,12 @@ pub struct Row {
 pub trait Rows {
     /// All rows of the organisation, by kind and id. For the start: it is all in memory then.
     async fn rows(&self, organisation: &OdsCode) -> Result<Vec<Row>, StoreError>;
+
+    /// What is kept of one thing: for what its owner has put out of its memory.
+    async fn row(
+        &self,
+        organisation: &OdsCode,
+        kind: &str,
+        id: &str,
+    ) -> Result<Option<Vec<u8>>, StoreError>;
 }

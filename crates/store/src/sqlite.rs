@@ -12,6 +12,7 @@ mod orders;
 mod organisations;
 mod people;
 mod rows;
+mod statements;
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -28,7 +29,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{Row as _, Sqlite, Transaction};
 
-use crate::key::{Cursor, Listed, Page};
+use crate::key::{Cursor, Key, Listed, Page};
 use crate::state::StoreError;
 
 /// Connections that read: the hub's tasks that wait for the store at one time are few, and a read takes
@@ -177,6 +178,26 @@ fn paged<T>(
     };
     let items = shown.iter().map(item).collect::<Result<_, _>>()?;
     Ok(Listed { items, next, total: unsigned(total) })
+}
+
+/// Counts the rows of one thing (a machine, an incident) that a statement (`SELECT COUNT(*) …`) finds, with
+/// the organisation and the thing's id bound.
+async fn count_of<I: std::fmt::Display>(
+    from: &SqlitePool,
+    sql: &'static str,
+    of: &Key<I>,
+) -> Result<i64, StoreError> {
+    sqlx::query_scalar(sql)
+        .bind(of.organisation.as_str())
+        .bind(of.id.to_string())
+        .fetch_one(from)
+        .await
+        .doing("count")
+}
+
+/// A change to something that must be there has changed `rows`.
+fn found(rows: u64, what: &'static str) -> Result<(), StoreError> {
+    if rows == 0 { Err(StoreError::Missing { what }) } else { Ok(()) }
 }
 
 /// Counts the rows that a statement (`SELECT COUNT(*) …`) with only the organisation bound finds.

@@ -13,6 +13,7 @@ use crate::orders::Orders;
 use crate::organisations::Organisations;
 use crate::people::People;
 use crate::rows::Rows;
+use crate::statements::Statements;
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +106,7 @@ pub struct Counts {
 /// All that a hub keeps. One process writes.
 #[async_trait]
 pub trait State:
-    Organisations + Machines + Findings + Incidents + Orders + People + Rows + Send + Sync
+    Organisations + Machines + Findings + Incidents + Orders + People + Rows + Statements + Send + Sync
 {
     /// Makes all `changes` of `organisation`, or none.
     async fn commit(&self, organisation: &OdsCode, changes: &[Change]) -> Result<(), StoreError>;

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use cordon_code::{Code, slow_hash};
 use cordon_link::frame;
+use cordon_model::guidance::Contact;
 use cordon_model::measure::Isolation;
 use nix::sys::socket::{getsockopt, sockopt};
 use serde::{Deserialize, Serialize};
@@ -24,7 +25,7 @@ use super::keeper::Keeper;
 /// The longest message: a code of at most 64 characters and its frame.
 pub const MESSAGE_BYTES: usize = 128;
 
-/// The longest answer: a machine's name (1 KiB) and a sentence.
+/// The longest answer: a machine's name (1 KiB), four telephone numbers (800 bytes) and a sentence.
 const ANSWER_BYTES: usize = 4 << 10;
 
 /// Connections at once…
@@ -80,6 +81,9 @@ pub struct Seen {
     pub unused_codes: Option<u32>,
     /// For so many seconds more no code is taken.
     pub pause_seconds: u64,
+    /// Whom the organisation signed to be rung about it; none: nobody was named.
+    #[serde(default)]
+    pub ring: Vec<Contact>,
 }
 
 /// A code opened the machine.

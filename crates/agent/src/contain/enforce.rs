@@ -14,6 +14,7 @@ use super::probe::{Probes, probe};
 use super::ruleset::{TooScattered, ruleset};
 use super::sockets::{Cut, Sockets, own_addresses};
 use super::table::Tables;
+use super::tracked::Tracked;
 use super::upheld::Upheld;
 
 pub use super::upheld::Standing;
@@ -43,6 +44,7 @@ pub struct Enforced {
 pub struct Enforcer {
     upheld: Upheld,
     sockets: Sockets,
+    tracked: Tracked,
     agent_user: u32,
 }
 
@@ -53,7 +55,7 @@ impl Enforcer {
     /// Without root, or in a kernel without nftables.
     pub fn open(agent_user: u32) -> Result<Self, NetlinkError> {
         let (upheld, sockets) = (Upheld::new(Tables::open()?), Sockets::open()?);
-        Ok(Self { upheld, sockets, agent_user })
+        Ok(Self { upheld, sockets, tracked: Tracked::open()?, agent_user })
     }
 
     /// The number by which the kernel's notifications tell what was done from here.
@@ -84,14 +86,18 @@ impl Enforcer {
         let intent = Intent::new(isolation, assignment, self.agent_user);
         let Some(meant) = ruleset(&intent, measure)? else {
             let mut proof = self.restore()?;
-            proof.unproven = probe(&intent).unproven;
+            proof.unproven = probe(&intent, &own_addresses()).unproven;
             return Ok(Enforced { proof, sockets_cut: 0 });
         };
         let put = self.upheld.put(&meant)?;
         let mut unproven: Vec<String> = put.unread.iter().map(ToString::to_string).collect();
         let at = boot_time();
         let own = own_addresses();
-        let cut = self.sockets.cut(|connection| !intent.keeps(connection, &own));
+        let tracked = &mut self.tracked;
+        let cut = self.sockets.cut(|connection| {
+            !intent.keeps(connection, &own)
+                && !tracked.is_redirected_lifeline(&intent.lifelines, connection)
+        });
         let Cut { closed: sockets_cut, left } = cut;
         unproven.extend(left.map(|why| format!("open connections may not all be cut: {why}")));
         if self.upheld.tables.has_flow_tables().unwrap_or(true) {
@@ -99,7 +105,7 @@ impl Enforcer {
                 "forwarded connections that another table's flow table carries may go on".into(),
             );
         }
-        let Probes { tried, unproven: not_tried } = probe(&intent);
+        let Probes { tried, unproven: not_tried } = probe(&intent, &own);
         unproven.extend(not_tried);
         let proof = Proof {
             table_handle: put.handle,

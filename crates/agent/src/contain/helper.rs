@@ -1,7 +1,7 @@
 //! The privileged process: one loop around a [`Keeper`], on a Unix socket that only the agent and root
 //! may speak to.
 //!
-//! It is one thread, so nothing is ever half decided, and it waits for whichever comes first: a
+//! It decides in one thread, so nothing is ever half decided, and it waits for whichever comes first: a
 //! request, a change of any nftables table (the kernel notifies), the next step of a lease. It opens its
 //! socket only when what is on disk is in force again. When it ends, by whatever signal, the kernel goes
 //! on holding the rules.
@@ -28,6 +28,7 @@ use super::keeper::Keeper;
 use super::moment::Clocks;
 use super::netlink::NetlinkError;
 use super::protocol::{Ask, Event, FromHelper, MESSAGE_BYTES, Request};
+use super::survey::SurveyConfig;
 use super::table::Watch;
 use super::urgency::{Urgency, go_first};
 
@@ -62,6 +63,8 @@ pub struct HelperConfig {
     pub warden: PathBuf,
     /// The agent's user: it alone, besides root, may ask, and it alone may use the hub's link.
     pub agent_user: u32,
+    /// How this machine is looked at for what starts by itself or lets somebody in; `None`: it is not.
+    pub survey: Option<SurveyConfig>,
     /// Which boot this is, if not to be read from the kernel (to try out a restart of the machine).
     pub boot: Option<BootId>,
 }
@@ -118,6 +121,12 @@ pub fn serve(config: &HelperConfig) -> Result<Infallible, HelperError> {
                 .map_err(failed(format!("opening the socket {}", socket.display())))?,
         ),
     };
+    // Without it everything else goes on: whoever asks is told that nobody looks.
+    if let Some(survey) = &config.survey
+        && let Err(error) = keeper.survey_by(survey.clone())
+    {
+        tracing::error!(%error, "this machine can't be looked at for what starts by itself");
+    }
     // What holds the network back until then is let go; an isolation stands with or without it.
     if let Err(error) = super::ready::tell() {
         tracing::warn!(%error, "the service manager can't be told that this is ready");

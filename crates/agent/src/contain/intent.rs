@@ -99,6 +99,20 @@ pub fn belongs_to(lifeline: &Lifeline, connection: &Connection) -> bool {
         && lifeline.peer.contains(&connection.remote.ip())
 }
 
+/// Whether an open connection may be an inbound one of `lifelines` whose port is redirected on this machine: only
+/// connection tracking knows the port that its peer opened. A port that worms move by is not reached so.
+#[must_use]
+pub fn may_be_redirected(lifelines: &[Lifeline], connection: &Connection) -> bool {
+    let waits_at = connection.local.port();
+    let is_from_peer = |lifeline: &Lifeline| {
+        lifeline.direction == Direction::Inbound
+            && lifeline.transport == connection.transport
+            && lifeline.peer.contains(&connection.remote.ip())
+    };
+    !LATERAL_MOVEMENT.iter().any(|(_, ports)| ports.overlaps(PortRange::one(waits_at)))
+        && lifelines.iter().any(is_from_peer)
+}
+
 /// Whether `port` is one that **segment** cuts.
 #[must_use]
 pub fn is_lateral(transport: Transport, port: u16) -> bool {

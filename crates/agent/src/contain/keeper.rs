@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use cordon_model::action::Action;
+use cordon_model::action::{Action, ActionKind};
 use cordon_model::asset::Assignment;
 use cordon_model::finding::Level;
 use cordon_model::ids::{FindingId, MeasureId};
@@ -21,7 +21,7 @@ use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Serialize};
 
 use super::bulletin::Bulletin;
-use super::disk::{Disk, Found};
+use super::disk::{Disk, Found, Reserve};
 use super::enforce::Enforcer;
 use super::floor::FloorFile;
 use super::intent::{HUB_ADDRESSES, Intent};
@@ -29,8 +29,12 @@ use super::means::{Means, Places, Under};
 use super::moment::Clocks;
 use super::protocol::{Answer, Ask, Event, InForce, Pin, Receipts, Refusal, Status, WrongCodes};
 use super::ruleset::ruleset;
+use super::survey::Surveyor;
+use batch::batch;
 
+mod batch;
 mod codes;
+mod surveying;
 mod telling;
 mod watching;
 
@@ -56,10 +60,12 @@ struct Kept {
 
 impl Kept {
     fn receipts(&self) -> Receipts {
-        Receipts {
-            first: self.reported.saturating_add(self.core.receipts_lost),
-            receipts: self.core.unreported.iter().cloned().collect(),
-        }
+        batch(self.first_unreported(), &self.core.unreported)
+    }
+
+    /// The number of the oldest receipt that waits.
+    fn first_unreported(&self) -> u64 {
+        self.reported.saturating_add(self.core.receipts_lost)
     }
 }
 
@@ -86,6 +92,11 @@ pub struct Keeper {
     events_lost: u64,
     wiped: u64,
     bulletin: Option<Bulletin>,
+    surveyor: Option<Surveyor>,
+    /// Whether there is room on the disk for what is to be done when it is full.
+    is_reserved: bool,
+    /// Kills that are over, whose journals wait until that is on the disk.
+    killed: Vec<MeasureId>,
 }
 
 impl Enrolled {
@@ -100,7 +111,8 @@ struct Refused(Refusal, String);
 
 impl From<NotObeyed> for Refused {
     fn from(why: NotObeyed) -> Self {
-        Self(Refusal::NotObeyed, why.to_string())
+        let kind = if why == NotObeyed::Used { Refusal::Used } else { Refusal::NotObeyed };
+        Self(kind, why.to_string())
     }
 }
 
@@ -120,7 +132,7 @@ impl Keeper {
         clocks: Clocks,
         enforcer: Enforcer,
     ) -> io::Result<Self> {
-        let disk = Disk::open(folder)?;
+        let disk = Disk::open(folder)?.with_reserve(Reserve::OF_MEMORY);
         let places = Places { state: folder.to_owned(), warden: warden.to_owned() };
         let means = Means::open(&places, clocks.now().boot, enforcer.agent_user())?;
         let mut keeper = Self {
@@ -134,7 +146,11 @@ impl Keeper {
             events_lost: 0,
             wiped: 0,
             bulletin: None,
+            surveyor: None,
+            is_reserved: true,
+            killed: Vec::new(),
         };
+        keeper.keep_reserve();
         match keeper.disk.read::<Pin>(PIN)? {
             Found::Whole(pin) | Found::Previous(pin) => keeper.take_up(pin)?,
             Found::Torn => {
@@ -193,6 +209,10 @@ impl Keeper {
             Ask::BreakGlass(envelope) => self.take_codes(&envelope),
             Ask::Guidance(envelope) => self.take_guidance(&envelope),
             Ask::Status => return Answer::Status(Box::new(self.status())),
+            Ask::Survey { since } => return self.begin_survey(since),
+            Ask::Surveyed { number } => return self.surveyed(number),
+            Ask::Printers => return surveying::printers(),
+            Ask::Would(action) => return self.would(&action),
             Ask::Listen => Ok(()),
             Ask::Reported { before } => self.reported(before),
             Ask::Seal { measure, seal } => self
@@ -209,7 +229,7 @@ impl Keeper {
         }
     }
 
-    /// Receipts that the agent has not taken yet.
+    /// Receipts that the agent has not taken yet, oldest first, as many as one message takes.
     #[must_use]
     pub fn receipts(&self) -> Receipts {
         self.enrolled.as_ref().map(|enrolled| enrolled.kept.receipts()).unwrap_or_default()
@@ -236,6 +256,7 @@ impl Keeper {
     /// Counts leases on, and looks at the kernel.
     pub fn tick(&mut self) {
         let now = self.clocks.now();
+        self.keep_reserve();
         let Some(effects) = self.with_core(|core| core.tick(&now, &mut fresh)) else { return };
         self.keep_floor_or_say();
         // Before they are looked at one by one, or a wipe that nobody notified would not be told.
@@ -320,7 +341,7 @@ impl Keeper {
 
     fn reported(&mut self, before: u64) -> Result<(), Refused> {
         let Some(enrolled) = &mut self.enrolled else { return Err(not_pinned()) };
-        let first = enrolled.kept.receipts().first;
+        let first = enrolled.kept.first_unreported();
         let waiting = enrolled.kept.core.unreported.len();
         let count = usize::try_from(before.saturating_sub(first)).unwrap_or(waiting).min(waiting);
         if count > 0 {
@@ -480,7 +501,17 @@ impl Keeper {
             self.tell(Event::Gathered { measure, statement });
         }
         let now = self.clocks.now();
-        self.with_core(|core| core.acted(measure, outcome, &now));
+        let is_kill = |core: &HelperCore| {
+            core.acting.get(&measure).is_some_and(|it| it.action.kind() == ActionKind::Kill)
+        };
+        let is_over = self.with_core(|core| {
+            let was_kill = is_kill(core);
+            core.acted(measure, outcome, &now);
+            was_kill && !is_kill(core)
+        });
+        if is_over == Some(true) {
+            self.killed.push(measure);
+        }
     }
 
     /// What was on its way when a helper died is begun with what it was to replace, so that the machine
@@ -569,14 +600,34 @@ impl Keeper {
         self.events.push_back(event);
     }
 
+    /// Sets room aside again after it was needed; said once if there is none, and tried at every tick.
+    fn keep_reserve(&mut self) {
+        let kept = self.disk.keep_reserve().and_then(|()| self.means.keep_reserve());
+        match &kept {
+            Err(error) if self.is_reserved => {
+                tracing::error!(%error, "too little room is set aside on the disk");
+            }
+            Ok(()) if !self.is_reserved => tracing::info!("room is set aside on the disk again"),
+            _ => {}
+        }
+        self.is_reserved = kept.is_ok();
+    }
+
     fn save(&self) -> io::Result<()> {
         self.enrolled.as_ref().map_or(Ok(()), |enrolled| self.disk.write(STATE, &enrolled.kept))
     }
 
     /// For what was done already: the next tick tries again, and a crash before it does it again.
-    fn save_or_say(&self) {
+    fn save_or_say(&mut self) {
         if let Err(error) = self.save() {
             tracing::error!(%error, "the state can't be written to disk");
+            return;
+        }
+        // Nobody takes a kill back, so nobody else would remove what was written of it.
+        for measure in std::mem::take(&mut self.killed) {
+            if let Err(error) = self.means.forget_kill(measure) {
+                tracing::error!(%error, %measure, "the journal of a kill stays");
+            }
         }
     }
 }

@@ -8,9 +8,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use cordon_evidence::archive::Statement;
-use cordon_model::action::{Action, BlockedPeer, Collection, ProcessTarget};
+use cordon_model::action::{Action, ActionKind, BlockedPeer, Collection, ProcessTarget};
 use cordon_model::asset::{Assignment, Protected};
 use cordon_model::ids::MeasureId;
+use cordon_model::look::Would;
 use cordon_model::measure::Proof;
 use cordon_model::signed::Envelope;
 use cordon_model::time::BootId;
@@ -24,6 +25,8 @@ use super::action::hold::{Held, Holder, Spared};
 use super::action::kill::{Killed, Victim};
 use super::action::quarantine::Quarantined;
 use super::action::quarantine::vault::{Limits, Vault};
+use super::action::spared::SparedFiles;
+use super::action::would;
 use super::action::{ActError, Freeze, Journal, Kill, Quarantine, Undone};
 use super::enforce::Standing;
 use super::moment::boot_time;
@@ -34,6 +37,7 @@ use crate::sensor::ProcessId;
 #[derive(Debug)]
 pub struct Means {
     boot: BootId,
+    journal: Journal,
     freeze: Freeze,
     kill: Kill,
     quarantine: Quarantine,
@@ -41,6 +45,9 @@ pub struct Means {
     blocks: Blocks,
     accounts: Accounts,
     collector: Collector,
+    /// The helper's own folder.
+    state: PathBuf,
+    agent_user: u32,
     gathered: Option<Statement>,
 }
 
@@ -96,48 +103,83 @@ impl Means {
                 places.state.clone(),
             ),
             blocks: Blocks::open(journal.clone(), root).map_err(io::Error::other)?,
-            accounts: Accounts::new(journal, root, agent_user),
+            accounts: Accounts::new(journal.clone(), root, agent_user),
             collector: Collector::open(&journal_folder, &evidence, root, program)?,
+            state: places.state.clone(),
+            agent_user,
             gathered: None,
+            journal,
             boot,
         })
+    }
+
+    /// Sees to it that the mechanisms' journals can be written when the filesystem is full.
+    ///
+    /// # Errors
+    /// When there is no room for that now.
+    pub fn keep_reserve(&self) -> io::Result<()> {
+        self.journal.keep_reserve()
     }
 
     /// Does it, or sees that it is done.
     pub fn apply(&mut self, measure: MeasureId, action: &Action, under: Under<'_>) -> Acted {
         let protected = under.protected();
-        let shown = match action {
+        let came = match action {
             Action::Isolate(_) => Err(ActError::Refused("an isolation has its own way".into())),
             Action::Freeze(target) => self.of_this_boot(target).and_then(|root| {
                 let held = self.freeze.apply(measure, &[root], &protected)?;
-                Ok((self.freeze.prove(&held, &protected)?, frozen(&held)))
+                let proof = self.freeze.prove(&held, &protected)?;
+                Ok(Came::shown(proof, frozen(&held)).sparing(&held.spared))
             }),
             Action::Kill(target) => self.of_this_boot(target).and_then(|root| {
                 let killed = self.kill.apply(measure, &[root], &protected)?;
-                Ok((self.kill.prove(&killed)?, killed_in_words(&killed)))
+                let came = Came::shown(self.kill.prove(&killed)?, killed_in_words(&killed));
+                Ok(came.sparing(&killed.held.spared))
             }),
             Action::Quarantine(target) => {
                 self.quarantine.apply(measure, target, &protected).and_then(|quarantined| {
-                    Ok((self.quarantine.prove(&quarantined)?, set_aside(&quarantined)))
+                    let proof = self.quarantine.prove(&quarantined)?;
+                    Ok(Came::shown(proof, set_aside(&quarantined)))
                 })
             }
-            Action::Deny(denied) => self
-                .deny
-                .apply(measure, denied, &[], &protected)
-                .and_then(|program| Ok((self.deny.prove(&program)?, program.not_covered.clone()))),
+            Action::Deny(denied) => {
+                self.deny.apply(measure, denied, &[], &protected).and_then(|program| {
+                    Ok(Came::shown(self.deny.prove(&program)?, program.not_covered.clone()))
+                })
+            }
             Action::Block(peer) => self
                 .blocks
                 .apply(measure, peer, under.assignment)
-                .map(|shown| (shown.proof.clone(), blocked(&shown))),
-            Action::DisableAccount(target) => self
-                .accounts
-                .apply(measure, target, &protected)
-                .and_then(|applied| Ok((self.accounts.prove(&applied)?, disabled(&applied)))),
-            Action::Collect(collection) => {
-                return acted(self.collect(measure, collection, &under));
+                .map(|shown| Came::shown(shown.proof.clone(), blocked(&shown))),
+            Action::DisableAccount(target) => {
+                self.accounts.apply(measure, target, &protected).and_then(|applied| {
+                    let came = Came::shown(self.accounts.prove(&applied)?, disabled(&applied));
+                    let ended = applied.ended.as_ref();
+                    Ok(came.sparing(ended.map_or(&[], |ended| &ended.spared)))
+                })
             }
+            Action::Collect(collection) => self.collect(measure, collection, &under),
         };
-        acted(shown.map(|(proof, done)| (Some(proof), done)))
+        acted(came)
+    }
+
+    /// What it would do now, for people who are about to order it. Changes nothing.
+    pub fn would(&mut self, action: &Action, under: &Under<'_>) -> Would {
+        let protected = under.protected();
+        let files = || SparedFiles::now(&protected, Some(&self.state));
+        let would = match action {
+            Action::Isolate(_) => Would::refused("an isolation has a preview of its own"),
+            Action::Freeze(target) | Action::Kill(target) => match self.of_this_boot(target) {
+                Ok(root) => would::to_a_tree(root, &protected, self.agent_user),
+                Err(error) => Would::refused(error.to_string()),
+            },
+            Action::Quarantine(target) => would::to_a_file(target, &files()),
+            Action::Deny(denied) => would::to_a_program(denied, &files()),
+            Action::Block(peer) => self.blocks.would(peer, under.assignment),
+            Action::DisableAccount(target) => self.accounts.would(target, &protected),
+            Action::Collect(_) => Would::default(),
+        };
+        would.bounded()
     }
 
     /// Looks whether it still holds. A warden that was started again is told anew what is denied.
@@ -159,7 +201,7 @@ impl Means {
         under: Under<'_>,
     ) -> TakenBack {
         let protected = under.protected();
-        taken_back(match action {
+        let undone = match action {
             Action::Isolate(_) | Action::Kill(_) | Action::Collect(_) => Ok(None),
             Action::Block(_) => self.blocks.begun(measure).and_then(|begun| {
                 begun.map(|_| self.blocks.undo(measure, under.assignment)).transpose()
@@ -177,7 +219,35 @@ impl Means {
             }),
             // Also where nothing is known to have begun: the warden may still hold it.
             Action::Deny(_) => self.deny.undo(measure, &protected).map(Some),
+        };
+        taken_back(undone.and_then(|undone| Ok((undone, self.is_gone(measure, action)?))))
+    }
+
+    /// Whether a look, after it was undone, shows nothing of it: no journal of it, which is the last that goes,
+    /// and for peers, of whom the kernel's table is what holds, the table as it is meant without it.
+    fn is_gone(&mut self, measure: MeasureId, action: &Action) -> Result<bool, ActError> {
+        Ok(match action {
+            // Nothing of these stays in force.
+            Action::Isolate(_) | Action::Kill(_) | Action::Collect(_) => true,
+            Action::Block(_) => {
+                let standing =
+                    self.blocks.standing().map_err(|error| ActError::Unfit(error.to_string()))?;
+                self.blocks.begun(measure)?.is_none()
+                    && !matches!(standing, Some(Standing::Changed | Standing::NeverAsMeant))
+            }
+            Action::DisableAccount(_) => self.accounts.begun(measure)?.is_none(),
+            Action::Freeze(_) => self.freeze.begun(measure)?.is_none(),
+            Action::Quarantine(_) => self.quarantine.begun(measure)?.is_none(),
+            Action::Deny(_) => self.deny.begun(measure)?.is_none(),
         })
+    }
+
+    /// Removes the journal of a kill that is over.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn forget_kill(&self, measure: MeasureId) -> Result<(), ActError> {
+        self.journal.forget(ActionKind::Kill, measure)
     }
 
     /// Whether the rules of blocked peers are in the kernel as they were put there; `None` if nobody is
@@ -219,7 +289,7 @@ impl Means {
         measure: MeasureId,
         collection: &Collection,
         under: &Under<'_>,
-    ) -> Result<(Option<Proof>, Vec<String>), ActError> {
+    ) -> Result<Came, ActError> {
         let agreed = match &under.people[..] {
             [first, second, ..] => Some(Agreement { first: first.clone(), second: second.clone() }),
             _ => None,
@@ -228,12 +298,14 @@ impl Means {
             organisation: under.assignment.organisation.clone(),
             machine: under.assignment.machine,
             collection: collection.clone(),
-            environment_of: Vec::new(),
             agreed,
         };
         let applied = self.collector.apply(measure, &request)?;
         match self.collector.look(&applied)? {
-            Progress::Running => Ok((None, vec!["it is still being gathered".into()])),
+            Progress::Running => {
+                let done = vec!["it is still being gathered".into()];
+                Ok(Came { proof: None, done, spared: Vec::new() })
+            }
             Progress::Failed(why) => Err(ActError::Unfit(why)),
             Progress::Done(statement) => {
                 let words = vec![
@@ -242,7 +314,7 @@ impl Means {
                 ];
                 let proof = self.collector.prove(&applied)?;
                 self.gathered = Some(statement);
-                Ok((Some(proof), words))
+                Ok(Came::shown(proof, words))
             }
         }
     }
@@ -258,10 +330,28 @@ impl Means {
     }
 }
 
+/// What came of carrying out a measure, in words.
+struct Came {
+    proof: Option<Proof>,
+    done: Vec<String>,
+    spared: Vec<String>,
+}
+
+impl Came {
+    fn shown(proof: Proof, done: Vec<String>) -> Self {
+        Self { proof: Some(proof), done, spared: Vec::new() }
+    }
+
+    fn sparing(mut self, spared: &[Spared]) -> Self {
+        let left =
+            |one: &Spared| format!("process {} was left alone: {}", one.process.pid, one.why);
+        self.spared = spared.iter().map(left).collect();
+        self
+    }
+}
+
 fn frozen(held: &Held) -> Vec<String> {
     let mut words = vec![format!("{} processes stand still", held.processes)];
-    let spared = |one: &Spared| format!("process {} was left alone: {}", one.process.pid, one.why);
-    words.extend(held.spared.iter().map(spared));
     words.extend(held.doubts.iter().cloned());
     words
 }
@@ -280,10 +370,7 @@ fn disabled(applied: &Applied) -> Vec<String> {
             applied.sessions.len()
         )];
     };
-    let mut words = vec![format!("{} processes of its sessions were ended", ended.count)];
-    let spared = |one: &Spared| format!("process {} was left alone: {}", one.process.pid, one.why);
-    words.extend(ended.spared.iter().map(spared));
-    words
+    vec![format!("{} processes of its sessions were ended", ended.count)]
 }
 
 fn set_aside(quarantined: &Quarantined) -> Vec<String> {
@@ -301,22 +388,22 @@ fn blocked(shown: &Shown) -> Vec<String> {
     words
 }
 
-fn acted(result: Result<(Option<Proof>, Vec<String>), ActError>) -> Acted {
+fn acted(result: Result<Came, ActError>) -> Acted {
     match result {
-        Ok((proof, done)) => Acted::Done { proof, done },
+        Ok(Came { proof, done, spared }) => Acted::Done { proof, done, spared },
         Err(error @ ActError::NotThere(_)) => Acted::Gone { why: error.to_string() },
         Err(error @ ActError::Refused(_)) => Acted::Refused { why: error.to_string() },
         Err(error) => Acted::Failed { why: error.to_string() },
     }
 }
 
-fn taken_back(result: Result<Option<Undone>, ActError>) -> TakenBack {
+fn taken_back(result: Result<(Option<Undone>, bool), ActError>) -> TakenBack {
     match result {
-        Ok(undone) => {
+        Ok((undone, is_gone)) => {
             let done = undone.unwrap_or_default().differs;
             let proof = Proof {
                 table_handle: None,
-                is_read_back: true,
+                is_read_back: is_gone,
                 probes: Vec::new(),
                 unproven: Vec::new(),
                 at: boot_time(),

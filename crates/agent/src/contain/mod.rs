@@ -21,10 +21,12 @@
 //! | [`table`], `upheld` | that table in the kernel: one transaction, read back, watched |
 //! | [`sockets`], [`probe`] | cutting what is open; showing that it holds |
 //! | [`enforce`] | these four, in their order |
+//! | [`way`] | whether a full isolation would leave a machine behind a tunnel its way to the hub |
 //! | `means` | everything that can be done besides isolating |
 //! | [`action`] | freezing, killing, quarantining, denying, blocking: how each is done, proven and taken back |
 //! | [`disk`], [`floor`], [`keeper`] | what survives a crash, and what even a lost memory; documents in, receipts out |
 //! | [`helper`], [`protocol`], [`client`] | the process, what it is asked, and the agent's end |
+//! | [`survey`] | looking again and again at what starts by itself or lets somebody in |
 //! | [`bulletin`] | telling the person in front of the machine |
 //! | [`door`] | the one thing that any user of the machine may ask: to open it by a code |
 //! | [`moment`], [`urgency`], `ready` | its clocks, its place on the processor, and its word to a service manager |
@@ -47,13 +49,17 @@ pub mod moment;
 mod netlink;
 pub mod nft;
 mod phrase;
+pub mod printers;
 pub mod probe;
 pub mod protocol;
 mod ready;
 pub mod ruleset;
 pub mod sockets;
+pub mod survey;
 pub mod table;
+mod tracked;
 mod upheld;
 pub mod urgency;
+pub mod way;
 
 pub use netlink::NetlinkError;

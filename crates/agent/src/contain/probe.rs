@@ -6,6 +6,7 @@
 //! connection as the agent's own user. Lifelines are **not** tried: a stranger's connection can upset the
 //! clinical device at the other end. What can't be tried from here is said in words (law 4).
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -41,9 +42,9 @@ pub struct Probes {
     pub unproven: Vec<String>,
 }
 
-/// Tries `intent` on this machine.
+/// Tries `intent` on this machine, whose own addresses are `own`.
 #[must_use]
-pub fn probe(intent: &Intent) -> Probes {
+pub fn probe(intent: &Intent, own: &BTreeSet<IpAddr>) -> Probes {
     let mut probes = Probes::default();
     if intent.isolation == Isolation::Watch {
         probes.unproven.push("watch cuts nothing".into());
@@ -54,7 +55,7 @@ pub fn probe(intent: &Intent) -> Probes {
     }
     for is_ipv4 in [true, false] {
         let family = if is_ipv4 { "IPv4" } else { "IPv6" };
-        match forbidden(intent, is_ipv4) {
+        match forbidden(intent, own, is_ipv4) {
             Some(tried) => probes.tried.push(tried),
             None => probes.unproven.push(format!(
                 "{family} outbound: read back, not probed, for want of a route to try"
@@ -86,7 +87,7 @@ pub(super) fn loopback(address: IpAddr) -> Option<Probe> {
 }
 
 /// Sends one byte where nothing may go.
-fn forbidden(intent: &Intent, is_ipv4: bool) -> Option<Probe> {
+fn forbidden(intent: &Intent, own: &BTreeSet<IpAddr>, is_ipv4: bool) -> Option<Probe> {
     // Discard (RFC 863) is open in segment; NetBIOS is not.
     let ports: &[u16] = match intent.isolation {
         Isolation::Full => &[9, 137],
@@ -96,7 +97,7 @@ fn forbidden(intent: &Intent, is_ipv4: bool) -> Option<Probe> {
     hubs.chain(NOBODY)
         .filter(|address| address.is_ipv4() == is_ipv4 && !address.is_loopback())
         .flat_map(|address| ports.iter().map(move |port| SocketAddr::new(address, *port)))
-        .filter(|to| !is_kept(intent, *to))
+        .filter(|to| !is_kept(intent, own, *to))
         .find_map(|to| {
             let did_pass = sends(to)?;
             Some(Probe {
@@ -107,10 +108,11 @@ fn forbidden(intent: &Intent, is_ipv4: bool) -> Option<Probe> {
         })
 }
 
-fn is_kept(intent: &Intent, to: SocketAddr) -> bool {
+/// What a hub's own machine sends to the hub's address never leaves it, and passes.
+fn is_kept(intent: &Intent, own: &BTreeSet<IpAddr>, to: SocketAddr) -> bool {
     let local = SocketAddr::new(to.ip(), 40_000);
     let connection = Connection { transport: Transport::Udp, local, remote: to, user: 0 };
-    intent.keeps(&connection, &std::collections::BTreeSet::new())
+    intent.keeps(&connection, own)
 }
 
 /// Whether a datagram left; `None` if the machine has no way there anyway.

@@ -6,14 +6,18 @@
 //! until the agent says that it has them.
 
 use cordon_evidence::archive::Statement;
+use cordon_model::action::Action;
 use cordon_model::finding::Level;
 use cordon_model::holds::Holding;
 use cordon_model::ids::{FindingId, MachineId, MeasureId, OdsCode};
 use cordon_model::limits;
+use cordon_model::look::Would;
 use cordon_model::measure::{Isolation, MeasureState, Receipt};
 use cordon_model::signed::Envelope;
-use cordon_model::time::BootNanos;
+use cordon_model::time::{BootNanos, UtcNanos};
 use serde::{Deserialize, Serialize};
+
+use super::printers::PrintQueue;
 
 /// The longest message: the cap of every link.
 pub const MESSAGE_BYTES: usize = limits::MESSAGE_BYTES;
@@ -63,6 +67,21 @@ pub enum Ask {
         /// The sealed statement.
         seal: Envelope,
     },
+    /// Have this machine looked at anew for what starts by itself or lets somebody in. Needs no order, as it
+    /// changes nothing. The answer is the number of the look, to ask for what came of it.
+    Survey {
+        /// See [`LookAt::Survey`](cordon_model::look::LookAt::Survey).
+        since: Option<UtcNanos>,
+    },
+    /// What came of a look.
+    Surveyed {
+        /// Its number.
+        number: u64,
+    },
+    /// Which print queues of this machine print elsewhere: only root can read that. Changes nothing.
+    Printers,
+    /// What a measure would stop, take away or leave alone now. Needs no order, as it changes nothing.
+    Would(Action),
     /// Receipts up to this number are on the agent's disk.
     Reported {
         /// The number of the first that is not.
@@ -106,6 +125,12 @@ pub enum Answer {
     Obeyed(Receipts),
     /// How things are.
     Status(Box<Status>),
+    /// How far a look is.
+    Survey(Surveyed),
+    /// To [`Ask::Printers`].
+    Printers(Vec<PrintQueue>),
+    /// To [`Ask::Would`].
+    Would(Would),
     /// Nothing has changed.
     Refused {
         /// Of what kind the reason is.
@@ -113,6 +138,30 @@ pub enum Answer {
         /// In words.
         why: String,
     },
+}
+
+impl Answer {
+    /// Whether a permit that this answers for is of no more use: it was used, now or before. One that was
+    /// refused for any other reason may still be good for the next finding; also one whose time seems to be
+    /// over, as the clock may be wrong.
+    #[must_use]
+    pub fn spends_permit(&self) -> bool {
+        matches!(self, Self::Obeyed(_) | Self::Refused { kind: Refusal::Used, .. })
+    }
+}
+
+/// How far a look at what starts by itself or lets somebody in is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Surveyed {
+    /// It is not done.
+    Running {
+        /// Its number.
+        number: u64,
+    },
+    /// A [`Survey`](cordon_model::survey::Survey), in the bytes in which the process wrote it that looked: the
+    /// helper understands none of it.
+    Done(#[serde(with = "serde_bytes")] Vec<u8>),
 }
 
 /// Why the helper does not do what it is asked.
@@ -127,11 +176,30 @@ pub enum Refusal {
     NotGenuine,
     /// The document is genuine, and is not to be obeyed here and now.
     NotObeyed,
+    /// The permit is genuine, and was used already.
+    Used,
     /// It should be done and can't be (no disk).
     Unable,
 }
 
-/// Receipts that the agent has not taken yet, oldest first.
+impl Refusal {
+    /// Whether the same document would be refused again however often it came. Otherwise it is not used up,
+    /// and whoever sent it is told nothing that would have it given up.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::NotPinned
+            | Self::PinnedElsewhere
+            | Self::NotGenuine
+            | Self::NotObeyed
+            | Self::Used => true,
+            Self::Unable => false,
+        }
+    }
+}
+
+/// Receipts that the agent has not taken yet, oldest first, as many as one message takes: the rest comes in the
+/// answer to [`Ask::Reported`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Receipts {

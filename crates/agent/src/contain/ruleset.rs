@@ -41,7 +41,7 @@ use super::intent::Intent;
 use super::nft::{Base, Chain, Expression, Header, Hook, Meta, Rule, Table, Track, Verdict};
 use super::phrase::{
     Family, ICMP, ICMPV6, Port, Side, TCP, at_ports, dhcp, different, direction, equal, icmpv6,
-    is_marked, is_translated, jump, link_local, mask, of_family, of_hub, on_loopback,
+    is_marked, is_translated, jump, link_local, load_port, mask, of_family, of_hub, on_loopback,
     opens_nothing, protocol,
 };
 
@@ -166,7 +166,8 @@ pub(super) fn kept_in(hub: &[SocketAddr]) -> Vec<Rule> {
         rule.push(Expression::Verdict(Verdict::Accept));
         rule
     }));
-    rules.extend([go("inbound"), go("outbound-answers")]);
+    let redirected = redirected(0, Port::Destination, "published");
+    rules.extend([go("inbound"), go("outbound-answers"), redirected]);
     rules
 }
 
@@ -192,8 +193,18 @@ pub(super) fn kept_out(hub: &[SocketAddr], agent_user: u32) -> Vec<Rule> {
             [to_hub, is_marked(), opens_nothing(), vec![Expression::Verdict(Verdict::Accept)]];
         rules.extend([opening, closing.concat()]);
     }
-    rules.extend([go("outbound"), go("inbound-answers")]);
+    let redirected = redirected(1, Port::Source, "published-answers");
+    rules.extend([go("outbound"), go("inbound-answers"), redirected]);
     rules
+}
+
+/// A service of this machine that waits at another port than the one that peers open (`REDIRECT`): its
+/// lifeline is known by the port that was opened, as a container's is. `real` is the port where it waits: one
+/// that worms move by is not reached so, whatever a rule on this machine calls it.
+fn redirected(way: u8, real: Port, chain: &str) -> Rule {
+    let lateral = LATERAL_MOVEMENT.iter().flat_map(|(_, ports)| ports.first..=ports.last);
+    let elsewhere = lateral.map(|port| different(&port.to_be_bytes())).collect();
+    [is_translated(), direction(way), vec![load_port(real, 1)], elsewhere, go(chain)].concat()
 }
 
 /// Containers' lifelines. An inbound one is taken on translated connections only: this machine does not

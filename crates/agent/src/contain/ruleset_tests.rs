@@ -62,6 +62,16 @@ fn meant(intent: &Intent, packet: &Packet) -> Fate {
             && lifeline.peer.contains(&peer)
             && (lifeline.ports.first..=lifeline.ports.last).contains(&port)
     };
+    // At a port of this machine that its peer did not open, and that nobody moves by.
+    let redirected = packet.original_port.filter(|_| {
+        let (is_ours, real) = match hook {
+            Hook::Input => (!packet.is_reply, packet.destination_port),
+            Hook::Output => (packet.is_reply, packet.source_port),
+            Hook::Forward => (false, 0),
+        };
+        let transports = [Transport::Tcp, Transport::Udp];
+        is_ours && !transports.into_iter().any(|of| super::super::intent::is_lateral(of, real))
+    });
     let is_lifeline = intent.lifelines.iter().any(|lifeline| {
         let out = |peer, port| of(lifeline, Direction::Outbound, peer, port);
         let inward = |peer, port| of(lifeline, Direction::Inbound, peer, port);
@@ -69,10 +79,12 @@ fn meant(intent: &Intent, packet: &Packet) -> Fate {
             Hook::Output => {
                 out(destination, packet.destination_port)
                     || answers && inward(destination, packet.source_port)
+                    || redirected.is_some_and(|port| inward(destination, port))
             }
             Hook::Input => {
                 inward(source, packet.destination_port)
                     || answers && out(source, packet.source_port)
+                    || redirected.is_some_and(|port| inward(source, port))
             }
             Hook::Forward => {
                 out(destination, packet.destination_port)

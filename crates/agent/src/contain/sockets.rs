@@ -62,7 +62,7 @@ impl Sockets {
 
     /// Closes every connection that `is_cut` names, and says how many. One that can't be closed does not
     /// save the others.
-    pub fn cut(&mut self, is_cut: impl Fn(&Connection) -> bool) -> Cut {
+    pub fn cut(&mut self, mut is_cut: impl FnMut(&Connection) -> bool) -> Cut {
         let mut cut = Cut { closed: 0, left: None };
         for (transport, number) in [(Transport::Tcp, 6), (Transport::Udp, 17)] {
             for family in [IPV4, IPV6] {
@@ -102,12 +102,20 @@ impl Sockets {
     /// # Errors
     /// When they can't be listed.
     pub fn listening(&mut self) -> Result<BTreeSet<u16>, NetlinkError> {
-        let mut ports = BTreeSet::new();
+        Ok(self.listening_at()?.iter().map(SocketAddr::port).collect())
+    }
+
+    /// Where programs of this machine wait for TCP.
+    ///
+    /// # Errors
+    /// When they can't be listed.
+    pub fn listening_at(&mut self) -> Result<BTreeSet<SocketAddr>, NetlinkError> {
+        let mut places = BTreeSet::new();
         for family in [IPV4, IPV6] {
             let listed = self.list(Transport::Tcp, 6, family, LISTENING)?;
-            ports.extend(listed.into_iter().map(|found| found.connection.local.port()));
+            places.extend(listed.into_iter().map(|found| found.connection.local));
         }
-        Ok(ports)
+        Ok(places)
     }
 
     fn list(

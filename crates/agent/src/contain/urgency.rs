@@ -38,8 +38,8 @@ pub fn go_first() -> Urgency {
     if is_first { Urgency::First } else { Urgency::Ordinary }
 }
 
-/// Puts this process behind all others, on the processor and at the disk: gathering evidence can wait.
-pub fn go_last() {
+/// Puts this process behind all others, on the processor and at the disk: it can wait.
+fn go_last() {
     /// `ioprio_set(2)`: of one process; class 3 (only when nobody else reads), shifted by 13.
     const PROCESS: libc::c_int = 1;
     const IDLE: libc::c_int = 3 << 13;
@@ -52,14 +52,25 @@ pub fn go_last() {
     }
 }
 
+/// For a process that does nothing but read this machine for the helper: it goes behind all others, ends
+/// with the helper, uses so many processor seconds at most, and leaves no core file, in which what it read
+/// could be found.
+pub fn stand_last(processor_seconds: u64) {
+    use nix::sys::resource::{Resource, setrlimit};
+    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+    let _ = nix::sys::prctl::set_dumpable(false);
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let _ = setrlimit(Resource::RLIMIT_CPU, processor_seconds, processor_seconds);
+    go_last();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn root_goes_before_others_and_its_children_do_not() {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: only root may go first");
+        if cordon_tests::lacks_root("going first") {
             return;
         }
         std::thread::spawn(|| {

@@ -3,6 +3,8 @@
 //! The one idea: what is genuine and meant for this machine is kept for the next start; whether it is newer
 //! than what is held is decided by the minds, and by the helper once more.
 
+use std::net::SocketAddr;
+
 use cordon_model::asset::Assignment;
 use cordon_model::ids::{MachineId, OdsCode};
 use cordon_model::order::Permit;
@@ -10,6 +12,7 @@ use cordon_model::policy::Policy;
 use cordon_model::signed::{Document, Envelope, Verified};
 
 use super::*;
+use crate::documents::Kept;
 
 impl Agent {
     /// Takes what the disk holds, checked anew.
@@ -20,7 +23,10 @@ impl Agent {
             self.core.policy(policy);
         }
         if let Some(assignment) = self.documents.read::<Assignment>(&key) {
-            locked(&self.view).assignment = assignment.revision;
+            let mut view = locked(&self.view);
+            view.assignment = assignment.revision;
+            view.given = Some((*assignment).clone());
+            drop(view);
             self.core.assign(assignment);
         }
         if let Some(permit) = self.documents.read::<Permit>(&key) {
@@ -39,6 +45,17 @@ impl Agent {
             self.note(what);
         }
         is_for_us
+    }
+
+    /// Whether an isolation by this assignment would keep the link that this machine has; one that would not is
+    /// told, and left alone.
+    pub(super) fn keeps_our_hub(&mut self, assignment: &Assignment) -> bool {
+        let cut = would_cut(assignment, self.identity.link_addresses());
+        if let Some(what) = cut.clone() {
+            tracing::error!("{what}");
+            self.report_gap(0, what);
+        }
+        cut.is_none()
     }
 
     /// Brings to the helper what it is to tell the person in front of this machine.
@@ -71,7 +88,7 @@ impl Agent {
             Ok(Answer::Refused { why, .. }) => {
                 tracing::debug!(why, "the helper kept its assignment")
             }
-            Ok(Answer::Status(_)) => {}
+            Ok(Answer::Status(_) | Answer::Survey(_) | Answer::Printers(_) | Answer::Would(_)) => {}
             Err(HelperGone) if self.helper.is_none() => locked(&self.view).assignment = revision,
             Err(HelperGone) => tracing::warn!("{HelperGone}"),
         }
@@ -92,5 +109,41 @@ impl Agent {
         if let Err(error) = self.documents.write(document) {
             tracing::error!(%error, document = D::NAME, "a document can't be kept");
         }
+    }
+}
+
+/// Why an isolation by this assignment would cut the machine from the hub that it links to at `dialled`: then
+/// nobody could take it back but with a break-glass code.
+fn would_cut(assignment: &Assignment, dialled: &[SocketAddr]) -> Option<String> {
+    if assignment.hub.iter().any(|hub| dialled.contains(hub)) {
+        return None;
+    }
+    let said = |addresses: &[SocketAddr]| {
+        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let (theirs, ours) = (said(&assignment.hub), said(dialled));
+    Some(format!(
+        "assignment {} is not taken: an isolation would keep the hub at [{theirs}], and this machine links to \
+         [{ours}]. If the hub has moved, enrol this machine again",
+        assignment.revision
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_assignment_that_would_cut_the_machine_from_its_own_hub_is_not_taken() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let machine = MachineId::new(UtcNanos::from_unix_nanos(0), [1; 10]);
+        let mut assignment = Assignment::of("RJ1".parse().unwrap(), machine, "pc");
+        let dialled = [at("10.0.0.1:7443"), at("[fd00::1]:7443")];
+        assert!(would_cut(&assignment, &dialled).is_some(), "no hub at all");
+        assignment.hub = vec![at("192.0.2.66:7443"), at("10.0.0.1:7444")];
+        let why = would_cut(&assignment, &dialled).unwrap();
+        assert!(why.contains("192.0.2.66:7443") && why.contains("[fd00::1]:7443"), "{why}");
+        assignment.hub.push(at("[fd00::1]:7443"));
+        assert_eq!(would_cut(&assignment, &dialled), None, "one of them is enough");
     }
 }

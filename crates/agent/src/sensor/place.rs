@@ -86,8 +86,7 @@ mod tests {
 
     #[test]
     fn a_new_network_namespace_is_told_from_the_one_around_it() {
-        if !nix::unistd::geteuid().is_root() {
-            println!("skipped: needs root");
+        if cordon_tests::lacks_root("a network namespace") {
             return;
         }
         let around = Place::of_this_process();

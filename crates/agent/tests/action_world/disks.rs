@@ -13,8 +13,7 @@ pub struct Disks {
 
 impl Disks {
     pub fn new() -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: filesystems are mounted by root only");
+        if cordon_tests::lacks_root("mounting a filesystem") {
             return None;
         }
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
@@ -44,6 +43,9 @@ impl Disks {
 
     /// One on a disk, with all that such a one has.
     pub fn ext4(&self, name: &str) -> Option<PathBuf> {
+        if cordon_tests::lacks_programs(&["mkfs.ext4"]) {
+            return None;
+        }
         let point = self.point(name);
         let image = self.folder.path().join(format!("{name}.image"));
         std::fs::File::create(&image).unwrap().set_len(32 << 20).unwrap();
@@ -57,7 +59,7 @@ impl Disks {
                 .unwrap()
                 .success();
         if !is_mounted {
-            eprintln!("skipped: no ext4 on a loop device here");
+            cordon_tests::cannot_be_had("no ext4 on a loop device here");
             return None;
         }
         Some(point)

@@ -12,13 +12,16 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
-use cordon_agent::contain::action::Journal;
-use cordon_agent::contain::action::hold::Holder;
+use cordon_agent::contain::action::freeze::Freeze;
+use cordon_agent::contain::action::hold::{Held, Holder};
 use cordon_agent::contain::action::lineage::Seen;
+use cordon_agent::contain::action::{Journal, Protected};
 use cordon_agent::contain::moment::Clocks;
 use cordon_agent::sensor::ProcessId;
 use cordon_model::ids::MeasureId;
+use cordon_model::measure::Proof;
 use cordon_model::time::{BootId, UtcNanos};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -36,8 +39,7 @@ pub struct World {
 
 impl World {
     pub fn new() -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: other users' processes are stopped by root only");
+        if cordon_tests::lacks_root("stopping other users' processes") {
             return None;
         }
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -167,7 +169,40 @@ pub fn hierarchy() -> Option<std::path::PathBuf> {
     let line = text.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
     let found = line.map(|line| Path::new(line.split(' ').nth(1).unwrap()).to_owned());
     if found.is_none() {
-        eprintln!("skipped: there are no control groups of version 2 here");
+        cordon_tests::cannot_be_had("there are no control groups of version 2 here");
     }
     found
+}
+
+/// The tree, held and proven, applied again as long as it is not: as the helper does it. On a busy machine
+/// what was told to stop does so late, and the kernel may lose word of a fork.
+pub fn frozen(
+    freeze: &Freeze,
+    measure: MeasureId,
+    roots: &[ProcessId],
+    protected: &Protected,
+) -> Held {
+    let began = Instant::now();
+    loop {
+        let held = freeze.apply(measure, roots, protected).unwrap();
+        let proof = freeze.prove(&held, protected).unwrap();
+        if proof.holds() {
+            return held;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{proof:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The proof, once all that is held stands still. What was told to stop does so when its turn on the
+/// processor comes, and on a busy machine that may be after the helper ceased to wait for it.
+pub fn still(freeze: &Freeze, held: &Held, protected: &Protected) -> Proof {
+    let began = Instant::now();
+    loop {
+        let proof = freeze.prove(held, protected).unwrap();
+        if proof.holds() || began.elapsed() > Duration::from_secs(60) {
+            return proof;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

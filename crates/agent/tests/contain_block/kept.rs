@@ -37,7 +37,11 @@ fn what_would_cut_what_is_kept_is_refused_by_its_name_and_changes_nothing() {
     }
     assert_eq!(bench.world.machine.ruleset(), before);
     let journal = bench.folder.path().join("state").join("measures");
-    assert_eq!(std::fs::read_dir(journal).unwrap().count(), 0, "and nothing is remembered");
+    let names = std::fs::read_dir(journal).unwrap().map(|entry| entry.unwrap().file_name());
+    // The room that is kept there is no measure.
+    let remembered: Vec<_> =
+        names.filter(|name| !name.to_string_lossy().starts_with("reserve")).collect();
+    assert!(remembered.is_empty(), "and nothing is remembered: {remembered:?}");
     // What leaves the lifeline out is obeyed.
     echo(&bench.world, PACS, PACS_PORT);
     echo(&bench.world, PACS, 445);
@@ -101,6 +105,63 @@ fn a_lifeline_that_is_declared_later_wins_at_once() {
     assert!(dial(&bench.world, PEER, 4444).is_err());
     measures.into_iter().for_each(|measure| undo(&mut bench, measure));
     assert_eq!(bench.world.machine.ruleset(), before);
+}
+
+/// A service that waits at another port than its peer opens: what is declared for that port lives, sessions
+/// that are open too, and what is not ends, in the rules and by its socket.
+#[test]
+fn an_open_session_is_judged_by_the_port_that_was_opened_where_it_is_redirected() {
+    const DICOM: u16 = 104;
+    const OTHER: u16 = 105;
+    const WAITS_AT: u16 = 11104;
+    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    for family in ["ip", "ip6"] {
+        bench.world.machine.nft(&format!(
+            "table {family} nat {{
+               chain pre {{ type nat hook prerouting priority -100;
+                 tcp dport {{ {DICOM}, {OTHER} }} redirect to :{WAITS_AT}
+               }}
+             }}"
+        ));
+    }
+    let mut assignment = bench.assignment(2, Some(ClinicalTier::None));
+    for (peer, machine) in [(PEER, MACHINE), (PEER6, MACHINE6)] {
+        echo_in(&bench.world.machine, machine, WAITS_AT);
+        let mut lifeline = assignment.lifelines[0].clone();
+        lifeline.peer = address(peer).into();
+        lifeline.ports = PortRange::one(DICOM);
+        lifeline.direction = Direction::Inbound;
+        assignment.lifelines.push(lifeline);
+    }
+    bench.reassign(&assignment);
+    for (peer, machine) in [(PEER, MACHINE), (PEER6, MACHINE6)] {
+        let open =
+            |bench: &Bench, port| dial_from(&bench.world.peer, peer, machine, port, true).unwrap();
+        let (mut dicom, mut other) = (open(&bench, DICOM), open(&bench, OTHER));
+        assert!(lives(&mut dicom) && lives(&mut other));
+        // Where the service waits, named as such: the lifeline lives, what else is redirected there does not.
+        let of = |port, direction| {
+            let ports = Some(PortRange::one(port));
+            Blocked { transport: Some(Transport::Tcp), ports, direction, ..whole(peer) }
+        };
+        let measure = block(&mut bench, &of(WAITS_AT, None));
+        assert!(lives(&mut dicom), "{peer}: the open session of a lifeline");
+        assert!(!lives(&mut other), "{peer}");
+        assert!(lives(&mut open(&bench, DICOM)), "{peer}: a new one");
+        undo(&mut bench, measure);
+        // By the port that its peers open, also of one direction, of which only the socket can end what is open.
+        for direction in [None, Some(Direction::Inbound)] {
+            let mut other = open(&bench, OTHER);
+            assert!(lives(&mut other));
+            let measure = block(&mut bench, &of(OTHER, direction));
+            assert!(!lives(&mut other), "{peer}, {direction:?}");
+            let far = format!(":{}", other.local_addr().unwrap().port());
+            let sockets = bench.world.machine.run("ss", &["-Htn", "dport", "=", &far]);
+            assert_eq!(sockets, "", "{direction:?}: its socket is closed");
+            assert!(lives(&mut dicom), "{peer}, {direction:?}");
+            undo(&mut bench, measure);
+        }
+    }
 }
 
 /// Names are resolved where the machine asks for them; an address that becomes a resolver later goes on

@@ -55,7 +55,7 @@ fn network(peer: &str) -> Blocked {
 }
 
 fn begin(blocked: &Blocked, lease: Lease) -> Instruction {
-    Instruction::Begin { action: Action::Block(blocked.clone()), lease }
+    Instruction::begin(Action::Block(blocked.clone()), lease)
 }
 
 /// Orders the block, and gives its receipt.

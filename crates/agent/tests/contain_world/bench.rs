@@ -49,6 +49,7 @@ fn the_helper_itself() {
         state: folder.join("state"),
         warden: folder.join("warden.sock"),
         agent_user: AGENT_USER,
+        survey: None,
         boot: std::env::var("CORDON_TEST_BOOT").ok().map(BootId),
     };
     let Err(error) = serve(&config);
@@ -177,6 +178,7 @@ impl Bench {
                 direction: Direction::Outbound,
                 signed_off_by: None,
             }],
+            names: Vec::new(),
             protected: cordon_model::asset::Protected::default(),
             hub: vec![
                 SocketAddr::new(HUB.parse().unwrap(), HUB_PORT),

@@ -62,7 +62,7 @@ impl Container {
         world.peer.run("ip", &["-6", "route", "add", "fd31::/64", "via", super::MACHINE6]);
         // The new links settle their own addresses first, and until then routes may say no.
         for peer in [super::PEER, super::PEER6] {
-            while !super::flow::answers_ping(&namespace, super::address(peer), true) {}
+            super::until(|| super::flow::answers_ping(&namespace, super::address(peer), true));
         }
         Self { namespace }
     }

@@ -123,8 +123,6 @@ impl Flood {
     /// Waits until it was refused `times` more.
     pub fn is_refused(&self, times: u64) {
         let before = self.counts().1;
-        while self.counts().1 < before + times {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        super::until(|| self.counts().1 >= before + times);
     }
 }

@@ -1,6 +1,6 @@
 //! A machine and a peer, each in a network namespace of its own, joined by a cable.
 //!
-//! Needs root; [`World::new`] is `None` without it and says so. Everything is removed when it is
+//! Needs root; [`World::new`] is `None` without it and says so, or fails where it must be there. Everything is removed when it is
 //! dropped, and names carry the process id, so that runs beside each other don't meet.
 
 #![allow(dead_code, reason = "each test file uses its part of the world")]
@@ -8,6 +8,7 @@
 pub mod bench;
 pub mod container;
 pub mod flow;
+pub mod running;
 pub mod traced;
 pub mod wiretap;
 
@@ -16,6 +17,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 
@@ -47,8 +49,7 @@ pub struct Namespace {
 
 impl World {
     pub fn new() -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: network namespaces and nftables need root");
+        if cordon_tests::lacks_root("isolating in a network namespace") {
             return None;
         }
         let world = Self::unplugged();
@@ -186,6 +187,20 @@ fn output(command: &mut Command) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {errors}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Looks again and again until it is so. What never comes fails a test instead of hanging it, after two
+/// minutes at least; when it comes decides nothing.
+#[track_caller]
+pub fn until(mut is_so: impl FnMut() -> bool) {
+    const LOOKS: u32 = 24_000;
+    for _ in 0..LOOKS {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("it never was so");
 }
 
 pub fn address(text: &str) -> IpAddr {

@@ -141,21 +141,20 @@ pub fn await_gate(process: &Child) {
     let thread = helper_thread(process);
     let syscall = format!("/proc/{}/task/{thread}/syscall", process.id());
     let at_gate = format!("{} 0x0 ", libc::SYS_read);
-    while !std::fs::read_to_string(&syscall).is_ok_and(|line| line.starts_with(&at_gate)) {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    super::until(|| std::fs::read_to_string(&syscall).is_ok_and(|line| line.starts_with(&at_gate)));
 }
 
 /// The test harness has a thread of its own; the helper is the one named after its "test".
 fn helper_thread(process: &Child) -> Pid {
-    loop {
+    let mut found = None;
+    super::until(|| {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", process.id())).unwrap();
-        for task in tasks.flatten() {
+        found = tasks.flatten().find_map(|task| {
             let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-            if name.starts_with("contain_world::") {
-                return Pid::from_raw(task.file_name().to_str().unwrap().parse().unwrap());
-            }
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
+            let is_it = name.starts_with("contain_world::");
+            is_it.then(|| task.file_name().to_str().unwrap().parse().unwrap())
+        });
+        found.is_some()
+    });
+    Pid::from_raw(found.unwrap())
 }

@@ -98,6 +98,11 @@ impl Frame {
         }
     }
 
+    /// Whether it is a packet to `address`.
+    pub fn is_to(&self, address: IpAddr) -> bool {
+        matches!(self, Self::Ip(packet) if packet.destination == address)
+    }
+
     pub fn read(frame: &[u8]) -> Self {
         let kind = frame.get(12..14).map_or(0, |kind| u16::from_be_bytes([kind[0], kind[1]]));
         let body = frame.get(14..).unwrap_or_default();
@@ -262,7 +267,17 @@ impl Wiretap {
         panic!("the tap has lost frames that the machine says it has sent");
     }
 
-    /// The same, without what any contained machine may send.
+    /// Waits until so `many` frames that `are` so have come out; they are then forgotten.
+    #[track_caller]
+    pub fn await_frames(&mut self, many: usize, are: impl Fn(&Frame) -> bool) {
+        let mut seen = 0;
+        super::until(|| {
+            seen += self.settle().iter().filter(|frame| are(frame)).count();
+            seen >= many
+        });
+    }
+
+    /// The same as [`Wiretap::settle`], without what any contained machine may send.
     pub fn settle_traffic(&mut self) -> Vec<Frame> {
         self.settle().into_iter().filter(|frame| !frame.is_housekeeping()).collect()
     }

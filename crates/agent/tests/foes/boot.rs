@@ -13,8 +13,7 @@ use cordon_model::measure::{Isolation, MeasureState};
 use crate::contain_world::bench::{Bench, HUB_PORT, dial, echo};
 use crate::contain_world::flow::Flood;
 use crate::contain_world::wiretap::{Frame, Wiretap};
-use crate::contain_world::{PEER, PEER6, address};
-use crate::programs::until;
+use crate::contain_world::{PEER, PEER6, address, until};
 
 /// What leaves a machine that has just been switched on, once its network is there: the worm's datagrams,
 /// and whatever else is neither housekeeping nor the helper's own try of the hub's link.
@@ -41,11 +40,9 @@ fn restarted(bench: &mut Bench, then: impl FnOnce(&mut Bench)) -> Vec<Frame> {
         dial(&bench.world, PEER, 7)
             .is_err_and(|e| e.kind() != std::io::ErrorKind::NetworkUnreachable)
     };
-    while !is_up() {}
+    until(is_up);
     let (sent, refused) = worm.counts();
-    while worm.counts().0 + worm.counts().1 < sent + refused + 400 {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    until(|| worm.counts().0 + worm.counts().1 >= sent + refused + 400);
     leaked(&mut tap)
 }
 

@@ -7,9 +7,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use cordon_model::measure::Isolation;
+use cordon_tests::lacks_programs;
 
-use crate::contain_world::{MACHINE, Namespace, PEER, World, address};
-use crate::programs::{Daemon, has, rules_of_others, until};
+use crate::contain_world::{MACHINE, Namespace, PEER, World, address, until};
+use crate::programs::{Daemon, rules_of_others};
 use crate::siege::Siege;
 
 const PROGRAMS: [&str; 4] = ["dockerd", "docker", "iptables", "busybox"];
@@ -109,7 +110,7 @@ impl Docker {
 /// "their accept overrules a foreign drop".
 #[test]
 fn docker_starts_publishes_a_port_and_stops_and_opens_nothing() {
-    if !has(&PROGRAMS) {
+    if lacks_programs(&PROGRAMS) {
         return;
     }
     for isolation in [Isolation::Full, Isolation::Segment] {

@@ -3,9 +3,10 @@
 use std::process::Command;
 
 use cordon_model::measure::Isolation;
+use cordon_tests::lacks_programs;
 
-use crate::contain_world::{Namespace, World};
-use crate::programs::{Daemon, has, rules_of_others, until};
+use crate::contain_world::{Namespace, World, until};
+use crate::programs::{Daemon, rules_of_others};
 use crate::siege::Siege;
 
 const PROGRAMS: [&str; 3] = ["firewalld", "firewall-cmd", "dbus-daemon"];
@@ -71,7 +72,7 @@ impl Firewalld {
 /// isolation any administrator's change lifts.
 #[test]
 fn firewalld_starts_reloads_and_stops_and_lifts_nothing() {
-    if !has(&PROGRAMS) {
+    if lacks_programs(&PROGRAMS) {
         return;
     }
     for (backend, isolation) in [("nftables", Isolation::Full), ("iptables", Isolation::Segment)] {

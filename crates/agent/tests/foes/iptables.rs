@@ -9,9 +9,10 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use cordon_model::measure::Isolation;
+use cordon_tests::lacks_programs;
 
 use crate::contain_world::{Namespace, World};
-use crate::programs::{has, rules_of_others, script};
+use crate::programs::{rules_of_others, script};
 use crate::siege::Siege;
 
 /// All that is tried is allowed, before anything that might say otherwise.
@@ -69,7 +70,7 @@ fn no_administrators_iptables_change_lifts_it() {
         ("legacy", Isolation::Full),
         ("legacy", Isolation::Segment),
     ] {
-        if !has(&[&format!("iptables-{interface}-restore")]) {
+        if lacks_programs(&[&format!("iptables-{interface}-restore")]) {
             return;
         }
         let Some(mut siege) = Siege::lay(isolation) else { return };
@@ -93,7 +94,7 @@ fn no_administrators_iptables_change_lifts_it() {
 /// once: what came through before that is counted and printed, and after it nothing does.
 #[test]
 fn nft_flush_ruleset_of_nftables_service_is_put_right() {
-    if !has(&["nft"]) {
+    if lacks_programs(&["nft"]) {
         return;
     }
     for isolation in [Isolation::Full, Isolation::Segment] {

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use cordon_model::asset::ClinicalTier;
 use cordon_model::measure::{Isolation, MeasureState};
+use cordon_tests::lacks_programs;
 
 use crate::contain_world::bench::Bench;
 use crate::contain_world::wiretap::Wiretap;
-use crate::contain_world::{Namespace, PEER, World, address};
-use crate::programs::{Daemon, has, until};
+use crate::contain_world::{Namespace, PEER, World, address, until};
+use crate::programs::Daemon;
 
 /// How long an address lasts, in seconds: renewed after half of it.
 const LIFETIME: u64 = 6;
@@ -184,7 +185,7 @@ fn renews(client: &str, lifetime: u64) {
 /// Answers Velociraptor on Linux: "loopback and DHCP renewal dropped".
 #[test]
 fn dhcp_renewal_of_iscs_client_is_not_dropped() {
-    if has(&["dhcpd", "dhclient"]) {
+    if !lacks_programs(&["dhcpd", "dhclient"]) {
         renews("dhclient", LIFETIME);
     }
 }
@@ -192,7 +193,7 @@ fn dhcp_renewal_of_iscs_client_is_not_dropped() {
 /// The same, by the client of small and embedded systems.
 #[test]
 fn dhcp_renewal_of_busyboxs_client_is_not_dropped() {
-    if has(&["dhcpd", "busybox"]) {
+    if !lacks_programs(&["dhcpd", "busybox"]) {
         renews("udhcpc", BUSYBOX_LIFETIME);
     }
 }
@@ -201,7 +202,7 @@ fn dhcp_renewal_of_busyboxs_client_is_not_dropped() {
 /// router advertises, and an address by DHCPv6, outlive their lifetimes under full isolation.
 #[test]
 fn router_advertisements_and_dhcpv6_are_not_dropped() {
-    if !has(&["dhcpd", "dhclient", "radvd"]) {
+    if lacks_programs(&["dhcpd", "dhclient", "radvd"]) {
         return;
     }
     let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };

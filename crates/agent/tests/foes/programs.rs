@@ -12,19 +12,6 @@ use crate::contain_world::Namespace;
 /// Looks at a program that is to start or to stop, a twentieth of a second apart, before it is given up.
 const LOOKS: u32 = 1200;
 
-/// Whether all of `programs` are installed; says what is missing, and that the test is skipped.
-pub fn has(programs: &[&str]) -> bool {
-    let folders = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
-    let is_there = |program: &&&str| folders.iter().any(|at| Path::new(at).join(program).exists());
-    let missing: Vec<_> = programs.iter().filter(|program| !is_there(program)).collect();
-    if !missing.is_empty() {
-        eprintln!(
-            "skipped: {missing:?} not installed here (`tools/install test` as root installs it)"
-        );
-    }
-    missing.is_empty()
-}
-
 /// A program that runs until it is stopped, at the latest when this is dropped.
 pub struct Daemon {
     child: Child,
@@ -72,18 +59,6 @@ impl Drop for Daemon {
 /// Runs a shell script as root of `namespace`, in mounts of its own.
 pub fn script(namespace: &Namespace, text: &str) -> String {
     namespace.run("sh", &["-ec", text])
-}
-
-/// Looks until it is so.
-#[track_caller]
-pub fn until(mut is_so: impl FnMut() -> bool) {
-    for _ in 0..LOOKS {
-        if is_so() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("it never was so");
 }
 
 /// The rules of everybody but Cordon: nftables without counts, and what the old interface holds.

@@ -15,7 +15,7 @@ use crate::contain_world::bench::{Bench, HUB_PORT, PACS_PORT, dial, dial_as, ech
 use crate::contain_world::flow::Flood;
 use crate::contain_world::wiretap::{Frame, Wiretap};
 use crate::contain_world::{
-    AGENT_USER, HUB, HUB6, MACHINE, MACHINE6, Namespace, PACS, PEER, PEER6, address,
+    AGENT_USER, HUB, HUB6, MACHINE, MACHINE6, Namespace, PACS, PEER, PEER6, address, until,
 };
 
 /// What the siege goes by: NetBIOS by datagrams, SMB by connections.
@@ -71,9 +71,9 @@ impl Siege {
             Ok(())
         });
         // The besiegers do come through where nothing is in their way.
-        while tap.settle().iter().filter(|frame| is_besiegers(frame, NETBIOS)).count() < 10 {}
-        while tap.settle().iter().filter(|frame| is_besiegers(frame, SMB)).count() < 2 {}
-        while heard.load(Ordering::Relaxed) < 20 {}
+        tap.await_frames(10, |frame| is_besiegers(frame, NETBIOS));
+        tap.await_frames(2, |frame| is_besiegers(frame, SMB));
+        until(|| heard.load(Ordering::Relaxed) >= 20);
         let receipt = bench.isolate(isolation);
         assert_eq!(receipt.state, MeasureState::Verified);
         tap.settle();
@@ -109,7 +109,7 @@ impl Siege {
     pub fn recovers(&mut self, what: &str, step: impl FnOnce(&Namespace)) {
         let wiped = self.bench.status().wiped;
         step(&self.bench.world.machine.clone());
-        while self.bench.status().wiped == wiped || !self.bench.is_cut_off() {}
+        until(|| self.bench.status().wiped != wiped && self.bench.is_cut_off());
         let (out, inward) = (self.leaked().len(), self.heard.swap(0, Ordering::Relaxed));
         let tried = self.tried();
         self.stands_for_a_while();
@@ -132,9 +132,9 @@ impl Siege {
     pub fn lift(&mut self) {
         assert_eq!(self.bench.release().state, MeasureState::Released);
         self.heard.store(0, Ordering::Relaxed);
-        while self.tap.settle().iter().filter(|frame| is_besiegers(frame, NETBIOS)).count() < 10 {}
-        while self.tap.settle().iter().filter(|frame| is_besiegers(frame, SMB)).count() < 2 {}
-        while self.heard.load(Ordering::Relaxed) < 10 {}
+        self.tap.await_frames(10, |frame| is_besiegers(frame, NETBIOS));
+        self.tap.await_frames(2, |frame| is_besiegers(frame, SMB));
+        until(|| self.heard.load(Ordering::Relaxed) >= 10);
     }
 
     /// What left the machine that should not have.
@@ -153,9 +153,7 @@ impl Siege {
     fn stands_for_a_while(&self) {
         self.outward.is_refused(TRIES);
         let (inward, dialled) = (self.inward.counts().0, self.dialler.ticks());
-        while self.inward.counts().0 < inward + TRIES || self.dialler.ticks() < dialled + 2 {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        until(|| self.inward.counts().0 >= inward + TRIES && self.dialler.ticks() >= dialled + 2);
     }
 
     /// Tries out of the machine and into it since this was asked last.
@@ -167,10 +165,10 @@ impl Siege {
 
     fn care_goes_on(&self, what: &str) {
         let words = self.lifeline.ticks();
-        while self.lifeline.ticks() < words + 5 {
+        until(|| {
             assert!(!self.lifeline.is_over(), "{what}: the lifeline's open session ended");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+            self.lifeline.ticks() >= words + 5
+        });
         let world = &self.bench.world;
         assert!(lives(&mut dial(world, PACS, PACS_PORT).unwrap()), "{what}: a lifeline");
         for hub in [HUB, HUB6] {

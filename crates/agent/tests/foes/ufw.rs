@@ -1,11 +1,10 @@
 //! ufw, with configuration of its own: enabled, reloaded, its rules changed, flushed, disabled.
 
-use std::path::Path;
-
 use cordon_model::measure::Isolation;
+use cordon_tests::lacks_programs;
 
 use crate::contain_world::{Namespace, World};
-use crate::programs::{has, rules_of_others, script};
+use crate::programs::{rules_of_others, script};
 use crate::siege::Siege;
 
 /// ufw's files, copied: it sees them in the place of the system's.
@@ -41,7 +40,7 @@ impl Ufw {
 /// Answers Defender for Endpoint, whose isolation any administrator's change lifts.
 #[test]
 fn ufw_is_enabled_reloaded_flushed_and_disabled_and_lifts_nothing() {
-    if !has(&["ufw", "iptables"]) || !Path::new("/etc/ufw").exists() {
+    if lacks_programs(&["ufw", "iptables"]) {
         return;
     }
     for isolation in [Isolation::Full, Isolation::Segment] {

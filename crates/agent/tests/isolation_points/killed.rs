@@ -19,6 +19,7 @@ use cordon_model::order::{Instruction, Lease, Order};
 
 use crate::contain_world::bench::{Bench, LEASE};
 use crate::contain_world::traced::{Ran, Traced, await_gate};
+use crate::contain_world::until;
 
 /// What makes the helper change the kernel.
 enum Trigger {
@@ -223,9 +224,7 @@ impl Deed {
             }
             Trigger::Wipe => {}
             Trigger::Start => {
-                while unnamed(table(bench)) != unnamed(self.after.clone()) {
-                    std::thread::sleep(std::time::Duration::from_millis(5));
-                }
+                until(|| unnamed(table(bench)) == unnamed(self.after.clone()));
             }
         }
         self.is_after(&table(bench), what, call);

@@ -11,7 +11,7 @@ use cordon_model::measure::{Isolation, MeasureState};
 use crate::contain_world::bench::{Bench, HUB_PORT, dial, echo};
 use crate::contain_world::flow::Flood;
 use crate::contain_world::wiretap::Wiretap;
-use crate::contain_world::{PEER, PEER6, address};
+use crate::contain_world::{PEER, PEER6, address, until};
 
 /// The machine's running time jumps: by a week back, as a restart does, and by a day ahead, as sleep
 /// does. The isolation stands; its lease ends no earlier than it would have, and after a day it ends.
@@ -43,9 +43,7 @@ fn point_5_a_jump_of_the_clock_opens_nothing() {
     assert!(dial(&bench.world, PEER, 445).is_err());
     // The same boot, a day later.
     starts_at(&mut bench, "86400");
-    while bench.status().in_force.unwrap().isolation == Isolation::Full {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    until(|| bench.status().in_force.unwrap().isolation != Isolation::Full);
     assert!(dial(&bench.world, PEER, 445).is_err(), "it stepped down, and opened nothing");
 }
 

@@ -6,13 +6,16 @@
 //! (#11842, #13952: failures that nobody is told of) and Velociraptor (a failed self-test opens
 //! everything).
 
+use std::net::SocketAddr;
+
 use cordon_agent::contain::protocol::{Answer, Ask};
 use cordon_model::asset::ClinicalTier;
-use cordon_model::measure::{Isolation, MeasureState};
+use cordon_model::measure::{Isolation, MeasureState, Probe};
 use cordon_model::order::Instruction;
+use cordon_model::signed::seal;
 
 use crate::contain_world::bench::{Bench, HUB_PORT, LEASE, dial, echo};
-use crate::contain_world::{HUB, PEER};
+use crate::contain_world::{HUB, MACHINE, MACHINE6, PEER, until};
 
 /// Every word of a receipt is what packets show.
 #[test]
@@ -59,6 +62,9 @@ fn point_7_a_probe_that_fails_is_said_and_opens_nothing() {
            chain o { type filter hook output priority 10; oif lo drop; }
          }",
     );
+    // Somebody listens: what is refused below is refused by the rules.
+    echo(&bench.world, PEER, 8080);
+    assert!(dial(&bench.world, PEER, 8080).is_ok(), "before");
     let receipt = bench.isolate(Isolation::Full);
     let MeasureState::Unproven { why } = &receipt.state else { panic!("{receipt:?}") };
     assert!(why.contains("127.0.0.1 on loopback did not get through"), "{why}");
@@ -66,6 +72,30 @@ fn point_7_a_probe_that_fails_is_said_and_opens_nothing() {
     bench.world.machine.nft("delete table inet somebody");
     let again = bench.isolate(Isolation::Full);
     assert_eq!(again.state, MeasureState::Verified);
+    assert!(dial(&bench.world, PEER, 8080).is_err(), "and still");
+    bench.release();
+    assert!(dial(&bench.world, PEER, 8080).is_ok(), "it was the isolation");
+}
+
+/// The hub's own machine: what it sends to the hub's address is what it says to itself, and passes. That is no
+/// reason to call it unproven, for ever.
+#[test]
+fn point_7_a_machine_that_is_its_own_hub_is_proven_by_other_addresses() {
+    let Some(mut bench) = Bench::bare() else { return };
+    bench.pin();
+    let mut assignment = bench.assignment(1, Some(ClinicalTier::None));
+    let own = [MACHINE, MACHINE6].map(|own| SocketAddr::new(own.parse().unwrap(), HUB_PORT));
+    assignment.hub = own.to_vec();
+    let sealed = seal(&assignment, &bench.key).unwrap();
+    let answer = bench.ask(Ask::Assignment(sealed));
+    assert!(matches!(answer, Answer::Obeyed(_)), "{answer:?}");
+    for isolation in [Isolation::Segment, Isolation::Full] {
+        let receipt = bench.isolate(isolation);
+        assert_eq!(receipt.state, MeasureState::Verified, "{receipt:?}");
+        let probes = receipt.proof.unwrap().probes;
+        let is_outbound = |probe: &&Probe| probe.tried.starts_with("udp");
+        assert!(probes.iter().filter(is_outbound).all(|probe| !probe.tried.contains(MACHINE)));
+    }
 }
 
 /// The kernel refuses: somebody holds a table of Cordon's name as its owner. Nothing is called done; the
@@ -86,7 +116,7 @@ fn point_7_what_the_kernel_refuses_is_never_called_done_and_is_done_when_it_can_
     use std::io::Write as _;
     let mut orders = owner.stdin.take().unwrap();
     orders.write_all(b"add table inet cordon { flags owner; }\n").unwrap();
-    while !bench.world.machine.ruleset().contains("cordon") {}
+    until(|| bench.world.machine.ruleset().contains("cordon"));
     let order = bench.order(Instruction::isolate(Isolation::Full, LEASE));
     let Answer::Obeyed(receipts) = bench.give(&order) else { panic!() };
     let receipt = receipts.receipts.last().unwrap();
@@ -96,9 +126,7 @@ fn point_7_what_the_kernel_refuses_is_never_called_done_and_is_done_when_it_can_
     assert!(dial(&bench.world, PEER, 8080).is_ok(), "and indeed nothing is cut");
     owner.kill().unwrap();
     owner.wait().unwrap();
-    while bench.status().in_force.is_none_or(|held| held.state != MeasureState::Verified) {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    until(|| bench.status().in_force.is_some_and(|held| held.state == MeasureState::Verified));
     assert!(dial(&bench.world, PEER, 8080).is_err());
     let Answer::Obeyed(receipts) = bench.ask(Ask::Reported { before: 0 }) else { panic!() };
     assert_eq!(receipts.receipts.last().unwrap().state, MeasureState::Verified, "and that is told");

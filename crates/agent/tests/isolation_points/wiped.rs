@@ -16,7 +16,7 @@ use crate::contain_world::bench::Bench;
 use crate::contain_world::flow::Flood;
 use crate::contain_world::traced::{Ran, Traced};
 use crate::contain_world::wiretap::Wiretap;
-use crate::contain_world::{PEER, PEER6};
+use crate::contain_world::{PEER, PEER6, until};
 
 fn everywhere(port: u16) -> Vec<SocketAddr> {
     [PEER, PEER6].map(|peer| SocketAddr::new(peer.parse().unwrap(), port)).to_vec()
@@ -29,7 +29,7 @@ fn point_6_what_is_wiped_is_put_back_and_then_not_one_packet_leaves() {
     let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
     let mut tap = Wiretap::on(&bench.world);
     let flood = Flood::from(&bench.world.machine, everywhere(9));
-    while tap.settle().iter().filter(|frame| frame.at_port(9).is_some()).count() < 10 {}
+    tap.await_frames(10, |frame| frame.at_port(9).is_some());
     bench.isolate(Isolation::Full);
     let mut agent = bench.connect();
     agent.ask(Ask::Listen);
@@ -107,11 +107,11 @@ fn point_6_a_storm_of_wipes_neither_keeps_an_isolation_out_nor_outlives_it() {
         wipes
     });
     bench.isolate(Isolation::Full);
-    while bench.status().wiped < 20 {}
+    until(|| bench.status().wiped >= 20);
     is_over.store(true, Ordering::Relaxed);
     let wipes = storm.join().unwrap();
     // It may still have to put right what was wiped last.
-    while bench.status().in_force.unwrap().state != MeasureState::Verified {}
+    until(|| bench.status().in_force.unwrap().state == MeasureState::Verified);
     eprintln!("{wipes} wipes; put back {} times", bench.status().wiped);
     assert!(bench.is_cut_off());
     tap.settle();

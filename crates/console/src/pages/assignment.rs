@@ -4,12 +4,11 @@
 //! machine to machine and typed without JavaScript. [`lifeline_lines`] and [`lifelines_from`] are exact
 //! opposites; what is wrong is said with its line.
 
-use std::fmt::Write as _;
-
 use cordon_hub::view::{AssignmentDraft, MachineView};
 use cordon_model::asset::{ClinicalTier, Direction, Lifeline, PortRange, Transport};
 use cordon_model::guidance::{Bedside, Contact, MOST_CONTACTS, check_contacts};
 use cordon_model::limits;
+use cordon_model::named::{HostName, NamedDraft, NamedLifeline, Service};
 use ipnet::IpNet;
 use maud::{Markup, html};
 
@@ -52,7 +51,7 @@ impl Typed {
             tier: assignment.tier.map(|tier| tier.number().to_string()).unwrap_or_default(),
             kind: assignment.kind.clone().unwrap_or_default(),
             group: assignment.group.clone().unwrap_or_default(),
-            lifelines: lifeline_lines(&assignment.lifelines),
+            lifelines: lifeline_lines(&assignment.lifelines, &assignment.names),
         }
     }
 
@@ -71,12 +70,15 @@ impl Typed {
                     .ok_or("the tier is a number from 0 to 3, or not said")?,
             ),
         };
+        let (lifelines, named) = lifelines_from(&self.lifelines)?;
         Ok(AssignmentDraft {
             name: said(&self.name),
             tier,
             kind: said(&self.kind),
             group: said(&self.group),
-            lifelines: lifelines_from(&self.lifelines)?,
+            lifelines,
+            named,
+            names: Vec::new(),
             protected: None,
             bedside: Some(Bedside {
                 place: said(&self.place),
@@ -119,9 +121,12 @@ pub fn page(frame: &Frame, view: &MachineView, typed: &Typed, problem: Option<&s
             (text_field("kind", "Kind", "Where others of the same kind can stand in for it: CT workstation. Else leave it empty.", &typed.kind, 1))
             (text_field("group", "Group", "Ward or department.", &typed.group, 1))
             (text_field("lifelines", "Lifelines: flows that must live, one a line",
-                "name | to or from | address or network | tcp or udp | port or ports | who signed it off. \
-                 For example: DICOM to the PACS | to | 10.0.4.9 | tcp | 11112. The last is needed only for \
-                 services that isolation cuts, and then the address is one machine’s.",
+                "name | to or from | address, network or name | tcp or udp | port or ports | who signed it off | \
+                 within. For example: DICOM to the PACS | to | 10.0.4.9 | tcp | 11112. Who signed it off is \
+                 needed only for services that isolation cuts, and then the address is one machine’s. A name \
+                 (pacs.trust.example) is resolved when you save, and its addresses are signed: look at them \
+                 on the machine’s page. Within: a network in which further addresses of the name are \
+                 followed without a person.",
                 &typed.lifelines, 6))
             h2 { "What the person in front of it is told when it is cut off" }
             (text_field("place", "Where it stands", "So that people find it as the next one: Ward 7, bay 2.", &typed.place, 1))
@@ -138,58 +143,96 @@ pub fn page(frame: &Frame, view: &MachineView, typed: &Typed, problem: Option<&s
     frame.still(&title, Place::Machines, &main)
 }
 
-/// Lifelines as lines of text.
-pub fn lifeline_lines(lifelines: &[Lifeline]) -> String {
-    let mut lines = String::new();
+/// Lifelines as lines of text: those that are known by name by their names, each service once.
+pub fn lifeline_lines(lifelines: &[Lifeline], names: &[NamedLifeline]) -> String {
+    let mut lines: Vec<String> = Vec::new();
     for lifeline in lifelines {
-        let direction = match lifeline.direction {
-            Direction::Inbound => "from",
-            Direction::Outbound => "to",
-        };
-        let transport = match lifeline.transport {
-            Transport::Tcp => "tcp",
-            Transport::Udp => "udp",
-        };
-        let PortRange { first, last } = lifeline.ports;
-        // Writing to a string can't fail.
-        let _ = write!(
-            lines,
-            "{} | {direction} | {} | {transport} | {first}",
-            lifeline.name, lifeline.peer
-        );
-        if last != first {
-            let _ = write!(lines, "-{last}");
+        let named = names.iter().find(|named| named.name == lifeline.name);
+        let line = lifeline_line(lifeline, named);
+        // Of a name each address is a lifeline, and the line is the same, whoever signed that address off.
+        let is_same = |known: &String| named.is_some() && service_of(known) == service_of(&line);
+        if !lines.iter().any(is_same) {
+            lines.push(line);
         }
-        if let Some(person) = &lifeline.signed_off_by {
-            let _ = write!(lines, " | {person}");
-        }
-        lines.push('\n');
     }
-    lines
+    lines.concat()
 }
 
-/// Lifelines from lines of text.
+/// A line up to its ports.
+fn service_of(line: &str) -> Vec<&str> {
+    line.trim_end().split(" | ").take(5).collect()
+}
+
+fn lifeline_line(lifeline: &Lifeline, named: Option<&NamedLifeline>) -> String {
+    let direction = match lifeline.direction {
+        Direction::Inbound => "from",
+        Direction::Outbound => "to",
+    };
+    let transport = match lifeline.transport {
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp",
+    };
+    let peer = named.map_or_else(|| lifeline.peer.to_string(), |named| named.host.to_string());
+    let PortRange { first, last } = lifeline.ports;
+    let mut line = format!("{} | {direction} | {peer} | {transport} | {first}", lifeline.name);
+    if last != first {
+        line += &format!("-{last}");
+    }
+    let within: Vec<String> =
+        named.iter().flat_map(|named| &named.within).map(ToString::to_string).collect();
+    match (&lifeline.signed_off_by, within.is_empty()) {
+        (None, true) => {}
+        (Some(person), true) => line += &format!(" | {person}"),
+        (person, false) => {
+            let person = person.as_deref().unwrap_or_default();
+            line += &format!(" | {person} | {}", within.join(", "));
+        }
+    }
+    line + "\n"
+}
+
+/// Lifelines from lines of text: those to addresses, and those to names.
 ///
 /// # Errors
 /// A sentence with the line that is wrong.
-pub fn lifelines_from(lines: &str) -> Result<Vec<Lifeline>, String> {
-    let mut lifelines = Vec::new();
+pub fn lifelines_from(lines: &str) -> Result<(Vec<Lifeline>, Vec<NamedDraft>), String> {
+    let (mut lifelines, mut names) = (Vec::new(), Vec::new());
+    let mut count = 0;
     for (index, line) in lines.lines().enumerate() {
         if line.trim().is_empty() {
             continue;
         }
-        if lifelines.len() == limits::LIFELINES_PER_MACHINE {
+        if count == limits::LIFELINES_PER_MACHINE {
             return Err(format!(
                 "one machine may have {} lifelines",
                 limits::LIFELINES_PER_MACHINE
             ));
         }
-        let lifeline = lifeline_from(line).and_then(|lifeline| {
-            lifeline.check().map_err(|error| error.to_string()).map(|()| lifeline)
-        });
-        lifelines.push(lifeline.map_err(|why| format!("lifeline on line {}: {why}", index + 1))?);
+        count += 1;
+        let wrong = |why: String| format!("lifeline on line {}: {why}", index + 1);
+        match lifeline_from(line).map_err(wrong)? {
+            Line::Pinned(lifeline) => {
+                lifeline.check().map_err(|error| wrong(error.to_string()))?;
+                lifelines.push(lifeline);
+            }
+            Line::Named(named, service) => add_named(&mut names, named, service).map_err(wrong)?,
+        }
     }
-    Ok(lifelines)
+    Ok((lifelines, names))
+}
+
+/// Several lines of one name are one lifeline with several services.
+fn add_named(
+    names: &mut Vec<NamedDraft>,
+    named: NamedLifeline,
+    service: Service,
+) -> Result<(), String> {
+    match names.iter_mut().find(|known| known.named.name == named.name) {
+        Some(known) if known.named == named => known.services.push(service),
+        Some(_) => return Err("it has another name or bound above: call it otherwise".into()),
+        None => names.push(NamedDraft { named, at: Vec::new(), services: vec![service] }),
+    }
+    Ok(())
 }
 
 /// Whom to ring, as lines of text.
@@ -214,14 +257,22 @@ pub fn contacts_from(lines: &str) -> Result<Vec<Contact>, String> {
     Ok(ring)
 }
 
-fn lifeline_from(line: &str) -> Result<Lifeline, String> {
+/// What one line says.
+enum Line {
+    Pinned(Lifeline),
+    Named(NamedLifeline, Service),
+}
+
+fn lifeline_from(line: &str) -> Result<Line, String> {
     let parts: Vec<&str> = line.split('|').map(str::trim).collect();
-    let (name, direction, peer, transport, ports, person) = match parts[..] {
-        [name, direction, peer, transport, ports] => (name, direction, peer, transport, ports, ""),
-        [name, direction, peer, transport, ports, person] => {
-            (name, direction, peer, transport, ports, person)
-        }
-        _ => return Err("it needs five parts, or six, with | between them".into()),
+    let [name, direction, peer, transport, ports, ref more @ ..] = parts[..] else {
+        return Err("it needs five parts, six or seven, with | between them".into());
+    };
+    let (person, within) = match more {
+        [] => ("", ""),
+        [person] => (*person, ""),
+        [person, within] => (*person, *within),
+        _ => return Err("it needs five parts, six or seven, with | between them".into()),
     };
     let direction = match direction.to_ascii_lowercase().as_str() {
         "to" => Direction::Outbound,
@@ -233,24 +284,38 @@ fn lifeline_from(line: &str) -> Result<Lifeline, String> {
         "udp" => Transport::Udp,
         _ => return Err("the fourth part is “tcp” or “udp”".into()),
     };
-    let peer = peer
-        .parse::<IpNet>()
-        .or_else(|_| peer.parse::<std::net::IpAddr>().map(IpNet::from))
-        .map_err(
-            |_| "the third part is an address or a network, such as 10.0.4.9 or 10.0.4.0/24",
-        )?;
     let port = |text: &str| {
         text.trim().parse::<u16>().map_err(|_| "ports are numbers: 11112 or 5000-5010")
     };
     let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-    Ok(Lifeline {
-        name: name.to_owned(),
-        peer,
-        transport,
-        ports: PortRange { first: port(first)?, last: port(last)? },
-        direction,
-        signed_off_by: Some(person.to_owned()).filter(|person| !person.is_empty()),
-    })
+    let ports = PortRange { first: port(first)?, last: port(last)? };
+    let (name, signed_off_by) =
+        (name.to_owned(), Some(person.to_owned()).filter(|person| !person.is_empty()));
+    let network =
+        peer.parse::<IpNet>().or_else(|_| peer.parse::<std::net::IpAddr>().map(IpNet::from));
+    if let Ok(peer) = network {
+        if !within.is_empty() {
+            return Err("the seventh part is for a name, not for an address".into());
+        }
+        return Ok(Line::Pinned(Lifeline {
+            name,
+            peer,
+            transport,
+            ports,
+            direction,
+            signed_off_by,
+        }));
+    }
+    let host: HostName = peer.parse().map_err(|_| {
+        "the third part is an address, a network or a full name, such as 10.0.4.9, 10.0.4.0/24 or \
+         pacs.trust.example"
+    })?;
+    let within = within.split(',').map(str::trim).filter(|text| !text.is_empty());
+    let within: Vec<IpNet> = within
+        .map(|text| text.parse().map_err(|_| "the seventh part is a network, such as 10.0.0.0/16"))
+        .collect::<Result<_, _>>()?;
+    let service = Service { transport, ports, direction, signed_off_by };
+    Ok(Line::Named(NamedLifeline { name, host, within }, service))
 }
 
 #[cfg(test)]
@@ -273,8 +338,8 @@ mod tests {
                 signed_off_by: None,
             };
             prop_assume!(lifeline.check().is_ok());
-            let lines = lifeline_lines(std::slice::from_ref(&lifeline));
-            prop_assert_eq!(lifelines_from(&lines), Ok(vec![lifeline]));
+            let lines = lifeline_lines(std::slice::from_ref(&lifeline), &[]);
+            prop_assert_eq!(lifelines_from(&lines), Ok((vec![lifeline], vec![])));
         }
 
         #[test]
@@ -292,6 +357,31 @@ mod tests {
         assert!(why.starts_with("lifeline on line 3:") && why.contains("pin its peer"), "{why}");
         assert!(lifelines_from("SMB | to | 10.0.0.1 | tcp | 445 | Dr A").is_ok());
         assert!(lifelines_from("only a name").unwrap_err().contains("five parts"));
+    }
+
+    #[test]
+    fn a_name_is_a_line_for_each_service_and_never_its_addresses() {
+        let lines = "PACS | to | pacs.trust.example | tcp | 104-110 |  | 10.0.0.0/16, fd00::/64\n\
+                     files | to | files.trust.example | tcp | 443\n\
+                     files | to | files.trust.example | tcp | 445 | Dr A\n";
+        let (pinned, named) = lifelines_from(lines).unwrap();
+        assert!(pinned.is_empty());
+        assert_eq!(named.iter().map(|one| one.services.len()).collect::<Vec<_>>(), [1, 2]);
+        let addresses = ["10.0.0.1", "10.0.0.2"].map(|text| text.parse().unwrap());
+        let lifelines: Vec<Lifeline> = named
+            .iter()
+            .flat_map(|one| {
+                let at = move |address| {
+                    one.services.iter().map(move |of| of.at(address, &one.named.name))
+                };
+                addresses.into_iter().flat_map(at)
+            })
+            .collect();
+        let names: Vec<NamedLifeline> = named.into_iter().map(|one| one.named).collect();
+        assert_eq!(lifeline_lines(&lifelines, &names), lines);
+        let other = "files | to | a.example | tcp | 1\nfiles | to | b.example | tcp | 2";
+        assert!(lifelines_from(other).unwrap_err().starts_with("lifeline on line 2"));
+        assert!(lifelines_from("PACS | to | 10.0.0.1 | tcp | 104 | | 10.0.0.0/8").is_err());
     }
 
     #[test]

@@ -3,13 +3,14 @@
 //! The one idea: the page that confirms is the page that shows. Nothing is proposed before a person has
 //! seen it and said why.
 
-use cordon_hub::view::{MachineRow, Preview};
+use cordon_hub::view::{GateView, MachineRow, Preview};
 use cordon_model::approval::Needs;
 use cordon_model::ids::IncidentId;
 use cordon_model::measure::Isolation;
 use maud::{Markup, html};
 
 use crate::page::{Frame, Place, facts, reason_field};
+use crate::pages::gate;
 use crate::text::{Shown, count};
 use crate::words;
 
@@ -46,25 +47,53 @@ pub fn isolate(frame: &Frame, preview: &Preview, incident: Option<IncidentId>) -
         (consequences(preview, frame))
         section aria-labelledby="confirm" {
             h2 #confirm { "Confirm" }
+            (who_agrees(preview, frame))
+            // A button for what will be refused costs the minutes in which somebody rings.
             @if preview.needs == Needs::TwoPeopleOneClinical {
-                p { "Your confirmation makes a question: it needs " (preview.needs) "." }
-            }
-            (frame.form(&format!("/machines/{}/isolate", machine.id), &html! {
-                input type="hidden" name="how" value=(preview.isolation.as_str());
-                @if let Some(incident) = incident {
-                    input type="hidden" name="incident" value=(incident);
-                }
-                (reason_field("Why"))
-                div.choosing {
-                    button.nhsuk-button.nhsuk-button--warning type="submit" {
-                        "Isolate now (" (preview.isolation.as_str()) ")"
+                p { a href={ "/machines/" (machine.id) } { "Do nothing here" } }
+            } @else {
+                (frame.form(&format!("/machines/{}/isolate", machine.id), &html! {
+                    input type="hidden" name="how" value=(preview.isolation.as_str());
+                    @if let Some(incident) = incident {
+                        input type="hidden" name="incident" value=(incident);
                     }
-                    a href={ "/machines/" (machine.id) } { "Do nothing" }
-                }
-            }))
+                    (reason_field("Why"))
+                    div.choosing {
+                        button.nhsuk-button.nhsuk-button--warning type="submit" {
+                            @match preview.isolation {
+                                Isolation::Watch => "Only watch now: nothing is cut",
+                                how => { "Isolate now (" (how.as_str()) ")" }
+                            }
+                        }
+                        a href={ "/machines/" (machine.id) } { "Do nothing" }
+                    }
+                }))
+            }
         }
     };
     frame.still(&title, Place::Machines, &main)
+}
+
+/// Who else has to agree, so that nobody takes their own confirmation for the isolation.
+fn who_agrees(preview: &Preview, frame: &Frame) -> Markup {
+    let is_named = |people: &Vec<String>| people.contains(&frame.person);
+    html! {
+        @if preview.needs == Needs::TwoPeopleOneClinical {
+            p {
+                strong { "This can’t be confirmed here: " } "it needs " (preview.needs)
+                ", each with a key of their own, which this version can’t check. Ring the clinical lead and "
+                "the network team, and act by hand."
+            }
+        } @else if preview.needs != Needs::OnePerson {
+            p { "Your confirmation makes a question: " (preview.needs) " have to agree, and you are one." }
+        }
+        @if let Some(people) = preview.night.as_ref().filter(|people| !is_named(people)) {
+            p {
+                "Your confirmation makes a question: at this hour the policy takes a yes of "
+                (Shown(&people.join(", "))) " only. Ring them."
+            }
+        }
+    }
 }
 
 /// What an isolation would do.
@@ -88,6 +117,9 @@ pub fn consequences(preview: &Preview, frame: &Frame) -> Markup {
                     p { "These services, in and out, open connections too:" }
                     ul { @for (transport, ports) in &preview.cut { li { (words::service(*transport, *ports)) } } }
                 }
+                @if preview.loses_the_hub() {
+                    p { strong { "The agent’s link to this hub, too:" } " its tunnel is no lifeline. Nothing that is ordered here reaches the machine then, no release either." }
+                }
             }
             section.card aria-labelledby="lives" {
                 h2 #lives { "What lives" }
@@ -97,7 +129,7 @@ pub fn consequences(preview: &Preview, frame: &Frame) -> Markup {
                         li { "All other services" }
                     }
                     li { "The machine’s own loopback and address (DHCP, neighbour discovery)" }
-                    li { "The agent’s link to this hub" }
+                    @if !preview.loses_the_hub() { li { "The agent’s link to this hub" } }
                 }
                 @if preview.lifelines.is_empty() {
                     p { strong { "No lifeline is declared for this machine." } " A clinical flow that nobody declared is not kept by name." }
@@ -105,11 +137,12 @@ pub fn consequences(preview: &Preview, frame: &Frame) -> Markup {
             }
         }
         section.card aria-labelledby="open-now" {
-            h2 #open-now { "Open on the machine now" }
+            h2 #open-now { "What goes on there now, and what it uses" }
             @match &preview.open_now {
-                Ok(open) if open.flows.is_empty() => { p { "No connection with another machine." } }
                 Ok(open) => {
-                    ul { @for flow in &open.flows { li { (Shown(&flow.in_words())) } } }
+                    @if open.flows.is_empty() { p { "No connection with another machine." } }
+                    @else { ul { @for flow in &open.flows { li { (Shown(&flow.in_words())) } } } }
+                    @for what in &open.unseen { p { "Not known: " (Shown(what)) "." } }
                     @if open.listed < open.of {
                         p { "Of " (count(open.of, "connection")) ", " (open.listed) " were told." }
                     }
@@ -120,7 +153,10 @@ pub fn consequences(preview: &Preview, frame: &Frame) -> Markup {
         }
         (facts(&[
             ("Tier", html! { (words::tier(machine.tier)) }),
-            ("Who has to agree", html! { (preview.needs) }),
+            ("Who has to agree", html! {
+                (preview.needs)
+                @if let Some(people) = &preview.night { ", at this hour of: " (Shown(&people.join(", "))) }
+            }),
             ("Stand-ins", html! {
                 @match preview.stand_ins {
                     Some((standing, of)) => { (standing) " of " (count(of, "other")) " of its kind in contact and not isolated" }
@@ -134,7 +170,13 @@ pub fn consequences(preview: &Preview, frame: &Frame) -> Markup {
 }
 
 /// What a release would do, and the form to confirm it.
-pub fn release(frame: &Frame, machine: &MachineRow, incident: Option<IncidentId>) -> Markup {
+pub fn release(
+    frame: &Frame,
+    machine: &MachineRow,
+    judged: &Result<GateView, String>,
+    incident: Option<IncidentId>,
+) -> Markup {
+    let is_open = judged.as_ref().is_ok_and(|gate| gate.is_open);
     let title = format!("Release {}", machine.name);
     let main = html! {
         p { a.back href={ "/machines/" (machine.id) } { "Back to the machine" } }
@@ -152,6 +194,10 @@ pub fn release(frame: &Frame, machine: &MachineRow, incident: Option<IncidentId>
                 li { "Whatever was on it when it was isolated can reach others again. Release it when it was shown clean, or when care needs it more." }
             }
         }
+        @match judged {
+            Ok(view) => (gate::shown(view, frame.now)),
+            Err(why) => (gate::unjudged(why)),
+        }
         section aria-labelledby="confirm" {
             h2 #confirm { "Confirm" }
             (frame.form(&format!("/machines/{}/release", machine.id), &html! {
@@ -159,8 +205,11 @@ pub fn release(frame: &Frame, machine: &MachineRow, incident: Option<IncidentId>
                     input type="hidden" name="incident" value=(incident);
                 }
                 (reason_field("Why it may be open again"))
+                @if !is_open { (gate::despite_field()) }
                 div.choosing {
-                    button.nhsuk-button.nhsuk-button--warning type="submit" { "Release now" }
+                    button.nhsuk-button.nhsuk-button--warning type="submit" {
+                        @if is_open { "Release now" } @else { "Release now, despite what is missing" }
+                    }
                     a href={ "/machines/" (machine.id) } { "Do nothing" }
                 }
             }))

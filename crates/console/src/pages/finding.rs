@@ -1,10 +1,12 @@
-//! A finding's evidence: why it matched, in which process, and the event as it came.
+//! A finding's evidence: what its rule means, why it matched, in which process, and the event as it came.
 
 use cordon_model::finding::{Finding, ReceivedFinding};
 use cordon_model::time::UtcNanos;
 use maud::{Markup, html};
 
 use crate::page::facts;
+use crate::pages::measuring;
+use crate::rules;
 use crate::text::{Block, Shown, when};
 use crate::words;
 
@@ -14,9 +16,10 @@ pub fn evidence(received: &ReceivedFinding, now: UtcNanos) -> Markup {
     html! {
         details.nhsuk-details id={ "finding-" (finding.id) "-" (received.machine) } {
             summary.nhsuk-details__summary {
-                span.nhsuk-details__summary-text { "Evidence: why it matched, and the event" }
+                span.nhsuk-details__summary-text { "Evidence: what it means, why it matched, and the event" }
             }
             div.nhsuk-details__text {
+                (meaning(finding))
                 (matched(finding))
                 (facts(&[
                     ("Rule", html! { (Shown(&finding.rule.title)) " (" (Shown(&finding.rule.id)) ")" }),
@@ -26,12 +29,28 @@ pub fn evidence(received: &ReceivedFinding, now: UtcNanos) -> Markup {
                     ("Event, by the machine’s clock", when(finding.time, now)),
                     ("Received by the hub", when(received.received, now)),
                 ]))
+                (measuring::for_finding(received.machine, finding))
                 h4 { "The event as it came" }
                 @if finding.raw.is_cut {
                     p { "It was longer than is kept; this is its beginning." }
                 }
                 pre.raw tabindex="0" { code { (Block(&pretty(&finding.raw.json))) } }
                 p.hash { "SHA-256 of the whole event: " code { (hex(&finding.raw_sha256)) } }
+            }
+        }
+    }
+}
+
+/// What the rule means and what to look at first, in its author's words; nothing of a rule that is not of
+/// the pack in this program.
+fn meaning(finding: &Finding) -> Markup {
+    html! {
+        @if let Some(said) = rules::said_of(&finding.rule) {
+            h4 { "What it means" }
+            @for part in &said.description { p { (Shown(part)) } }
+            @if !said.false_positives.is_empty() {
+                h4 { "What else may look so" }
+                ul.plain { @for other in &said.false_positives { li { (Shown(other)) } } }
             }
         }
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use cordon_hub::view::{IncidentView, MachineRow, TimelineEntry};
 use cordon_model::ids::MachineId;
 use cordon_model::incident::IncidentState;
-use cordon_model::record::{Actor, Deed, Record};
+use cordon_model::record::{Actor, Record};
 use cordon_model::time::UtcNanos;
 use cordon_respond::approval::ApprovalState;
 use maud::{Markup, html};
@@ -159,7 +159,7 @@ fn timeline_entry<'a>(
             h3.timeline__deed {
                 @match &entry.finding {
                     Some(received) => { (finding::headline(&received.finding)) }
-                    None => { (deed(&record.deed)) }
+                    None => { (record.deed.in_words()) }
                 }
             }
             p {
@@ -189,43 +189,10 @@ fn actor<'a>(actor: &Actor, name: &impl Fn(MachineId) -> &'a str) -> Markup {
     }
 }
 
-/// What was done.
-fn deed(deed: &Deed) -> &'static str {
-    match deed {
-        Deed::Began => "The ledger began",
-        Deed::Started => "A role started",
-        Deed::SignedIn => "Signed in",
-        Deed::SignInRefused => "A sign-in was refused",
-        Deed::SignInAllowed => "A sign-in was allowed",
-        Deed::EnrolmentAllowed => "An enrolment was allowed",
-        Deed::StruckOff => "The machine was struck off",
-        Deed::Enrolled => "A machine was enrolled",
-        Deed::EnrolmentRefused => "An enrolment was refused",
-        Deed::Assigned => "What the machine is was said",
-        Deed::PolicySet => "The policy was set",
-        Deed::Found(_) => "A finding",
-        Deed::IncidentOpened => "The incident was opened",
-        Deed::IncidentChanged => "Worked on",
-        Deed::Asked(_) => "People are asked",
-        Deed::Answered { is_approved: true, .. } => "Answered: yes",
-        Deed::Answered { is_approved: false, .. } => "Answered: no",
-        Deed::Ordered(_) => "An order was signed",
-        Deed::OrderRefused => "An order was refused",
-        Deed::Permitted(_) => "A permit was signed",
-        Deed::Delivered(_) => "The order reached the machine",
-        Deed::MeasureChanged(_) => "The measure changed",
-        Deed::BedsideSaid => "What people at the machine are told was said",
-        Deed::CodesSigned => "Break-glass codes were made",
-        Deed::CodesShown => "Break-glass codes were shown",
-        Deed::OpenedByCode { .. } => "A break-glass code opened the machine",
-        Deed::Gap => "A gap: something was not seen",
-    }
-}
-
 /// A ledger line outside any incident.
 pub fn record_line(record: &Record, now: UtcNanos) -> Markup {
     html! {
-        (when(record.at, now)) ": " (deed(&record.deed)) ". " (actor(&record.actor, &|_| "a machine"))
+        (when(record.at, now)) ": " (record.deed.in_words()) ". " (actor(&record.actor, &|_| "a machine"))
         @if !record.detail.is_empty() { ": " (Shown(&record.detail)) }
     }
 }

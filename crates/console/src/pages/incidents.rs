@@ -101,11 +101,11 @@ fn attention(attention: &[Attention], now: UtcNanos) -> Markup {
                 h2 #attention { "To be seen: " (attention.len()) }
                 ul.plain {
                     @for item in attention.iter().take(ATTENTION_SHOWN) {
-                        li { (notice(&item.notice)) " (" (age_only(item.at, now)) ")" }
+                        li { (notice(item)) " (" (age_only(item.at, now)) ")" }
                     }
                 }
                 @if attention.len() > ATTENTION_SHOWN {
-                    p { "And " (attention.len() - ATTENTION_SHOWN) " older." }
+                    p { "And " (attention.len() - ATTENTION_SHOWN) " more." }
                 }
             }
         }
@@ -115,25 +115,42 @@ fn attention(attention: &[Attention], now: UtcNanos) -> Markup {
 /// Notices above the list: five lines leave the list on the first screen.
 const ATTENTION_SHOWN: usize = 5;
 
-fn notice(notice: &Notice) -> Markup {
+fn notice(item: &Attention) -> Markup {
+    let machine = html! {
+        @if let Some((id, name)) = &item.machine { a href={ "/machines/" (id) } { (Shown(name)) } }
+        @else { "a machine" }
+    };
+    let others = html! { @if item.and_more > 0 { " and " (count(item.and_more, "other")) } };
     html! {
-        @match notice {
-            Notice::Asked(question) => { a href={ "/questions/" (question) } { "A question waits for an answer" } }
-            Notice::Unanswered(question) => { a href={ "/questions/" (question) } { "Nobody answered a question in time" } }
-            Notice::NotBlocked { incident, machine, why } => {
+        @match &item.notice {
+            Notice::Asked(question) => {
+                a href={ "/questions/" (question) } { "A question waits for an answer" } ": " (machine)
+                @if item.and_more > 0 { ", and " (item.and_more) " more of the same incident" }
+            }
+            Notice::Unanswered(question) => {
+                a href={ "/questions/" (question) } { "Nobody answered a question in time" } ": " (machine)
+            }
+            Notice::NotBlocked { incident, why, .. } => {
                 a href={ "/incidents/" (incident) } { "Seen and not blocked" }
-                " on " a href={ "/machines/" (machine) } { "a machine" } ": " (Shown(why))
+                " on " (machine) (others) ": " (Shown(why))
             }
-            Notice::NotInForce { machine, why, .. } => {
-                a href={ "/machines/" (machine) } { "A measure is not shown to be in force" } ": " (Shown(why))
+            Notice::NotInForce { why, .. } => {
+                "A measure on " (machine) " is not shown to be in force: " (Shown(why))
             }
-            Notice::OpenedByCode { machine, code, at } => {
-                a href={ "/machines/" (machine) } { "Somebody opened a machine by a break-glass code" }
-                " (number " (code) ") at " (utc(*at)) ", by its clock: find out who and why, and look at it"
+            Notice::OpenedByCode { code, at, .. } => {
+                "Somebody opened " (machine) " by a break-glass code (number " (code) ") at " (utc(*at))
+                ", by its clock: find out who and why, and look at it"
             }
-            Notice::NobodyHasIt(incident) => { a href={ "/incidents/" (incident) } { "Serious, and nobody has it" } }
-            Notice::LeaseEnds { machine, within } => {
-                a href={ "/machines/" (machine) } { "An isolation’s lease ends" } " within " (span(*within))
+            Notice::NameMoved { machine: id, names, commands } => {
+                a href={ "/machines/" (id) "#names" } { "A lifeline’s name answers with what nobody has signed for" }
+                " (" (machine) "): " (Shown(&names.join(", "))) "; confirm it, or it is cut in an isolation: "
+                @for command in commands { code { (Shown(command)) } " " }
+            }
+            Notice::NobodyHasIt(incident) => {
+                a href={ "/incidents/" (incident) } { "Serious, and nobody has it" } ": " (machine) (others)
+            }
+            Notice::LeaseEnds { within, .. } => {
+                "The lease on " (machine) " ends within " (span(*within))
                 "; then it steps down, unless somebody renews or releases it"
             }
         }

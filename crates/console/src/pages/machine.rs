@@ -1,6 +1,6 @@
 //! One machine: how it is, what it is for, what is done to it, and what it reported.
 
-use cordon_hub::view::{Contact, MachineView};
+use cordon_hub::view::{Contact, GateView, MachineView, NameNow};
 use cordon_model::time::UtcNanos;
 use cordon_model::wire::Status;
 use cordon_respond::approval::ApprovalState;
@@ -8,12 +8,12 @@ use cordon_respond::signer_core::CodeFate;
 use maud::{Markup, html};
 
 use crate::page::{Frame, Place, Table, facts, more};
-use crate::pages::{finding, measure, question};
+use crate::pages::{finding, gate, measure, measuring, question};
 use crate::text::{Shown, utc, when};
 use crate::words;
 
-/// The page.
-pub fn page(frame: &Frame, view: &MachineView) -> Markup {
+/// The page. `judged` is the gate of its return to service, or why nobody can judge it.
+pub fn page(frame: &Frame, view: &MachineView, judged: &Result<GateView, String>) -> Markup {
     let row = &view.row;
     let now = frame.now;
     let main = html! {
@@ -39,7 +39,9 @@ pub fn page(frame: &Frame, view: &MachineView) -> Markup {
         @for question in view.questions.iter().filter(|q| q.state == ApprovalState::Open) {
             (question::card(question, &row.name, now))
         }
+        (gate::section(frame, row, judged))
         (assignment(view))
+        (names(view, now))
         (codes(view, now))
         section aria-labelledby="measures" {
             h2 #measures { "Measures, newest first: " (view.measures.len()) }
@@ -48,6 +50,7 @@ pub fn page(frame: &Frame, view: &MachineView) -> Markup {
                 (measure::card(measure, &row.name, view.status.as_ref(), now))
             }
         }
+        (measuring::actions(row.id))
         (coverage(view))
         section aria-labelledby="findings" {
             h2 #findings { "Findings, newest first: " (view.finding_count) }
@@ -130,6 +133,61 @@ fn assignment(view: &MachineView) -> Markup {
             }
             p.actions { a.act href=(edit) { "Say what it is…" } }
         }
+    }
+}
+
+/// How the names of its lifelines are, if it has any.
+fn names(view: &MachineView, now: UtcNanos) -> Markup {
+    html! {
+        @if !view.names.is_empty() {
+            section aria-labelledby="names" {
+                h2 #names { "Lifelines by name" }
+                @for waits in &view.row.to_confirm {
+                    div.notice.notice--warn {
+                        p {
+                            strong { (Shown(waits.host.as_str())) " also answers with what nobody has signed for" }
+                            ": cut in an isolation until somebody confirms it."
+                        }
+                        ul.plain { @for (address, why) in &waits.addresses { li { (address) ": " (why) } } }
+                        p { "Is it the right machine? Then, on the hub’s machine:" }
+                        p { code { (Shown(&waits.command(&view.row))) } }
+                    }
+                }
+                @for name in &view.names { (one_name(name, now)) }
+            }
+        }
+    }
+}
+
+fn one_name(name: &NameNow, now: UtcNanos) -> Markup {
+    let list = |addresses: &[std::net::IpAddr]| {
+        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    html! {
+        h3 { (Shown(name.host.as_str())) }
+        (facts(&[
+            ("Needed for", html! { (Shown(&name.called.join("; "))) }),
+            ("Kept alive at", html! { (list(&name.pinned)) }),
+            ("Followed", html! {
+                @if name.within.is_empty() { "Nowhere: a person confirms each further address" }
+                @else { "Within " (name.within.join(", ")) ", but over ports that intruders move by" }
+            }),
+            ("Looked up", html! {
+                @match (name.looked_at, &name.trouble) {
+                    (None, _) => "Not since the hub started",
+                    (Some(at), None) => (when(at, now)),
+                    (Some(at), Some(why)) => {
+                        strong { "No answer" } " " (when(at, now)) ": " (Shown(why))
+                        ". What is kept alive stays so."
+                    }
+                }
+            }),
+            ("Not in its last answer", html! {
+                @if name.trouble.is_some() { "Not known" }
+                @else if name.unanswered.is_empty() { "None" }
+                @else { (list(&name.unanswered)) " (kept alive all the same, until a person drops it)" }
+            }),
+        ]))
     }
 }
 

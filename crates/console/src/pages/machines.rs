@@ -47,6 +47,9 @@ fn cells(row: &MachineRow, now: UtcNanos) -> Vec<Markup> {
                 0 => "No gap reported",
                 n => { a href={ "/machines/" (row.id) "#coverage" } { (count(n, "gap")) } ": " (gap_names(row)) }
             }
+            @if !row.to_confirm.is_empty() {
+                br; a href={ "/machines/" (row.id) "#names" } { strong { "A lifeline’s name to confirm" } }
+            }
             @if let Some(EventCounts { lost: lost @ 1.., .. }) = row.counts {
                 br; strong { (count(lost, "event")) " lost" }
             }

@@ -7,6 +7,7 @@ use cordon_model::time::UtcNanos;
 use cordon_model::wire::Status;
 use maud::{Markup, html};
 
+use crate::measuring::has_a_way_back;
 use crate::page::facts;
 use crate::text::{Shown, count, span, utc, when};
 use crate::words;
@@ -36,6 +37,13 @@ pub fn card(view: &MeasureView, machine: &str, status: Option<&Status>, now: Utc
                 ("Open connections cut", cut(view)),
             ]))
             (done(measure.receipt.as_ref()))
+            @if has_a_way_back(measure) {
+                p.actions {
+                    a.act href={ "/machines/" (measure.machine) "/measures/" (measure.id) "/undo" } {
+                        "Take it back…" span.heard { " " (Shown(machine)) }
+                    }
+                }
+            }
             @if let Some(proof) = proof { (proof_details(proof, view)) }
         }
     }
@@ -43,11 +51,11 @@ pub fn card(view: &MeasureView, machine: &str, status: Option<&Status>, now: Utc
 
 /// What the machine says that it did, and what it left as it is.
 fn done(receipt: Option<&Receipt>) -> Markup {
-    let done = receipt.map_or(&[][..], |receipt| &receipt.done);
+    let told: Vec<&str> = receipt.into_iter().flat_map(Receipt::told).collect();
     html! {
-        @if !done.is_empty() {
+        @if !told.is_empty() {
             h4 { "What the machine did, and what it left alone" }
-            ul.plain { @for what in done { li { (Shown(what)) } } }
+            ul.plain { @for what in told { li { (Shown(what)) } } }
         }
     }
 }

@@ -2,13 +2,16 @@
 
 pub mod assignment;
 pub mod containment;
+pub mod eliminate;
 pub mod finding;
+pub mod gate;
 pub mod incident;
 pub mod incidents;
 pub mod ledger;
 pub mod machine;
 pub mod machines;
 pub mod measure;
+pub mod measuring;
 pub mod policy;
 pub mod problem;
 pub mod question;

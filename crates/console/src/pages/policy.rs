@@ -36,6 +36,24 @@ pub fn page(frame: &Frame, policy: &Policy, may_change: bool) -> Markup {
                 "At most " (count(policy.permits, "machine")) " may segment themselves with no hub in reach; "
                 "a permit is good for " (span(seconds(policy.permit_seconds)))
             }),
+            ("Return to service", html! {
+                @if policy.return_terms.needs.is_empty() {
+                    "Nothing is asked"
+                } @else {
+                    "An isolated machine has to be "
+                    @for (index, need) in policy.return_terms.needs.iter().enumerate() {
+                        @if index > 0 { ", " } (need.as_str())
+                    }
+                    "; a word counts for " (span(seconds(policy.return_terms.counts_for_seconds)))
+                    @if !policy.return_terms.another_signs_off.is_empty() {
+                        "; somebody else signs off on tiers "
+                        @for (index, tier) in policy.return_terms.another_signs_off.iter().enumerate() {
+                            @if index > 0 { ", " } (tier.number())
+                        }
+                    }
+                    ". A release despite it is always possible, with a reason."
+                }
+            }),
         ]))
         section aria-labelledby="responses" {
             h2 #responses { "Responses, the first that fits is taken" }

@@ -10,17 +10,26 @@ use crate::text::{Shown, when};
 use crate::words;
 
 /// A question on a page of its own, with what an answer would do.
-pub fn page(frame: &Frame, question: &Approval, machine: &str, preview: Option<&Markup>) -> Markup {
+///
+/// `night`: whom the policy names for this hour, where only they may agree.
+pub fn page(
+    frame: &Frame,
+    question: &Approval,
+    machine: &str,
+    night: Option<&[String]>,
+    preview: Option<&Markup>,
+) -> Markup {
     let title = title(question, machine);
     let main = html! {
         h1 { (Shown(&title)) }
         @if let Some(incident) = question.incident {
             p { a href={ "/incidents/" (incident) } { "The incident that it belongs to" } }
         }
+        @if question.state != ApprovalState::Open { p { (state(question)) } }
         (about(question, machine, frame.now))
         @if question.state == ApprovalState::Open {
             @if let Some(preview) = preview { (preview) }
-            (answer(frame, question))
+            (answer(frame, question, night))
         }
     };
     frame.still(&title, Place::Incidents, &main)
@@ -46,7 +55,7 @@ fn asked(question: &Approval, machine: &str) -> Markup {
 pub fn card(question: &Approval, machine: &str, now: UtcNanos) -> Markup {
     html! {
         article.card.card--question[question.state == ApprovalState::Open] {
-            h3 { (Shown(&title(question, machine))) " " (state(question.state)) }
+            h3 { (Shown(&title(question, machine))) " " (state(question)) }
             (about(question, machine, now))
             @if question.state == ApprovalState::Open {
                 p.actions {
@@ -67,7 +76,12 @@ fn about(question: &Approval, machine: &str, now: UtcNanos) -> Markup {
             (Shown(&answer.person.name)) " said " (if answer.is_approved { "yes" } else { "no" })
         }
     };
+    let withdrawn = question.withdrawn.as_deref();
+    let yes = question.answers.iter().filter(|answer| answer.is_approved).count();
     html! {
+        @if let Some(why) = withdrawn {
+            p { "Nobody has to answer it any more: " (Shown(why)) "." }
+        }
         (facts(&[
             ("A yes does", asked(question, machine)),
             ("Machine", html! { a href={ "/machines/" (question.machine) } { (Shown(machine)) } }),
@@ -77,22 +91,28 @@ fn about(question: &Approval, machine: &str, now: UtcNanos) -> Markup {
             }),
             ("Asked", when(question.asked_at, now)),
             ("Open until", when(question.expires_at, now)),
-            ("Who has to agree", html! { (question.needs) }),
+            ("Who has to agree", html! {
+                (question.needs)
+                @if question.needs.count() > 1 {
+                    ": " (yes) " of " (question.needs.count()) " said yes"
+                }
+            }),
             ("Answers", answers),
         ]))
     }
 }
 
-fn state(state: ApprovalState) -> Markup {
-    match state {
+fn state(question: &Approval) -> Markup {
+    match question.state {
         ApprovalState::Open => words::mark("yellow", "Waits for an answer"),
         ApprovalState::Approved => words::mark("green", "Approved"),
         ApprovalState::Declined => words::mark("grey", "Declined"),
+        ApprovalState::Expired if question.withdrawn.is_some() => words::mark("grey", "Withdrawn"),
         ApprovalState::Expired => words::mark("orange", "Nobody answered in time"),
     }
 }
 
-fn answer(frame: &Frame, question: &Approval) -> Markup {
+fn answer(frame: &Frame, question: &Approval, night: Option<&[String]>) -> Markup {
     let needs_more = question.needs == Needs::TwoPeopleOneClinical;
     html! {
         section aria-labelledby="answer" {
@@ -101,6 +121,12 @@ fn answer(frame: &Frame, question: &Approval) -> Markup {
                 p {
                     "This needs two people, one of them clinical, each with a key of their own. This version "
                     "can’t check such keys, so it takes a “no” only."
+                }
+            }
+            @if let Some(people) = night {
+                p {
+                    "At this hour the policy takes a yes of " strong { (Shown(&people.join(", "))) }
+                    " only. Anybody may say no."
                 }
             }
             (frame.form(&format!("/questions/{}", question.id), &html! {

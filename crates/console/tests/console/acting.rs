@@ -7,8 +7,10 @@ use cordon_model::holds::Holds;
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::order::Instruction;
 use cordon_model::time::BootNanos;
-use cordon_model::wire::{FromAgent, Status};
+use cordon_model::wire::{Coverage, FromAgent, HUB_LINK, Status};
 use cordon_store::Role;
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 
 use super::browser::{Browser, Served};
 use super::support::{Machine, found, until};
@@ -24,6 +26,24 @@ async fn attacked(served: &Served, host: &str, tier: Option<ClinicalTier>) -> (M
 
 async fn says(browser: &Browser, path: &str, what: &str) {
     until(what, || async { browser.get(path).await.text().contains(what) }).await;
+}
+
+/// Its tunnel is no lifeline: what it says it would lose is not shown as what lives.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_a_full_isolation_cuts_is_shown_under_what_stops() {
+    let served = Served::start().await;
+    let (mut machine, _) = attacked(&served, "office-1", Some(ClinicalTier::None)).await;
+    let gap = Some("this machine reaches its hub through tunnel wg0".to_owned());
+    let way = vec![Coverage { what: HUB_LINK.into(), by: None, gap }];
+    machine.say(&FromAgent::Coverage(way)).await;
+    let ann = served.person("ann", Role::Responder).await;
+    let here = format!("/machines/{}", machine.id());
+    let full = format!("{here}/isolate?how=full");
+    says(&ann, &full, "The agent’s link to this hub, too:").await;
+    let text = ann.get(&full).await.text();
+    assert_eq!(text.matches("The agent’s link to this hub").count(), 1, "{text}");
+    let text = ann.get(&format!("{here}/isolate?how=segment")).await.text();
+    assert!(text.contains("The agent’s link to this hub") && !text.contains("hub, too"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,6 +65,8 @@ async fn an_isolation_is_shown_before_it_is_confirmed_and_is_as_true_as_its_proo
     assert!(text.contains("No lifeline is declared"), "{text}");
     let text = ann.get(&format!("{here}/isolate?how=full")).await.text();
     assert!(text.contains("Everything else:"), "{text}");
+    assert!(text.contains("The agent’s link to this hub"), "{text}");
+    assert!(!text.contains("link to this hub, too"), "{text}");
     assert_eq!(served.site.hub().machines()[0].isolation, None);
 
     // A reason is needed.
@@ -75,10 +97,21 @@ async fn an_isolation_is_shown_before_it_is_confirmed_and_is_as_true_as_its_proo
 
     // And released, for a reason.
     let confirm = format!("{here}/release?incident={id}");
-    assert!(ann.get(&confirm).await.text().contains("everything that was cut is open again"));
-    let fields = [("incident", id), ("reason", "shown clean")];
+    let text = ann.get(&confirm).await.text();
+    assert!(text.contains("everything that was cut is open again"), "{text}");
+    // The gate is closed: what is missing is said, and takes a word of its own.
+    assert!(
+        text.contains("The gate is closed") && text.contains("nobody has looked again"),
+        "{text}"
+    );
+    let fields = [("incident", id), ("reason", "shown clean"), ("despite", " ")];
+    let page = ann.act(&confirm, &format!("{here}/release"), &fields).await;
+    assert_eq!(page.status, 409, "{}", page.text());
+    assert!(page.text().contains("not ready to return to service"), "{}", page.text());
+    let fields = [("incident", id), ("reason", "shown clean"), ("despite", "theatre\nneeds it")];
     let page = ann.act(&confirm, &format!("{here}/release"), &fields).await;
     assert_eq!(page.status, 303, "{}", page.text());
+    assert!(ann.get(&here).await.text().contains("theatre needs it"), "it is on the screen");
     let release = machine.order().await;
     assert_eq!(release.instruction, Instruction::Release);
     machine.take(&release).await;
@@ -96,6 +129,49 @@ async fn an_isolation_is_shown_before_it_is_confirmed_and_is_as_true_as_its_proo
     };
     machine.say(&FromAgent::Status(status)).await;
     says(&ann, &here, "Not isolated").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_that_cannot_be_judged_takes_neither_the_page_nor_the_release_from_anybody() {
+    let served = Served::start().await;
+    let (mut machine, _) = attacked(&served, "office-1", Some(ClinicalTier::None)).await;
+    let ann = served.person("ann", Role::Responder).await;
+    let here = format!("/machines/{}", machine.id());
+    let fields = [("how", "segment"), ("reason", "worm seen")];
+    let page = ann.act("/", &format!("{here}/isolate"), &fields).await;
+    assert_eq!(page.status, 303, "{}", page.text());
+    let order = machine.order().await;
+    machine.carry_out(&order).await;
+    says(&ann, &here, "Verified").await;
+    damage_statements(&served, &machine).await;
+
+    let page = ann.get(&here).await;
+    let text = page.text();
+    assert_eq!(page.status, 200, "{text}");
+    assert!(text.contains("The gate can’t be judged a stored"), "with the reason: {text}");
+    assert!(text.contains("Measures, newest first: 1"), "the rest of the page is there: {text}");
+    let confirm = format!("{here}/release");
+    assert!(page.body.contains(&format!("href=\"{confirm}\">release it despite")), "{}", page.body);
+
+    let text = ann.get(&confirm).await.text();
+    assert!(text.contains("Release now, despite what is missing"), "{text}");
+    let fields = [("reason", "theatre"), ("despite", "the patient is on the table")];
+    let page = ann.act(&confirm, &confirm, &fields).await;
+    assert_eq!(page.status, 303, "{}", page.text());
+    assert_eq!(machine.order().await.instruction, Instruction::Release);
+}
+
+/// What was said of the machine's return can't be read any more.
+async fn damage_statements(served: &Served, machine: &Machine) {
+    let file = served.site.directory.path().join("hub").join("state.db");
+    let mut file = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+    sqlx::query("INSERT INTO statements VALUES ($1, $2, 0, $3)")
+        .bind(served.site.organisation.as_str())
+        .bind(machine.id().to_string())
+        .bind(&b"no statement"[..])
+        .execute(&mut file)
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,7 +209,12 @@ async fn an_incident_is_taken_commented_and_closed_with_a_reason() {
     let empty = ann.act(&incident, &format!("{incident}/close"), &[("reason", "")]).await;
     assert_eq!(empty.status, 422);
     ann.act(&incident, &format!("{incident}/close"), &[("reason", "a test")]).await;
-    assert!(ann.get(&incident).await.text().contains("It is closed"));
+    let page = ann.get(&incident).await;
+    let text = page.text();
+    assert!(text.contains("It is closed"), "{text}");
+    // What the policy asked in it does not vanish: it is withdrawn, and says why.
+    let why = "Nobody has to answer it any more: its incident was closed by ann: a test";
+    assert!(text.contains("Withdrawn") && text.contains(why), "{text}");
     assert!(ann.get("/incidents/closed").await.body.contains(&incident));
     assert!(!ann.get("/").await.body.contains(&incident));
     let ledger = ann.get("/ledger").await.text();
@@ -162,6 +243,22 @@ async fn a_question_is_answered_once_with_a_reason_that_is_kept() {
     let bob = served.person("bob", Role::Responder).await;
     let no = [("answer", "decline"), ("reason", "no")];
     assert_eq!(bob.act("/", question, &no).await.status, 409);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_nobody_may_cut_off_has_no_button_for_it() {
+    let served = Served::start().await;
+    let ann = served.person("ann", Role::Responder).await;
+    let tiers = [(ClinicalTier::Clinical, true), (ClinicalTier::LifeSustaining, false)];
+    for (number, (tier, has_button)) in tiers.into_iter().enumerate() {
+        let machine = served.site.machine_of(&format!("icu-{number}"), Some(tier)).await;
+        for how in ["segment", "full"] {
+            let page = ann.get(&format!("/machines/{}/isolate?how={how}", machine.id())).await;
+            assert_eq!(page.text().contains("Isolate now"), has_button, "{}", page.text());
+            let is_told = page.text().contains("Ring the clinical lead");
+            assert_eq!(is_told, !has_button, "{}", page.text());
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -112,6 +112,48 @@ async fn an_incident_shows_why_its_rule_matched_and_hostile_text_is_inert() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_finding_says_what_its_rule_means_and_what_to_look_at_first() {
+    let served = Served::start().await;
+    let mut machine = served.site.machine("office-1").await;
+    let ann = served.person("ann", Role::Viewer).await;
+    // A rule of somebody else has no text of ours, also under an id of ours.
+    let mut foreign = finding("office-1", Level::High, 1);
+    foreign.rule.id = "d2c1e573-5a23-4bb7-841e-2e1849c3c532".into();
+    machine.report(Report::Finding(Box::new(foreign.clone()))).await;
+    let path = format!("/machines/{}", machine.id());
+    let text = ann.get(&path).await.text();
+    assert!(text.contains("Why it matched") && !text.contains("At 3 a.m."), "{text}");
+    let mut ours = finding("office-1", Level::High, 2);
+    ours.rule.id = foreign.rule.id;
+    ours.rule.title = "Debugger or tracer attached to a login service".into();
+    machine.report(Report::Finding(Box::new(ours))).await;
+    let text = ann.get(&path).await.text();
+    let (means, night) = ("What it means A debugger, a tracer", "At 3 a.m.: who runs it?");
+    let (why, else_) = ("Why it matched", "What else may look so");
+    let places = [means, night, else_, why].map(|words| text.find(words));
+    assert!(places[0].is_some() && places.is_sorted(), "{places:?}: {text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_be_seen_names_its_machine_and_goes_with_its_reason() {
+    let served = Served::start().await;
+    let mut machine = served.site.machine("office-1").await;
+    machine.report(found("office-1", Level::High, 1)).await;
+    let ann = served.person("ann", Role::Responder).await;
+    let page = ann.get("/").await;
+    let text = page.text();
+    assert!(text.contains("A question waits for an answer : office-1"), "{text}");
+    assert!(text.contains("Serious, and nobody has it : office-1"), "{text}");
+    assert!(page.body.contains(&format!("href=\"/machines/{}\"", machine.id())));
+    let hub = served.site.hub();
+    let question = hub.approvals(true).await.unwrap()[0].clone();
+    hub.take_incident(question.incident.unwrap(), &super::support::admin()).await.unwrap();
+    hub.answer(question.id, false, "a test", &super::support::admin()).await.unwrap();
+    let text = ann.get("/").await.text();
+    assert!(!text.contains("To be seen"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_here_or_no_id_is_said_in_words() {
     let served = Served::start().await;
     let ann = served.person("ann", Role::Viewer).await;

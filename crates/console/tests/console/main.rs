@@ -14,3 +14,4 @@ mod acting;
 mod browser;
 mod guarding;
 mod looking;
+mod measuring;

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use cordon_agent::contain::door::{DoorAnswer, DoorAsk, Opened, Seen, Unopened, ask};
 use cordon_code::{Code, NoCode};
+use cordon_model::guidance::Contact;
 use cordon_model::measure::Isolation;
 use zeroize::Zeroizing;
 
@@ -29,7 +30,7 @@ pub fn open(door: &Path) -> Result<ExitCode> {
         Err(error) => {
             println!("The service that guards this computer does not answer ({error}).");
             println!("Nothing was changed. Only an administrator at this computer can help now.");
-            println!("{}", whom_to_ring(None));
+            println!("{}", whom_to_ring(&[]));
             return Ok(ExitCode::FAILURE);
         }
     };
@@ -39,7 +40,7 @@ pub fn open(door: &Path) -> Result<ExitCode> {
         let is_open = seen.isolation <= Some(Isolation::Watch);
         return Ok(if is_open { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    println!("{}", whom_to_ring(Some(&seen)));
+    println!("{}", whom_to_ring(&seen.ring));
     let Some(code) = code_from_input()? else { return Ok(ExitCode::FAILURE) };
     println!("The code is well-formed. Trying it; this takes a second or two…");
     match ask(door, &DoorAsk::Code(code.characters().to_string())) {
@@ -77,21 +78,22 @@ fn greeting(seen: &Seen) -> String {
 /// Why no code is asked for.
 fn no_code_is_taken(seen: &Seen) -> Option<String> {
     if seen.isolation <= Some(Isolation::Watch) {
-        let words = "No code is needed, and none is used up. If the network does not work, the reason is \
-                     another: ring your IT service desk.";
-        return Some(words.to_owned());
+        return Some(format!(
+            "No code is needed, and none is used up. If the network does not work, the reason is another: \
+             ring {}.",
+            numbers(&seen.ring, "your IT service desk")
+        ));
     }
+    let can_help = || {
+        format!(
+            "so no code opens it. An order from the security team can, or an administrator at this \
+             computer: ring {}.",
+            numbers(&seen.ring, "your IT service desk")
+        )
+    };
     match seen.unused_codes {
-        None => Some(
-            "It was never given any codes, so no code opens it. An order from the security team can, or \
-             an administrator at this computer: ring your IT service desk."
-                .to_owned(),
-        ),
-        Some(0) => Some(
-            "All its codes were used, so no code opens it. An order from the security team can, or an \
-             administrator at this computer: ring your IT service desk."
-                .to_owned(),
-        ),
+        None => Some(format!("It was never given any codes, {}", can_help())),
+        Some(0) => Some(format!("All its codes were used, {}", can_help())),
         Some(_) if seen.pause_seconds > 0 && !nix::unistd::geteuid().is_root() => Some(format!(
             "Too many wrong codes were typed here. Wait {}, then run this again. If it can't wait, an \
              administrator (root) at this computer need not.",
@@ -101,8 +103,19 @@ fn no_code_is_taken(seen: &Seen) -> Option<String> {
     }
 }
 
-fn whom_to_ring(_seen: Option<&Seen>) -> &'static str {
-    "Ring your duty manager, or whoever holds the sealed codes, or the security team's phone."
+fn whom_to_ring(ring: &[Contact]) -> String {
+    let unsigned =
+        "your duty manager, or whoever holds the sealed codes, or the security team's phone";
+    format!("Ring {}.", numbers(ring, unsigned))
+}
+
+/// Whom the organisation signed to be rung, with their numbers; `unsigned`: where it named nobody.
+fn numbers(ring: &[Contact], unsigned: &str) -> String {
+    if ring.is_empty() {
+        return unsigned.to_owned();
+    }
+    let named = ring.iter().map(|one| format!("{} {}", plain(&one.who), plain(&one.number)));
+    named.collect::<Vec<_>>().join(", or ")
 }
 
 /// A well-formed code, or none if the person gave up.
@@ -181,6 +194,7 @@ mod tests {
             isolation: Some(Isolation::Full),
             unused_codes: Some(6),
             pause_seconds: 0,
+            ring: Vec::new(),
         }
     }
 
@@ -194,6 +208,22 @@ mod tests {
         for unused_codes in [None, Some(0)] {
             let said = no_code_is_taken(&Seen { unused_codes, ..seen() }).unwrap();
             assert!(said.contains("no code opens it"), "{said}");
+        }
+    }
+
+    #[test]
+    fn the_numbers_that_were_signed_are_named_and_else_who_holds_the_codes() {
+        assert!(whom_to_ring(&[]).contains("sealed codes"));
+        let contact = |who: &str, number: &str| Contact { who: who.into(), number: number.into() };
+        let ring = vec![contact("Security\u{7}", "5555"), contact("Duty manager", "020 7946 0000")];
+        let said = whom_to_ring(&ring);
+        assert_eq!(said, "Ring Security\u{fffd} 5555, or Duty manager 020 7946 0000.");
+        for (isolation, unused_codes) in
+            [(None, Some(6)), (Some(Isolation::Full), None), (Some(Isolation::Full), Some(0))]
+        {
+            let seen = Seen { isolation, unused_codes, ring: ring.clone(), ..seen() };
+            let said = no_code_is_taken(&seen).unwrap();
+            assert!(said.contains("020 7946 0000") && !said.contains("service desk"), "{said}");
         }
     }
 

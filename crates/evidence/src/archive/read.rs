@@ -14,9 +14,7 @@ use super::{
     ArchiveError, CONTENT_BYTES, FORMAT, Hex, MANIFEST_BYTES, Manifest, PIECES, SEAL_BYTES,
     Statement,
 };
-
-/// Faults that are listed; the others are counted.
-const FAULTS_LISTED: usize = 100;
+use crate::faults::Faults;
 
 /// One thing that is not as it was signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,10 +96,8 @@ pub struct ArchiveReport {
     pub pieces: u32,
     /// Their bytes.
     pub bytes: u64,
-    /// What is wrong, at most a hundred of them.
-    pub faults: Vec<ArchiveFault>,
-    /// How many faults there are.
-    pub fault_count: u64,
+    /// What is wrong.
+    pub faults: Faults<ArchiveFault>,
 }
 
 impl ArchiveReport {
@@ -114,14 +110,7 @@ impl ArchiveReport {
     /// Whether every piece is what the manifest says, whoever wrote it.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.fault_count == 0 && self.manifest.is_some()
-    }
-
-    fn add(&mut self, fault: ArchiveFault) {
-        self.fault_count += 1;
-        if self.faults.len() < FAULTS_LISTED {
-            self.faults.push(fault);
-        }
+        self.faults.count() == 0 && self.manifest.is_some()
     }
 }
 
@@ -144,13 +133,7 @@ impl fmt::Display for ArchiveReport {
                 manifest.missing.len()
             )?;
         }
-        for fault in &self.faults {
-            writeln!(f, "ALTERED: {fault}")?;
-        }
-        let unlisted = self.fault_count - self.faults.len() as u64;
-        if unlisted > 0 {
-            writeln!(f, "… and {unlisted} more")?;
-        }
+        write!(f, "{}", self.faults)?;
         match self.signature {
             Signature::Genuine => {}
             Signature::NotChecked(_) => {
@@ -194,15 +177,14 @@ pub fn check_unpacked(
         signature: Signature::None,
         pieces: 0,
         bytes: 0,
-        faults: Vec::new(),
-        fault_count: 0,
+        faults: Faults::none(),
     };
     let mut members = Members { from: archive, offset: 0 };
     if let Err(stop) = read_all(&mut members, key, &mut report) {
         match stop {
             Stop::Io(error) => return Err(error.into()),
             Stop::Bad(what) => {
-                report.add(ArchiveFault::Structure { offset: members.offset, what });
+                report.faults.add(ArchiveFault::Structure { offset: members.offset, what });
             }
         }
     }
@@ -266,7 +248,7 @@ fn read_all<R: Read>(
             compare(&manifest, &digests, report);
             report.manifest = Some(manifest);
         }
-        Err(error) => report.add(ArchiveFault::Manifest { what: error.to_string() }),
+        Err(error) => report.faults.add(ArchiveFault::Manifest { what: error.to_string() }),
     }
     // The seal, if it was sealed; then nothing but zeros.
     let Some((name, size)) = members.next_or_end()? else { return Ok(()) };
@@ -281,16 +263,16 @@ fn read_all<R: Read>(
 fn compare(manifest: &Manifest, digests: &[(u64, [u8; 32])], report: &mut ArchiveReport) {
     if manifest.format != FORMAT {
         let what = format!("format {}, and {FORMAT} is understood", manifest.format);
-        report.add(ArchiveFault::Manifest { what });
+        report.faults.add(ArchiveFault::Manifest { what });
     }
     if manifest.pieces.len() != digests.len() {
         let named = u32::try_from(manifest.pieces.len()).unwrap_or(u32::MAX);
-        report.add(ArchiveFault::Count { found: report.pieces, named });
+        report.faults.add(ArchiveFault::Count { found: report.pieces, named });
     }
     for (number, (named, (bytes, sha256))) in (1..).zip(manifest.pieces.iter().zip(digests)) {
         if named.bytes != *bytes || named.sha256 != Hex(sha256).to_string() {
             let source = super::printable(named.source.as_bytes());
-            report.add(ArchiveFault::Altered { piece: number, source });
+            report.faults.add(ArchiveFault::Altered { piece: number, source });
         }
     }
 }
@@ -305,7 +287,7 @@ fn judge_seal(
         Ok(envelope) => envelope,
         Err(error) => {
             report.signature = Signature::False;
-            return report.add(ArchiveFault::Seal { what: error.to_string() });
+            return report.faults.add(ArchiveFault::Seal { what: error.to_string() });
         }
     };
     let Some(key) = key else {
@@ -317,13 +299,13 @@ fn judge_seal(
     let is_ours = ciborium::into_writer(&envelope, &mut spelt).is_ok() && spelt == text;
     if !is_ours || envelope.key != KeyId::of(key) {
         report.signature = Signature::False;
-        return report.add(ArchiveFault::Seal { what: "it is not by this key".into() });
+        return report.faults.add(ArchiveFault::Seal { what: "it is not by this key".into() });
     }
     let statement = match envelope.open::<Statement>(key) {
         Ok(statement) => statement.into_document(),
         Err(error) => {
             report.signature = Signature::False;
-            return report.add(ArchiveFault::Seal { what: error.to_string() });
+            return report.faults.add(ArchiveFault::Seal { what: error.to_string() });
         }
     };
     report.signature = Signature::Genuine;
@@ -335,7 +317,7 @@ fn judge_seal(
         });
     if !is_about_it {
         let what = format!("a genuine {} about another archive", Statement::TYPE);
-        report.add(ArchiveFault::Seal { what });
+        report.faults.add(ArchiveFault::Seal { what });
     }
     report.statement = Some(statement);
 }

@@ -1,5 +1,7 @@
 //! What the signer's ledger says: one line for each thing that it signed, noted or refused.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use cordon_model::asset::Assignment;
@@ -8,8 +10,9 @@ use cordon_model::limits::NAME_BYTES;
 use cordon_model::order::{Approver, Authority, Order};
 use cordon_model::policy::Policy;
 use cordon_model::record::{Actor, Deed, Record};
-use cordon_model::time::BootNanos;
+use cordon_model::time::{BootNanos, span};
 use cordon_respond::clock::Moment;
+use cordon_respond::names::Pin;
 
 use super::codes::CodesAsk;
 use super::protocol::{Refused, Request};
@@ -45,6 +48,9 @@ pub(super) fn accounts(
             let about = (Some(assignment.machine), None);
             vec![record(Deed::Assigned, about, of_assignment(assignment, by.as_ref()))]
         }
+        (Input::Pin { machine, pin }, Outcome::Assignment(assignment)) => {
+            vec![record(Deed::Assigned, (Some(*machine), None), of_pin(pin, assignment))]
+        }
         (Input::SetPolicy { by, .. }, Outcome::Policy(policy)) => {
             vec![record(Deed::PolicySet, (None, None), of_policy(policy, by))]
         }
@@ -55,8 +61,8 @@ pub(super) fn accounts(
         (_, Outcome::Permits(permits)) => permits
             .iter()
             .map(|permit| {
-                let seconds = permit.expires_at.since(permit.issued_at).as_secs();
-                let said = format!("to segment itself, good for {seconds} s");
+                let good_for = span(permit.expires_at.since(permit.issued_at));
+                let said = format!("to segment itself, good for {good_for}");
                 record(Deed::Permitted(permit.id), (Some(permit.machine), None), said)
             })
             .collect(),
@@ -106,6 +112,7 @@ impl Subject {
     pub(super) fn of(request: &Request) -> Self {
         let (what, machine, incident) = match request {
             Request::Assign { draft, .. } => ("assignment", Some(draft.machine), None),
+            Request::Pin { machine, .. } => ("address of a name", Some(*machine), None),
             Request::SetPolicy { .. } => ("policy", None, None),
             Request::Sign(proposal) => ("order", Some(proposal.machine), proposal.incident),
             Request::Learn { machine, .. } => ("receipt", Some(*machine), None),
@@ -188,13 +195,30 @@ fn of_assignment(assignment: &Assignment, by: Option<&Approver>) -> String {
     )
 }
 
+fn of_pin(pin: &Pin, assignment: &Assignment) -> String {
+    let list = |addresses: &BTreeSet<IpAddr>| {
+        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let mut said = format!("revision {}, {}", assignment.revision, pin.host);
+    if !pin.add.is_empty() {
+        said += &format!(", pinned too: {}", list(&pin.add));
+    }
+    if !pin.drop.is_empty() {
+        said += &format!(", kept no more: {}", list(&pin.drop));
+    }
+    match &pin.signed_off_by {
+        Some(person) => said + &format!("; signed off by {person}"),
+        None => said + "; within what was signed before",
+    }
+}
+
 fn of_policy(policy: &Policy, by: &Approver) -> String {
     format!(
-        "revision {}, mode {:?}, {} automatic isolations in {} s, {} % of a group, {} permits; set by {}",
+        "revision {}, mode {:?}, {} automatic isolations in {}, {} % of a group, {} permits; set by {}",
         policy.revision,
         policy.mode,
         policy.budget.count,
-        policy.budget.window_seconds,
+        span(Duration::from_secs(policy.budget.window_seconds.into())),
         policy.budget.group_percent,
         policy.permits,
         by.name,

@@ -14,6 +14,7 @@ use cordon_model::order::{Approver, Order, Permit};
 use cordon_model::policy::Policy;
 use cordon_model::signed::{Document, Envelope, SignatureError, Verified};
 use cordon_respond::decision::Situation;
+use cordon_respond::names::Pin;
 use cordon_respond::signer_core::{CodesRow, Proposal};
 use ed25519_dalek::VerifyingKey;
 use serde_bytes::ByteArray;
@@ -117,6 +118,18 @@ impl Client {
     ) -> Result<Verified<Assignment>, ClientError> {
         let receipt_key = receipt_key.map(ByteArray::new);
         self.document(Request::Assign { draft: Box::new(draft), receipt_key, by }).await
+    }
+
+    /// Has addresses of a name pinned; see [`Request::Pin`].
+    ///
+    /// # Errors
+    /// As above; a refusal says which address is for people to confirm.
+    pub async fn pin(
+        &self,
+        machine: MachineId,
+        pin: Pin,
+    ) -> Result<Verified<Assignment>, ClientError> {
+        self.document(Request::Pin { machine, pin: Box::new(pin) }).await
     }
 
     /// The assignment in force.

@@ -21,6 +21,7 @@ use cordon_model::policy::Policy;
 use cordon_model::record::{Deed, Record};
 use cordon_model::signed::{Document, Envelope, SignatureError, seal};
 use cordon_respond::clock::Moment;
+use cordon_respond::names::{self, Pin};
 use cordon_respond::signer_core::{Proposal, Refusal};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde_bytes::ByteArray;
@@ -212,6 +213,7 @@ impl Desk {
         match request {
             Request::Keys => Ok(Ok(Answer::Keys(self.keys()))),
             Request::Assign { draft, receipt_key, by } => self.assign(draft, receipt_key, by, now),
+            Request::Pin { machine, pin } => self.pin(machine, pin, now),
             Request::SetPolicy { draft, by } => self.set_policy(draft, by, now),
             Request::Policy => {
                 let policy = self.state.core.policy().clone();
@@ -320,6 +322,32 @@ impl Desk {
             Err(refused) => return Ok(Err(refused)),
         };
         Ok(Ok(Answer::Document(self.seal(&assignment)?)))
+    }
+
+    /// Its own look at it is the rules' ([`SignerCore::pin`](cordon_respond::signer_core::SignerCore::pin)).
+    fn pin(
+        &mut self,
+        machine: MachineId,
+        pin: Box<Pin>,
+        now: &Moment,
+    ) -> Result<Result<Answer, Refused>, Broken> {
+        if pin.signed_off_by.as_ref().is_some_and(|name| !is_name(name)) {
+            return Ok(Err(Refused::BadName));
+        }
+        if let Some(known) = self.state.core.assignment(machine)
+            && names::pin(known, &pin).is_ok_and(|next| next == *known)
+        {
+            // Pinned before: the same answer, and nothing for the disk.
+            let known = known.clone();
+            return Ok(Ok(Answer::Document(self.seal(&known)?)));
+        }
+        match self.apply(Input::Pin { machine, pin }, now, false)? {
+            Ok(Outcome::Assignment(assignment)) => {
+                Ok(Ok(Answer::Document(self.seal(&assignment)?)))
+            }
+            Ok(_) => Ok(Err(confused())),
+            Err(refused) => Ok(Err(refused)),
+        }
     }
 
     fn set_policy(
@@ -503,19 +531,30 @@ fn weakens(known: Option<&Assignment>, draft: &Assignment) -> Option<String> {
     if after < before {
         return Some(format!("{before} would become {after}"));
     }
-    let (lifelines, kind, group) = known.map_or((&[][..], None, None), |known| {
-        (&known.lifelines[..], known.kind.as_ref(), known.group.as_ref())
+    let (lifelines, names, kind, group) = known.map_or((&[][..], &[][..], None, None), |known| {
+        (&known.lifelines[..], &known.names[..], known.kind.as_ref(), known.group.as_ref())
     });
-    if draft.lifelines != lifelines {
+    // A name's bound is a leave that is given ahead.
+    if draft.lifelines != lifelines || draft.names != names {
         return Some("the lifelines are others".to_owned());
     }
     let unprotected = Protected::default();
     if draft.protected != *known.map_or(&unprotected, |known| &known.protected) {
         return Some("what must not be stopped on it for care is other".to_owned());
     }
-    // A machine that is new weakens nobody by joining a kind or a group.
-    if known.is_some() && (draft.kind.as_ref() != kind || draft.group.as_ref() != group) {
+    // A machine that is new weakens nobody by joining a kind or a group, nor by what it is called and by where
+    // it hears its hub.
+    let known = known?;
+    if draft.kind.as_ref() != kind || draft.group.as_ref() != group {
         return Some("the machine's kind or group is another".to_owned());
+    }
+    // An isolation keeps these addresses and no others of a hub: another's would cut the machine from its own.
+    if draft.hub != known.hub {
+        return Some("the hub's addresses are others".to_owned());
+    }
+    // It is shown to people on other machines.
+    if draft.name != known.name {
+        return Some("the machine's name is another".to_owned());
     }
     None
 }

@@ -258,6 +258,7 @@ mod tests {
                     kind: None,
                     group: None,
                     lifelines: vec![],
+                    names: Vec::new(),
                     protected: cordon_model::asset::Protected::default(),
                     hub: vec![],
                 }),

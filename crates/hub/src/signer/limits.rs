@@ -20,29 +20,6 @@ pub const MOST_PERMITS: u32 = 1_000;
 /// The longest that a permit may be good: a week, the longest outage that this is meant for.
 pub const LONGEST_PERMIT_SECONDS: u32 = 7 * 24 * 3600;
 
-/// Orders by people, of one kind, in [`PEOPLE_WINDOW_SECONDS`]: at least 60, one every ten seconds for the
-/// whole time, more than one person decides with care…
-pub const PEOPLE_AT_LEAST: u32 = 60;
-
-/// …or this share of all machines, in per cent: at 5 % in ten minutes a whole hospital takes over three
-/// hours, time in which somebody notices.
-pub const PEOPLE_PERCENT: u32 = 5;
-
-/// The window that orders by people are counted in.
-pub const PEOPLE_WINDOW_SECONDS: u32 = 600;
-
-/// The brake on orders by people when there are `machines`.
-#[must_use]
-pub fn peoples_budget(machines: usize) -> Budget {
-    let machines = u32::try_from(machines).unwrap_or(u32::MAX);
-    let share = machines / 100 * PEOPLE_PERCENT;
-    Budget {
-        count: share.max(PEOPLE_AT_LEAST),
-        window_seconds: PEOPLE_WINDOW_SECONDS,
-        group_percent: 100,
-    }
-}
-
 /// Whether `policy` stays below the ceiling.
 ///
 /// # Errors
@@ -107,11 +84,5 @@ mod tests {
         let mut aimless = default;
         aimless.responses[0].also = vec![ActionKind::Freeze, ActionKind::DisableAccount];
         assert!(check_ceiling(&aimless).is_err());
-    }
-
-    #[test]
-    fn people_get_a_share_of_a_large_hospital_and_enough_for_a_small_one() {
-        assert_eq!(peoples_budget(20).count, 60);
-        assert_eq!(peoples_budget(5_000).count, 250);
     }
 }

@@ -11,6 +11,7 @@ use cordon_model::order::Approver;
 use cordon_model::policy::Policy;
 use cordon_model::signed::Envelope;
 use cordon_respond::decision::Situation;
+use cordon_respond::names::Pin;
 use cordon_respond::signer_core::{Proposal, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
@@ -39,6 +40,14 @@ pub enum Request {
         /// Who says it. A machine may be made known by nobody; what weakens its protection (a lower tier,
         /// another lifeline, kind or group, another receipt key) needs a name.
         by: Option<Approver>,
+    },
+    /// Sign the assignment that follows when addresses of a name are pinned: `SignerCore::pin`. The signer
+    /// makes it from what it signed last.
+    Pin {
+        /// Which machine.
+        machine: MachineId,
+        /// What is pinned. Who signs it off is a person; nobody: the bound that a person signed.
+        pin: Box<Pin>,
     },
     /// Sign a policy. The signer gives the revision.
     SetPolicy {

@@ -13,7 +13,7 @@ use cordon_model::time::{BootId, BootNanos, UtcNanos};
 use cordon_respond::clock::Moment;
 use nix::time::{ClockId, clock_gettime};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::codes::CodesAsk;
 use super::desk::{Broken, Desk, Peer};
@@ -28,6 +28,10 @@ const SEATS: usize = 8;
 const WAITING: usize = 32;
 /// How long they wait: whoever knocks is told rather than left at the door.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How far behind others the hashing of codes is (`nice(2)`): it gets a tenth of a core that orders want too,
+/// and all of one that nobody wants.
+const BEHIND_OTHERS: i32 = 10;
 
 /// What the signer needs to know.
 #[derive(Debug, Clone)]
@@ -238,7 +242,14 @@ async fn make_codes(
     let _turn = hashing.acquire().await;
     // A refusal is said, and written down, by the desk itself.
     let Ok(Some(making)) = at(desk)?.codes_to_make(ask, now)? else { return Ok(None) };
-    match tokio::task::spawn_blocking(|| making.hash()).await {
+    let (made, is_made) = oneshot::channel();
+    // A thread of its own, behind all others: nobody waits for it as orders are waited for.
+    let hashing = std::thread::Builder::new().name("codes".into()).spawn(move || {
+        let _ = rustix::process::nice(BEHIND_OTHERS);
+        let _ = made.send(making.hash());
+    });
+    hashing.map_err(system("start to hash codes"))?;
+    match is_made.await {
         Ok(Ok(document)) => Ok(Some(document)),
         Ok(Err(why)) => Err(system("hash a code")(io::Error::other(why))),
         Err(error) => Err(system("hash a code")(io::Error::other(error))),

@@ -11,16 +11,17 @@ use cordon_model::break_glass::BreakGlass;
 use cordon_model::guidance::{Bedside, Guidance};
 use cordon_model::ids::{ApprovalId, MachineId, MeasureId, OrderId};
 use cordon_model::measure::{Isolation, Receipt};
-use cordon_model::order::{Approver, Instruction, Order, Permit};
+use cordon_model::order::{Approver, Order, Permit};
 use cordon_model::policy::Policy;
 use cordon_respond::budget::Spending;
 use cordon_respond::clock::{Moment, Randomness};
-use cordon_respond::signer_core::{Basis, Proposal, Refusal, SignerCore};
+use cordon_respond::names::Pin;
+use cordon_respond::peoples_brake::{self, Lately};
+use cordon_respond::signer_core::{Proposal, Refusal, SignerCore};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
 use super::codes::{Asker, SHOWN_KEPT, Shown};
-use super::limits::peoples_budget;
 
 /// Something that changes what the signer knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,13 @@ pub enum Input {
         receipt_key: Option<ByteArray<32>>,
         /// Who says it.
         by: Option<Approver>,
+    },
+    /// Addresses of a name.
+    Pin {
+        /// Of which machine.
+        machine: MachineId,
+        /// What is pinned.
+        pin: Box<Pin>,
     },
     /// An order.
     Sign(Box<Proposal>),
@@ -194,6 +202,7 @@ impl SignerState {
                 }
                 Ok(Outcome::Assignment(assignment))
             }
+            Input::Pin { machine, pin } => self.core.pin(*machine, pin).map(Outcome::Assignment),
             Input::Sign(proposal) => self.sign(proposal, now, randomness).map(Outcome::Order),
             Input::RenewPermits => Ok(Outcome::Permits(self.core.renew_permits(now, randomness))),
             Input::Learn(receipt) => {
@@ -254,25 +263,8 @@ impl SignerState {
         now: &Moment,
         randomness: Randomness<'_>,
     ) -> Result<Order, Refusal> {
-        let is_new = !self.core.remembers(proposal.machine, proposal.id);
-        let is_by_people = matches!(proposal.basis, Basis::People { .. });
-        let budget = peoples_budget(self.core.machine_count());
-        if is_new && is_by_people {
-            self.spending(&proposal.instruction)
-                .check(&budget, now)
-                .map_err(Refusal::PeoplesBudget)?;
-        }
-        let order = self.core.sign(proposal, now, randomness)?;
-        if is_new && is_by_people {
-            self.spending(&proposal.instruction).spend(&budget, proposal.machine, now);
-        }
-        Ok(order)
-    }
-
-    fn spending(&mut self, instruction: &Instruction) -> &mut Spending {
-        match instruction {
-            Instruction::Release | Instruction::Undo { .. } => &mut self.released_by_people,
-            Instruction::Begin { .. } | Instruction::Renew { .. } => &mut self.contained_by_people,
-        }
+        let lately =
+            Lately { closed: &mut self.contained_by_people, opened: &mut self.released_by_people };
+        peoples_brake::sign(&mut self.core, lately, proposal, now, randomness)
     }
 }

@@ -20,6 +20,7 @@ use cordon_model::policy::{Mode, Policy};
 use cordon_model::record::{Actor, Deed, Record};
 use cordon_model::signed::{Verified, seal};
 use cordon_model::time::{BootId, BootNanos, UtcNanos};
+use cordon_respond::peoples_brake;
 use cordon_respond::signer_core::{Basis, Proposal, Refusal};
 use ed25519_dalek::SigningKey;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -28,8 +29,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 mod codes;
+mod names;
 
-use super::limits::PEOPLE_AT_LEAST;
 use super::{
     Client, ClientError, Refused, SignerConfig, SignerError, User, hub_origin, serve, serve_until,
     signer_origin,
@@ -120,6 +121,7 @@ fn assignment(number: u8, tier: Option<ClinicalTier>) -> Assignment {
         kind: None,
         group: Some(format!("ward {number}")),
         lifelines: vec![],
+        names: Vec::new(),
         protected: cordon_model::asset::Protected::default(),
         hub: vec![],
     }
@@ -249,6 +251,8 @@ async fn what_weakens_a_machines_protection_needs_a_name() {
         Assignment { group: None, ..assignment(1, None) },
         Assignment { kind: Some("printer".into()), ..assignment(1, None) },
         Assignment { protected: viewer, ..assignment(1, None) },
+        Assignment { hub: vec!["192.0.2.1:443".parse().unwrap()], ..assignment(1, None) },
+        Assignment { name: "ring 0800 thieves".into(), ..assignment(1, None) },
     ];
     for draft in weaker.clone() {
         assert!(refused(client.assign(draft.clone(), None, None).await), "{draft:?}");
@@ -266,7 +270,7 @@ async fn what_weakens_a_machines_protection_needs_a_name() {
     signer.stop().await;
     let records = own_records(directory.path());
     let said = records.iter().filter(|r| r.deed == Deed::Assigned && r.detail.ends_with("by ada"));
-    assert_eq!(said.count(), 5);
+    assert_eq!(said.count(), 7);
     assert!(records.iter().all(|record| record.actor == Actor::Signer));
 }
 
@@ -274,7 +278,7 @@ async fn what_weakens_a_machines_protection_needs_a_name() {
 async fn a_stolen_web_tier_cannot_isolate_a_hospital_and_cannot_stop_its_release() {
     let directory = tempfile::tempdir().unwrap();
     let (signer, client) = Running::start(directory.path()).await;
-    let most = u16::try_from(PEOPLE_AT_LEAST).unwrap();
+    let most = u16::try_from(peoples_brake::AT_LEAST).unwrap();
     for number in 0..=u8::try_from(most).unwrap() {
         assign(&client, number, ClinicalTier::None).await;
     }
@@ -285,6 +289,7 @@ async fn a_stolen_web_tier_cannot_isolate_a_hospital_and_cannot_stop_its_release
     let next = by_people(most, u8::try_from(most).unwrap(), isolate());
     let refused = refusal(client.sign(next).await);
     assert!(matches!(refused, Refusal::PeoplesBudget(_)), "{refused}");
+    assert!(refused.to_string().starts_with("people ordered 60 isolations"), "{refused}");
     client.sign(by_people(0, 0, isolate())).await.unwrap();
     // Whoever spent that can't keep people from undoing it…
     client.sign(by_people(1_000, 0, Instruction::Release)).await.unwrap();
@@ -335,6 +340,7 @@ async fn a_receipt_is_believed_of_its_own_machine_only() {
         at: UtcNanos::from_unix_nanos(1),
         sockets_cut: 0,
         done: Vec::new(),
+        spared: Vec::new(),
     };
     let genuine = seal(&receipt, &key).unwrap();
     let forged = seal(&receipt, &SigningKey::from_bytes(&[6; 32])).unwrap();
@@ -599,8 +605,7 @@ async fn a_sequence_never_repeats_however_often_it_is_killed() {
 
 #[tokio::test]
 async fn only_the_hubs_user_is_answered() {
-    if own_uid() != 0 {
-        println!("skipped: only root can become another user");
+    if cordon_tests::lacks_root("becoming another user") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -617,8 +622,7 @@ async fn only_the_hubs_user_is_answered() {
 
 #[tokio::test]
 async fn as_root_it_leaves_the_network_becomes_another_and_cannot_come_back() {
-    if own_uid() != 0 {
-        println!("skipped: only root can become another user and leave the network");
+    if cordon_tests::lacks_root("becoming another user and leaving the network") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();

@@ -3,10 +3,11 @@
 use cordon_hub::HubError;
 use cordon_hub::people::Who;
 use cordon_hub::view::Ordered;
+use cordon_model::action::{AccountTarget, Action};
 use cordon_model::approval::{Needs, NeedsMore, Night};
 use cordon_model::asset::ClinicalTier;
 use cordon_model::measure::Isolation;
-use cordon_model::policy::Policy;
+use cordon_model::policy::{Mode, Policy};
 use cordon_model::time::UtcNanos;
 use cordon_respond::approval::ApprovalState;
 use cordon_store::{Person, Role, Session};
@@ -55,7 +56,9 @@ async fn the_second_of_two_people_makes_the_order() {
     let mut machine = site.machine_of("office-1", Some(TIER)).await;
     let (ann, bob) = (person("ann"), person("bob"));
     let first = hub.isolate(machine.id(), Isolation::Segment, "worm", None, &ann).await.unwrap();
-    let Ordered::Asked { approval, needs: Needs::TwoPeople } = first else { panic!("{first:?}") };
+    let Ordered::Asked { approval, needs: Needs::TwoPeople, night: None } = first else {
+        panic!("{first:?}")
+    };
     let again = hub.isolate(machine.id(), Isolation::Segment, "worm", None, &ann).await;
     assert!(matches!(again, Err(HubError::Answer(_))), "one person is one voice");
     let account = hub.answer(approval, true, "worm", &admin()).await.unwrap_err().to_string();
@@ -64,7 +67,7 @@ async fn the_second_of_two_people_makes_the_order() {
     assert_eq!(state, ApprovalState::Approved);
     assert_eq!(machine.order().await.authority.people().len(), 2);
     // Opening takes one.
-    let released = hub.release(machine.id(), "clean", None, &ann).await.unwrap();
+    let released = hub.release(machine.id(), "clean", None, None, &ann).await.unwrap();
     assert!(matches!(released, Ordered::Signed { .. }));
 }
 
@@ -82,9 +85,97 @@ async fn a_night_names_people_who_can_answer_or_is_refused() {
     let machine = site.machine_of("office-1", Some(TIER)).await;
     let ann = person("ann");
     let wished = hub.isolate(machine.id(), Isolation::Segment, "worm", None, &ann).await.unwrap();
-    let Ordered::Asked { approval, .. } = wished else { panic!("{wished:?}") };
+    let Ordered::Asked { approval, night, .. } = wished else { panic!("{wished:?}") };
+    assert_eq!(night, Some(vec!["rita".to_owned()]), "whom to wake");
     let refused = hub.answer(approval, true, "worm", &ann).await.unwrap_err().to_string();
     assert!(refused.contains("rita"), "whom to wake: {refused}");
     let no = hub.answer(approval, false, "no worm", &ann).await.unwrap();
     assert_eq!(no, ApprovalState::Declined, "anybody may say no");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn barring_the_last_of_the_night_is_said_and_leaves_the_policy_free_to_change() {
+    let site = Site::start().await;
+    let hub = site.hub();
+    hub.admit("rita", Role::Responder, false, &admin()).await.unwrap();
+    hub.set_policy(night(&hub.policy(), &["rita"]), &admin()).await.unwrap();
+    assert_eq!(hub.night_gap().await.unwrap(), None);
+    hub.bar("rita", &admin()).await.unwrap();
+    let gap = hub.night_gap().await.unwrap().unwrap();
+    assert_eq!((gap.able.len(), gap.unable), (0, vec!["rita".to_owned()]));
+    // Whoever needs another mode at night gets it; a name that is new must still be somebody.
+    hub.set_mode(Mode::Observe, &admin()).await.unwrap();
+    assert!(hub.set_policy(night(&hub.policy(), &["rita", "nobody"]), &admin()).await.is_err());
+    hub.admit("rita", Role::Viewer, false, &admin()).await.unwrap();
+    assert!(hub.night_gap().await.unwrap().is_some(), "who may only look can't say yes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_yes_of_somebody_who_was_barred_meanwhile_does_not_count() {
+    let site = Site::start().await;
+    let hub = site.hub();
+    hub.admit("ann", Role::Responder, false, &admin()).await.unwrap();
+    hub.admit("rob", Role::Responder, false, &admin()).await.unwrap();
+    hub.set_policy(two_people(&hub.policy()), &admin()).await.unwrap();
+    let mut machine = site.machine_of("office-1", Some(TIER)).await;
+    let (id, ann, rob) = (machine.id(), person("ann"), person("rob"));
+    let asked = hub.isolate(id, Isolation::Segment, "worm", None, &ann).await.unwrap();
+    let Ordered::Asked { approval, .. } = asked else { panic!("{asked:?}") };
+    hub.bar("ann", &admin()).await.unwrap();
+    // Two said yes, and one of them is nobody who may, by now.
+    let state = hub.answer(approval, true, "I saw it", &rob).await.unwrap();
+    assert_eq!(state, ApprovalState::Open);
+    hub.admit("rob", Role::Viewer, false, &admin()).await.unwrap();
+    let state = hub.answer(approval, true, "I saw it", &person("bob")).await.unwrap();
+    assert_eq!(state, ApprovalState::Open, "nor who may only look by now");
+    let state = hub.answer(approval, true, "I too", &person("cat")).await.unwrap();
+    assert_eq!(state, ApprovalState::Approved);
+    let order = machine.order().await;
+    let names: Vec<&str> = order.authority.people().iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["bob", "cat"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_needed_and_who_may_is_judged_again_at_each_answer() {
+    let site = Site::start().await;
+    let hub = site.hub();
+    hub.admit("rita", Role::Responder, false, &admin()).await.unwrap();
+    hub.set_policy(two_people(&hub.policy()), &admin()).await.unwrap();
+    let mut machine = site.machine_of("office-1", Some(TIER)).await;
+    let (id, ann) = (machine.id(), person("ann"));
+    let asked = hub.isolate(id, Isolation::Segment, "worm", None, &ann).await.unwrap();
+    let Ordered::Asked { approval, night: None, .. } = asked else { panic!("{asked:?}") };
+    // It has become night, and only rita counts: neither bob's yes nor ann's of before.
+    let mut one = night(&hub.policy(), &["rita"]);
+    one.approval.needs = vec![];
+    hub.set_policy(one, &admin()).await.unwrap();
+    let refused = hub.answer(approval, true, "I saw it", &person("bob")).await.unwrap_err();
+    assert!(refused.to_string().contains("rita"), "{refused}");
+    let state = hub.answer(approval, true, "go", &person("rita")).await.unwrap();
+    assert_eq!(state, ApprovalState::Approved);
+    assert!(machine.order().await.authority.people().iter().any(|one| one.name == "rita"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_about_a_machine_is_shown_however_many_wait_about_others() {
+    let site = Site::start().await;
+    let hub = site.hub();
+    hub.set_policy(two_people(&hub.policy()), &admin()).await.unwrap();
+    let (noisy, quiet) = (site.machine("noisy").await, site.machine("quiet").await);
+    // More than the store lists at once, all before the one that is looked for.
+    for number in 0..=cordon_store::PAGE_ROWS as usize {
+        let who =
+            person(&format!("person {}", number / cordon_model::limits::QUESTIONS_PER_PERSON));
+        let name = format!("user{number}");
+        let action = Action::DisableAccount(AccountTarget { name, ends_sessions: false });
+        let asked = hub.begin(noisy.id(), action, "a wrong rule", None, &who).await.unwrap();
+        assert!(matches!(asked, Ordered::Asked { .. }), "{asked:?}");
+    }
+    let ann = person("ann");
+    let asked = hub.isolate(quiet.id(), Isolation::Segment, "worm", None, &ann).await.unwrap();
+    let Ordered::Asked { approval, .. } = asked else { panic!("{asked:?}") };
+    let shown = hub.machine(quiet.id()).await.unwrap().questions;
+    assert_eq!(shown.iter().map(|one| one.id).collect::<Vec<_>>(), [approval]);
+    let of_noisy = hub.machine(noisy.id()).await.unwrap().questions.len();
+    assert_eq!(of_noisy, cordon_store::PAGE_ROWS as usize + 1);
 }

@@ -7,11 +7,13 @@ use cordon_hub::view::AssignmentDraft;
 use cordon_hub::view::Ordered;
 use cordon_link::token::EnrolToken;
 use cordon_model::asset::ClinicalTier;
+use cordon_model::finding::Level;
+use cordon_model::incident::IncidentState;
 use cordon_model::measure::Isolation;
 use cordon_model::policy::Mode;
 use cordon_store::Role;
 
-use super::support::{Machine, Site};
+use super::support::{Machine, Site, found};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_can_do_what_a_hub_needs_from_its_first_minute() {
@@ -28,8 +30,10 @@ async fn the_command_line_can_do_what_a_hub_needs_from_its_first_minute() {
 
     let draft = AssignmentDraft { name: Some("Front desk".into()), ..draft };
     let request = Request::SetAssignment { machine: "office-1".into(), draft };
-    assert_eq!(ask(&socket, &request).await.unwrap(), Answer::Done);
-    assert_eq!(ask(&socket, &Request::SetMode(Mode::Act)).await.unwrap(), Answer::Done);
+    let answer = ask(&socket, &request).await.unwrap();
+    assert!(matches!(answer, Answer::Assigned(assigned) if assigned.name == "Front desk"));
+    let set = ask(&socket, &Request::SetMode(Mode::Act)).await.unwrap();
+    assert_eq!(set, Answer::PolicySet { revision: 2, mode: Mode::Act, night: None });
     let Answer::Machines { rows, total } = ask(&socket, &Request::ListMachines).await.unwrap()
     else {
         panic!()
@@ -58,14 +62,15 @@ async fn the_command_line_can_do_what_a_hub_needs_from_its_first_minute() {
     let Answer::Secret(secret) = ask(&socket, &request).await.unwrap() else { panic!() };
     assert!(site.hub().sign_in(&secret).await.unwrap().is_some());
 
-    let request = Request::Release { machine: "nobody".into(), reason: "x".into() };
+    let request = Request::Release { machine: "nobody".into(), reason: "x".into(), despite: None };
     assert!(matches!(ask(&socket, &request).await.unwrap(), Answer::Refused(_)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_user_is_not_answered() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can become another user");
+    if cordon_tests::lacks_root("becoming another user")
+        || cordon_tests::lacks_programs(&["python3"])
+    {
         return;
     }
     let site = Site::start().await;
@@ -85,8 +90,63 @@ async fn another_user_is_not_answered() {
     let status = tokio::task::spawn_blocking(move || {
         std::process::Command::new("python3").arg("-c").arg(script).uid(65_534).gid(65_534).status()
     });
-    match status.await.unwrap() {
-        Ok(status) => assert!(status.success(), "{status}"),
-        Err(error) => eprintln!("skipped: no python3 to be another user with: {error}"),
-    }
+    let status = status.await.unwrap().unwrap();
+    assert!(status.success(), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_machine_and_one_incident_are_shown_in_full_and_the_incident_is_worked_on_by_name() {
+    let site = Site::start().await;
+    let socket = site.control();
+    let asked = async |request: Request| ask(&socket, &request).await.unwrap();
+    let mut machine = site.machine("office-1").await;
+    machine.report(found("office-1", Level::High, 1)).await;
+    asked(Request::Isolate {
+        machine: "office-1".into(),
+        isolation: Isolation::Segment,
+        reason: "worm".into(),
+    })
+    .await;
+    let order = machine.order().await;
+    machine.carry_out(&order).await;
+
+    let Answer::Machine(detail) = asked(Request::Machine { machine: "office-1".into() }).await
+    else {
+        panic!()
+    };
+    assert_eq!((detail.row.id, detail.row.isolation), (machine.id(), Some(Isolation::Segment)));
+    assert_eq!((detail.mode, detail.finding_count), (Mode::Ask, 1));
+    assert_eq!(detail.findings[0].title, "A worm spreads");
+    assert_eq!(detail.measures[0].what, "isolate (segment) for 4 h");
+    assert_eq!(detail.measures[0].reason.as_deref(), Some("worm"));
+    assert!(detail.assignment.is_some());
+
+    let listed = asked(Request::ListIncidents { only_open: true }).await;
+    let Answer::Incidents { rows, .. } = listed else { panic!() };
+    let incident = rows[0].incident.id;
+    assert_eq!(asked(Request::TakeIncident(incident)).await, Answer::Done);
+    let comment = "looks like a scan".to_owned();
+    assert_eq!(asked(Request::CommentIncident { incident, comment }).await, Answer::Done);
+    let Answer::Incident(detail) = asked(Request::Incident(incident)).await else { panic!() };
+    assert_eq!(detail.row.incident.state, IncidentState::Owned);
+    assert_eq!((detail.machines.len(), detail.machine_count), (1, 1));
+    assert_eq!(
+        (detail.row.isolated, detail.row.machine_names.as_slice()),
+        (1, &["office-1".to_owned()][..])
+    );
+    let last = detail.timeline.last().unwrap();
+    assert_eq!(detail.timeline.len() as u64, detail.timeline_count);
+    assert_eq!(
+        (last.what.as_str(), last.detail.as_str()),
+        ("Worked on", "comment: looks like a scan")
+    );
+    assert_eq!(
+        Some(last.who.as_str()),
+        detail.row.incident.owner.as_deref(),
+        "who is on the socket"
+    );
+    let closed = asked(Request::CloseIncident { incident, reason: "a drill".into() }).await;
+    assert_eq!(closed, Answer::Done);
+    let again = asked(Request::CloseIncident { incident, reason: "again".into() }).await;
+    assert!(matches!(again, Answer::Refused(why) if why.contains("open incident")));
 }

@@ -13,6 +13,7 @@ use cordon_model::asset::ClinicalTier;
 use cordon_model::finding::Level;
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::policy::Mode;
+use cordon_model::record::Deed;
 use cordon_model::wire::Report;
 
 use super::support::{Machine, Signer, Site, admin, found, free, hub_config, rj1, until};
@@ -168,11 +169,7 @@ async fn a_hub_that_is_stopped_and_started_again_knows_its_questions() {
     machine.connect().await.unwrap();
     site.hub().answer(question.id, true, "because", &admin()).await.unwrap();
     machine.order().await;
-    until("the ledger is whole", || async {
-        let ledger = site.hub().ledger();
-        ledger.covered == ledger.size
-    })
-    .await;
+    cosigned_with_finding(&site).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,11 +186,7 @@ async fn a_hub_that_forgot_a_finding_decides_the_same_and_says_that_its_ledger_w
     let finding = found("office-1", Level::High, 1);
     machine.send(finding.clone()).await;
     let order = machine.order().await;
-    until("the ledger is cosigned", || async {
-        let ledger = site.hub().ledger();
-        ledger.covered == ledger.size
-    })
-    .await;
+    cosigned_with_finding(&site).await;
 
     // As if the hub's disk had lost the last second: the signer has not.
     site.stop().await;
@@ -207,6 +200,18 @@ async fn a_hub_that_forgot_a_finding_decides_the_same_and_says_that_its_ledger_w
     assert_eq!(again.envelope(), order.envelope(), "the same order to the last byte");
     until("people see that the ledger was set back", || async {
         site.hub().status().await.unwrap().ledger_alarm.is_some()
+    })
+    .await;
+}
+
+/// Waits until the finding is in the ledger and all of that is cosigned: an order may be at its machine before
+/// what led to it is in the ledger, which only follows the store.
+async fn cosigned_with_finding(site: &Site) {
+    until("the finding is in the ledger, and cosigned", || async {
+        let ledger = site.hub().ledger();
+        let records = site.hub().ledger_records(0..ledger.size).await.unwrap();
+        ledger.covered == ledger.size
+            && records.iter().any(|entry| matches!(entry.record.deed, Deed::Found(_)))
     })
     .await;
 }

@@ -4,20 +4,21 @@ use cordon_hub::view::{AssignmentDraft, Contact, Ordered};
 use cordon_hub::{Hub, HubError};
 use cordon_model::action::{Action, ActionKind};
 use cordon_model::asset::{ClinicalTier, Transport};
-use cordon_model::finding::{Level, ProcessRef};
+use cordon_model::finding::{Level, ProcessRef, ReceivedFinding};
 use cordon_model::holds::Holds;
 use cordon_model::ids::IncidentId;
 use cordon_model::incident::IncidentState;
-use cordon_model::look::{LookAt, OpenConnection, Seen};
+use cordon_model::look::{IdleService, KnownBy, LookAt, OpenConnection, Seen};
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::order::{Authority, Instruction};
 use cordon_model::policy::Mode;
 use cordon_model::record::Deed;
-use cordon_model::time::BootNanos;
+use cordon_model::time::{BootNanos, UtcNanos};
 use cordon_model::wire::{FromAgent, FromHub, Report, Status};
 use cordon_respond::approval::ApprovalState;
+use cordon_respond::grouping::Grouping;
 use cordon_respond::signer_core::Refusal;
-use cordon_store::{IncidentFilter, Page, Role};
+use cordon_store::{Change, IncidentFilter, Page, Role, SqliteState, State as _};
 use std::time::Duration;
 
 use super::support::{Site, admin, finding, found, until};
@@ -80,7 +81,10 @@ async fn in_mode_act_a_finding_becomes_a_proven_measure_and_a_release_takes_it_b
     let evidence = view.timeline.iter().find_map(|entry| entry.finding.as_ref()).unwrap();
     assert!(evidence.finding.raw.json.contains("/tmp/worm"), "with its raw event");
 
-    let released = hub.release(machine.id(), "cleaned", Some(incident), &admin()).await.unwrap();
+    // The gate of the return to service is another test's.
+    let why = Some("a test");
+    let released =
+        hub.release(machine.id(), "cleaned", why, Some(incident), &admin()).await.unwrap();
     assert!(matches!(released, Ordered::Signed { is_linked: true, .. }));
     let release = machine.order().await;
     assert_eq!(release.instruction, Instruction::Release);
@@ -178,10 +182,22 @@ async fn a_preview_says_what_is_open_on_the_machine_now_or_that_it_is_not_known(
         user: 1000,
         goes_on: false,
     };
-    let seen = Seen::Connections { listed: vec![open], of: 1 };
+    let queue = IdleService {
+        known_by: KnownBy::PrintQueue("ward-7".into()),
+        transport: Transport::Tcp,
+        port: 631,
+        peer: Some([10, 0, 0, 21].into()),
+        goes_on: Some(false),
+    };
+    let unseen = vec!["folders: nobody knows".to_owned()];
+    let (services, unseen_there) = (vec![queue], unseen.clone());
+    let seen = Seen::Connections { listed: vec![open], of: 1, services, unseen: unseen_there };
     machine.say(&FromAgent::Looked { number, seen }).await;
     let open_now = preview.await.unwrap().open_now.unwrap();
-    assert_eq!(open_now.flows[0].in_words(), "printing: 1 connection with one other stops");
+    let words: Vec<String> = open_now.flows.iter().map(|flow| flow.in_words()).collect();
+    let expected =
+        ["1 connection to a printer stops (with one other)", "the print queue ward-7 stops"];
+    assert_eq!((words, open_now.unseen), (expected.map(str::to_owned).to_vec(), unseen));
 
     drop(machine);
     until("the link is down", || async {
@@ -242,6 +258,42 @@ async fn an_incident_is_taken_commented_and_closed_by_name() {
     assert!(hub.comment_incident(incident, "\u{7}", &admin()).await.is_err());
 }
 
+/// Of more open incidents than the hub holds in memory, some are only on its disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_incident_that_made_room_for_others_is_taken_commented_and_closed_all_the_same() {
+    let site = Site::start().await;
+    let hub = site.hub();
+    let machine = site.machine("office-1").await;
+    let received = ReceivedFinding {
+        machine: machine.id(),
+        received: UtcNanos::now(),
+        finding: finding("office-1", Level::High, 1),
+    };
+    let mut grouping = Grouping::new(site.organisation.clone());
+    let placed = grouping.place(&received, "office-1", &[], &mut || [7; 16]);
+    let story = grouping.story(placed.incident).unwrap();
+    let mut document = Vec::new();
+    ciborium::into_writer(story, &mut document).unwrap();
+    let (id, document) = (placed.incident.to_string(), Some(document));
+    let row = Change::Row { kind: "story", id, document };
+    let store = SqliteState::open(&site.directory.path().join("hub")).await.unwrap();
+    let changes = [row, Change::Incident(story.incident.clone())];
+    store.commit(&site.organisation, &changes).await.unwrap();
+
+    let incident = only_incident(hub).await;
+    hub.take_incident(incident, &admin()).await.unwrap();
+    let view = hub.incident(incident, None).await.unwrap();
+    assert_eq!(view.incident.state, IncidentState::Owned);
+    assert_eq!(view.incident.owner.as_deref(), Some(admin().name()));
+    hub.comment_incident(incident, "the quiet one", &admin()).await.unwrap();
+    hub.close_incident(incident, "a drill", &admin()).await.unwrap();
+    let view = hub.incident(incident, None).await.unwrap();
+    assert_eq!(view.incident.state, IncidentState::Closed);
+    let said: Vec<&str> = view.timeline.iter().map(|entry| entry.record.detail.as_str()).collect();
+    assert_eq!(said, ["taken", "comment: the quiet one", "closed: a drill"]);
+    assert!(hub.take_incident(incident, &admin()).await.is_err(), "it is closed");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_was_away_gets_its_order_at_the_next_contact() {
     let site = Site::start().await;
@@ -299,6 +351,23 @@ async fn what_a_machine_is_and_the_policy_reach_it_signed() {
             break;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_machine_of_a_ward_that_enrols_at_once_gets_its_permit() {
+    let site = Site::start().await;
+    site.hub().set_mode(Mode::Act, &admin()).await.unwrap();
+    let mut ward = Vec::new();
+    for number in 0..5 {
+        ward.push(site.machine(&format!("office-{number}")).await);
+    }
+    // The first renewal may come before most of them; none is left to the next minute.
+    let all = async {
+        for machine in &mut ward {
+            while !matches!(machine.hear().await.unwrap(), FromHub::Permit(_)) {}
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

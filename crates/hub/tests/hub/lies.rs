@@ -192,3 +192,29 @@ async fn a_flood_from_one_machine_does_not_keep_another_from_being_defended() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machines_long_words_make_no_record_that_ends_the_hub() {
+    let mut site = Site::start().await;
+    let mut liar = site.machine("liar").await;
+    let id = liar.id();
+    site.hub().isolate(id, Isolation::Segment, "worm", None, &admin()).await.unwrap();
+    let order = liar.order().await;
+    liar.take(&order).await;
+    // More than the ledger takes in one record, and cut in the middle of a letter if it is cut anywhere.
+    let why = format!("x{}", "ä".repeat(100_000));
+    let receipt = liar.receipt(&order, MeasureState::Failed { why });
+    let sealed = liar.sealed(&receipt);
+    liar.report(Report::Receipt(sealed)).await;
+    let said = |records: &[cordon_evidence::Entry]| {
+        let of_it = records.iter().find(|entry| entry.record.detail.contains("xää"));
+        of_it.map(|entry| entry.record.detail.len())
+    };
+    until("it is in the ledger, cut", || async {
+        let records = site.hub().ledger_records(0..1_000).await.unwrap_or_default();
+        said(&records).is_some_and(|length| length <= 8 << 10)
+    })
+    .await;
+    site.restart().await;
+    assert_eq!(site.hub().machines().len(), 1, "and the hub starts again");
+}

@@ -3,10 +3,15 @@
 use cordon_hub::view::Contact;
 use cordon_model::finding::Level;
 use cordon_model::limits;
-use cordon_model::wire::{FromAgent, FromHub, Hello};
+use cordon_model::measure::Isolation;
+use cordon_model::order::Instruction;
+use cordon_model::policy::Mode;
+use cordon_model::record::Deed;
+use cordon_model::wire::{FromAgent, FromHub, Hello, VERSION};
+use cordon_store::{IncidentFilter, Page};
 use tokio::io::AsyncReadExt as _;
 
-use super::support::{Machine, Site, admin, found, open_without_certificate, until};
+use super::support::{Machine, Signer, Site, admin, found, open_without_certificate, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_certificate_nobody_gets_in() {
@@ -45,13 +50,80 @@ async fn a_certificate_of_another_organisation_opens_nothing() {
 async fn a_machine_that_is_struck_off_is_cut_off_at_once_and_never_comes_back() {
     let mut site = Site::start().await;
     let mut machine = site.machine("office-1").await;
-    site.hub().strike_off(machine.id(), "stolen", &admin()).await.unwrap();
+    site.hub().strike_off(machine.id(), "stolen", false, &admin()).await.unwrap();
     assert!(machine.goodbye().await.contains("struck off"));
     assert!(machine.connect().await.is_err());
     site.restart().await;
     assert!(machine.connect().await.is_err(), "also after a restart");
     assert!(site.hub().machines().is_empty());
     assert_eq!(site.hub().status().await.unwrap().counts.machines, 0);
+}
+
+/// Nobody at the hub can open it then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_is_cut_off_is_struck_off_only_by_somebody_who_says_that_they_know() {
+    let site = Site::start().await;
+    let mut machine = site.machine("office-1").await;
+    let hub = site.hub();
+    hub.isolate(machine.id(), Isolation::Segment, "worm", None, &admin()).await.unwrap();
+    let order = machine.order().await;
+    machine.carry_out(&order).await;
+    let refused = hub.strike_off(machine.id(), "stolen", false, &admin()).await.unwrap_err();
+    let said = refused.to_string();
+    assert!(said.contains("cut off (segment)") && said.contains("break-glass"), "{said}");
+    assert_eq!(hub.machines().len(), 1, "nothing is done");
+    let said = hub.strike_off(machine.id(), "stolen", true, &admin()).await.unwrap().join("\n");
+    assert!(said.contains("stays as it was") && said.contains("cut off (segment)"), "{said}");
+    assert!(machine.goodbye().await.contains("struck off"));
+}
+
+/// What is only ordered may be in force a moment later.
+#[tokio::test(flavor = "multi_thread")]
+async fn so_is_one_whose_isolation_is_ordered_and_not_shown_and_what_was_never_sent_never_is() {
+    let site = Site::start().await;
+    let machine = site.machine("office-1").await;
+    let mut away = site.machine("office-2").await;
+    let hub = site.hub();
+    hub.isolate(machine.id(), Isolation::Segment, "worm", None, &admin()).await.unwrap();
+    let refused = hub.strike_off(machine.id(), "stolen", false, &admin()).await.unwrap_err();
+    let said = refused.to_string();
+    assert!(said.contains("about to be cut off (segment)"), "{said}");
+    assert_eq!(hub.machines().len(), 2, "nothing is done");
+    away.disconnect();
+    until("it is away", || async { hub.status().await.unwrap().linked == 1 }).await;
+    hub.isolate(away.id(), Isolation::Segment, "worm", None, &admin()).await.unwrap();
+    let waiting = || async { hub.status().await.unwrap().counts.orders_waiting };
+    let before = waiting().await;
+    hub.strike_off(away.id(), "stolen", true, &admin()).await.unwrap();
+    assert_eq!(waiting().await, before - 1);
+}
+
+/// What is with the signer may be signed a moment later, and what is signed after it was struck off is sent to
+/// nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn so_is_one_whose_isolation_is_still_to_be_signed() {
+    let mut site = Site::start().await;
+    site.hub().set_mode(Mode::Act, &admin()).await.unwrap();
+    let mut machine = site.machine("office-1").await;
+    site.signer.take().unwrap().stop().await;
+    machine.report(found("office-1", Level::High, 1)).await;
+    let refused = site.hub().strike_off(machine.id(), "stolen", false, &admin()).await.unwrap_err();
+    assert!(refused.to_string().contains("that is with the signer"), "{refused}");
+    assert_eq!(site.hub().machines().len(), 1, "nothing is done");
+    site.hub().strike_off(machine.id(), "stolen", true, &admin()).await.unwrap();
+    assert!(machine.goodbye().await.contains("struck off"));
+    // Also by a hub that has started since.
+    site.stop().await;
+    site.signer = Some(Signer::start(site.directory.path(), site.organisation.clone()));
+    site.start_again().await;
+    let incident = site.hub().incidents(IncidentFilter::Any, &Page::first(10)).await.unwrap();
+    let incident = incident.items[0].incident.id;
+    until("it was signed", || async {
+        let shown = site.hub().incident(incident, None).await.unwrap();
+        shown.timeline.iter().any(|entry| matches!(entry.record.deed, Deed::Ordered(_)))
+    })
+    .await;
+    assert_eq!(site.hub().status().await.unwrap().counts.orders_waiting, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,12 +135,33 @@ async fn a_machine_that_is_struck_off_while_it_holds_its_hello_back_is_not_let_i
     // The hub has checked its certificate by the time that it reads a first byte of it.
     slow.say_bytes(&[0]).await;
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    site.hub().strike_off(machine.id(), "stolen", &admin()).await.unwrap();
+    site.hub().strike_off(machine.id(), "stolen", false, &admin()).await.unwrap();
     assert!(machine.goodbye().await.contains("struck off"));
     let hello = cordon_link::frame::encode(&FromAgent::Hello(slow.hello()), limits::MESSAGE_BYTES);
     slow.say_bytes(&hello.unwrap()[1..]).await;
     assert!(slow.hear().await.is_err(), "not welcome");
     assert_eq!(site.hub().status().await.unwrap().linked, 0);
+}
+
+/// It is away since the hub has started: which orders it can read is known from before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_starts_again_knows_that_a_machine_reads_conditions() {
+    let mut site = Site::start().await;
+    let mut machine = site.machine("office-1").await;
+    let id = machine.id();
+    site.hub().isolate(id, Isolation::Full, "worm", None, &admin()).await.unwrap();
+    let order = machine.order().await;
+    machine.carry_out(&order).await;
+    machine.disconnect();
+    site.restart().await;
+    site.hub().isolate(id, Isolation::Segment, "less will do", None, &admin()).await.unwrap();
+    machine.connect().await.unwrap();
+    let order = machine.order().await;
+    assert!(
+        matches!(order.instruction, Instruction::Begin { if_isolated: Some(Isolation::Full), .. }),
+        "{}",
+        order.instruction
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,7 +188,7 @@ async fn a_version_that_is_not_spoken_is_refused_by_name() {
     let hello = Hello { version: 99, ..machine.hello() };
     machine.dial().await;
     machine.say(&FromAgent::Hello(hello)).await;
-    assert!(matches!(machine.hear().await, Ok(FromHub::Welcome { version: 1, .. })));
+    assert!(matches!(machine.hear().await, Ok(FromHub::Welcome { version: VERSION, .. })));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@
 )]
 
 mod approval;
+mod attention;
 mod codes;
 mod control;
 mod crash;
@@ -17,5 +18,8 @@ mod guidance;
 mod incidents;
 mod lies;
 mod links;
+mod names;
+mod returning;
 mod support;
+mod tunnel;
 mod undo;

@@ -386,6 +386,7 @@ impl Machine {
             at: UtcNanos::now(),
             sockets_cut: 0,
             done: Vec::new(),
+            spared: Vec::new(),
         }
     }
 

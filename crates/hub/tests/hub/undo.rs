@@ -28,6 +28,7 @@ fn receipt(machine: &Machine, number: u8, origin: Origin, state: MeasureState) -
         at: UtcNanos::now(),
         sockets_cut: 0,
         done: Vec::new(),
+        spared: Vec::new(),
     }
 }
 
@@ -118,5 +119,7 @@ async fn what_people_ordered_stays() {
     machine.carry_out(&order).await;
     let undone = hub.undo_all(&[machine.id()], "a wrong rule", &admin()).await;
     assert!(matches!(undone, Err(HubError::Missing { .. })), "{undone:?}");
+    let said = undone.unwrap_err().to_string();
+    assert!(said.contains("people ordered") && said.contains("cordon release"), "{said}");
     assert_eq!(hub.standing(machine.id()).unwrap().measures.len(), 1);
 }

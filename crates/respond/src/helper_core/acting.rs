@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use cordon_model::action::{Action, AtEnd};
+use cordon_model::action::{Action, AtEnd, Denied};
 use cordon_model::asset::ClinicalTier;
 use cordon_model::ids::MeasureId;
 use cordon_model::limits;
@@ -20,9 +20,15 @@ use cordon_model::order::{Approver, Lease};
 use serde::{Deserialize, Serialize};
 
 use super::keeping::state_shown;
+use super::room::bounded;
 use super::{Effect, HelperCore, NotObeyed, TRY_AGAIN};
 use crate::clock::Moment;
 use crate::lease::{LeaseClock, LeaseEvent};
+
+/// How often it is looked whether a content that is denied runs by now. Where no filesystem is watched, only a
+/// file that was seen to have it is asked about, and no event tells of one: a shorter pause finds it earlier, at
+/// the cost of a walk through all that runs.
+pub const LOOK_FOR_CONTENT: Duration = Duration::from_secs(4);
 
 /// Where a measure is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,8 +64,14 @@ pub struct Acting {
     pub proof: Option<Proof>,
     /// What was found and done, in words.
     pub done: Vec<String>,
+    /// What it left alone because no order may touch it, in words.
+    #[serde(default)]
+    pub spared: Vec<String>,
     /// Where it is on its way.
     pub phase: Phase,
+    /// It was tried before, and may be done, or half done, though nobody has seen that: a crash came between.
+    #[serde(default)]
+    pub was_tried: bool,
 }
 
 /// How carrying out an [`Effect::Apply`] or [`Effect::LookAgain`] went.
@@ -71,6 +83,8 @@ pub enum Acted {
         proof: Option<Proof>,
         /// What was found and done, in words.
         done: Vec<String>,
+        /// What was left alone because no order may touch it, in words.
+        spared: Vec<String>,
     },
     /// There is nothing to do it to, now or later: the process has ended, the file is another one.
     Gone {
@@ -130,7 +144,9 @@ impl HelperCore {
             state: MeasureState::Delivered,
             proof: None,
             done: Vec::new(),
+            spared: Vec::new(),
             phase: Phase::Applying,
+            was_tried: false,
         };
         let effect = acting.apply();
         self.acting.insert(measure, acting);
@@ -164,11 +180,13 @@ impl HelperCore {
             return;
         }
         let before = acting.state.clone();
-        match outcome {
-            Acted::Done { proof, done } => {
+        let spared_nothing = acting.spared.is_empty();
+        match outcome.bounded() {
+            Acted::Done { proof, done, spared } => {
                 acting.state = state_shown(proof.as_ref());
                 acting.proof = proof;
-                acting.done = bounded(done);
+                acting.done = done;
+                acting.spared = spared;
                 acting.phase = Phase::InForce;
                 if acting.action.kind().is_done_at_once() && acting.state == MeasureState::Verified
                 {
@@ -181,18 +199,25 @@ impl HelperCore {
                 acting.done = bounded(std::mem::take(&mut acting.done));
                 acting.state = MeasureState::Done;
             }
-            Acted::Refused { why } if acting.phase == Phase::InForce => {
-                // It is in force, and over only when that is undone.
+            Acted::Refused { why } if acting.may_be_done() => {
+                // It is, or may be, in force, and over only when that is undone.
                 acting.phase = Phase::TakingBack;
+                acting.spared = bounded(vec![why.clone()]);
                 let why = format!("it may not go on and is being taken back: {why}");
                 acting.state = MeasureState::Unproven { why };
             }
-            Acted::Gone { why } | Acted::Refused { why } => {
+            Acted::Refused { why } => {
+                acting.spared = bounded(vec![why.clone()]);
                 acting.state = MeasureState::Failed { why };
             }
-            Acted::Failed { why } => acting.state = MeasureState::Unproven { why },
+            Acted::Gone { why } => acting.state = MeasureState::Failed { why },
+            Acted::Failed { why } => {
+                acting.was_tried = true;
+                acting.state = MeasureState::Unproven { why };
+            }
         }
-        if acting.state != before {
+        // That something is spared is said once: a tree that goes on starting it would else tell of each.
+        if acting.state != before || spared_nothing && !acting.spared.is_empty() {
             self.report_acting(&acting, now);
         }
         if !acting.state.is_over() {
@@ -203,11 +228,19 @@ impl HelperCore {
     /// Takes note of how [`Effect::TakeBack`] went.
     pub fn taken_back(&mut self, measure: MeasureId, outcome: TakenBack, now: &Moment) {
         let Some(mut acting) = self.acting.remove(&measure) else { return };
-        match outcome {
+        let outcome = match outcome {
+            TakenBack::Done { proof: Some(proof), .. } if !proof.is_read_back => {
+                TakenBack::Failed {
+                    why: "it was undone, and a look shows that it is still there".into(),
+                }
+            }
+            other => other,
+        };
+        match outcome.bounded() {
             TakenBack::Done { proof, done } => {
                 acting.state = MeasureState::Released;
                 acting.proof = proof;
-                acting.done = bounded(done);
+                acting.done = done;
                 self.report_acting(&acting, now);
             }
             TakenBack::Failed { why } => {
@@ -264,6 +297,7 @@ impl HelperCore {
                     // What was found missing is put in place again.
                     let is_missing = acting.state.is_unproven()
                         && !acting.proof.as_ref().is_some_and(|proof| proof.is_read_back);
+                    acting.was_tried = true;
                     effects.push(match phase {
                         Phase::Applying => acting.apply(),
                         Phase::InForce if is_missing => acting.apply(),
@@ -283,12 +317,19 @@ impl HelperCore {
         effects
     }
 
+    /// What is in force is looked at again, now: what is needed for care has changed.
+    pub(super) fn look_again(&self) -> impl Iterator<Item = Effect> {
+        let held = self.acting.values().filter(|acting| acting.phase == Phase::InForce);
+        held.map(|acting| Effect::LookAgain { measure: acting.measure })
+    }
+
     /// After a start: everything that is meant is done again, and what was on its way back goes on.
     pub(super) fn restart_acting(&mut self) -> Vec<Effect> {
         let effects = self.acting.values_mut().map(|acting| match acting.phase {
             Phase::TakingBack => Effect::TakeBack { measure: acting.measure },
             Phase::Applying | Phase::InForce => {
                 acting.lease.warn_again();
+                acting.was_tried = true;
                 if acting.state.is_acting() {
                     let why = "not looked at since a restart".into();
                     acting.state = MeasureState::Unproven { why };
@@ -304,6 +345,9 @@ impl HelperCore {
     pub(super) fn acting_wake(&self, now: &Moment) -> Option<Duration> {
         let wake = |acting: &Acting| {
             let wake = acting.lease.next_wake(now);
+            if acting.is_looked_for() {
+                return wake.min(LOOK_FOR_CONTENT);
+            }
             // What is done at once and still here is under way: somebody waits for it.
             let is_settled = acting.phase == Phase::InForce
                 && !acting.state.is_unproven()
@@ -359,28 +403,29 @@ impl HelperCore {
             at: now.best_utc(self.time_floor),
             sockets_cut: 0,
             done: acting.done.clone(),
+            spared: acting.spared.clone(),
         });
     }
 }
 
 impl Acting {
+    /// Whether the machine may hold it. What is done at once leaves nothing to take back.
+    fn may_be_done(&self) -> bool {
+        let may_be_half_done = self.was_tried && !self.action.kind().is_done_at_once();
+        self.phase == Phase::InForce || may_be_half_done
+    }
+
+    /// Whether it denies a content, and the last look came to an end: whatever that showed, it is for the next
+    /// one to find the content where it was not before.
+    fn is_looked_for(&self) -> bool {
+        matches!(self.action, Action::Deny(Denied::Sha256(_)))
+            && self.phase == Phase::InForce
+            && self.state == state_shown(self.proof.as_ref())
+    }
+
     fn apply(&self) -> Effect {
         Effect::Apply { measure: self.measure, action: self.action.clone() }
     }
-}
-
-/// What a receipt has room for; the newest lines matter most.
-fn bounded(mut lines: Vec<String>) -> Vec<String> {
-    let over = lines.len().saturating_sub(limits::DONE_LINES);
-    lines.drain(..over);
-    for line in &mut lines {
-        let mut end = limits::DONE_LINE_BYTES.min(line.len());
-        while !line.is_char_boundary(end) {
-            end -= 1;
-        }
-        line.truncate(end);
-    }
-    lines
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use cordon_model::action::{
     AccountTarget, Action, Blocked, BlockedPeer, Collection, Denied, FilePath, FileTarget, Piece,
-    ProcessTarget,
+    ProcessTarget, Sha256Digest,
 };
 use cordon_model::approval::Needs;
 use cordon_model::asset::{Assignment, ClinicalTier};
@@ -65,6 +65,10 @@ fn policy() -> Authority {
     Authority::Policy { revision: 1, finding: FindingId::of("rule", "host", &[0; 32]) }
 }
 
+fn reloaded(helper: &HelperCore) -> HelperCore {
+    serde_json::from_str(&serde_json::to_string(helper).unwrap()).unwrap()
+}
+
 fn order(number: u8, instruction: Instruction, authority: Authority) -> Verified<Order> {
     verified(&Order {
         id: OrderId::new(UtcNanos::from_unix_nanos(0), [number; 10]),
@@ -82,7 +86,7 @@ fn order(number: u8, instruction: Instruction, authority: Authority) -> Verified
 }
 
 fn begun(number: u8, action: Action, authority: Authority) -> Verified<Order> {
-    order(number, Instruction::Begin { action, lease: TERMS }, authority)
+    order(number, Instruction::begin(action, TERMS), authority)
 }
 
 fn shown() -> Acted {
@@ -93,7 +97,7 @@ fn shown() -> Acted {
         unproven: vec![],
         at: BootNanos(0),
     };
-    Acted::Done { proof: Some(proof), done: vec!["3 processes stand still".into()] }
+    Acted::Done { proof: Some(proof), done: vec!["3 processes stand still".into()], spared: vec![] }
 }
 
 fn states(helper: &mut HelperCore) -> Vec<MeasureState> {
@@ -102,6 +106,37 @@ fn states(helper: &mut HelperCore) -> Vec<MeasureState> {
 
 fn tick(helper: &mut HelperCore, second: u64) -> Vec<Effect> {
     helper.tick(&moment("a", second), &mut || [7; 16])
+}
+
+#[test]
+fn what_is_spared_is_told_with_the_refusal_and_once_of_what_is_in_force() {
+    let mut helper = helper(ClinicalTier::None);
+    let freeze = begun(1, Action::Freeze(process()), policy());
+    helper.order(&freeze, &moment("a", 1)).unwrap();
+    let why = "refused: it is protected for care".to_owned();
+    helper.acted(freeze.id.into(), Acted::Refused { why: why.clone() }, &moment("a", 1));
+    let told = helper.unreported.pop_back().unwrap();
+    assert_eq!((told.state, told.spared), (MeasureState::Failed { why: why.clone() }, vec![why]));
+    // Of one that ended by itself nothing was spared.
+    let freeze = begun(2, Action::Freeze(process()), policy());
+    helper.order(&freeze, &moment("a", 1)).unwrap();
+    helper.acted(freeze.id.into(), Acted::Gone { why: "gone".into() }, &moment("a", 1));
+    assert!(helper.unreported.pop_back().unwrap().spared.is_empty());
+
+    let freeze = begun(3, Action::Freeze(process()), policy());
+    helper.order(&freeze, &moment("a", 2)).unwrap();
+    helper.acted(freeze.id.into(), shown(), &moment("a", 2));
+    let mut sparing = |number: u32| {
+        let Acted::Done { proof, done, .. } = shown() else { panic!() };
+        let spared = vec![format!("process {number} was left alone")];
+        helper.acted(freeze.id.into(), Acted::Done { proof, done, spared }, &moment("a", 3));
+        helper.unreported.len()
+    };
+    let before = sparing(1);
+    assert_eq!((sparing(2), sparing(3)), (before, before), "a tree that goes on starting it");
+    let told = helper.unreported.pop_back().unwrap();
+    assert_eq!((told.state, told.spared.len()), (MeasureState::Verified, 1));
+    assert_eq!(told.spared, ["process 1 was left alone"]);
 }
 
 #[test]
@@ -115,9 +150,19 @@ fn a_measure_is_begun_shown_and_taken_back_and_leaves_nothing() {
     let undo = order(2, Instruction::Undo { measure }, people(&["ann"]));
     let effects = helper.order(&undo, &moment("a", 2)).unwrap();
     assert_eq!(effects, [Effect::TakeBack { measure }]);
+    // Undone, and a look shows it all the same.
+    let Acted::Done { proof: Some(proof), .. } = shown() else { panic!() };
+    let seen = Some(Proof { is_read_back: false, ..proof });
+    helper.taken_back(measure, TakenBack::Done { proof: seen, done: vec![] }, &moment("a", 2));
+    let told = states(&mut helper);
+    let [MeasureState::Verified, MeasureState::Unproven { why }] = &told[..] else {
+        panic!("{told:?}")
+    };
+    assert!(why.contains("still there"), "{why}");
+    assert_eq!(tick(&mut helper, 3), [Effect::TakeBack { measure }], "tried again");
     let back = TakenBack::Done { proof: None, done: vec![] };
-    helper.taken_back(measure, back, &moment("a", 2));
-    assert_eq!(states(&mut helper), [MeasureState::Verified, MeasureState::Released]);
+    helper.taken_back(measure, back, &moment("a", 3));
+    assert_eq!(states(&mut helper), [MeasureState::Released]);
     assert!(helper.acting.is_empty());
 }
 
@@ -141,15 +186,20 @@ fn whatever_stops_by_itself_obeys_clinical_tiers_exactly_as_isolation_does() {
 }
 
 #[test]
-fn memory_takes_two_people() {
+fn what_is_inside_a_process_takes_two_people() {
     let mut helper = helper(ClinicalTier::None);
-    let pieces = vec![Piece::Memory(process())];
-    let action = Action::Collect(Collection { pieces, most_bytes: 1 << 20 });
-    for (number, too_few) in [(1, people(&["ann"])), (2, people(&["ann", "ann"])), (3, policy())] {
-        let refused = helper.order(&begun(number, action.clone(), too_few), &moment("a", 1));
-        assert_eq!(refused, Err(NotObeyed::NotEnoughPeople(Needs::TwoPeople)));
+    let mut number = 0;
+    for piece in [Piece::Memory(process()), Piece::Environment(process())] {
+        let action = Action::Collect(Collection { pieces: vec![piece], most_bytes: 1 << 20 });
+        let mut next = |by| {
+            number += 1;
+            helper.order(&begun(number, action.clone(), by), &moment("a", 1))
+        };
+        for too_few in [people(&["ann"]), people(&["ann", "ann"]), policy()] {
+            assert_eq!(next(too_few), Err(NotObeyed::NotEnoughPeople(Needs::TwoPeople)));
+        }
+        assert!(next(people(&["ann", "bob"])).is_ok());
     }
-    assert!(helper.order(&begun(4, action, people(&["ann", "bob"])), &moment("a", 1)).is_ok());
 }
 
 #[test]
@@ -202,9 +252,6 @@ fn a_crash_at_any_point_does_again_what_is_meant() {
     let begun = begun(1, Action::Quarantine(file()), people(&["ann"]));
     let measure: MeasureId = begun.id.into();
     helper.order(&begun, &moment("a", 1)).unwrap();
-    let reloaded = |helper: &HelperCore| -> HelperCore {
-        serde_json::from_str(&serde_json::to_string(helper).unwrap()).unwrap()
-    };
     let mut crashed = reloaded(&helper);
     let again = crashed.restart(&moment("a", 2));
     assert!(matches!(&again[..], [Effect::Apply { .. }]));
@@ -261,6 +308,33 @@ fn what_no_order_may_do_is_refused_before_it_is_in_force_and_taken_back_after() 
 }
 
 #[test]
+fn what_a_crash_may_have_left_done_is_taken_back_when_it_is_refused_by_then() {
+    let mut helper = helper(ClinicalTier::None);
+    let order = begun(1, Action::Deny(Denied::Path(FilePath::new("/x"))), people(&["ann"]));
+    let measure = order.id.into();
+    helper.order(&order, &moment("a", 1)).unwrap();
+    // It was done, and the helper died before it could write that down.
+    let mut helper = reloaded(&helper);
+    assert!(matches!(&helper.restart(&moment("a", 2))[..], [Effect::Apply { .. }]));
+    helper.acted(measure, Acted::Refused { why: "care needs it now".into() }, &moment("a", 2));
+    assert_eq!(tick(&mut helper, 3), [Effect::TakeBack { measure }]);
+    helper.taken_back(measure, TakenBack::Done { proof: None, done: vec![] }, &moment("a", 3));
+    assert_eq!(states(&mut helper).last(), Some(&MeasureState::Released));
+    assert!(helper.acting.is_empty());
+}
+
+#[test]
+fn what_care_came_to_need_is_found_at_once() {
+    let mut helper = helper(ClinicalTier::None);
+    let order = begun(1, Action::Freeze(process()), people(&["ann"]));
+    let measure = order.id.into();
+    helper.order(&order, &moment("a", 1)).unwrap();
+    helper.acted(measure, shown(), &moment("a", 1));
+    let newer = Assignment { revision: 2, ..helper.assignment.clone().unwrap() };
+    assert_eq!(helper.assign(&verified(&newer)), Ok(vec![Effect::LookAgain { measure }]));
+}
+
+#[test]
 fn what_is_in_force_and_gone_by_itself_is_done_and_not_failed() {
     let mut helper = helper(ClinicalTier::None);
     let order = begun(1, Action::Freeze(process()), people(&["ann"]));
@@ -271,6 +345,35 @@ fn what_is_in_force_and_gone_by_itself_is_done_and_not_failed() {
     assert!(helper.acting.is_empty());
 }
 
+/// A content that nothing covers is no more covered a second later; one that is covered may begin to run from
+/// another file.
+#[test]
+fn a_denied_content_is_looked_for_every_few_seconds_whether_or_not_anything_covers_it() {
+    let mut helper = helper(ClinicalTier::None);
+    let content = Denied::Sha256(Sha256Digest([7; 32]));
+    let order = begun(1, Action::Deny(content), people(&["ann"]));
+    let measure = order.id.into();
+    helper.order(&order, &moment("a", 1)).unwrap();
+    let Acted::Done { proof: Some(covered), done, .. } = shown() else { panic!() };
+    let uncovered = Proof { is_read_back: false, ..covered.clone() };
+    for (second, proof) in [(2, &uncovered), (6, &uncovered), (10, &covered)] {
+        let now = moment("a", second);
+        helper.acted(
+            measure,
+            Acted::Done { proof: Some(proof.clone()), done: done.clone(), spared: Vec::new() },
+            &now,
+        );
+        assert_eq!(helper.next_wake(&now), LOOK_FOR_CONTENT, "{proof:?}");
+        assert_eq!(tick(&mut helper, second + 4).len(), 1);
+    }
+    // A warden that does not answer is asked again at once, and so is all after a start.
+    helper.acted(measure, Acted::Failed { why: "no answer".into() }, &moment("a", 14));
+    assert_eq!(helper.next_wake(&moment("a", 14)), TRY_AGAIN);
+    helper.acted(measure, shown(), &moment("a", 15));
+    helper.restart(&moment("a", 16));
+    assert_eq!(helper.next_wake(&moment("a", 16)), TRY_AGAIN);
+}
+
 #[test]
 fn what_is_under_way_is_neither_proven_nor_failed_and_is_asked_about_soon() {
     let mut helper = helper(ClinicalTier::None);
@@ -279,7 +382,8 @@ fn what_is_under_way_is_neither_proven_nor_failed_and_is_asked_about_soon() {
     let measure = order.id.into();
     helper.order(&order, &moment("a", 1)).unwrap();
     for second in 2..5 {
-        let under_way = Acted::Done { proof: None, done: vec!["it is being gathered".into()] };
+        let under_way =
+            Acted::Done { proof: None, done: vec!["it is being gathered".into()], spared: vec![] };
         helper.acted(measure, under_way, &moment("a", second));
         assert!(helper.next_wake(&moment("a", second)) <= TRY_AGAIN);
         assert_eq!(tick(&mut helper, second), [Effect::LookAgain { measure }]);

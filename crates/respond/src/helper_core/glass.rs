@@ -45,7 +45,7 @@ pub enum NotOpened {
     )]
     Expired,
     /// Too many wrong ones.
-    #[error("too many wrong codes were typed here: wait {seconds} s, then try again")]
+    #[error("too many wrong codes were typed here: wait {}, then try again", at_least(*seconds))]
     Wait {
         /// For so long, in the machine's running time.
         seconds: u64,
@@ -118,6 +118,15 @@ impl Glass {
         self.tries.clear();
         self.paused_until = Duration::ZERO;
         self.pauses = 0;
+    }
+}
+
+/// A length of time in words, rounded up: nobody is to come too early.
+fn at_least(seconds: u64) -> String {
+    match seconds {
+        0..=90 => format!("{seconds} seconds"),
+        91..=5_400 => format!("{} minutes", seconds.div_ceil(60)),
+        _ => format!("{} hours", seconds.div_ceil(3_600)),
     }
 }
 

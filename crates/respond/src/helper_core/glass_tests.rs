@@ -162,6 +162,8 @@ fn guessing_is_held_up_longer_each_time_and_over_restarts_but_never_for_ever() {
     assert_eq!(try_code(&mut helper, wrong, 10), Err(NotOpened::Unknown { left: 2 }));
     assert_eq!(try_code(&mut helper, wrong, 11), Err(NotOpened::Unknown { left: 1 }));
     assert_eq!(try_code(&mut helper, wrong, 12), Err(NotOpened::Wait { seconds: 51 }));
+    let said = NotOpened::Wait { seconds: 841 }.to_string();
+    assert!(said.contains("wait 15 minutes"), "nobody comes too early: {said}");
     assert_eq!((helper.glass().wrong, helper.glass().wrong_by), (3, Some(USER)));
     // A restart of the helper, and of the machine, forgets nothing: 20 s of the 50 are over.
     let mut helper = reloaded(&helper);
@@ -285,7 +287,7 @@ fn a_code_takes_back_blocked_peers_too_and_holds_off_what_else_is_done_by_itself
     let block = |sequence| {
         let peer = BlockedPeer::Network("10.0.0.9/32".parse().unwrap());
         let action = Action::Block(Blocked { peer, transport: None, ports: None, direction: None });
-        order(sequence, Instruction::Begin { action, lease: TERMS })
+        order(sequence, Instruction::begin(action, TERMS))
     };
     let blocked = block(2);
     helper.order(&verified(&blocked), &moment("a", 2)).unwrap();
@@ -296,4 +298,36 @@ fn a_code_takes_back_blocked_peers_too_and_holds_off_what_else_is_done_by_itself
     let mut automatic = block(3);
     automatic.authority = policys(3).authority;
     assert_eq!(helper.order(&verified(&automatic), &now), Err(NotObeyed::HeldOpen));
+}
+
+/// The code was typed while an order to isolate less was on its way.
+#[test]
+fn an_order_that_was_to_open_a_machine_a_little_does_not_close_one_that_was_opened_meanwhile() {
+    let mut helper = isolated();
+    try_code(&mut helper, HASHES[0], 2).unwrap();
+    let ease = |sequence| verified(&order(sequence, Instruction::ease(Isolation::Segment, TERMS)));
+    let refused = helper.order(&ease(2), &moment("a", 3)).unwrap_err();
+    let now = Some(Isolation::Watch);
+    assert_eq!(refused, NotObeyed::OpenedMeanwhile { least: Isolation::Full, now });
+    assert!(refused.to_string().contains("isolated less (watch)"), "{refused}");
+    assert_eq!(helper.isolation(), Some(Isolation::Watch), "it stays open");
+    obey(&mut helper, &order(3, Instruction::Release), 4);
+    let refused = helper.order(&ease(4), &moment("a", 5)).unwrap_err();
+    assert_eq!(refused, NotObeyed::OpenedMeanwhile { least: Isolation::Full, now: None });
+    assert_eq!(helper.isolation(), None);
+    // One that is isolated further is then isolated so far, and once.
+    obey(&mut helper, &order(5, isolate(Isolation::Full)), 6);
+    obey(&mut helper, &order(6, Instruction::ease(Isolation::Segment, TERMS)), 7);
+    assert_eq!(helper.isolation(), Some(Isolation::Segment));
+    let again = helper.order(&ease(7), &moment("a", 8));
+    assert!(matches!(again, Err(NotObeyed::OpenedMeanwhile { .. })), "no new lease by it");
+    // Another measure may be under the same condition.
+    let block = |sequence, if_isolated| {
+        let peer = BlockedPeer::Network("192.0.2.0/24".parse().unwrap());
+        let action = Action::Block(Blocked { peer, transport: None, ports: None, direction: None });
+        order(sequence, Instruction::Begin { action, lease: TERMS, if_isolated })
+    };
+    let refused = helper.order(&verified(&block(8, Some(Isolation::Full))), &moment("a", 8));
+    assert!(matches!(refused, Err(NotObeyed::OpenedMeanwhile { .. })), "{refused:?}");
+    assert!(helper.order(&verified(&block(9, Some(Isolation::Segment))), &moment("a", 9)).is_ok());
 }

@@ -9,6 +9,7 @@ use cordon_model::ids::{MeasureId, OrderId};
 use cordon_model::measure::{Isolation, MeasureState, Origin, Proof, Receipt};
 use cordon_model::order::Lease;
 
+use super::room::bounded_state;
 use super::{Effect, Held, HelperCore, MOST_UNREPORTED, Next, NotObeyed, Outcome};
 use crate::clock::{Moment, Randomness, id_bytes};
 use crate::lease::{self, LeaseClock};
@@ -58,9 +59,10 @@ impl HelperCore {
 
     pub(super) fn end_of_release(&mut self, outcome: &Outcome, now: &Moment) {
         let Some(order) = self.releasing else { return };
-        if let Outcome::Done { proof, .. } = outcome {
+        // Tried again at every tick otherwise.
+        if let Ok(proof) = shown_gone(outcome) {
             self.releasing = None;
-            self.report_release(order, proof.clone(), now);
+            self.report_release(order, Some(proof), now);
         }
     }
 
@@ -78,6 +80,7 @@ impl HelperCore {
             at: now.best_utc(self.time_floor),
             sockets_cut: 0,
             done: Vec::new(),
+            spared: Vec::new(),
         });
     }
 
@@ -165,19 +168,22 @@ impl HelperCore {
 
     pub(super) fn end_of_restoring(&mut self, outcome: Outcome, now: &Moment) {
         let Some(mut current) = self.current.take() else { return };
-        match outcome {
-            Outcome::Done { proof, .. } => {
+        match shown_gone(&outcome) {
+            Ok(proof) => {
                 if let Some(order) = self.releasing.take() {
-                    self.report_release(order, proof.clone(), now);
+                    self.report_release(order, Some(proof.clone()), now);
                 }
                 current.state = MeasureState::Released;
-                current.proof = proof;
+                current.proof = Some(proof);
                 self.report(&current, 0, now);
             }
-            Outcome::Failed { why } => {
-                current.state =
-                    MeasureState::Unproven { why: format!("the release failed: {why}") };
-                self.report(&current, 0, now);
+            Err(why) => {
+                let state = MeasureState::Unproven { why: format!("the release failed: {why}") };
+                let is_news = current.state != state;
+                current.state = state;
+                if is_news {
+                    self.report(&current, 0, now);
+                }
                 self.current = Some(current);
                 // Still meant: tried again at every tick.
                 self.next = Some(Next::Free);
@@ -235,6 +241,7 @@ impl HelperCore {
             at: now.best_utc(self.time_floor),
             sockets_cut,
             done: Vec::new(),
+            spared: Vec::new(),
         });
     }
 
@@ -243,7 +250,17 @@ impl HelperCore {
             self.unreported.pop_front();
             self.receipts_lost = self.receipts_lost.saturating_add(1);
         }
-        self.unreported.push_back(receipt);
+        self.unreported.push_back(Receipt { state: bounded_state(receipt.state), ..receipt });
+    }
+}
+
+/// The proof that the rules are gone, or why there is none (law 4): that the kernel took the deletion shows
+/// nothing, as somebody may have put a table of that name there since.
+fn shown_gone(outcome: &Outcome) -> Result<Proof, String> {
+    match outcome {
+        Outcome::Done { proof: Some(proof), .. } if proof.is_read_back => Ok(proof.clone()),
+        Outcome::Done { .. } => Err("a table of Cordon's name is still there".into()),
+        Outcome::Failed { why } => Err(why.clone()),
     }
 }
 

@@ -30,6 +30,7 @@ pub(super) fn assignment(revision: u64, tier: ClinicalTier) -> Assignment {
         kind: None,
         group: None,
         lifelines: vec![],
+        names: Vec::new(),
         protected: cordon_model::asset::Protected::default(),
         hub: vec![],
     }
@@ -243,6 +244,38 @@ fn a_release_of_what_is_not_known_here_is_carried_out_and_shown_all_the_same() {
     assert_eq!(receipt.measure, release.id.into());
     assert!(receipt.state == MeasureState::Released && receipt.proof.is_some());
     assert!(helper.tick(&moment("a", 3), &mut || [0; 16]).is_empty(), "once");
+}
+
+/// The kernel took the deletion, and a look finds a table of that name: somebody put it there since.
+fn still_there() -> Outcome {
+    Outcome::Done { proof: Some(Proof { is_read_back: false, ..proof() }), sockets_cut: 0 }
+}
+
+#[test]
+fn a_release_after_which_a_table_is_still_there_is_none_and_is_tried_again() {
+    let mut helper = helper(ClinicalTier::None);
+    obey(&mut helper, &order(1, isolate(Isolation::Full)), 0);
+    states(&mut helper);
+    let release = order(2, Instruction::Release);
+    let mut effects = helper.order(&verified(&release), &moment("a", 1)).unwrap();
+    for (seconds, outcome) in
+        [(1, still_there()), (2, still_there()), (3, Outcome::Done { proof: None, sockets_cut: 0 })]
+    {
+        let [Effect::Restore { measure }] = effects[..] else { panic!("{effects:?}") };
+        helper.enforced(measure, outcome, &moment("a", seconds));
+        effects = helper.tick(&moment("a", seconds + 1), &mut || [1; 16]);
+    }
+    let told = states(&mut helper);
+    let [(Isolation::Full, MeasureState::Unproven { why })] = &told[..] else { panic!("{told:?}") };
+    assert!(why.contains("still there"), "{why}");
+    carry_out(&mut helper, &effects, &moment("a", 5));
+    assert!(states(&mut helper).iter().all(|(_, state)| *state == MeasureState::Released));
+    assert!(helper.current.is_none());
+    // The same where nothing was known to be held.
+    let release = order(3, Instruction::Release);
+    helper.order(&verified(&release), &moment("a", 6)).unwrap();
+    helper.enforced(release.id.into(), still_there(), &moment("a", 6));
+    assert!(helper.unreported.is_empty() && helper.is_releasing());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use cordon_model::measure::{Isolation, MeasureState, Origin, Proof};
 use cordon_model::time::BootNanos;
 use serde::{Deserialize, Serialize};
 
+use super::MOST_USED_PERMITS;
 use crate::budget::Exhausted;
 use crate::lease::{BadTerms, LeaseClock};
 
@@ -47,6 +48,12 @@ pub enum NotObeyed {
     /// A permit is used once.
     #[error("the permit was used already")]
     Used,
+    /// No more used permits are remembered, and one that is not could be used again.
+    #[error(
+        "{MOST_USED_PERMITS} permits were used here, and no more are remembered: people isolate this machine, \
+         or enrol it again"
+    )]
+    RememberedPermits,
     /// The finding is milder than the permit allows for.
     #[error("the permit is for findings of level {least} and above, this is {level}")]
     TooMild {
@@ -58,6 +65,17 @@ pub enum NotObeyed {
     /// Isolated as far already, or further.
     #[error("the machine is isolated as far already")]
     AlreadyContained,
+    /// It is only for a machine that is isolated.
+    #[error(
+        "it was only for a machine that is still isolated ({least} at least), and by now this one is isolated \
+         less ({}): if it has to be cut off again, order that", now.map_or("not at all", Isolation::as_str)
+    )]
+    OpenedMeanwhile {
+        /// At least so far.
+        least: Isolation,
+        /// How far it is.
+        now: Option<Isolation>,
+    },
     /// The action's terms.
     #[error("{0}")]
     Action(String),

@@ -1,8 +1,10 @@
 //! Questions to people: asked, told of again, answered, and what follows when nobody answers.
 
+use cordon_model::action::Action;
 use cordon_model::finding::Level;
 use cordon_model::ids::FindingId;
 use cordon_model::limits;
+use cordon_model::wire::CONDITIONS;
 
 use super::*;
 
@@ -17,6 +19,8 @@ pub(super) struct Question {
     pub incident: Option<IncidentId>,
     /// What gave rise to it.
     pub of: Option<(FindingId, Level)>,
+    /// The measure that its machine refused, if that is why.
+    pub refused: Option<MeasureId>,
     /// Who asks; `None`: the policy.
     pub asked_by: Option<String>,
 }
@@ -46,6 +50,7 @@ impl HubCore {
         randomness: Randomness<'_>,
     ) -> Result<(Wished, Vec<Output>), AnswerRefused> {
         let Wish { machine, instruction, person, identity, incident, reason } = wish;
+        let instruction = self.meant(machine, instruction);
         let needs = self.needed_for(machine, &instruction);
         let night = self.night_for(machine, &instruction, now);
         let may = night.is_none_or(|night| night.people.contains(&person.name));
@@ -66,7 +71,7 @@ impl HubCore {
                     open.state == ApprovalState::Open
                         && open.asked_by.as_deref() == Some(person.name.as_str())
                 };
-                if self.approvals.values().filter(its).count() >= limits::QUESTIONS_PER_PERSON {
+                if self.approvals.all().filter(its).count() >= limits::QUESTIONS_PER_PERSON {
                     return Err(AnswerRefused::TooMany);
                 }
                 let question = Question {
@@ -77,6 +82,7 @@ impl HubCore {
                     why: format!("{} wants it: {reason}", person.name),
                     incident,
                     of: None,
+                    refused: None,
                     asked_by: Some(person.name.clone()),
                 };
                 self.put_question(question, now, randomness)
@@ -109,7 +115,7 @@ impl HubCore {
         randomness: Randomness<'_>,
     ) -> Result<Vec<Output>, AnswerRefused> {
         let unknown = AnswerRefused::Closed(ApprovalState::Expired);
-        let question = self.approvals.get(&approval).ok_or(unknown.clone())?;
+        let question = self.approvals.get(approval).ok_or(unknown.clone())?;
         let wishes: Vec<Instruction> =
             std::iter::once(&question.instruction).chain(&question.also).cloned().collect();
         let machine = question.machine;
@@ -117,7 +123,7 @@ impl HubCore {
         let night = nights.next().cloned();
         // By the policy and the tier of now, as the signer will judge it.
         let needs = wishes.iter().map(|wish| self.needed_for(machine, wish)).max();
-        let question = self.approvals.get_mut(&approval).ok_or(unknown)?;
+        let question = self.approvals.get_mut(approval).ok_or(unknown)?;
         question.needs = needs.unwrap_or(question.needs);
         let state = question.answer(person, identity, is_approved, night.as_ref(), now.utc)?;
 
@@ -130,16 +136,28 @@ impl HubCore {
         let machine = Some(question.machine);
         outputs.push(self.record(actor, deed, machine, incident, detail, now));
         if state == ApprovalState::Approved {
-            let basis = Basis::People { approval: Some(approval), people: question.approvers() };
-            let (machine, why) = (question.machine, question.why);
-            for instruction in std::iter::once(question.instruction).chain(question.also) {
-                let id = OrderId::new(now.utc, id_bytes(randomness));
-                let (basis, reason) = (basis.clone(), why.clone());
-                let proposal = Proposal { id, machine, instruction, basis, incident, reason };
-                outputs.extend(self.propose_this(proposal));
-            }
+            outputs.extend(self.propose_what_is_agreed(question, now, randomness));
         }
         Ok(outputs)
+    }
+
+    /// Enough people said yes: what they agreed to goes to the signer.
+    fn propose_what_is_agreed(
+        &mut self,
+        question: Approval,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
+        let basis = Basis::People { approval: Some(question.id), people: question.approvers() };
+        let (machine, incident, why) = (question.machine, question.incident, question.why);
+        let mut outputs = Vec::new();
+        for instruction in std::iter::once(question.instruction).chain(question.also) {
+            let id = OrderId::new(now.utc, id_bytes(randomness));
+            let (basis, reason) = (basis.clone(), why.clone());
+            let proposal = Proposal { id, machine, instruction, basis, incident, reason };
+            outputs.extend(self.propose_this(proposal));
+        }
+        outputs
     }
 
     /// Asks people, unless an open question about the machine asks for as much.
@@ -150,13 +168,12 @@ impl HubCore {
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
         let Question { machine, instruction, also, why, incident, .. } = &question;
-        if self.is_asked(*machine, instruction, also) {
+        if self.struck_off.contains(machine) || self.is_asked(*machine, instruction, also) {
             return Vec::new();
         }
-        let is_open = |open: &&Approval| {
-            open.machine == *machine && open.state == ApprovalState::Open && open.asked_by.is_none()
-        };
-        let count = self.approvals.values().filter(is_open).count();
+        let is_open =
+            |open: &&Approval| open.state == ApprovalState::Open && open.asked_by.is_none();
+        let count = self.approvals.of(*machine).filter(is_open).count();
         // Whether to cut it off is always asked, once.
         let is_first =
             instruction.isolation().is_some() && !self.is_asked(*machine, instruction, &[]);
@@ -176,8 +193,25 @@ impl HubCore {
         now: &Moment,
         randomness: Randomness<'_>,
     ) -> (Vec<Output>, ApprovalId) {
-        let Question { machine, instruction, also, needs, why, incident, of, asked_by } = question;
-
+        let Question {
+            machine,
+            instruction,
+            also,
+            needs,
+            mut why,
+            incident,
+            of,
+            refused,
+            asked_by,
+        } = question;
+        // Whatever it is asked for: nobody agrees to it without knowing.
+        let out_of_reach = AskReason::OutOfReach.to_string();
+        if self.machines.get(&machine).is_some_and(|machine| machine.loses_the_hub)
+            && instruction.isolation() == Some(Isolation::Full)
+            && !why.contains(&out_of_reach)
+        {
+            why = format!("{why}; {out_of_reach}");
+        }
         let open_for = Duration::from_secs(self.policy.approval.open_for_seconds.into());
         let actor = asked_by.clone().map_or(Actor::Hub, Actor::Person);
         let approval = Approval {
@@ -190,14 +224,16 @@ impl HubCore {
             incident,
             finding: of.map(|(finding, _)| finding),
             level: of.map(|(_, level)| level),
+            refused,
             asked_by,
             asked_at: now.utc,
             expires_at: now.utc.plus(open_for),
             answers: Vec::new(),
             state: ApprovalState::Open,
+            withdrawn: None,
         };
         let is_told = self.is_told_of(&approval);
-        self.approvals.insert(approval.id, approval.clone());
+        self.approvals.put(approval.clone());
         let deed = Deed::Asked(approval.id);
         let mut outputs = vec![
             Output::Keep(Change::Approval(approval.clone())),
@@ -216,7 +252,7 @@ impl HubCore {
     ) -> Vec<Output> {
         let mut outputs = Vec::new();
         let mut over = Vec::new();
-        for approval in self.approvals.values_mut() {
+        for approval in self.approvals.all_mut() {
             if approval.expire(now.utc) {
                 outputs.push(Output::Keep(Change::Approval(approval.clone())));
                 over.push(approval.clone());
@@ -238,7 +274,7 @@ impl HubCore {
         let every = Duration::from_secs(self.policy.approval.remind_seconds.into());
         let story = |open: &Approval| open.incident.ok_or(open.id);
         let is_open = |approval: &&Approval| approval.state == ApprovalState::Open;
-        let stories: BTreeSet<Story> = self.approvals.values().filter(is_open).map(story).collect();
+        let stories: BTreeSet<Story> = self.approvals.all().filter(is_open).map(story).collect();
         self.told_last.retain(|of, _| stories.contains(of));
         let mut due = BTreeSet::new();
         for of in stories {
@@ -250,13 +286,15 @@ impl HubCore {
         }
         let is_due = |open: &&Approval| due.contains(&story(open));
         let due: Vec<Approval> =
-            self.approvals.values().filter(is_open).filter(is_due).cloned().collect();
+            self.approvals.all().filter(is_open).filter(is_due).cloned().collect();
         let (mut outputs, mut standing) = (Vec::new(), Vec::new());
         for question in due {
-            if question.asked_by.is_some() || self.still_matters(question.clone()).is_some() {
-                standing.push(question);
-            } else {
-                outputs.extend(self.close_question(question.id));
+            // What a person asked stays that person's until its time is over.
+            match self.still_matters(question.clone()) {
+                Err(why) if question.asked_by.is_none() => {
+                    outputs.extend(self.withdraw(question.id, why));
+                }
+                _ => standing.push(question),
             }
         }
         let first = one_of_each_story(&standing);
@@ -265,19 +303,151 @@ impl HubCore {
     }
 
     /// Nobody has to answer it any more.
-    fn close_question(&mut self, question: ApprovalId) -> Option<Output> {
-        let question = self.approvals.get_mut(&question)?;
-        question.state = ApprovalState::Expired;
+    fn withdraw(&mut self, question: ApprovalId, why: &str) -> Option<Output> {
+        let question = self.approvals.get_mut(question)?;
+        question.withdraw(why);
         Some(Output::Keep(Change::Approval(question.clone())))
     }
 
-    /// A machine is struck off: nothing about it is asked any more.
+    /// What an order begins is in force, or people's release is signed: what the policy asked of the same is
+    /// withdrawn, or somebody's yes would do it once more when it is over; what of a question it does not
+    /// cover stays asked, and is done if the yes that was given is enough for that. People's release answers
+    /// all that was asked before they wished for it: what was found later is asked about. What a person asked
+    /// stays that person's.
+    pub(super) fn answered_by(
+        &mut self,
+        order: &Order,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
+        let is_release = order.instruction == Instruction::Release;
+        let is_peoples = matches!(order.authority, Authority::People { .. });
+        let is_policys =
+            |open: &&Approval| open.state == ApprovalState::Open && open.asked_by.is_none();
+        let open: Vec<Approval> =
+            self.approvals.of(order.machine).filter(is_policys).cloned().collect();
+        let mut outputs = Vec::new();
+        for mut question in open {
+            if is_release {
+                if is_peoples && question.asked_at < order.id.made_at() {
+                    let why = "its machine was released by people since";
+                    outputs.extend(self.withdraw(question.id, why));
+                }
+                continue;
+            }
+            let wishes: Vec<Instruction> =
+                std::iter::once(&question.instruction).chain(&question.also).cloned().collect();
+            let is_left = |wish: &&Instruction| !covers(&order.instruction, wish);
+            let mut left: Vec<Instruction> = wishes.iter().filter(is_left).cloned().collect();
+            if left.is_empty() {
+                let why = "what it asks for is in force since";
+                outputs.extend(self.withdraw(question.id, why));
+            } else if left.len() < wishes.len() {
+                question.instruction = left.remove(0);
+                question.also = left;
+                outputs.extend(self.asked_less(question, now, randomness));
+            }
+        }
+        outputs
+    }
+
+    /// Less is asked than before: fewer people may do, and their yes may be there already.
+    fn asked_less(
+        &mut self,
+        mut question: Approval,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
+        let machine = question.machine;
+        let wishes = || std::iter::once(&question.instruction).chain(&question.also);
+        let needs = wishes().map(|wish| self.needed_for(machine, wish)).max();
+        let night = wishes().find_map(|wish| self.night_for(machine, wish, now)).cloned();
+        question.needs = needs.unwrap_or(question.needs);
+        let is_agreed = question.judge_again(night.as_ref(), now.utc);
+        self.approvals.put(question.clone());
+        let mut outputs = vec![Output::Keep(Change::Approval(question.clone()))];
+        if is_agreed {
+            let yes = question.approvers();
+            let yes: Vec<&str> = yes.iter().map(|person| person.name.as_str()).collect();
+            let detail = format!(
+                "of what was asked a part is in force by now, and for the rest the yes of {} is enough",
+                yes.join(", ")
+            );
+            let (deed, incident) = (Deed::Asked(question.id), question.incident);
+            outputs.push(self.record(Actor::Hub, deed, Some(machine), incident, detail, now));
+            outputs.extend(self.propose_what_is_agreed(question, now, randomness));
+        }
+        outputs
+    }
+
+    /// A person closes a story: what the policy asked in it is withdrawn. What a person asked stays that
+    /// person's, and can still be answered.
+    pub(super) fn withdraw_of(&mut self, incident: IncidentId, why: &str) -> Vec<Output> {
+        let is_its = |open: &&Approval| {
+            open.state == ApprovalState::Open
+                && open.incident == Some(incident)
+                && open.asked_by.is_none()
+        };
+        let its: Vec<ApprovalId> =
+            self.approvals.all().filter(is_its).map(|open| open.id).collect();
+        its.into_iter().filter_map(|open| self.withdraw(open, why)).collect()
+    }
+
+    /// Somebody may answer no more: their yes to what still waits does not count, and another's is needed.
+    pub fn answers_no_more(&mut self, person: &str, now: &Moment) -> Vec<Output> {
+        let mut without = Vec::new();
+        for question in self.approvals.all_mut() {
+            if question.state == ApprovalState::Open && question.take_back_yes(person) {
+                without.push(question.clone());
+            }
+        }
+        let mut outputs = Vec::new();
+        for question in without {
+            let (deed, machine) = (Deed::Asked(question.id), Some(question.machine));
+            let detail =
+                format!("{person} may answer no more, and the yes of before does not count");
+            let incident = question.incident;
+            outputs.push(Output::Keep(Change::Approval(question)));
+            outputs.push(self.record(Actor::Hub, deed, machine, incident, detail, now));
+        }
+        outputs
+    }
+
+    /// A machine is struck off: nothing about it is asked or proposed any more, its link counts no more, and what
+    /// was never sent to it never is. What is with the signer by now is signed, and dies then. To be said again
+    /// after a restart.
     pub fn struck_off(&mut self, machine: MachineId) -> Vec<Output> {
-        let is_open =
-            |open: &&Approval| open.machine == machine && open.state == ApprovalState::Open;
+        self.struck_off.insert(machine);
+        if let Some(known) = self.machines.get_mut(&machine) {
+            known.link = None;
+        }
+        let is_open = |open: &&Approval| open.state == ApprovalState::Open;
         let open: Vec<ApprovalId> =
-            self.approvals.values().filter(is_open).map(|open| open.id).collect();
-        open.into_iter().filter_map(|open| self.close_question(open)).collect()
+            self.approvals.of(machine).filter(is_open).map(|open| open.id).collect();
+        let why = "its machine was struck off";
+        let mut outputs: Vec<Output> =
+            open.into_iter().filter_map(|open| self.withdraw(open, why)).collect();
+        let queue = self.queues.get_mut(&machine);
+        let behind: Vec<OrderId> =
+            queue.into_iter().flat_map(|queue| queue.drain(1.min(queue.len())..)).collect();
+        for proposal in behind {
+            self.proposals.remove(&proposal);
+            outputs.push(Output::Keep(Change::Answered(proposal)));
+        }
+        let orders: Vec<OrderId> = self.orders.ids_of(machine).collect();
+        for order in orders {
+            if self.orders.get_mut(order).is_some_and(OrderLife::struck_off) {
+                outputs.extend(self.order_died(order));
+            }
+        }
+        outputs
+    }
+
+    /// What is proposed for a machine and not signed yet: it may be ordered in a moment.
+    pub fn proposed_for(&self, machine: MachineId) -> impl Iterator<Item = &Instruction> {
+        let queue = self.queues.get(&machine).into_iter().flatten();
+        let proposals = queue.filter_map(|proposal| self.proposals.get(proposal));
+        proposals.map(|proposal| &proposal.instruction)
     }
 
     /// Nobody answered: what the policy has done then, or the same question again, as long as it matters.
@@ -287,7 +457,7 @@ impl HubCore {
         now: &Moment,
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
-        let Some(question) = self.still_matters(question) else { return Vec::new() };
+        let Ok(question) = self.still_matters(question) else { return Vec::new() };
         let tier = self.machines.get(&question.machine).and_then(|m| m.row.assignment.tier);
         let is_for_segment = self.policy.approval.unanswered == Unanswered::Segment
             && question.instruction.isolation().is_some()
@@ -323,8 +493,8 @@ impl HubCore {
         now: &Moment,
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
-        let question = self.approvals.get(&approval).cloned();
-        match question.and_then(|question| self.still_matters(question)) {
+        let question = self.approvals.get(approval).cloned();
+        match question.and_then(|question| self.still_matters(question).ok()) {
             Some(question) => self.ask_again(question, now, randomness),
             None => Vec::new(),
         }
@@ -336,61 +506,90 @@ impl HubCore {
         now: &Moment,
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
-        let Approval { machine, instruction, also, why, incident, .. } = question;
+        let Approval { machine, instruction, also, why, incident, refused, .. } = question;
         let wishes = std::iter::once(&instruction).chain(&also);
         let needs = wishes.map(|wish| self.needed_for(machine, wish)).max();
         let needs = needs.unwrap_or(question.needs);
         let of = question.finding.zip(question.level);
-        let asked_by = None;
-        let again = Question { machine, instruction, also, needs, why, incident, of, asked_by };
+        let again = Question {
+            machine,
+            instruction,
+            also,
+            needs,
+            why,
+            incident,
+            of,
+            refused,
+            asked_by: None,
+        };
         self.ask(again, now, randomness)
     }
 
     /// What of a question that nobody answered is worth asking again: the policy's, about a story that is
     /// open, and that is not done by now. What a person wished is that person's to wish again.
-    fn still_matters(&self, question: Approval) -> Option<Approval> {
-        let is_open = question.incident.is_some_and(|of| self.grouping.story(of).is_some());
-        if question.asked_by.is_some() || !is_open {
-            return None;
+    ///
+    /// # Errors
+    /// Why it does not, in words.
+    fn still_matters(&self, question: Approval) -> Result<Approval, &'static str> {
+        if question.asked_by.is_some() {
+            return Err("what a person asked is theirs to ask again");
+        }
+        if !question.incident.is_some_and(|of| self.grouping.is_open(of)) {
+            return Err("its incident is closed");
         }
         let wanted = question.instruction.isolation();
         let is_done = wanted.is_some() && self.intended(question.machine) >= wanted;
         if !is_done {
-            return Some(question);
+            return Ok(question);
         }
         let mut rest = question.also.into_iter();
-        let instruction = rest.next()?;
-        Some(Approval { instruction, also: rest.collect(), ..question })
+        let instruction = rest.next().ok_or("its machine is isolated as far by now")?;
+        Ok(Approval { instruction, also: rest.collect(), ..question })
     }
 
-    /// Whether the policy has an open question about a machine that asks for all of this. What a person wished
-    /// is another question: it ends otherwise, and would hide the policy's.
     fn is_asked(
         &self,
         machine: MachineId,
         instruction: &Instruction,
         also: &[Instruction],
     ) -> bool {
+        self.asking_for(machine, instruction, also).is_some()
+    }
+
+    /// The policy's open question about a machine that asks for all of this. What a person wished is another
+    /// question: it ends otherwise, and would hide the policy's.
+    pub(super) fn asking_for(
+        &self,
+        machine: MachineId,
+        instruction: &Instruction,
+        also: &[Instruction],
+    ) -> Option<ApprovalId> {
         let wanted = instruction.isolation();
-        self.approvals.values().any(|open| {
+        // Whoever may have to say no to all, for the machine would lose its hub, is asked for less as well.
+        let is_part = wanted < Some(Isolation::Full)
+            && self.machines.get(&machine).is_some_and(|machine| machine.loses_the_hub);
+        let too_far = is_part.then_some(Isolation::Full);
+        let mut asking = self.approvals.of(machine).filter(|open| {
             let asks_for =
                 |wish: &Instruction| open.instruction == *wish || open.also.contains(wish);
-            open.machine == machine
-                && open.state == ApprovalState::Open
+            open.state == ApprovalState::Open
                 && open.asked_by.is_none()
                 && also.iter().all(asks_for)
                 && match wanted {
-                    Some(_) => open.instruction.isolation() >= wanted,
+                    Some(_) => {
+                        let asked = open.instruction.isolation();
+                        asked >= wanted && (too_far.is_none() || asked < too_far)
+                    }
                     None => asks_for(instruction),
                 }
-        })
+        });
+        asking.next().map(|open| open.id)
     }
 
     /// The open question that asks for exactly this: nobody's yes goes to more than was meant.
     fn the_same(&self, machine: MachineId, instruction: &Instruction) -> Option<ApprovalId> {
-        let mut open = self.approvals.values().filter(|open| {
-            open.machine == machine
-                && open.state == ApprovalState::Open
+        let mut open = self.approvals.of(machine).filter(|open| {
+            open.state == ApprovalState::Open
                 && open.instruction == *instruction
                 && open.also.is_empty()
         });
@@ -404,7 +603,7 @@ impl HubCore {
         let is_beside =
             |open: &&Approval| open.incident == new.incident && open.state == ApprovalState::Open;
         let (mut beside, mut most) = (0_usize, None);
-        for open in self.approvals.values().filter(is_beside) {
+        for open in self.approvals.all().filter(is_beside) {
             beside += 1;
             most = most.max(Some(open.needs));
         }
@@ -421,7 +620,7 @@ impl HubCore {
     }
 
     /// Who has to agree to an instruction.
-    fn needed_for(&self, machine: MachineId, instruction: &Instruction) -> Needs {
+    pub(super) fn needed_for(&self, machine: MachineId, instruction: &Instruction) -> Needs {
         let tier = self.machines.get(&machine).map(|m| m.row.assignment.effective_tier());
         let tier = tier.unwrap_or(ClinicalTier::Clinical);
         match instruction {
@@ -431,6 +630,44 @@ impl HubCore {
         }
     }
 
+    /// What a person wishes for, as it is ordered: an isolation that only opens what a stricter one cuts is for
+    /// a machine that is isolated still when the order reaches it, by a code it may be open by then.
+    fn meant(&self, machine: MachineId, instruction: Instruction) -> Instruction {
+        match instruction {
+            Instruction::Begin { action: Action::Isolate(isolation), lease, if_isolated: None }
+                if self.would_only_open(machine, isolation) =>
+            {
+                Instruction::ease(isolation, lease)
+            }
+            other => other,
+        }
+    }
+
+    /// Whether an isolation would only open what a stricter one cuts: that is shown to be in force, or was sent
+    /// to the machine and may be; nobody has ordered it to end, and the machine knows of orders with a condition.
+    #[must_use]
+    pub fn would_only_open(&self, machine: MachineId, isolation: Isolation) -> bool {
+        let knows = |known: &Machine| known.row.version >= CONDITIONS;
+        // Its receipt may be lost or late, and the machine opened by a code since.
+        let is_sent = |life: &MeasureLife| {
+            let order = match life.origin {
+                Origin::Order(order) => self.orders.get(order),
+                _ => None,
+            };
+            order.is_some_and(|of| matches!(of.delivery, Delivery::Sent | Delivery::Taken))
+        };
+        let shown = self
+            .measures
+            .of(machine)
+            .filter(|life| life.state.is_acting() || is_sent(life))
+            .filter(|life| life.may_be_counted_on() && !life.is_let_go());
+        self.machines.get(&machine).is_some_and(knows)
+            && shown.filter_map(|life| life.action.isolation()).max() > Some(isolation)
+            // What was ordered since, and is on its way, is not closed by halves; but what only opens closes
+            // nothing.
+            && self.intended_by(machine, Instruction::closes) > Some(isolation)
+    }
+
     /// The night, if an instruction falls in it: one that closes something.
     fn night_for(
         &self,
@@ -438,9 +675,20 @@ impl HubCore {
         instruction: &Instruction,
         now: &Moment,
     ) -> Option<&Night> {
-        let closes = matches!(instruction, Instruction::Begin { .. } | Instruction::Renew { .. });
         let tier = self.machines.get(&machine)?.row.assignment.effective_tier();
-        self.policy.approval.night_of(tier, now.utc).filter(|_| closes)
+        self.policy.approval.night_of(tier, now.utc).filter(|_| instruction.closes())
+    }
+}
+
+/// Whether an order does all that was wished for.
+fn covers(order: &Instruction, wish: &Instruction) -> bool {
+    match (order, wish) {
+        (Instruction::Begin { action, .. }, Instruction::Begin { action: wished, .. }) => {
+            // Whose lease it is makes no other measure of it.
+            action == wished
+                || wished.isolation().is_some() && action.isolation() >= wished.isolation()
+        }
+        _ => false,
     }
 }
 

@@ -8,7 +8,7 @@ use cordon_model::ids::{FindingId, PermitId};
 use cordon_model::measure::Proof;
 use cordon_model::policy::Mode;
 use cordon_model::signed::{Document, seal};
-use cordon_model::time::BootId;
+use cordon_model::time::{BootId, UtcNanos};
 use ed25519_dalek::SigningKey;
 
 use super::*;
@@ -82,6 +82,7 @@ impl Bench {
                 kind: (machines > 1).then(|| "desk".into()),
                 group: Some("ward".into()),
                 lifelines: vec![],
+                names: Vec::new(),
                 protected: cordon_model::asset::Protected::default(),
                 hub: vec![],
             };
@@ -100,15 +101,27 @@ impl Bench {
     }
 
     fn link(&mut self, number: u8, link: u64) {
+        self.link_with(number, link, cordon_model::wire::VERSION, Vec::new());
+    }
+
+    fn link_as(&mut self, number: u8, link: u64, version: u16) {
+        self.link_with(number, link, version, Vec::new());
+    }
+
+    fn link_saying(&mut self, number: u8, link: u64, coverage: Vec<Coverage>) {
+        self.link_with(number, link, cordon_model::wire::VERSION, coverage);
+    }
+
+    fn link_with(&mut self, number: u8, link: u64, version: u16, coverage: Vec<Coverage>) {
         let hello = Hello {
-            version: cordon_model::wire::VERSION,
+            version,
             build: String::new(),
             host: String::new(),
             boot: BootId("m".into()),
             last_order: 0,
             assignment: 9,
             policy: 9,
-            coverage: vec![],
+            coverage,
         };
         let now = self.now();
         let outputs = self.hub.linked(machine(number), link, &hello, &now);
@@ -138,7 +151,13 @@ impl Bench {
                 let answer = self.signer.sign(&proposal, &now, &mut || [dice; 16]);
                 let answer = answer.map(|order| verified(&order));
                 let id = proposal.id;
-                let outputs = self.hub.signer_answered(id, answer, &now, &mut || [dice; 16]);
+                // Two questions of one answer are two.
+                let mut bytes = [dice; 16];
+                let mut each = || {
+                    bytes[0] = bytes[0].wrapping_add(1);
+                    bytes
+                };
+                let outputs = self.hub.signer_answered(id, answer, &now, &mut each);
                 self.carry(outputs);
             }
             ForSigner::Learn(receipt) => self.signer.learn(&receipt),
@@ -150,20 +169,30 @@ impl Bench {
     }
 
     fn report(&mut self, number: u8, report: Arrived) {
+        let outputs = self.hears_of(number, report);
+        self.carry(outputs);
+    }
+
+    /// What the hub does about a report, before the signer hears of it.
+    fn hears_of(&mut self, number: u8, report: Arrived) -> Vec<Output> {
         self.number += 1;
         let (now, reports) = (self.now(), vec![(self.number, report)]);
         self.dice = self.dice.wrapping_add(1);
         let dice = self.dice;
-        let outputs = self.hub.arrived(machine(number), 1, reports, &now, &mut || [dice; 16]);
-        self.carry(outputs);
+        self.hub.arrived(machine(number), 1, reports, &now, &mut || [dice; 16])
     }
 
     fn find(&mut self, number: u8) {
+        let finding = self.finding(number);
+        self.report(number, Arrived::Finding(Box::new(finding), vec![]));
+    }
+
+    fn finding(&self, number: u8) -> Finding {
         let finding = self.number as u8;
         let raw_sha256 = [finding; 32];
         let rule =
             RuleRef { id: "rule".into(), title: "a rule".into(), level: Level::High, tags: vec![] };
-        let finding = Finding {
+        Finding {
             id: FindingId::of("rule", &format!("m{number}"), &raw_sha256),
             rule,
             host: format!("m{number}"),
@@ -173,8 +202,7 @@ impl Bench {
             matched: vec![],
             raw: RawEvent { json: "{}".into(), is_cut: false },
             raw_sha256,
-        };
-        self.report(number, Arrived::Finding(Box::new(finding), vec![]));
+        }
     }
 
     /// The machine's newest order.
@@ -208,6 +236,7 @@ impl Bench {
                 at: UtcNanos::from_unix_nanos(0),
                 sockets_cut: 0,
                 done: vec![],
+                spared: Vec::new(),
             }),
         );
     }
@@ -485,7 +514,7 @@ fn a_measure_besides_the_isolation_is_denied_by_itself() {
     let isolated = bench.isolated(1);
     let deny = Action::Deny(Denied::Sha256(Sha256Digest([7; 32])));
     let lease = bench.policy.lease;
-    bench.wish(1, Instruction::Begin { action: deny, lease });
+    bench.wish(1, Instruction::begin(deny, lease));
     let denied: MeasureId = bench.take(1).id.into();
     bench.says(1, Bench::holds(isolated));
     bench.says(1, Bench::holds(isolated));
@@ -555,6 +584,7 @@ fn a_permit_that_comes_before_its_machines_assignment_is_not_lost() {
         kind: None,
         group: None,
         lifelines: vec![],
+        names: Vec::new(),
         protected: cordon_model::asset::Protected::default(),
         hub: vec![],
     };
@@ -575,3 +605,6 @@ fn a_permit_that_comes_before_its_machines_assignment_is_not_lost() {
 
 mod asking;
 mod distrust;
+mod easing;
+mod out_of_reach;
+mod spared;

@@ -101,17 +101,19 @@ impl HubCore {
         // The next status may free the machine's place: the signer hears of it at once.
         machine.signer_told = None;
         let mut outputs = Vec::new();
-        for measure in &machine.measures {
+        let measures: Vec<MeasureId> = self.measures.ids_of(order.machine).collect();
+        for measure in measures {
+            // Ordered later than this, so not what this takes back.
+            let is_later = self
+                .orders
+                .of(order.machine)
+                .any(|o| o.order.sequence > order.sequence && measure == o.order.id.into());
             let Some(life) = self.measures.get_mut(measure) else { continue };
             let is_taken_back = match &order.instruction {
                 Instruction::Release => life.action.isolation().is_some(),
-                Instruction::Undo { measure: of } => of == measure,
+                Instruction::Undo { measure: of } => *of == measure,
                 Instruction::Begin { .. } | Instruction::Renew { .. } => false,
             };
-            let is_later = self
-                .orders
-                .values()
-                .any(|o| o.order.sequence > order.sequence && *measure == o.order.id.into());
             if is_taken_back && !is_later && life.let_go() {
                 outputs.push(Output::Keep(Change::Measure(life.clone())));
             }
@@ -123,17 +125,18 @@ impl HubCore {
     fn compare(&mut self, id: MachineId, held: &[Holding], now: &Moment) -> Vec<Output> {
         let Some(machine) = self.machines.get_mut(&id) else { return Vec::new() };
         let mut believed = Vec::new();
-        for measure in &machine.measures {
-            let Some(word) = self.measures.get(measure).and_then(|life| word_of(life, held)) else {
-                machine.said.remove(measure);
+        for life in self.measures.of(id) {
+            let measure = life.measure;
+            let Some(word) = word_of(life, held) else {
+                machine.said.remove(&measure);
                 continue;
             };
-            let said = machine.said.entry(*measure).or_insert(Said { word, times: 0 });
+            let said = machine.said.entry(measure).or_insert(Said { word, times: 0 });
             said.times = if said.word == word { said.times.saturating_add(1) } else { 1 };
             said.word = word;
             if said.times >= IN_A_ROW {
-                machine.said.remove(measure);
-                believed.push((*measure, word));
+                machine.said.remove(&measure);
+                believed.push((measure, word));
             }
         }
         let mut outputs = Vec::new();
@@ -151,7 +154,7 @@ impl HubCore {
         held: &[Holding],
         now: &Moment,
     ) -> Vec<Output> {
-        let Some(life) = self.measures.get_mut(&measure) else { return Vec::new() };
+        let Some(life) = self.measures.get_mut(measure) else { return Vec::new() };
         let mut told = Vec::new();
         let detail = match word {
             Word::HeldAfterAll => {
@@ -193,11 +196,9 @@ impl HubCore {
     fn tell_heard(&mut self, id: MachineId, held: &[Holding], now: &Moment) -> Option<Output> {
         let machine = self.machines.get_mut(&id)?;
         let isolation = held.iter().filter_map(|holding| holding.isolation).max();
-        let is_shown = |measure: &MeasureId| {
-            let life = self.measures.get(measure);
-            life.is_some_and(|life| life.action.isolation().is_some() && !life.state.is_over())
-        };
-        if isolation.is_none() && machine.measures.iter().any(is_shown) {
+        let is_shown =
+            |life: &MeasureLife| life.action.isolation().is_some() && !life.state.is_over();
+        if isolation.is_none() && self.measures.of(id).any(is_shown) {
             return None;
         }
         if machine.signer_told.is_some_and(|told| now.at.since(told) < TELL_EVERY) {

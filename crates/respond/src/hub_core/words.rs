@@ -63,6 +63,9 @@ pub struct MachineRow {
     pub guidance: Option<(u64, Envelope)>,
     /// Which of its reports are taken.
     pub inbox: Inbox,
+    /// The version that was spoken on its last link; 0: it had none, or of before this was kept.
+    #[serde(default)]
+    pub version: u16,
 }
 
 /// Something that people must see.
@@ -99,6 +102,15 @@ pub enum Notice {
         /// When, by the machine's clock.
         at: UtcNanos,
     },
+    /// Names of a machine's lifelines answer with what nobody has signed for.
+    NameMoved {
+        /// Which machine.
+        machine: MachineId,
+        /// Which names.
+        names: Vec<String>,
+        /// The commands that confirm them.
+        commands: Vec<String>,
+    },
     /// Serious, and nobody has it.
     NobodyHasIt(IncidentId),
     /// A lease ends soon.
@@ -118,6 +130,7 @@ impl Notice {
             Self::NotBlocked { machine, .. }
             | Self::NotInForce { machine, .. }
             | Self::OpenedByCode { machine, .. }
+            | Self::NameMoved { machine, .. }
             | Self::LeaseEnds { machine, .. } => Some(*machine),
             Self::Asked(_) | Self::Unanswered(_) | Self::NobodyHasIt(_) => None,
         }

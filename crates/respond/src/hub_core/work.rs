@@ -2,6 +2,7 @@
 
 use cordon_model::action::{Action, ActionKind};
 use cordon_model::limits;
+use cordon_model::wire::CONDITIONS;
 
 use super::asking::Question;
 use super::*;
@@ -18,7 +19,11 @@ impl HubCore {
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
         let received = ReceivedFinding { machine: id, received: now.utc, finding };
-        let placed = self.grouping.place(&received, touched, randomness);
+        let called = self.machines.get(&id).map_or_else(
+            || received.finding.host.clone(),
+            |machine| machine.row.assignment.name.clone(),
+        );
+        let placed = self.grouping.place(&received, &called, touched, randomness);
         if placed.how == How::Double {
             return Vec::new();
         }
@@ -38,6 +43,10 @@ impl HubCore {
         outputs.push(self.record(Actor::Agent(id), deed, Some(id), incident, title, now));
 
         let Some(machine) = self.machines.get(&id) else { return outputs };
+        if self.struck_off.contains(&id) {
+            // Nothing that is decided reaches it.
+            return outputs;
+        }
         // Budget and stand-ins are the signer's to judge; here they would only be a guess.
         let situation =
             Situation { contained: self.intended(id), budget: Ok(()), is_last_of_kind: false };
@@ -57,6 +66,11 @@ impl HubCore {
                 also.why_ask.get_or_insert(AskReason::HeldOpen);
             }
         }
+        if machine.loses_the_hub {
+            // People are asked for the rest once the part is signed: `ask_for_the_rest`.
+            let contained = situation.contained;
+            decision = decision.of_a_machine_out_of_reach(&self.policy, tier, contained);
+        }
         let boot = machine.boot.clone();
         let (mut by_itself, mut to_ask) = (Vec::new(), None);
         if let Some(also) = also {
@@ -67,7 +81,7 @@ impl HubCore {
                 Some(why) if !actions.is_empty() => {
                     let needs = |action| decision::needs_to_do(&self.policy, action, tier);
                     let needs = actions.iter().map(needs).max();
-                    let begin = |action| Instruction::Begin { action, lease };
+                    let begin = |action| Instruction::begin(action, lease);
                     let instructions: Vec<Instruction> = actions.into_iter().map(begin).collect();
                     to_ask = Some((instructions, needs.unwrap_or(Needs::OnePerson), why));
                 }
@@ -80,10 +94,21 @@ impl HubCore {
         let of_policy = |action: Action| Proposal {
             id: policys_order(id, finding, action.kind()),
             machine: id,
-            instruction: Instruction::Begin { action, lease },
+            instruction: Instruction::begin(action, lease),
             basis: Basis::Policy { finding: finding.id, level },
             incident,
             reason: format!("{} ({level})", finding.rule.title),
+        };
+        let question = |instruction, also, needs, why: AskReason| Question {
+            machine: id,
+            instruction,
+            also,
+            needs,
+            why: format!("{why}: {} ({level})", finding.rule.title),
+            incident,
+            of: Some((finding.id, level)),
+            refused: None,
+            asked_by: None,
         };
         for action in first {
             outputs.extend(self.propose_this(of_policy(action)));
@@ -114,16 +139,8 @@ impl HubCore {
                         Some((also, of_also, _)) => (also, needs.max(of_also)),
                         None => (Vec::new(), needs),
                     };
-                    let question = Question {
-                        machine: id,
-                        instruction: Instruction::isolate(isolation, lease),
-                        also,
-                        needs,
-                        why: format!("{why}: {} ({level})", finding.rule.title),
-                        incident,
-                        of: Some((finding.id, level)),
-                        asked_by: None,
-                    };
+                    let isolate = Instruction::isolate(isolation, lease);
+                    let question = question(isolate, also, needs, why);
                     outputs.extend(self.ask(question, now, randomness));
                 }
             }
@@ -135,19 +152,47 @@ impl HubCore {
         if let Some((mut instructions, needs, why)) = to_ask
             && (placed.is_news || !self.was_declined(id, incident))
         {
-            let question = Question {
-                machine: id,
-                instruction: instructions.remove(0),
-                also: instructions,
-                needs,
-                why: format!("{why}: {} ({level})", finding.rule.title),
-                incident,
-                of: Some((finding.id, level)),
-                asked_by: None,
-            };
+            let question = question(instructions.remove(0), instructions, needs, why);
             outputs.extend(self.ask(question, now, randomness));
         }
         outputs
+    }
+
+    /// The policy's order to segment a machine is signed. Where the policy would isolate it in full, and only
+    /// its way to the hub kept the hub from it, people are asked for the rest: not before, or they would be
+    /// asked for that alone where the signer refuses the part.
+    pub(super) fn ask_for_the_rest(
+        &mut self,
+        of: &Proposal,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
+        let Basis::Policy { finding, level } = of.basis else { return Vec::new() };
+        let Some(machine) = self.machines.get(&of.machine) else { return Vec::new() };
+        if of.instruction.isolation() != Some(Isolation::Segment) {
+            return Vec::new();
+        }
+        let assignment = &machine.row.assignment;
+        let calm = Situation { contained: None, budget: Ok(()), is_last_of_kind: false };
+        let full = decision::decide(&self.policy, assignment, level, &calm);
+        let (tier, segment) = (assignment.effective_tier(), Some(Isolation::Segment));
+        let rest = full.of_a_machine_out_of_reach(&self.policy, tier, segment);
+        let Decision::Ask { isolation, lease, needs, why: why @ AskReason::OutOfReach } = rest
+        else {
+            return Vec::new();
+        };
+        let question = Question {
+            machine: of.machine,
+            instruction: Instruction::isolate(isolation, lease),
+            also: Vec::new(),
+            needs,
+            why: format!("{why}: {}", of.reason),
+            incident: of.incident,
+            of: Some((finding, level)),
+            refused: None,
+            asked_by: None,
+        };
+        self.ask(question, now, randomness)
     }
 
     /// The signer does not sign what the policy would do about a serious finding, and asks for nobody: then
@@ -214,8 +259,13 @@ impl HubCore {
     }
 
     /// A signed order: earlier ones that were never sent give way, and it is delivered.
-    pub(super) fn ordered(&mut self, order: &Verified<Order>, now: &Moment) -> Vec<Output> {
-        if self.orders.contains_key(&order.id) {
+    pub(super) fn ordered(
+        &mut self,
+        order: &Verified<Order>,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
+        if self.orders.get(order.id).is_some() {
             return Vec::new();
         }
         let machine = order.machine;
@@ -223,34 +273,45 @@ impl HubCore {
         let mut outputs = Vec::new();
         let earlier: Vec<OrderId> = self
             .orders
-            .values()
-            .filter(|o| o.order.machine == machine && o.order.sequence < order.sequence)
+            .of(machine)
+            .filter(|o| o.order.sequence < order.sequence)
             .filter(|o| life.replaces(&o.order))
             .map(|o| o.order.id)
             .collect();
         for id in earlier {
-            if self.orders.get_mut(&id).is_some_and(OrderLife::superseded) {
+            if self.orders.get_mut(id).is_some_and(OrderLife::superseded) {
                 outputs.extend(self.order_died(id));
             }
         }
         outputs.push(Output::Keep(Change::Order(life.clone())));
         if let (Instruction::Renew { measure, .. }, Authority::People { .. }) =
             (&order.instruction, &order.authority)
-            && let Some(renewed) = self.measures.get_mut(measure)
+            && let Some(renewed) = self.measures.get_mut(*measure)
             && std::mem::take(&mut renewed.is_by_itself)
         {
             // Somebody has decided that it goes on: it is people's from now on.
             outputs.push(Output::Keep(Change::Measure(renewed.clone())));
         }
         if let Some(measure) = MeasureLife::requested(order) {
-            self.put_measure(measure.clone());
+            self.measures.put(measure.clone());
             outputs.push(Output::Keep(Change::Measure(measure)));
         }
-        self.orders.insert(order.id, life);
+        self.orders.put(life);
+        // What begins something answers a question when it is shown: an order may die on its way.
+        if order.instruction == Instruction::Release {
+            outputs.extend(self.answered_by(order, now, randomness));
+        }
         self.forget_closed(machine);
         let detail = format!("{}: {}", order.instruction, order.reason);
         let (deed, incident) = (Deed::Ordered(order.id), order.incident);
         outputs.push(self.record(Actor::Signer, deed, Some(machine), incident, detail, now));
+        if self.struck_off.contains(&machine) {
+            // It was signed while its machine was struck off.
+            if self.orders.get_mut(order.id).is_some_and(OrderLife::struck_off) {
+                outputs.extend(self.order_died(order.id));
+            }
+            return outputs;
+        }
         outputs.extend(self.deliver(machine, now));
         outputs
     }
@@ -259,18 +320,34 @@ impl HubCore {
     /// machine has taken is never in doubt.
     pub(super) fn deliver(&mut self, id: MachineId, now: &Moment) -> Vec<Output> {
         let mut outputs = Vec::new();
-        let link = self.machines.get(&id).and_then(|machine| machine.link);
+        let known = self.machines.get(&id);
+        let link = known.and_then(|machine| machine.link);
+        let reads_conditions = known.is_some_and(|machine| machine.row.version >= CONDITIONS);
+        let loses_the_hub = known.is_some_and(|machine| machine.loses_the_hub);
         loop {
-            let next = self
-                .orders
-                .values_mut()
-                .filter(|life| life.order.machine == id && life.is_open())
-                .min_by_key(|life| life.order.sequence);
-            let Some(life) = next else { return outputs };
+            let open = self.orders.of(id).filter(|life| life.is_open());
+            let next = open.min_by_key(|life| life.order.sequence).map(|life| life.order.id);
+            let Some(life) = next.and_then(|next| self.orders.get_mut(next)) else {
+                return outputs;
+            };
             if life.expire(now.utc) {
                 let dead = life.order.id;
                 outputs.extend(self.order_died(dead));
                 outputs.extend(self.tell_never_begun(dead));
+                continue;
+            }
+            // A machine that came back older can't read it, and would be asked for ever, and what comes after it
+            // would never be sent: a release could be that.
+            if link.is_some() && !reads_conditions && life.never_read() {
+                let dead = life.order.id;
+                outputs.extend(self.order_died(dead));
+                outputs.extend(self.tell_never_begun(dead));
+                continue;
+            }
+            if link.is_some() && loses_the_hub && life.out_of_reach() {
+                let order = life.order.clone();
+                outputs.extend(self.order_died(order.id));
+                outputs.extend(self.propose_less(&order));
                 continue;
             }
             if let Some(link) = link
@@ -287,33 +364,49 @@ impl HubCore {
         }
     }
 
+    /// The policy's order to isolate a machine in full was dropped, for the machine says now that it would lose
+    /// its hub: it is segmented instead, and people are asked for the rest once that is signed.
+    fn propose_less(&mut self, order: &Order) -> Vec<Output> {
+        let Authority::Policy { finding, .. } = order.authority else { return Vec::new() };
+        let story = order.incident.and_then(|incident| self.grouping.story(incident));
+        let level = story.map_or(SERIOUS, |story| story.incident.level);
+        // The same whenever it is decided again, as the first one's is.
+        let (of, on) = (format!("{} instead", order.id), order.machine.to_string());
+        let hash = cordon_model::ids::FindingId::of(&of, &on, &[0; 32]);
+        let mut bytes = [0; 10];
+        bytes.copy_from_slice(&hash.as_bytes()[..10]);
+        let id = OrderId::new(order.id.made_at(), bytes);
+        self.propose_this(Proposal {
+            id,
+            machine: order.machine,
+            instruction: Instruction::isolate(Isolation::Segment, self.policy.lease),
+            basis: Basis::Policy { finding, level },
+            incident: order.incident,
+            reason: order.reason.clone(),
+        })
+    }
+
     /// Lets go of what has long been closed. Ids are in order of time, so the first are the oldest.
     pub(super) fn forget_closed(&mut self, id: MachineId) {
-        let orders = self.orders.values().filter(|o| o.order.machine == id && !o.is_open());
+        let orders = self.orders.of(id).filter(|o| !o.is_open());
         let orders: Vec<OrderId> = orders.map(|o| o.order.id).collect();
         for old in orders.iter().rev().skip(CLOSED_PER_MACHINE) {
-            self.orders.remove(old);
+            self.orders.remove(*old);
         }
         self.forget_closed_measures(id);
-        let closed =
-            self.approvals.values().filter(|a| a.machine == id && a.state != ApprovalState::Open);
+        let closed = self.approvals.of(id).filter(|a| a.state != ApprovalState::Open);
         let closed: Vec<ApprovalId> = closed.map(|a| a.id).collect();
         for old in closed.iter().rev().skip(CLOSED_PER_MACHINE) {
-            self.approvals.remove(old);
+            self.approvals.remove(*old);
         }
     }
 
     fn forget_closed_measures(&mut self, id: MachineId) {
-        let Some(machine) = self.machines.get_mut(&id) else { return };
-        let is_over = |measure: &MeasureId| {
-            self.measures.get(measure).is_none_or(|life| life.state.is_over())
-        };
-        let closed = machine.measures.iter().copied().filter(is_over);
-        let closed: Vec<MeasureId> = closed.collect();
+        let closed = self.measures.of(id).filter(|life| life.state.is_over());
+        let closed: Vec<MeasureId> = closed.map(|life| life.measure).collect();
         for old in closed.iter().rev().skip(CLOSED_PER_MACHINE) {
-            self.measures.remove(old);
+            self.measures.remove(*old);
             self.told_open.remove(old);
-            machine.measures.remove(old);
         }
     }
 
@@ -324,7 +417,7 @@ impl HubCore {
         why: &str,
         now: &Moment,
     ) -> Vec<Output> {
-        let Some(life) = self.orders.get_mut(&order) else { return Vec::new() };
+        let Some(life) = self.orders.get_mut(order) else { return Vec::new() };
         if life.order.machine != id {
             return vec![self.refuse(id, "it refuses another machine's order; not taken", now)];
         }
@@ -344,7 +437,7 @@ impl HubCore {
     /// People are told of an isolation that they may rely on and that will not come: later findings were
     /// left to it. One that a newer order replaced is no news.
     fn tell_never_begun(&self, order: OrderId) -> Option<Output> {
-        let life = self.orders.get(&order)?;
+        let life = self.orders.get(order)?;
         let Delivery::Dead { why } = &life.delivery else { return None };
         matches!(life.order.instruction, Instruction::Begin { .. }).then(|| {
             let (machine, measure, why) = (life.order.machine, order.into(), why.clone());
@@ -352,11 +445,11 @@ impl HubCore {
         })
     }
 
-    fn order_died(&mut self, order: OrderId) -> Vec<Output> {
-        let Some(life) = self.orders.get(&order) else { return Vec::new() };
+    pub(super) fn order_died(&mut self, order: OrderId) -> Vec<Output> {
+        let Some(life) = self.orders.get(order) else { return Vec::new() };
         let Delivery::Dead { why } = &life.delivery else { return Vec::new() };
         let mut outputs = vec![Output::Keep(Change::Order(life.clone()))];
-        if let Some(measure) = self.measures.get_mut(&order.into())
+        if let Some(measure) = self.measures.get_mut(order.into())
             && measure.never_begun(why)
         {
             outputs.push(Output::Keep(Change::Measure(measure.clone())));
@@ -371,6 +464,7 @@ impl HubCore {
         number: u64,
         receipt: Receipt,
         now: &Moment,
+        randomness: Randomness<'_>,
     ) -> Vec<Output> {
         if receipt.machine != id {
             let what = "it sent a receipt in another machine's name; refused";
@@ -385,7 +479,7 @@ impl HubCore {
             return vec![said, Output::Signer(ForSigner::Learn(receipt))];
         }
         let has_room = receipt.state.is_over() || self.has_room_for_a_measure(id);
-        let is_news = match self.measures.get_mut(&receipt.measure) {
+        let is_news = match self.measures.get_mut(receipt.measure) {
             Some(life) if life.machine != id => {
                 let what = "it sent a receipt of another machine's measure; refused";
                 return vec![self.refuse(id, what, now)];
@@ -400,11 +494,12 @@ impl HubCore {
             None => {
                 let follows_itself = match receipt.origin {
                     Origin::LeaseEnd(of) => {
-                        self.measures.get(&of).is_some_and(|before| before.is_by_itself)
+                        self.measures.get(of).is_some_and(|before| before.is_by_itself)
                     }
                     _ => false,
                 };
-                self.put_measure(MeasureLife::reported(number, receipt.clone(), follows_itself));
+                let life = MeasureLife::reported(number, receipt.clone(), follows_itself);
+                self.measures.put(life);
                 true
             }
         };
@@ -416,12 +511,18 @@ impl HubCore {
             machine.said.remove(&receipt.measure);
         }
         let mut outputs = Vec::new();
-        let shown = self.measures.get(&receipt.measure).map(|life| life.state.clone());
-        if let Some(life) = self.measures.get(&receipt.measure) {
+        let shown = self.measures.get(receipt.measure).map(|life| life.state.clone());
+        if let Some(life) = self.measures.get(receipt.measure) {
             outputs.push(Output::Keep(Change::Measure(life.clone())));
         }
         let shown = shown.unwrap_or_else(|| receipt.state.clone());
         let incident = self.incident_of(id, receipt.origin);
+        if matches!(shown, MeasureState::Verified | MeasureState::Done)
+            && let Origin::Order(order) = receipt.origin
+            && let Some(order) = self.orders.get(order).map(|life| life.order.clone())
+        {
+            outputs.extend(self.answered_by(&order, now, randomness));
+        }
         if let Origin::BreakGlass { revision, code } = receipt.origin
             && receipt.state == MeasureState::Verified
             && self.told_open.insert(receipt.measure)
@@ -438,6 +539,7 @@ impl HubCore {
             let measure = receipt.measure;
             outputs.push(Output::Tell(Notice::NotInForce { machine: id, measure, why }));
         }
+        outputs.extend(self.ask_about_spared(&receipt, now, randomness));
         let is_over = receipt.state.is_over();
         outputs.push(Output::Signer(ForSigner::Learn(receipt)));
         if is_over {
@@ -448,27 +550,32 @@ impl HubCore {
 
     fn is_of_a_release(&self, receipt: &Receipt) -> bool {
         let Origin::Order(order) = receipt.origin else { return false };
-        let known = self.orders.get(&order).filter(|life| life.order.machine == receipt.machine);
+        let known = self.orders.get(order).filter(|life| life.order.machine == receipt.machine);
         receipt.measure == order.into()
             && receipt.state == MeasureState::Released
             && known.is_some_and(|life| life.order.instruction == Instruction::Release)
     }
 
     fn has_room_for_a_measure(&self, id: MachineId) -> bool {
-        let known = self.machines.get(&id).map(|machine| &machine.measures);
-        let standing = known
-            .into_iter()
-            .flatten()
-            .filter(|measure| self.measures.get(measure).is_some_and(|life| !life.state.is_over()));
+        let standing = self.measures.of(id).filter(|life| !life.state.is_over());
         standing.count() < limits::STANDING_PER_MACHINE
     }
 
     /// How far a machine is isolated or meant to be, as far as the hub knows.
     pub(super) fn intended(&self, id: MachineId) -> Option<Isolation> {
-        let proposed = self
-            .proposals
-            .values()
-            .filter(|proposal| proposal.machine == id)
+        self.intended_by(id, |_| true)
+    }
+
+    /// The same, of the proposals that the signer has not answered only those that count.
+    pub(super) fn intended_by(
+        &self,
+        id: MachineId,
+        counts: impl Fn(&Instruction) -> bool,
+    ) -> Option<Isolation> {
+        let waiting = self.queues.get(&id).into_iter().flatten();
+        let proposed = waiting
+            .filter_map(|proposal| self.proposals.get(proposal))
+            .filter(|proposal| counts(&proposal.instruction))
             .filter_map(|proposal| proposal.instruction.isolation())
             .max();
         if proposed.is_some() {
@@ -478,21 +585,20 @@ impl HubCore {
         // about to end, and a finding that comes meanwhile must not be taken for answered.
         let last_order = self
             .orders
-            .values()
-            .filter(|life| life.order.machine == id && life.is_of_isolation())
-            .filter(|life| !life.is_dead())
+            .of(id)
+            .filter(|life| life.is_of_isolation() && !life.is_dead())
             .max_by_key(|life| life.order.sequence);
         if last_order.is_some_and(|life| life.order.instruction == Instruction::Release) {
             return None;
         }
         let is_undone = |measure: MeasureId| {
-            let mut orders = self.orders.values().filter(|life| !life.is_dead());
+            let mut orders = self.orders.of(id).filter(|life| !life.is_dead());
             orders.any(|life| life.order.instruction == Instruction::Undo { measure })
         };
         let shown = self
             .measures
-            .values()
-            .filter(|life| life.machine == id && life.may_be_counted_on())
+            .of(id)
+            .filter(|life| life.may_be_counted_on())
             .filter(|life| !is_undone(life.measure))
             .filter_map(|life| life.action.isolation())
             .max();
@@ -505,34 +611,15 @@ impl HubCore {
 
     /// Whether a break-glass code opened it and the time is not over in which only people isolate it.
     fn is_held_open(&self, id: MachineId) -> bool {
-        self.measures.values().any(|life| {
-            life.machine == id
-                && matches!(life.origin, Origin::BreakGlass { .. })
-                && !life.state.is_over()
-        })
+        self.measures
+            .of(id)
+            .any(|life| matches!(life.origin, Origin::BreakGlass { .. }) && !life.state.is_over())
     }
 
     fn was_declined(&self, id: MachineId, incident: Option<IncidentId>) -> bool {
-        self.approvals.values().any(|approval| {
-            approval.machine == id
-                && approval.incident == incident
-                && approval.state == ApprovalState::Declined
+        self.approvals.of(id).any(|approval| {
+            approval.incident == incident && approval.state == ApprovalState::Declined
         })
-    }
-
-    pub(super) fn incident_changed(
-        &mut self,
-        incident: IncidentId,
-        person: &str,
-        detail: String,
-        now: &Moment,
-    ) -> Vec<Output> {
-        let Some(story) = self.grouping.story(incident) else { return Vec::new() };
-        let actor = Actor::Person(person.to_owned());
-        vec![
-            Output::Keep(Change::Story(story.clone())),
-            self.record(actor, Deed::IncidentChanged, None, Some(incident), detail, now),
-        ]
     }
 
     pub(super) fn add_machine(&mut self, row: MachineRow) {
@@ -542,7 +629,7 @@ impl HubCore {
             link: None,
             status: None,
             boot: None,
-            measures: BTreeSet::new(),
+            loses_the_hub: false,
             said: BTreeMap::new(),
             signer_told: None,
             is_warned: false,
@@ -553,17 +640,10 @@ impl HubCore {
         self.machines.insert(id, machine);
     }
 
-    pub(super) fn put_measure(&mut self, life: MeasureLife) {
-        if let Some(machine) = self.machines.get_mut(&life.machine) {
-            machine.measures.insert(life.measure);
-        }
-        self.measures.insert(life.measure, life);
-    }
-
     /// The story that a measure belongs to, if that is known.
     pub(super) fn incident_of(&self, id: MachineId, origin: Origin) -> Option<IncidentId> {
         match origin {
-            Origin::Order(order) => self.orders.get(&order).and_then(|life| life.order.incident),
+            Origin::Order(order) => self.orders.get(order).and_then(|life| life.order.incident),
             Origin::BreakGlass { .. } => self.grouping.of_machine(id),
             Origin::Permit { .. } | Origin::LeaseEnd(_) => None,
         }

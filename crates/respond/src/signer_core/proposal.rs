@@ -1,5 +1,7 @@
 //! What the hub may ask of the signer, and why the signer may say no.
 
+use std::time::Duration;
+
 use cordon_model::action::ActionError;
 use cordon_model::approval::Needs;
 use cordon_model::asset::LifelineError;
@@ -7,12 +9,14 @@ use cordon_model::finding::Level;
 use cordon_model::ids::{ApprovalId, FindingId, IncidentId, MachineId, OrderId};
 use cordon_model::measure::Isolation;
 use cordon_model::order::{Approver, Instruction};
+use cordon_model::time::span;
 use serde::{Deserialize, Serialize};
 
 use super::MOST_MACHINES;
-use crate::budget::Exhausted;
 use crate::decision::{AskReason, WatchReason};
 use crate::lease::BadTerms;
+use crate::names::PinRefused;
+use crate::peoples_brake::Spent;
 
 /// What the hub wants signed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +81,9 @@ pub enum Refusal {
     /// A lifeline can't be accepted.
     #[error("the assignment is refused: {0}")]
     Assignment(String),
+    /// An address of a name is not pinned.
+    #[error("not pinned: {0}")]
+    Pin(String),
     /// One order, one id.
     #[error("an older order to this machine has that id: propose it under a new one")]
     UsedId,
@@ -122,8 +129,9 @@ pub enum Refusal {
     },
     /// The signer does not know of it for long enough.
     #[error(
-        "as far as the signer knows people have not had their time to answer: {known_seconds} s of \
-         {open_for_seconds} s"
+        "as far as the signer knows people have not had their time to answer: {} of {}",
+        span(Duration::from_secs(*known_seconds)),
+        span(Duration::from_secs((*open_for_seconds).into()))
     )]
     StillAsked {
         /// For how long it has known of the question; 0: not at all.
@@ -141,8 +149,8 @@ pub enum Refusal {
     },
     /// Too many orders by people in too short a time: who holds the web tier must not be able to isolate
     /// or release a hospital in a second.
-    #[error("too many orders by people at once: {0}; wait, or have the policy act")]
-    PeoplesBudget(Exhausted),
+    #[error("{0}")]
+    PeoplesBudget(Spent),
     /// Not the next one.
     #[error(
         "that machine can't be named as the next one that works: it is of another kind, not known, not in \
@@ -160,6 +168,12 @@ pub enum Refusal {
 impl From<LifelineError> for Refusal {
     fn from(error: LifelineError) -> Self {
         Self::Assignment(error.to_string())
+    }
+}
+
+impl From<PinRefused> for Refusal {
+    fn from(error: PinRefused) -> Self {
+        Self::Pin(error.to_string())
     }
 }
 

@@ -2,9 +2,9 @@
 
 use cordon_model::action::Action;
 use cordon_model::asset::ClinicalTier;
-use cordon_model::guidance::Contact;
+use cordon_model::guidance::{Bedside, Contact};
 use cordon_model::ids::FindingId;
-use cordon_model::measure::MeasureState;
+use cordon_model::measure::{MeasureState, Origin};
 use cordon_model::order::Lease;
 use cordon_model::policy::{Budget, Mode};
 use cordon_model::time::{BootNanos, UtcNanos};
@@ -49,6 +49,7 @@ impl Bench {
                 kind: kind.map(Into::into),
                 group: Some("ward".into()),
                 lifelines: vec![],
+                names: Vec::new(),
                 protected: cordon_model::asset::Protected::default(),
                 hub: vec![],
             };
@@ -120,6 +121,7 @@ fn receipt(number: u8, measure: MeasureId, state: MeasureState) -> Receipt {
         at: UtcNanos::from_unix_nanos(0),
         sockets_cut: 0,
         done: Vec::new(),
+        spared: Vec::new(),
     }
 }
 
@@ -155,6 +157,23 @@ fn the_registry_decides_about_tiers_and_not_the_proposal() {
 }
 
 #[test]
+fn what_opens_a_machine_has_no_last_time_to_come() {
+    let mut signer = Bench::new(&[Some(ClinicalTier::None)], None);
+    let mut policy = signer.signer.policy().clone();
+    policy.deliver_within_seconds = Some(60);
+    signer.signer.set_policy(policy).unwrap();
+    let names = &[("ada", false)];
+    let isolate = Instruction::isolate(Isolation::Full, LEASE);
+    let isolated = by_people(1, 1, isolate, names);
+    assert!(signer.sign(&isolated, 1).unwrap().deliver_until.is_some());
+    let undone = Instruction::Undo { measure: order_id(1).into() };
+    for (id, opens) in [(2, undone), (3, Instruction::Release)] {
+        let order = signer.sign(&by_people(1, id, opens, names), 2).unwrap();
+        assert_eq!(order.deliver_until, None, "a wrong clock on the machine must not refuse it");
+    }
+}
+
+#[test]
 fn a_life_sustaining_machine_is_refused_until_identities_are_strong() {
     let mut bench = Bench::new(&[Some(ClinicalTier::LifeSustaining)], None);
     let isolate = Instruction::isolate(Isolation::Segment, LEASE);
@@ -177,6 +196,20 @@ fn the_policy_can_neither_release_nor_renew_nor_go_further_than_it_says() {
     let longer = Instruction::isolate(Isolation::Segment, longer);
     let longer = Proposal { instruction: longer, ..by_policy(1, 3) };
     assert!(matches!(bench.sign(&longer, 0), Err(Refusal::NotThePolicys { .. })));
+}
+
+#[test]
+fn where_the_policy_isolates_in_full_the_hub_may_have_a_machine_segmented_and_no_less() {
+    let mut bench = Bench::new(&[OFFICE], None);
+    let mut full = bench.signer.policy().clone();
+    full.responses[0].isolation = Isolation::Full;
+    bench.signer.set_policy(full).unwrap();
+    let watch = Instruction::isolate(Isolation::Watch, LEASE);
+    let watch = Proposal { instruction: watch, ..by_policy(1, 1) };
+    let refused = bench.sign(&watch, 0).unwrap_err();
+    assert_eq!(refused, Refusal::NotThePolicys { would: Isolation::Full });
+    let order = bench.sign(&by_policy(1, 2), 1).unwrap();
+    assert_eq!(order.instruction.isolation(), Some(Isolation::Segment));
 }
 
 #[test]

@@ -11,7 +11,8 @@ use super::incidents::{put_approval, put_entry, put_incident};
 use super::orders::{put_measure, put_order, put_order_state, put_permit};
 use super::people::put_person;
 use super::rows::put_row;
-use super::{Columns as _, Doing as _, SqliteState, encode, signed, unsigned};
+use super::statements::put_statement;
+use super::{Columns as _, Doing as _, SqliteState, encode, found, signed, unsigned};
 use crate::change::Change;
 use crate::key::Key;
 use crate::machines::{EnrolmentToken, NewCertificate, Seen};
@@ -127,6 +128,7 @@ async fn make(
         }
         Change::Seen { machine, seen } => put_seen(tx, organisation, *machine, seen).await,
         Change::EnrolmentToken(token) => put_enrolment_token(tx, organisation, token).await,
+        Change::Statement(statement) => put_statement(tx, organisation, statement).await,
         Change::Person(person) => put_person(tx, organisation, person).await,
         Change::Setting { name, value } => {
             put_setting(tx, organisation, name, value.as_deref()).await
@@ -280,8 +282,4 @@ async fn put_setting(
     };
     query.execute(tx).await.doing("keep a setting")?;
     Ok(())
-}
-
-fn found(rows: u64, what: &'static str) -> Result<(), StoreError> {
-    if rows == 0 { Err(StoreError::Missing { what }) } else { Ok(()) }
 }

@@ -7,7 +7,7 @@ use cordon_model::record::Record;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Sqlite};
 
-use super::{Columns as _, Doing as _, SqliteState, encode, paged};
+use super::{Columns as _, Doing as _, SqliteState, count_of, encode, paged};
 use crate::incidents::{IncidentFilter, Incidents, StoredApproval};
 use crate::key::{Key, Listed, Page};
 use crate::state::StoreError;
@@ -51,14 +51,8 @@ impl Incidents for SqliteState {
         key: &Key<IncidentId>,
         page: &Page,
     ) -> Result<Listed<Record>, StoreError> {
-        let total: i64 = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM timeline WHERE organisation = $1 AND incident = $2",
-        )
-        .bind(key.organisation.as_str())
-        .bind(key.id.to_string())
-        .fetch_one(&self.readers)
-        .await
-        .doing("count a timeline")?;
+        let total = "SELECT COUNT(*) FROM timeline WHERE organisation = $1 AND incident = $2";
+        let total = count_of(&self.readers, total, key).await?;
         let after = match &page.after {
             Some(cursor) => cursor.0.parse().map_err(|_| StoreError::Cursor)?,
             None => -1i64,

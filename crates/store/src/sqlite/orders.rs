@@ -7,7 +7,9 @@ use cordon_model::time::UtcNanos;
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::{Columns as _, Doing as _, SqliteState, count, encode, paged, signed, unsigned};
+use super::{
+    Columns as _, Doing as _, SqliteState, count, count_of, encode, found, paged, signed, unsigned,
+};
 use crate::key::{Key, Listed, PAGE_ROWS, Page};
 use crate::orders::{OrderState, Orders, StoredMeasure, StoredOrder, StoredPermit};
 use crate::state::StoreError;
@@ -105,14 +107,8 @@ impl Orders for SqliteState {
         machine: &Key<MachineId>,
         page: &Page,
     ) -> Result<Listed<StoredMeasure>, StoreError> {
-        let total: i64 = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM measures WHERE organisation = $1 AND machine = $2",
-        )
-        .bind(machine.organisation.as_str())
-        .bind(machine.id.to_string())
-        .fetch_one(&self.readers)
-        .await
-        .doing("count measures")?;
+        let total = "SELECT COUNT(*) FROM measures WHERE organisation = $1 AND machine = $2";
+        let total = count_of(&self.readers, total, machine).await?;
         // `~` sorts behind every digit and letter of an id.
         let rows = sqlx::query(
             "SELECT measure, document FROM measures
@@ -235,7 +231,7 @@ pub(super) async fn put_order_state(
     .execute(tx)
     .await
     .doing("move an order")?;
-    if done.rows_affected() == 0 { Err(StoreError::Missing { what: "order" }) } else { Ok(()) }
+    found(done.rows_affected(), "order")
 }
 
 pub(super) async fn put_permit(

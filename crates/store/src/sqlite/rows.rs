@@ -28,6 +28,24 @@ impl Rows for SqliteState {
             })
             .collect()
     }
+
+    async fn row(
+        &self,
+        organisation: &OdsCode,
+        kind: &str,
+        id: &str,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let row = sqlx::query(
+            "SELECT document FROM rows WHERE organisation = $1 AND kind = $2 AND id = $3",
+        )
+        .bind(organisation.as_str())
+        .bind(kind)
+        .bind(id)
+        .fetch_optional(&self.readers)
+        .await
+        .doing("read a row")?;
+        row.map(|row| row.bytes("document")).transpose()
+    }
 }
 
 pub(super) async fn put_row(

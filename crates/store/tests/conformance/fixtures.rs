@@ -8,6 +8,7 @@ use std::sync::Arc;
 use cordon_model::action::Action;
 use cordon_model::event::RawEvent;
 use cordon_model::finding::{Finding, Level, RuleRef};
+use cordon_model::gate::{Said, Statement};
 use cordon_model::ids::{
     ApprovalId, FindingId, IncidentId, MachineId, MeasureId, OdsCode, OrderId, PermitId,
 };
@@ -97,6 +98,7 @@ pub fn receipt(machine: MachineId, measure: MeasureId, state: MeasureState) -> V
         at: at(1),
         sockets_cut: 0,
         done: Vec::new(),
+        spared: Vec::new(),
     };
     envelope(&receipt).open(&key().verifying_key()).unwrap()
 }
@@ -181,4 +183,15 @@ pub async fn enrolled(store: &Store, organisation: &OdsCode, number: u64) -> Key
 
 pub async fn one(store: &Store, key: &Key<MachineId>) -> Machine {
     store.machine(key).await.unwrap().unwrap()
+}
+
+/// A person's word on a machine's return.
+pub fn statement(machine: MachineId, second: i64, reason: &str) -> Statement {
+    Statement {
+        machine,
+        at: at(second),
+        by: Actor::Person("ada".into()),
+        findings: 0,
+        said: Said::Patched { reason: reason.into() },
+    }
 }

@@ -44,6 +44,7 @@ where
     questions_wait_until_they_are_closed(make_store().await).await;
     orders_wait_in_sequence_until_taken(make_store().await).await;
     expired_permits_are_not_listed(make_store().await).await;
+    statements_are_kept_in_the_order_in_which_they_were_written(make_store().await).await;
     a_sign_in_token_works_once(make_store().await).await;
     a_session_ends_with_its_time_its_owner_or_its_word(make_store().await).await;
     what_has_expired_is_forgotten(make_store().await).await;
@@ -282,6 +283,12 @@ async fn a_state_machine_is_restored_from_its_rows(store: Store) {
     let rows: Vec<_> =
         rows.iter().map(|row| (row.kind.as_str(), row.id.as_str(), &row.document[..])).collect();
     assert_eq!(rows, [("order", "a", &b"1"[..]), ("order", "b", b"2")]);
+    assert_eq!(store.row(&ours(), "order", "b").await.unwrap().as_deref(), Some(&b"2"[..]));
+    for (kind, id) in [("order", "c"), ("measure", "b")] {
+        assert_eq!(store.row(&ours(), kind, id).await.unwrap(), None);
+    }
+    let them = "RXX".parse().unwrap();
+    assert_eq!(store.row(&them, "order", "b").await.unwrap(), None);
 }
 
 async fn reports_are_taken_with_what_follows_from_them_or_not_at_all(store: Store) {
@@ -564,6 +571,37 @@ async fn counts_have_their_denominators(store: Store) {
     assert_eq!(store.counts(&ours(), at(6)).await.unwrap().machines_heard, 0);
 }
 
+async fn statements_are_kept_in_the_order_in_which_they_were_written(store: Store) {
+    let key = enrolled(&store, &ours(), 1).await;
+    let other = enrolled(&store, &ours(), 2).await;
+    // A clock that is set back does not change the order.
+    let said = [statement(key.id, 9, "first"), statement(key.id, 5, "second")];
+    let changes = said.clone().map(|one| Change::Statement(Box::new(one)));
+    store.commit(&ours(), &changes).await.unwrap();
+    let third = statement(key.id, 5, "third");
+    let theirs = statement(other.id, 1, "of another machine");
+    let changes = [third.clone(), theirs.clone()].map(|one| Change::Statement(Box::new(one)));
+    store.commit(&ours(), &changes).await.unwrap();
+    let page = Page::first(2);
+    let listed = store.statements(&key, &page).await.unwrap();
+    let [first, second] = said;
+    assert_eq!((listed.total, listed.items), (3, vec![third, second]));
+    let rest = Page { after: listed.next, limit: 2 };
+    let listed = store.statements(&key, &rest).await.unwrap();
+    assert_eq!((listed.items, listed.next), (vec![first], None));
+    let listed = store.statements(&other, &Page::default()).await.unwrap();
+    assert_eq!(listed.items, [theirs]);
+    // Of a machine that nobody knows nothing is kept, nor anything else of the same step.
+    let nobody = statement(machine_id(7), 1, "of nobody");
+    let changes = [
+        Change::Statement(Box::new(statement(key.id, 20, "with it"))),
+        Change::Statement(Box::new(nobody)),
+    ];
+    let refused = store.commit(&ours(), &changes).await;
+    assert!(matches!(refused, Err(StoreError::Missing { what: "machine" })), "{refused:?}");
+    assert_eq!(store.statements(&key, &page).await.unwrap().total, 3);
+}
+
 /// The same ids under another organisation's code: nothing is shown, and nothing is changed.
 async fn another_organisations_key_finds_nothing(store: Store) {
     let key = enrolled(&store, &ours(), 1).await;
@@ -603,6 +641,7 @@ async fn another_organisations_key_finds_nothing(store: Store) {
         Change::Setting { name: "s".into(), value: Some(vec![1]) },
         Change::Row { kind: "order", id: "1".into(), document: Some(vec![]) },
         Change::Policy { revision: 1, envelope: waiting.envelope.clone() },
+        Change::Statement(Box::new(statement(machine, 1, "ours"))),
     ];
     store.commit(&ours(), &changes).await.unwrap();
     let secret = secret_hash(b"secret");
@@ -636,6 +675,7 @@ async fn another_organisations_key_finds_nothing(store: Store) {
     assert_eq!(store.findings(&them, &filter, &page).await.unwrap().total, 0);
     assert_eq!(store.ungrouped_findings(&them).await.unwrap().len(), 0);
     assert_eq!(store.incidents(&them, IncidentFilter::Any, &page).await.unwrap().total, 0);
+    assert_eq!(store.statements(&other, &page).await.unwrap().total, 0);
     let timeline = store.timeline(&Key::new(&them, incident_id(1)), &page).await.unwrap();
     assert_eq!((timeline.total, timeline.items.len()), (0, 0));
     assert_eq!(store.approvals(&them, false, &page).await.unwrap().total, 0);

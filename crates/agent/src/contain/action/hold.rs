@@ -15,6 +15,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use cordon_model::action::ActionKind;
 use cordon_model::ids::MeasureId;
 use cordon_model::measure::{Probe, Proof};
 use cordon_model::time::BootId;
@@ -24,7 +25,7 @@ use nix::time::ClockId;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-use super::journal::{Journal, Kind};
+use super::journal::Journal;
 use super::lineage::{Lineage, Seen};
 use super::pens::{Hierarchy, Pens};
 use super::spared::{Protected, SparedProcesses};
@@ -40,11 +41,15 @@ const GROUPS: usize = 64;
 const STOPPED: usize = 32 << 10;
 /// Spared processes that are named one by one; 100 bytes each.
 const SPARED: usize = 256;
-/// Looks at a tree, at most. A look takes about a millisecond for 100 processes, so this ends within
-/// seconds where somebody outside starts the stopped again and again.
-const LOOKS: usize = 2_000;
-/// Looks one after the other that must find nothing new. One could be unlucky: what forks and ends
-/// between two entries of the same look is in neither.
+/// How long a tree is looked at again, at most, once all that the first look found is held. A look takes
+/// about a millisecond for 100 processes and a calm tree needs two; one that is not calm by then is kept
+/// moving, by who continues what is stopped by signals, and the helper has one thread.
+const CALM_WITHIN: Duration = Duration::from_secs(1);
+/// What is said of such a tree.
+pub(super) const RESTLESS: &str =
+    "the tree went on changing for a second: somebody outside it starts it again";
+/// Looks one after the other that must find nothing new, and all standing. One could be unlucky: what forks
+/// and ends between two entries of the same look is in neither.
 const CALM_LOOKS: usize = 2;
 /// How long to wait, in all, for what was told to stop. It stops when it next leaves the kernel; only
 /// what waits for a disk takes longer, and is told by the proof.
@@ -113,6 +118,17 @@ impl Held {
         self.stopped.iter().chain(&self.stood_still).copied()
     }
 
+    /// Forgets who ended: another may have the number by now.
+    fn forget_who_is_gone(&mut self) {
+        self.stopped.retain(|process| Seen::is_still(*process));
+        self.stood_still.retain(|process| Seen::is_still(*process));
+    }
+
+    /// Whether it went on changing when it was held last.
+    pub(super) fn is_restless(&self) -> bool {
+        self.doubts.iter().any(|doubt| doubt == RESTLESS)
+    }
+
     /// A doubt that was said once is not said again when the measure is applied again.
     fn doubt(&mut self, doubt: String) {
         if !self.doubts.contains(&doubt) {
@@ -137,7 +153,7 @@ impl Handle {
             Err(error) => return Err(error.into()),
         };
         // Asked after the handle was opened: if the number still means the process now, it did then.
-        let is_it = Seen::now(process.pid).is_some_and(|seen| seen.id.is(process));
+        let is_it = Seen::is_still(process);
         Ok(is_it.then_some(Self(fd)))
     }
 
@@ -220,7 +236,10 @@ impl Holder {
         save: &mut dyn FnMut(&Held) -> Result<(), ActError>,
     ) -> Result<(), ActError> {
         let spared = SparedProcesses::now(protected, self.agent_user);
+        held.forget_who_is_gone();
+        held.doubts.retain(|doubt| doubt != RESTLESS);
         check_roots(held, &spared)?;
+        spared.doubts().for_each(|doubt| held.doubt(doubt));
         save(held)?;
         let pens = self.close_pens(held);
         let mut inside: Vec<ProcessId> = held.by_signal().collect();
@@ -230,27 +249,34 @@ impl Holder {
         }
         let mut lineage = Lineage::of(&held.roots, inside.iter().copied());
         let mut round = Round { holder: self, spared: &spared, pens: pens.as_ref(), made: 0 };
-        let (mut calm, mut waited) = (0, Instant::now());
-        for looks in 1.. {
+        let (mut calm, mut settled, mut waited) = (0, 0, Instant::now());
+        let mut until = None;
+        loop {
             let (members, has_forked) = lineage.look();
             let mut outcome = round.go(held, &members, &mut lineage, save)?;
             outcome.is_new |= has_forked;
-            while let born = lineage.just_born()
+            let until = *until.get_or_insert_with(|| Instant::now() + CALM_WITHIN);
+            while Instant::now() < until
+                && let born = lineage.just_born()
                 && !born.is_empty()
             {
                 outcome = round.go(held, &born, &mut lineage, save)?;
                 outcome.is_new = true;
             }
             calm = if outcome.is_new { 0 } else { calm + 1 };
+            // What does not stand yet may be about to fork, and may stand by the time that its entry of the
+            // same look is read: what it left behind is then in none of the entries before.
+            settled = if outcome.is_new || outcome.is_pending { 0 } else { settled + 1 };
             if outcome.is_new {
                 waited = Instant::now();
             }
             let is_patient = outcome.is_pending && waited.elapsed() < SETTLE;
-            if looks == LOOKS {
-                held.doubt("the tree went on changing: somebody outside it starts it again".into());
+            let is_over = outcome.is_pending && calm >= CALM_LOOKS && !is_patient;
+            if settled >= CALM_LOOKS || is_over {
                 break;
             }
-            if calm >= CALM_LOOKS && !is_patient {
+            if Instant::now() >= until {
+                held.doubt(RESTLESS.into());
                 break;
             }
             if calm > 0 && is_patient {
@@ -265,6 +291,14 @@ impl Holder {
             return Err(ActError::not_there("the process and all that came from it are gone"));
         }
         save(held)
+    }
+
+    /// Whether the tree may still be held.
+    ///
+    /// # Errors
+    /// When a root may not be touched, or nothing of the tree is left.
+    pub(super) fn check(&self, held: &Held, protected: &Protected) -> Result<(), ActError> {
+        check_roots(held, &SparedProcesses::now(protected, self.agent_user))
     }
 
     /// `None` where processes are stopped by signals.
@@ -330,6 +364,10 @@ impl Holder {
         let reading = || failed("reading Cordon's control groups");
         let mut unproven = held.doubts.clone();
         let mut moves: Vec<String> = Vec::new();
+        if held.is_restless() {
+            // What was born last may have left the tree before it was seen.
+            moves.push("not all of a tree that somebody keeps moving is known".into());
+        }
         let mut inside: HashSet<u32> = HashSet::new();
         if let Some(pens) = &pens {
             inside = pens.inside().map_err(reading())?.into_iter().map(|(_, pid)| pid).collect();
@@ -424,9 +462,9 @@ impl Holder {
     /// Where a process in another measure's pen came from.
     fn group_behind(&self, measure: MeasureId, pen: usize) -> Option<PathBuf> {
         let journal = &self.journal;
-        let held = match journal.read::<Held>(Kind::Freeze, measure).ok()? {
+        let held = match journal.read::<Held>(ActionKind::Freeze, measure).ok()? {
             Some(held) => held,
-            None => journal.read::<super::kill::Killed>(Kind::Kill, measure).ok()??.held,
+            None => journal.read::<super::kill::Killed>(ActionKind::Kill, measure).ok()??.held,
         };
         held.groups.get(pen).map(|Group(path)| path.clone())
     }

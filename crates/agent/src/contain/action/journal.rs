@@ -6,49 +6,19 @@
 use std::io;
 use std::path::Path;
 
+use cordon_model::action::ActionKind;
 use cordon_model::ids::MeasureId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::super::disk::{Disk, Found};
+use super::super::disk::{Disk, Found, Reserve};
 use super::{ActError, failed};
 
-/// The kinds of measure, each with its own files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Processes that stand still.
-    Freeze,
-    /// Processes that ended.
-    Kill,
-    /// A file in the vault.
-    Quarantine,
-    /// A program that can't be started.
-    Deny,
-    /// A peer that can't be spoken to.
-    Block,
-    /// A local account that can't sign in.
-    DisableAccount,
-    /// Evidence that is gathered.
-    Collect,
-}
-
-impl Kind {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Freeze => "freeze",
-            Self::Kill => "kill",
-            Self::Quarantine => "quarantine",
-            Self::Deny => "deny",
-            Self::Block => "block",
-            Self::DisableAccount => "disable-account",
-            Self::Collect => "collect",
-        }
-    }
-
-    fn name(self, measure: MeasureId) -> String {
-        format!("{}-{measure}", self.as_str())
-    }
-}
+/// What is set aside for a full disk. Entries are a few KiB each; one of a tree of 9,000 processes that are
+/// stopped by signals has 243 KiB. Where no file is free, each measure that begins keeps one of these for as
+/// long as it lasts, and one more is needed to write any of them again: so eight begin, and what is ordered
+/// beyond them is not begun before one of them has ended.
+const RESERVE: Reserve = Reserve { files: 9, bytes: 256 << 10 };
 
 /// The journal of all measures but isolation.
 #[derive(Debug, Clone)]
@@ -62,7 +32,15 @@ impl Journal {
     /// # Errors
     /// When it can't be made.
     pub fn open(folder: &Path) -> io::Result<Self> {
-        Ok(Self { disk: Disk::open(folder)? })
+        Ok(Self { disk: Disk::open(folder)?.with_reserve(RESERVE) })
+    }
+
+    /// Sees to it that it can be written when the filesystem is full.
+    ///
+    /// # Errors
+    /// When there is too little room for that now.
+    pub fn keep_reserve(&self) -> io::Result<()> {
+        self.disk.keep_reserve()
     }
 
     /// Writes what `measure` is about to do; on return it is on disk.
@@ -71,11 +49,13 @@ impl Journal {
     /// When it is not: then don't do it.
     pub fn write<T: Serialize>(
         &self,
-        kind: Kind,
+        kind: ActionKind,
         measure: MeasureId,
         entry: &T,
     ) -> Result<(), ActError> {
-        self.disk.write(&kind.name(measure), entry).map_err(failed("writing the measure's journal"))
+        self.disk
+            .write(&name(kind, measure), entry)
+            .map_err(failed("writing the measure's journal"))
     }
 
     /// What was written last of `measure`, if anything.
@@ -85,10 +65,10 @@ impl Journal {
     /// known, and people must look.
     pub fn read<T: DeserializeOwned>(
         &self,
-        kind: Kind,
+        kind: ActionKind,
         measure: MeasureId,
     ) -> Result<Option<T>, ActError> {
-        let name = kind.name(measure);
+        let name = name(kind, measure);
         match self.disk.read(&name).map_err(failed("reading the measure's journal"))? {
             // Died between the two renames: the write never returned, and nothing was done after it.
             Found::Whole(entry) | Found::Previous(entry) => Ok(Some(entry)),
@@ -104,23 +84,32 @@ impl Journal {
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn forget(&self, kind: Kind, measure: MeasureId) -> Result<(), ActError> {
-        self.disk.remove(&kind.name(measure)).map_err(failed("removing the measure's journal"))
+    pub fn forget(&self, kind: ActionKind, measure: MeasureId) -> Result<(), ActError> {
+        self.disk.remove(&name(kind, measure)).map_err(failed("removing the measure's journal"))
     }
 
     /// All measures of `kind` that are in force or half done.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn measures(&self, kind: Kind) -> Result<Vec<MeasureId>, ActError> {
+    pub fn measures(&self, kind: ActionKind) -> Result<Vec<MeasureId>, ActError> {
         let names = self.disk.names().map_err(failed("reading the journal's folder"))?;
-        let prefix = format!("{}-", kind.as_str());
+        let prefix = prefix(kind);
         let mut found: Vec<MeasureId> =
             names.iter().filter_map(|name| name.strip_prefix(&prefix)?.parse().ok()).collect();
         found.sort();
         found.dedup();
         Ok(found)
     }
+}
+
+fn name(kind: ActionKind, measure: MeasureId) -> String {
+    format!("{}{measure}", prefix(kind))
+}
+
+/// What the names of a kind's files begin with.
+fn prefix(kind: ActionKind) -> String {
+    format!("{}-", kind.as_str())
 }
 
 #[cfg(test)]
@@ -138,38 +127,38 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(folder.path()).unwrap();
         for entry in ["older", "newer"] {
-            journal.write(Kind::Freeze, measure(1), &entry).unwrap();
+            journal.write(ActionKind::Freeze, measure(1), &entry).unwrap();
         }
         // Cut short after the first of its two steps: the newer is still there, never the older alone.
         std::fs::remove_file(folder.path().join(format!("freeze-{}.previous", measure(1))))
             .unwrap();
-        let read = |number| journal.read::<String>(Kind::Freeze, measure(number)).unwrap();
+        let read = |number| journal.read::<String>(ActionKind::Freeze, measure(number)).unwrap();
         assert_eq!(read(1).as_deref(), Some("newer"));
-        journal.forget(Kind::Freeze, measure(1)).unwrap();
+        journal.forget(ActionKind::Freeze, measure(1)).unwrap();
         assert_eq!(read(1), None);
-        journal.forget(Kind::Freeze, measure(1)).unwrap();
+        journal.forget(ActionKind::Freeze, measure(1)).unwrap();
     }
 
     #[test]
     fn each_kind_knows_its_own_measures() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(folder.path()).unwrap();
-        journal.write(Kind::Freeze, measure(2), &1).unwrap();
-        journal.write(Kind::Freeze, measure(2), &2).unwrap();
-        journal.write(Kind::Freeze, measure(1), &3).unwrap();
-        journal.write(Kind::Deny, measure(3), &4).unwrap();
-        assert_eq!(journal.measures(Kind::Freeze).unwrap(), [measure(1), measure(2)]);
-        assert_eq!(journal.measures(Kind::Deny).unwrap(), [measure(3)]);
-        assert_eq!(journal.measures(Kind::Kill).unwrap(), []);
+        journal.write(ActionKind::Freeze, measure(2), &1).unwrap();
+        journal.write(ActionKind::Freeze, measure(2), &2).unwrap();
+        journal.write(ActionKind::Freeze, measure(1), &3).unwrap();
+        journal.write(ActionKind::Deny, measure(3), &4).unwrap();
+        assert_eq!(journal.measures(ActionKind::Freeze).unwrap(), [measure(1), measure(2)]);
+        assert_eq!(journal.measures(ActionKind::Deny).unwrap(), [measure(3)]);
+        assert_eq!(journal.measures(ActionKind::Kill).unwrap(), []);
     }
 
     #[test]
     fn a_damaged_entry_is_said_and_not_taken_for_none() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(folder.path()).unwrap();
-        journal.write(Kind::Kill, measure(1), &"entry").unwrap();
+        journal.write(ActionKind::Kill, measure(1), &"entry").unwrap();
         std::fs::write(folder.path().join(format!("kill-{}.cbor", measure(1))), b"x").unwrap();
-        let error = journal.read::<String>(Kind::Kill, measure(1)).unwrap_err();
+        let error = journal.read::<String>(ActionKind::Kill, measure(1)).unwrap_err();
         assert!(error.to_string().contains("damaged"), "{error}");
     }
 }

@@ -154,7 +154,7 @@ mod tests {
         let mut written = tempfile::NamedTempFile::new().unwrap();
         let read = std::fs::File::open(written.path()).unwrap();
         if lease_for_reading(&read) == ReadLease::NotHere {
-            eprintln!("skipped: no leases on this filesystem");
+            cordon_tests::cannot_be_had("no leases on this filesystem");
             return;
         }
         assert_eq!(lease_for_reading(&read), ReadLease::OpenElsewhere);
@@ -172,7 +172,7 @@ mod tests {
         let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
         std::fs::set_permissions(&path, mode(0o755)).unwrap();
         let Some(could) = could_start(&path).unwrap() else {
-            eprintln!("skipped: this kernel can't be asked");
+            cordon_tests::cannot_be_had("this kernel can't be asked");
             return;
         };
         assert!(could);

@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use cordon_model::action::ActionKind;
 use cordon_model::ids::MeasureId;
 use cordon_model::measure::{Probe, Proof};
 use serde::{Deserialize, Serialize};
 
 use super::hold::{Held, Holder};
-use super::journal::Kind;
 use super::lineage::Seen;
 use super::spared::Protected;
 use super::{ActError, Undone, proof};
@@ -85,6 +85,8 @@ impl Kill {
         };
         if !killed.has_begun {
             self.hold(&mut killed, protected)?;
+        } else if killed.held.is_restless() {
+            self.hold_the_rest(&mut killed, protected)?;
         }
         self.holder.kill(&killed.held)?;
         self.wait(&killed.held)?;
@@ -99,7 +101,8 @@ impl Kill {
         let measure = killed.held.measure;
         let journal = self.holder.journal();
         let mut held = killed.held.clone();
-        let mut save = |held: &Held| journal.write(Kind::Kill, measure, &Killed::of(held.clone()));
+        let mut save =
+            |held: &Held| journal.write(ActionKind::Kill, measure, &Killed::of(held.clone()));
         if let Err(error) = self.holder.hold(&mut held, protected, &mut save) {
             if let Err(also) = self.undo(&Killed::of(held)) {
                 tracing::error!(%also, %measure, "what was to be killed could not be let go");
@@ -121,7 +124,29 @@ impl Kill {
                 .collect(),
             held,
         };
-        journal.write(Kind::Kill, measure, killed)
+        journal.write(ActionKind::Kill, measure, killed)
+    }
+
+    /// Of a tree that went on changing while it was held: what is left of it now.
+    fn hold_the_rest(&self, killed: &mut Killed, protected: &Protected) -> Result<(), ActError> {
+        let measure = killed.held.measure;
+        let mut held = killed.held.clone();
+        let journal = self.holder.journal();
+        let (count, victims) = (killed.count, killed.victims.clone());
+        let as_killed = |held: &Held| Killed {
+            held: held.clone(),
+            has_begun: true,
+            count: count.max(held.processes),
+            victims: victims.clone(),
+        };
+        let mut save = |held: &Held| journal.write(ActionKind::Kill, measure, &as_killed(held));
+        match self.holder.hold(&mut held, protected, &mut save) {
+            Ok(()) => *killed = as_killed(&held),
+            // Whoever left it meanwhile is not known: it stays unproven, for people to look.
+            Err(ActError::NotThere(_)) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     fn wait(&self, held: &Held) -> Result<(), ActError> {
@@ -137,7 +162,7 @@ impl Kill {
     /// # Errors
     /// When it can't be read.
     pub fn begun(&self, measure: MeasureId) -> Result<Option<Killed>, ActError> {
-        self.holder.journal().read(Kind::Kill, measure)
+        self.holder.journal().read(ActionKind::Kill, measure)
     }
 
     /// Shows whether they are gone.
@@ -164,7 +189,7 @@ impl Kill {
         unproven.extend(
             alive.iter().map(|process| format!("process {} has not ended yet", process.pid)),
         );
-        Ok(proof(alive.is_empty(), probes, unproven))
+        Ok(proof(alive.is_empty() && !killed.held.is_restless(), probes, unproven))
     }
 
     /// Ends the measure. Killed is killed: that is said. Had the killing not begun (the helper died
@@ -182,7 +207,7 @@ impl Kill {
             self.wait(&known.held)?;
         }
         let mut undone = self.holder.release(&known.held)?;
-        self.holder.journal().forget(Kind::Kill, measure)?;
+        self.holder.journal().forget(ActionKind::Kill, measure)?;
         if known.has_begun {
             undone.differs = vec![format!(
                 "{} processes were killed, and are not brought back: start their service again",

@@ -34,6 +34,12 @@ impl Seen {
         proc_files::stat(pid).map(|stat| Self::new(pid, &stat))
     }
 
+    /// Whether `process` itself still has its number, be it only because its parent took no notice yet.
+    #[must_use]
+    pub fn is_still(process: ProcessId) -> bool {
+        Self::now(process.pid).is_some_and(|seen| seen.id.is(process))
+    }
+
     /// All processes now.
     #[must_use]
     pub fn all() -> Vec<Self> {
@@ -65,9 +71,9 @@ impl Seen {
 
 /// A tree of processes.
 pub struct Lineage {
-    roots: Vec<ProcessId>,
+    /// Who was in it at the last look, by pid.
     members: HashMap<u32, ProcessId>,
-    /// Pids that the kernel told of as forked within the tree, whether or not seen since.
+    /// Pids that the kernel told of as forked within the tree, whether or not seen since, and the members'.
     told: HashSet<u32>,
     /// Processes in the tree that are left alone, and so is all that comes from them.
     left_alone: HashMap<u32, ProcessId>,
@@ -84,16 +90,26 @@ pub struct Lineage {
 const HEARD: usize = 64 << 10;
 
 impl Lineage {
-    /// The tree below `roots`, and below what is known already to have been forked in it.
+    /// The tree below `roots`, and below what is known already to have been forked in it. Who is gone by
+    /// now is nobody's parent any more: who has its number is a stranger.
     #[must_use]
     pub fn of(roots: &[ProcessId], known: impl IntoIterator<Item = ProcessId>) -> Self {
         // Before the first look, so that no fork after it goes unheard.
         let connector = Connector::open().ok();
+        let is_there = |process: &ProcessId| Seen::is_still(*process);
+        let roots = roots.iter().copied().filter(is_there).collect();
+        Self::new(connector, roots, known.into_iter().filter(is_there))
+    }
+
+    fn new(
+        connector: Option<Connector>,
+        roots: Vec<ProcessId>,
+        known: impl Iterator<Item = ProcessId>,
+    ) -> Self {
         let members: HashMap<u32, ProcessId> =
-            known.into_iter().map(|process| (process.pid, process)).collect();
-        let told = members.keys().copied().chain(roots.iter().map(|root| root.pid)).collect();
+            known.chain(roots.iter().copied()).map(|process| (process.pid, process)).collect();
+        let told = members.keys().copied().collect();
         Self {
-            roots: roots.to_vec(),
             members,
             told,
             left_alone: HashMap::new(),
@@ -169,6 +185,8 @@ impl Lineage {
         if self.told.contains(&parent) {
             self.told.insert(child);
             self.born.push(child);
+            // Who had its number before is gone.
+            self.members.remove(&child);
         } else {
             // A number that a stranger's child gets is no member's any more.
             self.told.remove(&child);
@@ -201,10 +219,10 @@ impl Lineage {
             children.entry(seen.parent).or_default().push(seen);
             followers.entry(seen.session).or_default().push(seen);
         }
-        let is_known = |seen: &Seen| {
-            self.roots.iter().any(|root| root.is(seen.id))
-                || self.members.get(&seen.id.pid).is_some_and(|member| member.is(seen.id))
-                || self.told.contains(&seen.id.pid)
+        // Whose start is known is known by that; only who was told of and never seen is known by the number.
+        let is_known = |seen: &Seen| match self.members.get(&seen.id.pid) {
+            Some(member) => member.is(seen.id),
+            None => self.told.contains(&seen.id.pid),
         };
         let is_left_alone = |seen: &Seen| {
             self.left_alone.get(&seen.id.pid).is_some_and(|process| process.is(seen.id))
@@ -222,6 +240,14 @@ impl Lineage {
             for born in [&children, &followers].into_iter().filter_map(|map| map.get(&seen.id.pid))
             {
                 waiting.extend(born);
+            }
+        }
+        // Gone, and all that they forked was heard by now.
+        let there: HashMap<u32, ProcessId> =
+            all.iter().map(|seen| (seen.id.pid, seen.id)).collect();
+        for (pid, member) in &self.members {
+            if !there.get(pid).is_some_and(|process| process.is(*member)) {
+                self.told.remove(pid);
             }
         }
         let fresh = members.keys().filter(|pid| !self.told.contains(pid)).copied().collect();
@@ -267,10 +293,7 @@ mod tests {
     }
 
     fn quiet(roots: &[Seen]) -> Lineage {
-        let roots: Vec<_> = roots.iter().map(|root| root.id).collect();
-        let mut lineage = Lineage::of(&roots, []);
-        lineage.connector = None;
-        lineage
+        Lineage::new(None, roots.iter().map(|root| root.id).collect(), std::iter::empty())
     }
 
     fn pids(found: &[Seen]) -> Vec<u32> {
@@ -313,6 +336,40 @@ mod tests {
         not_the_root.id.pid = 10;
         lineage.forked(999, 10);
         assert_eq!(pids(&lineage.members_among(&[not_the_root])), [0; 0]);
+    }
+
+    #[test]
+    fn who_has_the_number_of_a_member_that_is_gone_is_a_stranger() {
+        let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        let stranger = Seen::now(child.id()).unwrap().id;
+        let gone = ProcessId { started: BootNanos(1), ..stranger };
+        let look = |roots: &[ProcessId], known: &[ProcessId]| {
+            let (found, _) = Lineage::of(roots, known.iter().copied()).look();
+            pids(&found)
+        };
+        let found = [look(&[gone], &[]), look(&[], &[gone]), look(&[stranger], &[])];
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found, [vec![], vec![], vec![stranger.pid]]);
+    }
+
+    #[test]
+    fn a_number_used_again_is_a_members_only_if_a_member_forked_it() {
+        // Nobody tells of forks here: the start alone tells who has the number.
+        let all = [seen(10, 1, 1), seen(11, 10, 1), seen(12, 10, 1)];
+        let later = |pid, parent| {
+            let mut later = seen(pid, parent, 1);
+            later.id.started = BootNanos(99_000_000_000);
+            later
+        };
+        let mut lineage = quiet(&all[..1]);
+        lineage.members_among(&all);
+        let stranger = later(11, 1);
+        assert_eq!(pids(&lineage.members_among(&[all[0], stranger])), [10]);
+        // Nor does what was forgotten of it come back.
+        assert_eq!(pids(&lineage.members_among(&[all[0], stranger])), [10]);
+        lineage.forked(10, 12);
+        assert_eq!(pids(&lineage.members_among(&[all[0], later(12, 1)])), [10, 12]);
     }
 
     #[test]

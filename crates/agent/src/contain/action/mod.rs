@@ -30,9 +30,13 @@
 //! | [`hold`], [`lineage`], [`pens`] | keeping a tree of processes still |
 //! | [`spared`] | what is never touched |
 //! | [`journal`], [`mounts`], [`place`] | the disk, the mount table, walking a hostile path |
+//! | [`plain`], [`reader`] | reading at hostile places, and never waiting for what does not answer |
+//! | [`would`] | what a measure would do, for people who are about to order it |
+//! | `backoff` | when what came to nothing is tried again |
 //! | `kernel` | the few calls that no safe wrapper has |
 
 pub mod account;
+mod backoff;
 pub mod block;
 pub mod collect;
 pub mod deny;
@@ -47,7 +51,9 @@ pub mod pens;
 pub mod place;
 pub mod plain;
 pub mod quarantine;
+pub mod reader;
 pub mod spared;
+pub mod would;
 
 use std::ffi::OsStr;
 use std::io;

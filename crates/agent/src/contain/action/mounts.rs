@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read as _};
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,8 @@ pub struct Mount {
     pub point: PathBuf,
     /// Its kind: `ext4`.
     pub kind: String,
+    /// The machine that it is of, where the kernel says so (NFS, CIFS).
+    pub address: Option<IpAddr>,
 }
 
 impl Mount {
@@ -64,6 +67,48 @@ pub fn on_the_way<'a>(mounts: &'a [Mount], path: &Path) -> Vec<&'a Mount> {
     way
 }
 
+/// The mount on the way to `path` that this kernel does not answer for alone: whoever answers may never do so.
+#[must_use]
+pub fn far<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
+    const KERNELS_OWN: [&str; 4] = ["devtmpfs", "proc", "sysfs", "rootfs"];
+    let is_far = |mount: &&Mount| !mount.is_local() && !KERNELS_OWN.contains(&mount.kind.as_str());
+    on_the_way(mounts, path).into_iter().find(is_far)
+}
+
+/// Links that are followed on one way, as the kernel does (path_resolution(7)).
+const LINKS: usize = 40;
+
+/// Where `path`, which is absolute, leads with its links followed, and the mount on the way that is [`far`],
+/// if one is: beyond it nothing was asked, and the rest of the path is as it was named.
+#[must_use]
+pub fn led_to<'a>(mounts: &'a [Mount], path: &Path) -> (PathBuf, Option<&'a Mount>) {
+    let parts = |path: &Path| -> Vec<OsString> {
+        path.iter().rev().filter(|part| *part != "/").map(OsString::from).collect()
+    };
+    let (mut at, mut left, mut links) = (PathBuf::from("/"), parts(path), 0);
+    while let Some(part) = left.pop() {
+        if part == ".." {
+            at.pop();
+            continue;
+        }
+        let next = at.join(&part);
+        if let Some(mount) = far(mounts, &next) {
+            return (left.iter().rev().fold(next, |way, part| way.join(part)), Some(mount));
+        }
+        match std::fs::read_link(&next) {
+            Ok(target) if links < LINKS => {
+                links += 1;
+                if target.is_absolute() {
+                    at = PathBuf::from("/");
+                }
+                left.extend(parts(&target));
+            }
+            _ => at = next,
+        }
+    }
+    (at, None)
+}
+
 /// `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG…] - KIND SOURCE OPTIONS` (proc_pid_mountinfo(5)).
 fn parse(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
@@ -73,8 +118,13 @@ fn parse(line: &[u8]) -> Option<Mount> {
     let (major, minor) = device.split_once(':')?;
     let device = (major.parse().ok()?, minor.parse().ok()?);
     let (root, point) = (path(fields.next()?), path(fields.next()?));
-    let kind = text(fields.skip_while(|field| *field != b"-").nth(1)?)?;
-    Some(Mount { id, device, root, point, kind })
+    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
+    let kind = text(fields.next()?)?;
+    let options = fields.nth(1).unwrap_or_default();
+    let address = options
+        .split(|byte| *byte == b',')
+        .find_map(|option| std::str::from_utf8(option.strip_prefix(b"addr=")?).ok()?.parse().ok());
+    Some(Mount { id, device, root, point, kind, address })
 }
 
 /// Blank, tab, newline and backslash are written as a backslash and three octal digits.
@@ -113,9 +163,12 @@ mod tests {
             root: "/mnt1".into(),
             point: r"/mnt 2\".into(),
             kind: "ext3".into(),
+            address: None,
         };
         assert_eq!(parse(line), Some(expected));
         assert_eq!(parse(b"36 35 98:7 / /x rw - tmpfs tmpfs rw").unwrap().kind, "tmpfs");
+        let share = b"40 35 0:52 / /scans rw - cifs //files/scans rw,vers=3.0,addr=10.0.0.5,uid=0";
+        assert_eq!(parse(share).unwrap().address, Some([10, 0, 0, 5].into()));
     }
 
     #[test]
@@ -135,6 +188,35 @@ mod tests {
         assert_eq!(way("/hom/b"), [5, 1]);
         assert_eq!(way("/etc"), [1]);
         assert!(!mounts[2].is_local() && !mounts[3].is_local() && mounts[4].is_local());
+        let is_far = |path: &str| far(&mounts, Path::new(path)).map(|mount| mount.id);
+        assert_eq!(
+            (is_far("/home/a/remote/x"), is_far("/home/b"), is_far("/hom/b")),
+            (Some(3), Some(4), None)
+        );
+    }
+
+    #[test]
+    fn a_link_is_followed_up_to_what_is_far_and_no_further() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("near/deep")).unwrap();
+        std::fs::create_dir(root.join("far")).unwrap();
+        for (link, target) in
+            [("away", "far/app"), ("near/deep/up", "../../away"), ("loop", "loop")]
+        {
+            std::os::unix::fs::symlink(target, root.join(link)).unwrap();
+        }
+        let text = root.to_str().unwrap();
+        let mounts = [mount(1, "/", "ext4"), mount(2, &format!("{text}/far"), "nfs4")];
+        let led = |path: &str| {
+            let (at, far) = led_to(&mounts, &root.join(path));
+            (at.strip_prefix(&root).unwrap().to_str().unwrap().to_owned(), far.map(|m| m.id))
+        };
+        assert_eq!(led("near/deep"), ("near/deep".into(), None));
+        for path in ["away/bin/viewer", "near/deep/up/bin/viewer", "far/app/bin/viewer"] {
+            assert_eq!(led(path), ("far/app/bin/viewer".into(), Some(2)), "{path}");
+        }
+        assert_eq!(led("loop"), ("loop".into(), None), "a circle ends");
     }
 
     #[test]

@@ -6,8 +6,10 @@
 //! itself remembers where each goes back to, also a child that was born in a pen, and the journal grows
 //! with the groups and not with the processes.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -43,9 +45,10 @@ impl Hierarchy {
     /// The group that `pid` is in.
     #[must_use]
     pub fn group_of(&self, pid: u32) -> Option<PathBuf> {
-        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
-        Some(PathBuf::from(path))
+        // In bytes: who names a group need not care for UTF-8, and may not get out of the way by that.
+        let text = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+        let path = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))?;
+        Some(PathBuf::from(OsStr::from_bytes(path)))
     }
 
     /// Whether a process may be taken out of `group` and put back whole: it is inside this hierarchy,

@@ -6,7 +6,9 @@
 //! name leads around this.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -14,6 +16,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
 use serde::{Deserialize, Serialize};
 
 use super::lineage::Seen;
+use super::mounts::{Mount, led_to, mounts};
 use super::path_of;
 use crate::sensor::proc_files;
 
@@ -50,8 +53,8 @@ impl FileId {
 /// The processes that may not be touched, as they are now.
 #[derive(Debug)]
 pub struct SparedProcesses<'a> {
-    cordon: Option<FileId>,
-    cordon_path: Option<PathBuf>,
+    cordon: HashSet<FileId>,
+    cordon_paths: Vec<PathBuf>,
     mount_namespace: Option<FileId>,
     /// The users that Cordon runs as. Whoever else runs its program (`cordon notice` on a desktop) is no part
     /// of it, and spares nobody above.
@@ -59,23 +62,56 @@ pub struct SparedProcesses<'a> {
     above_cordon: HashSet<u32>,
     protected: &'a Protected,
     programs: HashMap<FileId, &'a Path>,
+    /// Programs that are not asked what file they are: whoever answers for them may never do so.
+    far: Vec<Far<'a>>,
+}
+
+/// A protected program on a filesystem that this kernel does not answer for alone.
+#[derive(Debug)]
+struct Far<'a> {
+    named: &'a Path,
+    /// Where its links lead, as far as they were followed.
+    real: PathBuf,
+    /// The filesystem, in words.
+    on: String,
+}
+
+impl<'a> Far<'a> {
+    /// The other way round if it is near: then where it leads.
+    fn new(mounts: &[Mount], named: &'a Path) -> Result<Self, PathBuf> {
+        match led_to(mounts, named) {
+            (real, Some(mount)) => {
+                let on = format!("{} ({})", mount.point.display(), mount.kind);
+                Ok(Self { named, real, on })
+            }
+            (real, None) => Err(real),
+        }
+    }
 }
 
 impl<'a> SparedProcesses<'a> {
     /// Looks at the machine, whose agent runs as `agent_user`, if that is known.
     #[must_use]
     pub fn now(protected: &'a Protected, agent_user: Option<u32>) -> Self {
+        let cordon_paths = own_programs();
+        let files = cordon_paths.iter().filter_map(FileId::at);
         let mut spared = Self {
-            cordon: FileId::at("/proc/self/exe"),
-            cordon_path: fs::read_link("/proc/self/exe").ok(),
+            cordon: files.chain(FileId::at("/proc/self/exe")).collect(),
+            cordon_paths,
             mount_namespace: FileId::at("/proc/thread-self/ns/mnt"),
             own_users: own_users(agent_user),
             above_cordon: HashSet::new(),
             protected,
             programs: HashMap::new(),
+            far: Vec::new(),
         };
-        let paths = protected.executables.iter().map(path_of);
-        spared.programs = paths.filter_map(|path| Some((FileId::at(path)?, path))).collect();
+        let mounts = mounts().unwrap_or_default();
+        for path in protected.executables.iter().map(path_of) {
+            match Far::new(&mounts, path) {
+                Ok(far) => spared.far.push(far),
+                Err(near) => spared.programs.extend(FileId::at(near).map(|file| (file, path))),
+            }
+        }
         let all = Seen::all();
         let parents: HashMap<u32, u32> = all.iter().map(|s| (s.id.pid, s.parent)).collect();
         let mut above = HashSet::new();
@@ -88,6 +124,17 @@ impl<'a> SparedProcesses<'a> {
         }
         spared.above_cordon = above;
         spared
+    }
+
+    /// What of it is known by less than it should be, in words.
+    pub fn doubts(&self) -> impl Iterator<Item = String> {
+        self.far.iter().map(|Far { named, on, .. }| {
+            format!(
+                "{}, protected for care, is on {on}, which is not asked anything: it was told by its path \
+                 only",
+                named.display()
+            )
+        })
     }
 
     /// Why `seen` may not be touched, if it may not.
@@ -118,17 +165,16 @@ impl<'a> SparedProcesses<'a> {
             return false;
         }
         let exe = format!("/proc/{pid}/exe");
-        if FileId::at(&exe).is_some_and(|file| Some(file) == self.cordon) {
+        if FileId::at(&exe).is_some_and(|file| self.cordon.contains(&file)) {
             return true;
         }
         // After an upgrade the older one still runs, from a file that is no more. Its path counts only
         // where paths mean what they mean to us: in a container it may be anybody's.
-        self.is_at(pid, self.cordon_path.as_deref())
+        self.cordon_paths.iter().any(|path| self.is_at(pid, path))
     }
 
     /// Whether `pid` runs the program at `path` of our own mount namespace, deleted or not.
-    fn is_at(&self, pid: u32, path: Option<&Path>) -> bool {
-        let Some(path) = path else { return false };
+    fn is_at(&self, pid: u32, path: &Path) -> bool {
         let Some((image, _)) = proc_files::image(pid) else { return false };
         Path::new(&image) == without_deleted(path)
             && FileId::at(format!("/proc/{pid}/ns/mnt")) == self.mount_namespace
@@ -138,26 +184,52 @@ impl<'a> SparedProcesses<'a> {
         let program = FileId::at(format!("/proc/{pid}/exe"))
             .and_then(|file| self.programs.get(&file).copied())
             .or_else(|| {
-                let paths = self.protected.executables.iter().map(path_of);
-                paths.into_iter().find(|path| self.is_at(pid, Some(path)))
+                let mut paths = self.protected.executables.iter().map(path_of);
+                paths.find(|path| self.is_at(pid, path))
+            })
+            .or_else(|| {
+                // In whatever namespace: such a path is all there is to know it by, and one too many is spared
+                // rather than one too few.
+                let (image, _) = proc_files::image(pid)?;
+                let is_it = |far: &&Far<'_>| without_deleted(&far.real) == Path::new(&image);
+                self.far.iter().find(is_it).map(|far| far.named)
             });
         if let Some(program) = program {
             return Some(format!("its program {} is protected for care", program.display()));
         }
-        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let groups = fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         self.why_group(&groups).map(|name| format!("{name} is protected for care"))
     }
 
-    /// `groups` is `/proc/PID/cgroup`: one line a hierarchy, `NUMBER:CONTROLLERS:PATH`.
-    fn why_group(&self, groups: &str) -> Option<&'a str> {
-        groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).find_map(|path| {
+    /// `groups` is `/proc/PID/cgroup`: one line a hierarchy, `NUMBER:CONTROLLERS:PATH`. Of one group's name
+    /// nothing follows for the others: it may be any bytes.
+    fn why_group(&self, groups: &[u8]) -> Option<&'a str> {
+        let path = |line: &'_ [u8]| line.splitn(3, |byte| *byte == b':').nth(2).map(<[u8]>::to_vec);
+        groups.split(|byte| *byte == b'\n').filter_map(path).find_map(|path| {
+            let path = Path::new(OsStr::from_bytes(&path));
             let unit = self.protected.units.iter().find(|unit| is_in_unit(path, unit));
-            let group = self.protected.cgroups.iter().find(|group| {
-                !group.trim_matches('/').is_empty() && Path::new(path).starts_with(group)
-            });
+            let group = self
+                .protected
+                .cgroups
+                .iter()
+                .find(|group| !group.trim_matches('/').is_empty() && path.starts_with(group));
             unit.or(group).map(String::as_str)
         })
     }
+}
+
+/// Cordon's programs, which lie beside each other: whichever of them this is, the others are Cordon too.
+const OWN_PROGRAMS: [&str; 2] = ["cordon", "cordon-helper"];
+
+/// Where they are.
+fn own_programs() -> Vec<PathBuf> {
+    fs::read_link("/proc/self/exe").map_or_else(|_| Vec::new(), |own| beside(&own))
+}
+
+fn beside(own: &Path) -> Vec<PathBuf> {
+    let own = without_deleted(own);
+    let others = OWN_PROGRAMS.iter().map(|name| own.with_file_name(name));
+    std::iter::once(own.to_owned()).chain(others.filter(|other| other != own)).collect()
 }
 
 /// Names of the users that Cordon's roles run as.
@@ -177,9 +249,12 @@ fn own_users(agent_user: Option<u32>) -> HashSet<u32> {
 
 /// Whether `path` is the control group of systemd's own unit `unit`, or below it: only slices may stand
 /// above a unit. What stands below a service (a user's own manager, a container) was named by others.
-fn is_in_unit(path: &str, unit: &str) -> bool {
-    let mut names = path.split('/').filter(|name| !name.is_empty());
-    names.find(|name| !name.ends_with(".slice") || *name == unit) == Some(unit)
+fn is_in_unit(path: &Path, unit: &str) -> bool {
+    let mut names = path.as_os_str().as_bytes().split(|byte| *byte == b'/');
+    let is_unit = |name: &[u8]| name == unit.as_bytes();
+    let first =
+        names.find(|name| !name.is_empty() && (!name.ends_with(b".slice") || is_unit(name)));
+    first.is_some_and(is_unit)
 }
 
 fn without_deleted(path: &Path) -> &Path {
@@ -243,6 +318,10 @@ const BESIDE_THE_HELPER: &[&str] = &["agent", "hub", "signer", "run"];
 #[derive(Debug, Default)]
 pub struct SparedFiles {
     files: HashMap<FileId, PathBuf>,
+    /// Programs on filesystems that are not asked anything, by where they are.
+    far: HashMap<PathBuf, PathBuf>,
+    /// Which of these names the organisation has named as needed for care.
+    for_care: HashSet<PathBuf>,
     /// Folders of Cordon's own, as far as they are there.
     folders: Vec<(PathBuf, Option<FileId>)>,
 }
@@ -254,13 +333,23 @@ impl SparedFiles {
     pub fn now(protected: &Protected, state: Option<&Path>) -> Self {
         let mut spared = Self::default();
         FILES.iter().for_each(|path| spared.add(Path::new(path)));
+        own_programs().iter().for_each(|path| spared.add(path));
         for folder in PROGRAMS {
             NEEDED.iter().for_each(|name| spared.add(&Path::new(folder).join(name)));
         }
         WHOLE.iter().for_each(|folder| spared.add_all(Path::new(folder), |_| true));
         let is_library = |name: &str| LIBRARY.iter().any(|begins| name.starts_with(begins));
         LIBRARIES.iter().for_each(|folder| spared.add_all(Path::new(folder), is_library));
-        protected.executables.iter().for_each(|path| spared.add(path_of(path)));
+        let mounts = mounts().unwrap_or_default();
+        for path in protected.executables.iter().map(path_of) {
+            spared.for_care.insert(path.to_owned());
+            match Far::new(&mounts, path) {
+                Ok(Far { named, real, .. }) => {
+                    spared.far.insert(real, named.to_owned());
+                }
+                Err(_) => spared.add(path),
+            }
+        }
         let mut folders: Vec<PathBuf> = OWN_FOLDERS.iter().map(PathBuf::from).collect();
         if let Some(state) = state {
             folders.push(state.to_owned());
@@ -298,8 +387,13 @@ impl SparedFiles {
     /// Why `file`, found at `path`, may not be touched, if it may not.
     #[must_use]
     pub fn why(&self, file: FileId, path: Option<&Path>) -> Option<String> {
-        if let Some(name) = self.files.get(&file) {
-            return Some(format!("{} is needed to run and repair this machine", name.display()));
+        let by_path = || path.and_then(|path| self.far.get(path));
+        if let Some(name) = self.files.get(&file).or_else(by_path) {
+            let why = match self.for_care.contains(name) {
+                true => "is protected for care",
+                false => "is needed to run and repair this machine",
+            };
+            return Some(format!("{} {why}", name.display()));
         }
         // By what the folders are, too: a second mount gives them another name.
         let above: Vec<(&Path, Option<FileId>)> =
@@ -311,6 +405,14 @@ impl SparedFiles {
             .iter()
             .find(|(folder, id)| is_above(folder, *id))
             .map(|(folder, _)| format!("{} is Cordon's own", folder.display()))
+    }
+
+    /// The name of what is spared and has the name `path`, also where no file was looked at.
+    #[must_use]
+    pub fn named(&self, path: &Path) -> Option<&Path> {
+        let far = self.far.iter().find(|(real, named)| *real == path || *named == path);
+        let far = far.map(|(_, named)| named.as_path());
+        far.or_else(|| self.iter().find(|(_, needed)| *needed == path).map(|(_, needed)| needed))
     }
 
     /// Each spared file and its name.
@@ -343,12 +445,10 @@ mod tests {
 
     #[test]
     fn a_unit_is_systemds_own_and_not_one_that_others_named_so() {
-        assert!(is_in_unit("/system.slice/pacs.service", "pacs.service"));
-        assert!(is_in_unit(
-            "/clinical.slice/clinical-ct.slice/pacs.service/worker",
-            "pacs.service"
-        ));
-        assert!(is_in_unit("/clinical.slice/x.service", "clinical.slice"));
+        let is_in = |path: &str, unit| is_in_unit(Path::new(path), unit);
+        assert!(is_in("/system.slice/pacs.service", "pacs.service"));
+        assert!(is_in("/clinical.slice/clinical-ct.slice/pacs.service/worker", "pacs.service"));
+        assert!(is_in("/clinical.slice/x.service", "clinical.slice"));
         for path in [
             "/user.slice/user-1000.slice/user@1000.service/app.slice/pacs.service",
             "/system.slice/docker-1.scope/pacs.service",
@@ -356,7 +456,7 @@ mod tests {
             "/pacs/pacs.service",
             "/",
         ] {
-            assert!(!is_in_unit(path, "pacs.service"), "{path}");
+            assert!(!is_in(path, "pacs.service"), "{path}");
         }
     }
 
@@ -364,12 +464,24 @@ mod tests {
     fn a_group_protects_all_below_it_and_nothing_beside_it() {
         let protected = protected();
         let spared = SparedProcesses::now(&protected, None);
-        let why = |groups: &str| spared.why_group(groups).is_some();
+        let why = |groups: &str| spared.why_group(groups.as_bytes()).is_some();
         assert!(why("4:memory:/machine.slice/modality/1\n0::/user.slice"));
         assert!(why("1:name=systemd:/system.slice/pacs.service\n0::/"));
         assert!(!why("0::/machine.slice/modality2"));
         assert!(!why("0::/machine.slice"));
+        let beside = b"1:name=systemd:/user.slice/\xff\n0::/system.slice/pacs.service/\xff\n";
+        assert!(spared.why_group(beside).is_some(), "a name that is not UTF-8 unprotects nobody");
         assert!(!why("0::/x"), "a protected root would spare everything");
+    }
+
+    #[test]
+    fn whichever_of_cordons_programs_this_is_the_others_are_cordon_too() {
+        let both = ["/usr/bin/cordon", "/usr/bin/cordon-helper"].map(PathBuf::from);
+        for own in ["/usr/bin/cordon", "/usr/bin/cordon-helper (deleted)"] {
+            let mut found = beside(Path::new(own));
+            found.sort();
+            assert_eq!(found, both, "{own}");
+        }
     }
 
     #[test]

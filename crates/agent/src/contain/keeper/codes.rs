@@ -36,6 +36,10 @@ impl Keeper {
                 .and_then(|core| core.glass().unused())
                 .map(|unused| u32::try_from(unused).unwrap_or(u32::MAX)),
             pause_seconds: core.map_or(0, |core| core.code_pause(&now).as_secs()),
+            ring: core
+                .and_then(|core| core.guidance())
+                .map(|guidance| guidance.ring.clone())
+                .unwrap_or_default(),
         }
     }
 

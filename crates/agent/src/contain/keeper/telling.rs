@@ -50,7 +50,7 @@ impl Keeper {
         });
         bulletin.tell(now, text.as_deref());
         if *bulletin.told() != before
-            && let Err(error) = self.disk.write(TOLD, bulletin.told())
+            && let Err(error) = self.disk.write_if_room(TOLD, bulletin.told())
         {
             tracing::warn!(%error, "what people were told is not remembered over a restart");
         }

@@ -1,6 +1,8 @@
 //! How often people are told of questions: a wrong rule on many machines must not call them as many times.
 
 use super::*;
+use crate::approval::Answer;
+use cordon_model::action::{AccountTarget, Collection, Piece, ProcessTarget};
 use cordon_model::finding::ProcessRef;
 use cordon_model::order::Lease;
 
@@ -110,7 +112,7 @@ fn what_nobody_answers_is_asked_again_as_long_as_it_matters() {
     bench.find(1);
     let incident = bench.hub.incidents().next().unwrap().id;
     let now = bench.now();
-    bench.hub.close(incident, "ann", "a test".into(), &now);
+    bench.hub.close(incident, "ann", "a test", &now);
     bench.ticks_after(OPEN_FOR);
     assert!(bench.open().is_empty());
 }
@@ -389,4 +391,238 @@ fn nothing_is_asked_about_a_machine_that_is_struck_off() {
     assert!(matches!(outputs[..], [Output::Keep(Change::Approval(_))]));
     bench.ticks_after(OPEN_FOR);
     assert!(bench.open().is_empty());
+}
+
+#[test]
+fn what_the_policy_asked_in_a_closed_story_is_withdrawn_and_says_why() {
+    let mut bench = Bench::with(1, two_people);
+    bench.find(1);
+    let question = bench.open()[0].id;
+    let incident = bench.hub.incidents().next().unwrap().id;
+    // Ann wants more, in the same story: that is hers.
+    let wish = Wish {
+        machine: machine(1),
+        instruction: Instruction::isolate(Isolation::Full, bench.policy.lease),
+        person: Approver { name: "ann".into(), is_clinical: false },
+        identity: Identity::Session,
+        incident: Some(incident),
+        reason: "worse".into(),
+    };
+    let now = bench.now();
+    let wished = bench.hub.people_propose(wish, &now, &mut || [99; 16]).unwrap().0;
+    let Wished::Asked(hers) = wished else { panic!("{wished:?}") };
+
+    let outputs = bench.hub.close(incident, "cat", "a wrong rule", &now);
+    let withdrawn = bench.hub.approval(question).unwrap();
+    assert_ne!(withdrawn.state, ApprovalState::Open);
+    let why = "its incident was closed by cat: a wrong rule".to_owned();
+    assert_eq!(withdrawn.withdrawn, Some(why.clone()));
+    assert!(outputs.contains(&Output::Keep(Change::Approval(withdrawn.clone()))));
+    let is_said = |output: &Output| matches!(output, Output::Record(record) if record.detail.contains("withdrawn with it: 1 question"));
+    assert!(outputs.iter().any(is_said), "{outputs:?}");
+    let late = bench.answers("bob", Identity::Session, question);
+    assert_eq!(late, Err(AnswerRefused::Withdrawn { why }), "whoever answers is told");
+    // And what she asked can still be answered.
+    assert_eq!(bench.open().iter().map(|open| open.id).collect::<Vec<_>>(), [hers]);
+    bench.answers("bob", Identity::Session, hers).unwrap();
+    assert!(bench.order(1).is_some());
+}
+
+#[test]
+fn a_story_that_makes_room_for_others_keeps_its_question() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    let incident = bench.hub.incidents().next().unwrap().id;
+    for number in 0..crate::grouping::OPEN_INCIDENTS {
+        let number = u16::try_from(number).unwrap();
+        let mut bytes = [9; 10];
+        bytes[4..6].copy_from_slice(&number.to_be_bytes());
+        let received = ReceivedFinding {
+            machine: MachineId::new(UtcNanos::from_unix_nanos(0), bytes),
+            received: UtcNanos::from_unix_nanos(2_000_000_000),
+            finding: distrust::finding_of(2, 1, Level::Low),
+        };
+        let mut random = [1; 16];
+        random[4..6].copy_from_slice(&number.to_be_bytes());
+        bench.hub.grouping.place(&received, "m1", &[], &mut || random);
+    }
+    assert!(bench.hub.incidents().all(|one| one.id != incident), "it made room");
+    assert!(bench.hub.own(incident, "ann", &bench.now()).is_empty(), "and is in no memory");
+    let question = bench.open()[0].id;
+    bench.ticks_after(1);
+    bench.ticks_after(3_600);
+    assert_eq!(bench.open()[0].id, question, "people were told again, and it waits");
+    bench.ticks_after(OPEN_FOR);
+    assert!(bench.open().len() == 1 && bench.open()[0].id != question, "nobody did: asked again");
+    let question = bench.open()[0].id;
+    bench.answers("ann", Identity::Session, question).unwrap();
+    assert!(bench.order(1).is_some());
+}
+
+#[test]
+fn the_yes_of_somebody_who_may_answer_no_more_does_not_count() {
+    let mut bench = Bench::with(1, two_people);
+    let Ok(Wished::Asked(question)) = bench.wish_of("ann", 1, isolate()) else { panic!() };
+    let now = bench.now();
+    let outputs = bench.hub.answers_no_more("ann", &now);
+    assert!(matches!(outputs[..], [Output::Keep(Change::Approval(_)), Output::Record(_)]));
+    bench.answers("bob", Identity::Session, question).unwrap();
+    assert!(bench.order(1).is_none(), "bob is one");
+    bench.answers("cat", Identity::Session, question).unwrap();
+    let order = bench.order(1).unwrap();
+    let names: Vec<_> = order.authority.people().iter().map(|one| one.name.clone()).collect();
+    assert_eq!(names, ["bob", "cat"]);
+}
+
+fn no_eve() -> Action {
+    Action::DisableAccount(AccountTarget { name: "eve".into(), ends_sessions: false })
+}
+
+#[test]
+fn what_somebody_has_ordered_meanwhile_is_asked_no_more() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    let question = bench.open()[0].id;
+    bench.seconds += 60;
+    // A wish for less answers nothing.
+    let watch = Instruction::isolate(Isolation::Watch, bench.policy.lease);
+    bench.wish(1, watch);
+    assert_eq!(bench.open().len(), 1);
+    bench.wish(1, isolate());
+    assert!(bench.order(1).is_some_and(|order| order.instruction == isolate()));
+    assert_eq!(bench.open().len(), 1, "an order may die on its way: it is not shown yet");
+    let order = bench.take(1);
+    let measure = order.id.into();
+    bench.receipt(1, measure, Origin::Order(order.id), MeasureState::Verified);
+    assert!(bench.open().is_empty(), "at once: {:?}", bench.open());
+    let closed = bench.hub.approval(question).unwrap();
+    let why = "what it asks for is in force since";
+    assert_eq!((&closed.state, closed.withdrawn.as_deref()), (&ApprovalState::Expired, Some(why)));
+    // It was kept so: a restart does not bring it back.
+    let is_kept =
+        |output: &Output| matches!(output, Output::Keep(Change::Approval(of)) if of == closed);
+    assert!(bench.outputs.iter().any(is_kept));
+    let refused = bench.answers("bob", Identity::Session, question);
+    assert!(refused.is_err(), "a late yes cuts nothing off");
+}
+
+#[test]
+fn after_peoples_release_nothing_is_asked_that_was_asked_before_it() {
+    let mut bench = Bench::with(1, |policy| policy.mode = Mode::Act);
+    let measure = bench.isolated(1);
+    // Something else is asked about it: what runs there; and by a person, what that person wants.
+    let incident = bench.hub.incidents().next().unwrap().id;
+    let ask = |bench: &mut Bench| {
+        let question = Question {
+            machine: machine(1),
+            instruction: Instruction::begin(no_eve(), bench.policy.lease),
+            also: vec![],
+            needs: Needs::OnePerson,
+            why: "a test".into(),
+            incident: Some(incident),
+            of: None,
+            refused: None,
+            asked_by: None,
+        };
+        bench.dice = bench.dice.wrapping_add(1);
+        let (now, dice) = (bench.now(), bench.dice);
+        let outputs = bench.hub.ask(question, &now, &mut || [dice; 16]);
+        bench.carry(outputs);
+    };
+    ask(&mut bench);
+    let mut his = bench.open()[0].clone();
+    his.id = ApprovalId::new(bench.now().utc, [200; 10]);
+    his.asked_by = Some("bob".into());
+    bench.hub.approvals.put(his);
+    assert_eq!(bench.open().len(), 2);
+    bench.seconds += 60;
+    bench.release(1);
+    assert_eq!(bench.order(1).unwrap().instruction, Instruction::Release);
+    let left: Vec<Option<String>> = bench.open().iter().map(|open| open.asked_by.clone()).collect();
+    assert_eq!(left, [Some("bob".to_owned())], "what a person asked stays theirs");
+    // What is found after it is asked about, or answered, anew.
+    let release = bench.take(1);
+    bench.receipt(1, measure, Origin::Order(release.id), MeasureState::Released);
+    bench.seconds += 60;
+    ask(&mut bench);
+    assert_eq!(bench.open().len(), 2);
+}
+
+#[test]
+fn of_a_question_about_several_things_what_is_not_in_force_stays_asked() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    let disable = Instruction::begin(no_eve(), bench.policy.lease);
+    let mut question = bench.open()[0].clone();
+    question.also = vec![disable.clone()];
+    bench.hub.approvals.put(question.clone());
+    bench.wish(1, isolate());
+    let order = bench.take(1);
+    bench.receipt(1, order.id.into(), Origin::Order(order.id), MeasureState::Verified);
+    let open = bench.open();
+    assert_eq!(open.len(), 1);
+    assert_eq!((open[0].id, &open[0].instruction), (question.id, &disable));
+    assert!(open[0].also.is_empty());
+}
+
+/// Memory needs two people, and an isolation one: what is left of the question may have its yes already.
+#[test]
+fn a_yes_that_suffices_for_what_is_left_of_a_question_is_acted_on_at_once() {
+    let process = ProcessRef { pid: 7, started: BootNanos(7), image: "/usr/bin/program".into() };
+    let pieces = vec![Piece::Memory(ProcessTarget { boot: BootId("m".into()), process })];
+    let action = Action::Collect(Collection { pieces, most_bytes: 1 << 20 });
+    let lease = Policy::default_for("RJ1".parse().unwrap()).lease;
+    let collect = Instruction::begin(action, lease);
+    let part_is_in_force = |night: bool| {
+        let mut bench = Bench::with(1, |policy| {
+            policy.approval.night = night.then(|| Night {
+                from: "00:00".into(),
+                until: "23:59".into(),
+                time_zone: "UTC".into(),
+                tiers: vec![ClinicalTier::None],
+                people: vec!["bob".into(), "cat".into()],
+            });
+        });
+        bench.find(1);
+        let mut question = bench.open()[0].clone();
+        question.also = vec![collect.clone()];
+        question.needs = Needs::TwoPeople;
+        // The yes of the evening, before the night began.
+        question.answers.push(Answer {
+            person: Approver { name: "ann".into(), is_clinical: false },
+            identity: Identity::Session,
+            is_approved: true,
+            at: question.asked_at,
+        });
+        bench.hub.approvals.put(question.clone());
+        // Two others want the memory now.
+        let Ok(Wished::Asked(theirs)) = bench.wish_of("bob", 1, collect.clone()) else { panic!() };
+        bench.answers("cat", Identity::Session, theirs).unwrap();
+        let order = bench.take(1);
+        assert_eq!(order.instruction, collect);
+        assert!(
+            bench.open().iter().any(|open| open.id == question.id),
+            "one yes is not enough yet"
+        );
+        bench.receipt(1, order.id.into(), Origin::Order(order.id), MeasureState::Done);
+        (bench, question.id)
+    };
+    let (bench, question) = part_is_in_force(false);
+    assert_eq!(bench.hub.approval(question).unwrap().state, ApprovalState::Approved);
+    let order = bench.order(1).unwrap();
+    assert_eq!(order.instruction, isolate());
+    let by = |name: &str| vec![Approver { name: name.into(), is_clinical: false }];
+    let people = Authority::People { approval: Some(question), people: by("ann") };
+    assert_eq!(order.authority, people);
+    let said = |output: &Output| {
+        matches!(output, Output::Record(record)
+        if record.deed == Deed::Asked(question) && record.detail.contains("the yes of ann is enough"))
+    };
+    assert!(bench.outputs.iter().any(said), "and the ledger says why");
+
+    // As it would be with a yes that came now: at night only of those whom the policy names.
+    let (bench, question) = part_is_in_force(true);
+    let left = bench.hub.approval(question).unwrap();
+    assert_eq!((left.state, left.needs), (ApprovalState::Open, Needs::OnePerson));
+    assert_eq!(bench.order(1).unwrap().instruction, collect);
 }

@@ -8,7 +8,7 @@ fn not_blocked(outputs: &[Output]) -> usize {
     outputs.iter().filter(is_it).count()
 }
 
-fn finding_of(number: u8, raw: u8, level: Level) -> Finding {
+pub(super) fn finding_of(number: u8, raw: u8, level: Level) -> Finding {
     let raw_sha256 = [raw; 32];
     let rule = RuleRef { id: "rule".into(), title: "a rule".into(), level, tags: vec![] };
     Finding {
@@ -98,7 +98,7 @@ fn of_many_incidents_of_one_machine_only_the_last_are_remembered_as_told() {
         bench.report(1, Arrived::Finding(Box::new(finding_of(1, raw, Level::High)), vec![]));
         let incident = bench.hub.incidents().next().unwrap().id;
         let now = bench.now();
-        bench.hub.close(incident, "ann", "seen".into(), &now);
+        bench.hub.close(incident, "ann", "seen", &now);
     }
     assert_eq!(not_blocked(&bench.outputs), 40);
     let told = &bench.hub.machines[&machine(1)].told;
@@ -122,4 +122,57 @@ fn what_a_machine_says_of_anothers_order_or_measure_is_refused_counted_and_said(
     });
     assert_eq!(said.count(), 3);
     assert_eq!(bench.state(measure), MeasureState::Verified);
+}
+
+#[test]
+fn an_incident_is_called_by_the_name_that_commands_take() {
+    let mut bench = Bench::new(1);
+    let mut finding = finding_of(1, 1, Level::High);
+    finding.host = "DESKTOP-4F2K".into();
+    bench.report(1, Arrived::Finding(Box::new(finding), vec![]));
+    assert_eq!(bench.hub.incidents().next().unwrap().title, "a rule on m1");
+}
+
+/// The signer was about to sign when it was struck off: what it signed is sent to nobody.
+#[test]
+fn what_is_signed_while_its_machine_is_struck_off_dies_and_nothing_is_sent_to_it() {
+    let mut bench = Bench::new(1);
+    let now = bench.now();
+    let lease = bench.policy.lease;
+    let mut waiting = Vec::new();
+    for (number, isolation) in [Isolation::Segment, Isolation::Full].into_iter().enumerate() {
+        let wish = Wish {
+            machine: machine(1),
+            instruction: Instruction::isolate(isolation, lease),
+            person: Approver { name: "ann".into(), is_clinical: false },
+            identity: Identity::Session,
+            incident: None,
+            reason: "worm".into(),
+        };
+        let dice = number as u8 + 1;
+        let (wished, outputs) = bench.hub.people_propose(wish, &now, &mut || [dice; 16]).unwrap();
+        let is_at_once =
+            outputs.iter().any(|output| matches!(output, Output::Signer(ForSigner::Propose(_))));
+        assert_eq!(is_at_once, number == 0);
+        let Wished::Proposed(order) = wished else { panic!("{wished:?}") };
+        waiting.push(order);
+    }
+    let isolations: Vec<_> =
+        bench.hub.proposed_for(machine(1)).filter_map(Instruction::isolation).collect();
+    assert_eq!(isolations, [Isolation::Segment, Isolation::Full]);
+    let at_signer = bench.hub.next_proposals().next().unwrap();
+    let outputs = bench.hub.struck_off(machine(1));
+    assert!(outputs.contains(&Output::Keep(Change::Answered(waiting[1]))), "{outputs:?}");
+    bench.carry(outputs);
+    let before = bench.outputs.len();
+    bench.tell_signer(ForSigner::Propose(at_signer));
+    assert_eq!(bench.order(1).unwrap().id, waiting[0]);
+    assert!(matches!(bench.state(waiting[0].into()), MeasureState::Failed { .. }));
+    assert_eq!(bench.hub.proposed_for(machine(1)).count(), 0);
+    // Its link of before counts no more, and a new one is not taken.
+    bench.link(1, 2);
+    bench.says(1, Holds::NOTHING);
+    assert!(!bench.hub.is_linked(machine(1)));
+    let is_sent = |output: &Output| matches!(output, Output::Send(..));
+    assert!(!bench.outputs[before..].iter().any(is_sent));
 }

@@ -64,6 +64,8 @@ fn at_night_only_the_named_isolate_and_anybody_opens() {
     assert!(told.contains("cat"), "whom to wake: {told}");
     bench.sign(&by_people(2, 2, isolate(), &[("ann", false)]), 1).expect("another tier");
     bench.sign(&by_people(1, 3, isolate(), &[("cat", true)]), 1).unwrap();
+    let ease = Instruction::ease(Isolation::Segment, LEASE);
+    bench.sign(&by_people(1, 5, ease, &[("ann", false)]), 1).expect("it can only open");
     bench.sign(&by_people(1, 4, Instruction::Release, &[("ann", false)]), 1).unwrap();
 }
 

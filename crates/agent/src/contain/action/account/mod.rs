@@ -19,19 +19,22 @@ mod shadow;
 
 use std::path::{Path, PathBuf};
 
-use cordon_model::action::AccountTarget;
+use cordon_model::action::{AccountTarget, ActionKind};
 use cordon_model::finding::ProcessRef;
 use cordon_model::ids::MeasureId;
+use cordon_model::look::Would;
 use cordon_model::measure::{Probe, Proof};
 use cordon_model::time::UtcNanos;
 use serde::{Deserialize, Serialize};
 
 use self::line::{Found, LineChange, lines_of, with_line};
-use self::people::{Account, People, has_key, other_sources};
+pub(in crate::contain) use self::people::other_sources;
+use self::people::{Account, People, has_key};
 pub use self::sessions::Ended;
-use super::journal::{Journal, Kind};
+use super::journal::Journal;
+use super::lineage::Seen;
 use super::mounts::mounts;
-use super::spared::{OWN_USERS, Protected};
+use super::spared::{OWN_USERS, Protected, SparedProcesses};
 use super::{ActError, Undone, proof};
 
 const NANOS_PER_DAY: i64 = 86_400_000_000_000;
@@ -108,7 +111,7 @@ impl Accounts {
                 sessions: Vec::new(),
                 ended: begun.as_ref().and_then(|begun| begun.ended.clone()),
             };
-            self.journal.write(Kind::DisableAccount, measure, &applied)?;
+            self.journal.write(ActionKind::DisableAccount, measure, &applied)?;
             Ok((applied, Some(with_line(shadow, number, &disabled))))
         };
         let mut applied = match shadow::rewrite(&self.etc(), plan) {
@@ -126,11 +129,11 @@ impl Accounts {
             // Written before the first is ended: who takes the measure back says that some may be gone.
             let mut ended = applied.ended.take().unwrap_or_default();
             applied.ended = Some(ended.clone());
-            self.journal.write(Kind::DisableAccount, measure, &applied)?;
+            self.journal.write(ActionKind::DisableAccount, measure, &applied)?;
             sessions::end(account.uid, self.agent_user, protected, &mut ended);
             applied.ended = Some(ended);
         }
-        self.journal.write(Kind::DisableAccount, measure, &applied)?;
+        self.journal.write(ActionKind::DisableAccount, measure, &applied)?;
         Ok(applied)
     }
 
@@ -147,7 +150,7 @@ impl Accounts {
     /// # Errors
     /// When it can't be read.
     pub fn begun(&self, measure: MeasureId) -> Result<Option<Applied>, ActError> {
-        self.journal.read(Kind::DisableAccount, measure)
+        self.journal.read(ActionKind::DisableAccount, measure)
     }
 
     /// Reads the line back, and says what else could still be done in the account's name.
@@ -219,7 +222,7 @@ impl Accounts {
                 _ => (Undone { differs: vec![changed_by_others(name)] }, None),
             })
         })?;
-        self.journal.forget(Kind::DisableAccount, applied.measure)?;
+        self.journal.forget(ActionKind::DisableAccount, applied.measure)?;
         let ended = begun.as_ref().unwrap_or(applied).ended.as_ref();
         undone.differs.extend(ended.filter(|ended| ended.count > 0 || !ended.is_whole).map(
             |ended| {
@@ -231,6 +234,51 @@ impl Accounts {
             },
         ));
         Ok(undone)
+    }
+
+    /// What disabling the account would do now.
+    pub fn would(&self, target: &AccountTarget, protected: &Protected) -> Would {
+        let looked_up = self.look_up(&target.name).and_then(|(people, account)| {
+            self.refuse(&people, &account)?;
+            if target.ends_sessions {
+                refuse_to_end(&people, &account)?;
+            }
+            Ok((people, account))
+        });
+        let (people, account) = match looked_up {
+            Ok(found) => found,
+            Err(error) => return Would::refused(error.to_string()),
+        };
+        let mut would = Would::default();
+        would.stops(format!("signing in as {} (user number {})", account.name, account.uid));
+        let spared = SparedProcesses::now(protected, Some(self.agent_user));
+        let line = |process: &ProcessRef| format!("process {}: {}", process.pid, process.image);
+        let (mut theirs, mut left) = (sessions::of(account.uid), Vec::new());
+        if target.ends_sessions {
+            for process in &theirs {
+                let why = Seen::now(process.pid).and_then(|seen| spared.why(&seen));
+                left.extend(why.map(|why| format!("{}: {why}", line(process))));
+            }
+        }
+        if left.is_empty() && target.ends_sessions {
+            theirs.drain(..).for_each(|process| would.stops(line(&process)));
+        } else if !left.is_empty() {
+            would
+                .notes
+                .push("none of its sessions end while no order may touch a part of them".into());
+        }
+        left.into_iter().for_each(|line| would.spares(line));
+        let goes_on = |process: &ProcessRef| format!("runs as it, and goes on: {}", line(process));
+        would.notes.extend(theirs.iter().map(goes_on));
+        would.notes.extend(
+            people.namesakes(&account).map(|other| {
+                format!("the account {other} has the same user number and stays open")
+            }),
+        );
+        let elsewhere =
+            self.sources().map(|source| format!("an account that {source} knows is not touched"));
+        would.notes.extend(elsewhere);
+        would
     }
 
     fn etc(&self) -> PathBuf {
@@ -294,7 +342,7 @@ impl Accounts {
 
     /// One account, one measure: two could not be undone in any order.
     fn refuse_twice(&self, measure: MeasureId, name: &str) -> Result<(), ActError> {
-        for other in self.journal.measures(Kind::DisableAccount)? {
+        for other in self.journal.measures(ActionKind::DisableAccount)? {
             let is_same = self.begun(other)?.is_some_and(|held| held.target.name == name);
             if other != measure && is_same {
                 let why = format!("{name} is disabled already, by the measure {other}");

@@ -135,7 +135,7 @@ pub(super) fn has_key(root: &Path, home: &Path, mounts: &[Mount]) -> bool {
 }
 
 /// Where else this machine looks for accounts, by `etc/nsswitch.conf`.
-pub(super) fn other_sources(nsswitch: &[u8]) -> Vec<String> {
+pub(in crate::contain) fn other_sources(nsswitch: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(nsswitch);
     let passwd = text.lines().filter_map(|line| line.trim().strip_prefix("passwd:")).next_back();
     let words = passwd.unwrap_or_default().split('#').next().unwrap_or_default();

@@ -22,9 +22,10 @@ mod tries;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cordon_model::action::Blocked;
+use cordon_model::action::{ActionKind, Blocked};
 use cordon_model::asset::{Assignment, Direction, Transport};
 use cordon_model::ids::MeasureId;
+use cordon_model::look::Would;
 use cordon_model::measure::Proof;
 use serde::{Deserialize, Serialize};
 
@@ -35,8 +36,9 @@ use super::super::netlink::NetlinkError;
 use super::super::probe::Probes;
 use super::super::sockets::{Cut, Sockets, own_addresses};
 use super::super::table::Tables;
+use super::super::tracked::Tracked;
 use super::super::upheld::{Put, Standing, Upheld};
-use super::journal::{Journal, Kind};
+use super::journal::Journal;
 use super::{ActError, Undone, failed};
 
 pub use rules::TABLE;
@@ -75,6 +77,7 @@ pub struct Blocks {
     root: PathBuf,
     upheld: Upheld,
     sockets: Sockets,
+    tracked: Tracked,
     /// What the journal holds; nobody else writes to it.
     held: BTreeMap<MeasureId, Applied>,
 }
@@ -86,18 +89,19 @@ impl Blocks {
     /// # Errors
     /// When the kernel has no netfilter, or the journal can't be listed.
     pub fn open(journal: Journal, root: &Path) -> Result<Self, ActError> {
-        let (tables, sockets) = Tables::open_for(TABLE)
-            .and_then(|tables| Ok((tables, Sockets::open()?)))
+        let (tables, sockets, tracked) = Tables::open_for(TABLE)
+            .and_then(|tables| Ok((tables, Sockets::open()?, Tracked::open()?)))
             .map_err(kernel("opening the way to the packet filter"))?;
         let mut held = BTreeMap::new();
-        for measure in journal.measures(Kind::Block)? {
-            match journal.read::<Applied>(Kind::Block, measure) {
+        for measure in journal.measures(ActionKind::Block)? {
+            match journal.read::<Applied>(ActionKind::Block, measure) {
                 Ok(applied) => held.extend(applied.map(|applied| (measure, applied))),
                 // Its own measure says so at each look; it must not keep the others from being blocked.
                 Err(error) => tracing::error!(%error, %measure, "a block can't be read"),
             }
         }
-        Ok(Self { journal, root: root.to_owned(), upheld: Upheld::new(tables), sockets, held })
+        let upheld = Upheld::new(tables);
+        Ok(Self { journal, root: root.to_owned(), upheld, sockets, tracked, held })
     }
 
     /// The number by which the kernel's notifications tell what was done from here.
@@ -123,7 +127,7 @@ impl Blocks {
         if is_fresh {
             self.refuse(blocked, &kept)?;
             let applied = Applied { measure, blocked: blocked.clone(), closed: 0 };
-            self.journal.write(Kind::Block, measure, &applied)?;
+            self.journal.write(ActionKind::Block, measure, &applied)?;
             self.held.insert(measure, applied);
         }
         let put = match self.put(&kept) {
@@ -132,7 +136,7 @@ impl Blocks {
                 if is_fresh {
                     // The kernel took none of it, and nothing of it is to come back at the next start.
                     self.held.remove(&measure);
-                    self.journal.forget(Kind::Block, measure)?;
+                    self.journal.forget(ActionKind::Block, measure)?;
                 }
                 return Err(error);
             }
@@ -142,7 +146,7 @@ impl Blocks {
         let mut applied = self.begun(measure)?.ok_or_else(|| ActError::unfit("it is not held"))?;
         if closed > 0 {
             applied.closed = applied.closed.saturating_add(closed);
-            self.journal.write(Kind::Block, measure, &applied)?;
+            self.journal.write(ActionKind::Block, measure, &applied)?;
             self.held.insert(measure, applied.clone());
         }
         let proof = self.proof(blocked, &kept, &put, left, at);
@@ -155,7 +159,7 @@ impl Blocks {
     /// # Errors
     /// When it can't be read.
     pub fn begun(&self, measure: MeasureId) -> Result<Option<Applied>, ActError> {
-        self.journal.read(Kind::Block, measure)
+        self.journal.read(ActionKind::Block, measure)
     }
 
     /// Lets the peer be spoken to again. The other blocks stay, without a gap.
@@ -176,7 +180,7 @@ impl Blocks {
             put?;
             return Err(ActError::unfit("somebody else changes the rules all the time"));
         }
-        self.journal.forget(Kind::Block, measure)?;
+        self.journal.forget(ActionKind::Block, measure)?;
         Ok(Undone::default())
     }
 
@@ -189,6 +193,42 @@ impl Blocks {
             return Ok(None);
         }
         self.upheld.standing().map(Some)
+    }
+
+    /// What blocking the peer would do now: which open connections it would close.
+    pub fn would(&mut self, blocked: &Blocked, assignment: &Assignment) -> Would {
+        let kept = self.kept(assignment);
+        if let Err(error) = self.refuse(blocked, &kept) {
+            return Would::refused(error.to_string());
+        }
+        let mut would = Would::default();
+        let networks = networks(blocked);
+        let found =
+            self.sockets.connections().and_then(|open| Ok((open, self.sockets.listening()?)));
+        let (open, listening) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                would.notes.push(format!("open connections can't be listed: {error}"));
+                return would;
+            }
+        };
+        let meant = open.iter().filter(|connection| {
+            networks.iter().any(|network| network.contains(&connection.remote.ip()))
+                && covers(blocked, connection, listening.contains(&connection.local.port()))
+        });
+        for connection in meant {
+            let line =
+                format!("an open connection: {} with {}", connection.local, connection.remote);
+            match kept.keeps(connection) {
+                true => would.spares(format!("{line}: it is kept")),
+                false => would.stops(line),
+            }
+        }
+        would.notes.extend(kept.overruled(blocked).into_iter().map(|what| format!("kept: {what}")));
+        if would.of == 0 {
+            would.notes.push("no connection with it is open now".into());
+        }
+        would
     }
 
     fn kept(&self, assignment: &Assignment) -> Kept {
@@ -231,10 +271,23 @@ impl Blocks {
             Ok(ports) => (ports, None),
             Err(error) => (Default::default(), Some(error)),
         };
+        let tracked = &mut self.tracked;
+        // A port that is redirected on this machine is met in the rules as its peer opened it.
+        let is_of_near_ports =
+            blocked.ports.is_some() && blocked.direction != Some(Direction::Outbound);
         let Cut { closed, left } = self.sockets.cut(|connection| {
-            networks.iter().any(|network| network.contains(&connection.remote.ip()))
-                && covers(blocked, connection, listening.contains(&connection.local.port()))
-                && !kept.keeps(connection)
+            let is_with_peer =
+                networks.iter().any(|network| network.contains(&connection.remote.ip()));
+            if !is_with_peer || kept.keeps(connection) {
+                return false;
+            }
+            let is_served = listening.contains(&connection.local.port());
+            let is_covered = covers(blocked, connection, is_served)
+                || is_of_near_ports
+                    && tracked
+                        .as_opened(connection)
+                        .is_ok_and(|it| it.is_some_and(|it| covers(blocked, &it, is_served)));
+            is_covered && !tracked.is_redirected_lifeline(&kept.flows, connection)
         });
         (closed, left.or(unknown))
     }

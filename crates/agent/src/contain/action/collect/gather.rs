@@ -1,6 +1,6 @@
 //! Gathering one piece after the other, without ever waiting for what does not answer.
 //!
-//! The one idea: everything that is read is read by a **reader**, a thread that does nothing else, and
+//! The one idea: everything that is read is read by a [`Reader`], a thread that does nothing else, and
 //! what it reads comes through a channel. A reader that keeps silent too long is left where it hangs (a
 //! file server that is gone, a program that answers for its own file system, a process that holds its
 //! memory map) and another takes its place. So a collection always ends, and has everything that could
@@ -10,13 +10,14 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use cordon_evidence::archive::{ArchiveWriter, Missing, PieceRecord, printable};
 use cordon_model::time::UtcNanos;
 
 use super::limits::{HANGING, PATIENCE};
+use crate::contain::action::reader::Reader;
 
 /// What a reader sends at once.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -84,25 +85,6 @@ impl Sink {
     }
 }
 
-/// A thread that reads.
-struct Reader {
-    steps: std::sync::mpsc::Sender<(Step, SyncSender<Message>)>,
-}
-
-impl Reader {
-    fn start() -> io::Result<Self> {
-        let (steps, to_do) = channel::<(Step, SyncSender<Message>)>();
-        std::thread::Builder::new().name("reader".into()).spawn(move || {
-            for (step, to) in to_do {
-                let mut sink = Sink { to };
-                let result = step(&mut sink);
-                let _ = sink.to.send(Message::Over(result));
-            }
-        })?;
-        Ok(Self { steps })
-    }
-}
-
 /// What is known of a piece before it is gathered.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct About<'a> {
@@ -126,7 +108,7 @@ pub(super) struct Gatherer {
     archive: ArchiveWriter<File>,
     /// A piece before its length is known.
     spool: File,
-    reader: Reader,
+    reader: Reader<Message>,
     hanging: usize,
     left: u64,
     ends: Instant,
@@ -247,10 +229,14 @@ impl Gatherer {
         if self.hanging >= HANGING {
             return End::Failed("too much hangs already, so this was not tried".into());
         }
-        let (to, from) = sync_channel(CHUNKS_WAITING);
-        if self.reader.steps.send((step, to)).is_err() {
+        let job = move |to| {
+            let mut sink = Sink { to };
+            let result = step(&mut sink);
+            let _ = sink.to.send(Message::Over(result));
+        };
+        let Some(from) = self.reader.begin(CHUNKS_WAITING, Box::new(job)) else {
             return End::Failed("the reader ended".into());
-        }
+        };
         let end = self.drain(&from, piece);
         // Left behind, it may still be at work for a moment, or for ever: it gets no other.
         let is_left = !matches!(end, Ended::Over(_));

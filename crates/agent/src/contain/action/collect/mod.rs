@@ -7,7 +7,7 @@
 //! back.
 //!
 //! What leaves the machine's secrets alone stands in `pieces`: no passwords' hashes, no host keys, no
-//! environments unless a process is named, no memory unless **two people agreed** ([`Agreement`]). What is
+//! environments and no memory unless **two people agreed** ([`Agreement`]) to those of a named process. What is
 //! hostile (links, pipes, devices, names, files that grow, servers that are gone) stands in `gather`
 //! and [`super::plain`]; how much at most, in [`limits`].
 //!
@@ -29,21 +29,21 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use cordon_evidence::archive::{Statement, append_seal};
-use cordon_model::action::{Collection, Piece, ProcessTarget};
+use cordon_model::action::{ActionKind, Collection};
 use cordon_model::ids::{MachineId, MeasureId, OdsCode};
 use cordon_model::measure::Proof;
 use cordon_model::signed::{Document as _, Envelope};
 use serde::{Deserialize, Serialize};
 
-use super::journal::{Journal, Kind};
+use super::journal::Journal;
 use super::{ActError, Undone, failed, proof};
 use crate::contain::disk::{Disk, Found};
 
 pub use run::collect;
 
-/// What is to be gathered.
+/// What is to be gathered. It is read back from this machine's own journal, where an entry of before may have a
+/// list more than these (`environment_of`, always empty): so what is not known is passed over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Request {
     /// Whose machine.
     pub organisation: OdsCode,
@@ -51,9 +51,7 @@ pub struct Request {
     pub machine: MachineId,
     /// The pieces, and the most bytes of them all.
     pub collection: Collection,
-    /// Processes whose environments are gathered too. They hold secrets: nobody's unless named.
-    pub environment_of: Vec<ProcessTarget>,
-    /// The two people who agreed that memory is read. Whoever calls has checked that they did.
+    /// The two people who agreed that what is inside a process is read. Whoever calls has checked that they did.
     pub agreed: Option<Agreement>,
 }
 
@@ -196,7 +194,7 @@ impl Collector {
             root: self.root.clone().into(),
             folder: self.folder.clone().into(),
         };
-        self.journal.write(Kind::Collect, measure, &applied)?;
+        self.journal.write(ActionKind::Collect, measure, &applied)?;
         match self.look(&applied)? {
             Progress::Running | Progress::Done(_) => return Ok(applied),
             Progress::Failed(_) => {}
@@ -228,7 +226,7 @@ impl Collector {
     /// # Errors
     /// When it can't be read.
     pub fn begun(&self, measure: MeasureId) -> Result<Option<Applied>, ActError> {
-        self.journal.read(Kind::Collect, measure)
+        self.journal.read(ActionKind::Collect, measure)
     }
 
     /// How far it is. Never waits.
@@ -359,18 +357,18 @@ impl Collector {
         File::open(&self.folder)
             .and_then(|folder| folder.sync_all())
             .map_err(failed("removing the archive"))?;
-        self.journal.forget(Kind::Collect, applied.measure)?;
+        self.journal.forget(ActionKind::Collect, applied.measure)?;
         Ok(Undone::default())
     }
 }
 
 /// What no order may do.
 fn refuse(request: &Request) -> Result<(), ActError> {
-    let wants_memory =
-        request.collection.pieces.iter().any(|piece| matches!(piece, Piece::Memory(_)));
-    if wants_memory && !request.agreed.as_ref().is_some_and(Agreement::is_of_two) {
+    let looks_inside = request.collection.looks_into_a_process();
+    if looks_inside && !request.agreed.as_ref().is_some_and(Agreement::is_of_two) {
         return Err(ActError::refused(
-            "a process's memory may hold patients' data and passwords: it takes two people who agreed",
+            "a process's memory or environment may hold patients' data and passwords: it takes two people \
+             who agreed",
         ));
     }
     Ok(())

@@ -8,10 +8,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use cordon_evidence::archive::{ArchiveWriter, FORMAT, Manifest, Statement, check, printable};
-use cordon_model::action::Piece;
+use cordon_model::action::{ActionKind, Piece, ProcessTarget};
 use cordon_model::ids::MeasureId;
 use cordon_model::time::{BootId, UtcNanos};
-use nix::sys::resource::{Resource, setrlimit};
 
 use super::gather::Gatherer;
 use super::limits::{
@@ -19,11 +18,11 @@ use super::limits::{
 };
 use super::pieces::files::Files;
 use super::pieces::{memory, network, processes, system};
-use super::{Applied, Journal, Kind, limits};
+use super::{Applied, Journal, limits};
 use crate::contain::action::mounts::mounts;
 use crate::contain::action::{ActError, failed};
 use crate::contain::disk::Disk;
-use crate::contain::urgency::go_last;
+use crate::contain::urgency::stand_last;
 
 /// Gathers what the journal in `journal_folder` says of `measure`. To be called by a process that does
 /// nothing else: it goes behind all others, and ends with whoever started it.
@@ -31,15 +30,10 @@ use crate::contain::urgency::go_last;
 /// # Errors
 /// When there is no archive at the end; the reason is also kept for [`super::Collector::look`].
 pub fn collect(journal_folder: &Path, measure: MeasureId) -> Result<Statement, ActError> {
-    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
-    // Evidence, memory above all, must not be found in a core file.
-    let _ = nix::sys::prctl::set_dumpable(false);
-    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-    let _ = setrlimit(Resource::RLIMIT_CPU, PROCESSOR_SECONDS, PROCESSOR_SECONDS);
-    go_last();
+    stand_last(PROCESSOR_SECONDS);
     let applied: Applied = Journal::open(journal_folder)
         .map_err(failed("opening the journal"))?
-        .read(Kind::Collect, measure)?
+        .read(ActionKind::Collect, measure)?
         .ok_or_else(|| ActError::not_there(format!("the journal knows no measure {measure}")))?;
     let disk =
         Disk::open(Path::new(&applied.folder)).map_err(failed("opening the archives' folder"))?;
@@ -123,7 +117,6 @@ fn room(applied: &Applied, folder: &Path) -> io::Result<(u64, String)> {
 fn gather_all(applied: &Applied, gatherer: &mut Gatherer) {
     let mounts = mounts().unwrap_or_default();
     let files = Files { root: Path::new(&applied.root), mounts: &mounts };
-    let boot = BootId(words("/proc/sys/kernel/random/boot_id"));
     for piece in &applied.request.collection.pieces {
         match piece {
             Piece::Processes => processes::all(gatherer),
@@ -136,30 +129,45 @@ fn gather_all(applied: &Applied, gatherer: &mut Gatherer) {
                 use std::os::unix::ffi::OsStrExt as _;
                 files.named(Path::new(OsStr::from_bytes(path.as_bytes())), gatherer);
             }
-            Piece::Memory(target) if target.boot != boot => {
-                let source = format!("/proc/{}/mem", target.process.pid);
-                gatherer.lacks("memory", source.as_bytes(), "the process is of another boot");
+            Piece::Memory(target) => {
+                if may_look_inside("memory", "mem", target, applied, gatherer) {
+                    memory::of(target, gatherer);
+                }
             }
-            // The helper has refused it without two people; looked at once more where it is done.
-            Piece::Memory(target) if agreed(applied).is_empty() => {
-                let source = format!("/proc/{}/mem", target.process.pid);
-                gatherer.lacks("memory", source.as_bytes(), "nobody agreed to it");
+            Piece::Environment(target) => {
+                if may_look_inside("environment", "environ", target, applied, gatherer) {
+                    processes::environment(target, gatherer);
+                }
             }
-            Piece::Memory(target) => memory::of(target, gatherer),
-        }
-    }
-    for target in &applied.request.environment_of {
-        if target.boot == boot {
-            processes::environment(target, gatherer);
         }
     }
 }
 
+/// Whether that is gathered; if not, the archive says why.
+fn may_look_inside(
+    kind: &'static str,
+    file: &str,
+    target: &ProcessTarget,
+    applied: &Applied,
+    gatherer: &mut Gatherer,
+) -> bool {
+    let why = if target.boot != BootId(words("/proc/sys/kernel/random/boot_id")) {
+        "the process is of another boot"
+    } else if agreed(applied).is_empty() {
+        // The helper has refused it without two people; looked at once more where it is done.
+        "nobody agreed to it"
+    } else {
+        return true;
+    };
+    let source = format!("/proc/{}/{file}", target.process.pid);
+    gatherer.lacks(kind, source.as_bytes(), why);
+    false
+}
+
 fn agreed(applied: &Applied) -> Vec<String> {
-    let wants_memory =
-        applied.request.collection.pieces.iter().any(|piece| matches!(piece, Piece::Memory(_)));
+    let looks_inside = applied.request.collection.looks_into_a_process();
     match &applied.request.agreed {
-        Some(agreed) if wants_memory && agreed.is_of_two() => {
+        Some(agreed) if looks_inside && agreed.is_of_two() => {
             vec![agreed.first.clone(), agreed.second.clone()]
         }
         _ => Vec::new(),

@@ -8,13 +8,14 @@
 //! | denied | where it holds |
 //! |---|---|
 //! | a path | the file there, also under its other names; another file put there, within a second (at once on a watched filesystem) |
-//! | a content | every program of the watched filesystems; elsewhere only the files that are known to have it |
+//! | a content | every program of the watched filesystems; elsewhere only the files that are known to have it: what the finding saw, and what runs from them when it is ordered or looked at (`running`) |
 //!
 //! The filesystem of `/`, and any other that holds what the machine needs, is never watched as a whole
 //! ([`marks`]): a mistake there once stood a machine still.
 
 pub mod list;
 pub mod marks;
+mod running;
 pub mod verdict;
 pub mod warden;
 
@@ -23,27 +24,33 @@ use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use cordon_link::frame;
-use cordon_model::action::{Denied, FilePath, Sha256Digest};
+use cordon_model::action::{ActionKind, Denied, FilePath, Sha256Digest};
 use cordon_model::ids::MeasureId;
 use cordon_model::measure::{Probe, Proof};
 use nix::sys::socket::{getsockopt, sockopt};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::journal::{Journal, Kind};
+use super::journal::Journal;
 use super::kernel::could_start;
-use super::lineage::Seen;
 use super::place::Place;
 use super::spared::{FileId, Protected, SparedFiles};
 use super::{ActError, Undone, failed, path_of, proof};
+use crate::sensor::proc_files;
 
 use self::list::{Ask, DENIED, DenyList, Entry, Holding, KNOWN, MESSAGE_BYTES, Mark};
+use self::running::Running;
+use self::verdict::FileState;
 
 /// How long the warden may take to answer: it is killed by its own switch before.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+/// How long a warden that did not answer is not asked again: the rest of the helper's tick. Each of 128
+/// denials would wait for it otherwise.
+const LEFT_ALONE: Duration = Duration::from_secs(1);
 /// What is hashed to see whether a content is one that the machine needs, or runs now. The needed
 /// programs and libraries of a Debian have about 60 MB; at 400 MB/s this takes about a second.
 const HASHED_BYTES: u64 = 512 << 20;
@@ -67,6 +74,19 @@ pub struct Deny {
     warden: PathBuf,
     watched: Vec<FilePath>,
     state: PathBuf,
+    checked: Mutex<Checked>,
+    running: Mutex<Running>,
+    /// The socket at which nobody answered, and when that was. A warden that was started again has another, which
+    /// may have the number of the first, and is younger.
+    silent: Mutex<Option<(FileState, Instant)>>,
+}
+
+/// Contents that were seen not to be one that care needs, so that they are not looked for each time.
+#[derive(Debug, Default)]
+struct Checked {
+    /// What was protected then.
+    against: Protected,
+    measures: HashSet<MeasureId>,
 }
 
 impl Deny {
@@ -74,7 +94,15 @@ impl Deny {
     /// are mounted at `watched`. Of Cordon's own folder `state` nothing is denied.
     #[must_use]
     pub fn new(journal: Journal, warden: PathBuf, watched: Vec<FilePath>, state: PathBuf) -> Self {
-        Self { journal, warden, watched, state }
+        Self {
+            journal,
+            warden,
+            watched,
+            state,
+            checked: Mutex::default(),
+            running: Mutex::default(),
+            silent: Mutex::default(),
+        }
     }
 
     /// Denies a program. `seen_at` are files that had the denied content when they were seen.
@@ -90,31 +118,52 @@ impl Deny {
         protected: &Protected,
     ) -> Result<DeniedProgram, ActError> {
         let spared = SparedFiles::now(protected, Some(&self.state));
-        let (file, known) = match denied {
-            Denied::Path(path) => (check_path(path, &spared)?, Vec::new()),
-            Denied::Sha256(digest) => (None, self.check_content(digest, seen_at, &spared)?),
+        let before = self.begun(measure)?.filter(|before| before.entry.denied == *denied);
+        let (file, known) = match (denied, &before) {
+            (Denied::Path(path), _) => (check_path(path, &spared)?, Vec::new()),
+            (Denied::Sha256(digest), None) => {
+                (None, check_content(digest, seen_at, &spared, &mut self.running())?)
+            }
+            (Denied::Sha256(digest), Some(before)) => {
+                self.check_again(measure, digest, &spared, protected)?;
+                let running = &mut self.running();
+                (None, known_by_now(digest, &before.entry.known, seen_at, &spared, running))
+            }
         };
-        let others = self.journal.measures(Kind::Deny)?;
+        if let Denied::Sha256(_) = denied {
+            self.note_checked(measure, protected);
+        }
+        let others = self.journal.measures(ActionKind::Deny)?;
         if others.len() >= DENIED && !others.contains(&measure) {
             return Err(ActError::unfit(format!(
                 "{DENIED} programs are denied already: allow some"
             )));
         }
-        let before = self.begun(measure)?;
         // Applied again: the file that was at the path when it was denied first stays denied.
         let file = before.as_ref().and_then(|before| before.entry.file).or(file);
         let entry = Entry { measure, denied: denied.clone(), file, known };
+        // A look that finds nothing new writes nothing.
+        let written = before.as_ref().filter(|before| before.entry == entry);
         let mut program = DeniedProgram { entry, not_covered: Vec::new() };
-        self.journal.write(Kind::Deny, measure, &program)?;
-        match self.tell(protected) {
+        if written.is_none() {
+            self.journal.write(ActionKind::Deny, measure, &program)?;
+        }
+        // Told again, the warden begins anew: not for nothing.
+        let told = match before.as_ref().and_then(|_| self.holds_already(protected)) {
+            Some(holding) => Ok(holding),
+            None => self.tell(protected),
+        };
+        match told {
             Ok(holding) => {
                 program.not_covered = self.not_covered(&program.entry, &holding);
-                self.journal.write(Kind::Deny, measure, &program)?;
+                if written != Some(&program) {
+                    self.journal.write(ActionKind::Deny, measure, &program)?;
+                }
                 Ok(program)
             }
             Err(error) => {
                 if before.is_none() {
-                    self.journal.forget(Kind::Deny, measure)?;
+                    self.journal.forget(ActionKind::Deny, measure)?;
                 }
                 Err(error)
             }
@@ -126,7 +175,7 @@ impl Deny {
     /// # Errors
     /// When it can't be read.
     pub fn begun(&self, measure: MeasureId) -> Result<Option<DeniedProgram>, ActError> {
-        self.journal.read(Kind::Deny, measure)
+        self.journal.read(ActionKind::Deny, measure)
     }
 
     /// Tells the warden what is denied if it holds something else: it was started again. Whether it did.
@@ -165,8 +214,7 @@ impl Deny {
         if !is_held {
             unproven.push("the warden was started again and not told yet".into());
         }
-        let asked = marks_in_kernel(pid, &holding).unwrap_or_default();
-        let missing = holding.marks.iter().filter(|mark| !asked.contains(&words(mark))).count();
+        let missing = missing_marks(pid, &holding);
         if missing > 0 {
             unproven.push(format!("the kernel does not know of {missing} of the warden's marks"));
         }
@@ -207,8 +255,9 @@ impl Deny {
             Err(error) => return Err(error),
         }
         if self.begun(measure)?.is_some() {
-            self.journal.forget(Kind::Deny, measure)?;
+            self.journal.forget(ActionKind::Deny, measure)?;
         }
+        self.checked().measures.remove(&measure);
         Ok(Undone::default())
     }
 
@@ -221,45 +270,50 @@ impl Deny {
         path.into_iter().chain(&entry.known)
     }
 
-    /// Refuses a content that the machine needs, and finds files that have it: those that were named,
-    /// and those that run now.
-    fn check_content(
+    /// Refuses a content that was denied before, and that care needs by now. What the machine itself needs was
+    /// looked at when it began, and the warden looks at each file before it refuses it.
+    fn check_again(
         &self,
+        measure: MeasureId,
         digest: &Sha256Digest,
-        seen_at: &[FilePath],
         spared: &SparedFiles,
-    ) -> Result<Vec<FilePath>, ActError> {
-        let mut left = HASHED_BYTES;
-        for (_, path) in spared.iter() {
-            if digest_of(path, &mut left).as_ref() == Some(digest) {
-                let why = format!("{} has this content, and is needed", path.display());
-                return Err(ActError::refused(why));
-            }
+        protected: &Protected,
+    ) -> Result<(), ActError> {
+        let checked = self.checked();
+        if checked.against == *protected && checked.measures.contains(&measure) {
+            return Ok(());
         }
-        if left == 0 {
-            return Err(ActError::unfit(format!(
-                "the programs that the machine needs have more than {HASHED_BYTES} bytes: whether this \
-                 is one of them can't be seen"
-            )));
+        drop(checked);
+        let named = spared.iter().map(|(_, path)| path);
+        let named =
+            named.filter(|path| protected.executables.iter().any(|one| path_of(one) == *path));
+        refuse_needed(digest, named, &mut { HASHED_BYTES })
+    }
+
+    fn note_checked(&self, measure: MeasureId, protected: &Protected) {
+        let mut checked = self.checked();
+        if checked.against != *protected {
+            *checked = Checked { against: protected.clone(), measures: HashSet::new() };
         }
-        let mut known = Vec::new();
-        let mut looked_at = HashSet::new();
-        let running = Seen::all().into_iter().filter(|seen| !seen.is_kernel_thread);
-        let running = running.filter_map(|seen| std::fs::read_link(exe(seen.id.pid)).ok());
-        for path in seen_at.iter().map(|path| path_of(path).to_owned()).chain(running) {
-            let Some(file) = Place::find(&path).ok().and_then(|place| place.file().ok()) else {
-                continue;
-            };
-            let is_new = known.len() < KNOWN && looked_at.insert(file.id());
-            if !is_new || spared.why(file.id(), Some(&path)).is_some() {
-                continue;
-            }
-            if file.open().ok().and_then(|f| digest_of_file(f, &mut left)).as_ref() == Some(digest)
-            {
-                known.push(FilePath::new(path.as_os_str().as_encoded_bytes()));
-            }
-        }
-        Ok(known)
+        checked.measures.insert(measure);
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn checked(&self) -> MutexGuard<'_, Checked> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the warden holds, if that is all that is denied, and the kernel asks it about all of it.
+    fn holds_already(&self, protected: &Protected) -> Option<Holding> {
+        let list = self.list(protected).ok()?;
+        let (holding, pid) = self.ask(&Ask::Say).ok()?;
+        let is_whole = holding.list == list
+            && holding.problems.is_empty()
+            && missing_marks(pid, &holding) == 0;
+        is_whole.then_some(holding)
     }
 
     /// Whether the kernel asks about anything that `entry` denies. A path where no file is yet is looked at
@@ -299,7 +353,7 @@ impl Deny {
 
     fn list(&self, protected: &Protected) -> Result<DenyList, ActError> {
         let mut entries = Vec::new();
-        for measure in self.journal.measures(Kind::Deny)? {
+        for measure in self.journal.measures(ActionKind::Deny)? {
             match self.begun(measure) {
                 Ok(program) => entries.extend(program.map(|program| program.entry)),
                 // One damaged entry must not keep the others from being denied.
@@ -326,6 +380,23 @@ impl Deny {
 
     /// The warden's answer, and its pid as the kernel tells it.
     fn ask(&self, ask: &Ask) -> Result<(Holding, i32), ActError> {
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        let socket = std::fs::symlink_metadata(&self.warden).ok().map(|it| FileState::of(&it));
+        if let Some((at, when)) = *silent
+            && Some(at) == socket
+            && when.elapsed() < LEFT_ALONE
+        {
+            return Err(ActError::unfit("the warden did not answer a moment ago"));
+        }
+        let asked = self.ask_now(ask);
+        *silent = match (&asked, socket) {
+            (Err(_), Some(socket)) => Some((socket, Instant::now())),
+            _ => None,
+        };
+        asked
+    }
+
+    fn ask_now(&self, ask: &Ask) -> Result<(Holding, i32), ActError> {
         let asking = || failed(format!("asking the warden at {}", self.warden.display()));
         let mut warden = UnixStream::connect(&self.warden).map_err(asking())?;
         warden.set_read_timeout(Some(ANSWERED_WITHIN)).map_err(asking())?;
@@ -345,11 +416,97 @@ impl Deny {
     }
 }
 
+/// Refuses a content that the machine needs, and finds files that have it: those that were named, and
+/// those that run now. Hundreds of megabytes are read: once, when it begins.
+fn check_content(
+    digest: &Sha256Digest,
+    seen_at: &[FilePath],
+    spared: &SparedFiles,
+    running: &mut Running,
+) -> Result<Vec<FilePath>, ActError> {
+    let mut left = HASHED_BYTES;
+    refuse_needed(digest, spared.iter().map(|(_, path)| path), &mut left)?;
+    let runs = proc_files::pids().into_iter().filter_map(|pid| std::fs::read_link(exe(pid)).ok());
+    let candidates = seen_at.iter().map(|path| path_of(path).to_owned()).chain(runs);
+    Ok(files_with(digest, candidates, KNOWN, spared, running, &mut left))
+}
+
+/// The files that were known to have a content, and what is new of `seen_at` and of what runs, and has it.
+fn known_by_now(
+    digest: &Sha256Digest,
+    known: &[FilePath],
+    seen_at: &[FilePath],
+    spared: &SparedFiles,
+    running: &mut Running,
+) -> Vec<FilePath> {
+    let candidates =
+        seen_at.iter().map(|path| path_of(path).to_owned()).chain(running.with(digest));
+    let is_new = |path: &PathBuf| !known.iter().any(|known| path_of(known) == path);
+    let fresh: Vec<PathBuf> = candidates.filter(is_new).collect();
+    let mut known = known.to_vec();
+    if fresh.is_empty() {
+        return known;
+    }
+    if known.len() >= KNOWN {
+        // One that is not there any more gives its place to one that is.
+        known.retain(|path| Place::find(path_of(path)).is_ok_and(|place| place.file().is_ok()));
+    }
+    let most = KNOWN.saturating_sub(known.len());
+    let found = files_with(digest, fresh.into_iter(), most, spared, running, &mut { HASHED_BYTES });
+    known.extend(found);
+    known
+}
+
+fn refuse_needed<'a>(
+    digest: &Sha256Digest,
+    needed: impl Iterator<Item = &'a Path>,
+    left: &mut u64,
+) -> Result<(), ActError> {
+    for path in needed {
+        if digest_of(path, left).as_ref() == Some(digest) {
+            let why = format!("{} has this content, and is needed", path.display());
+            return Err(ActError::refused(why));
+        }
+    }
+    if *left == 0 {
+        return Err(ActError::unfit(format!(
+            "the programs that the machine needs have more than {HASHED_BYTES} bytes: whether this is one \
+             of them can't be seen"
+        )));
+    }
+    Ok(())
+}
+
+/// At most `most` of `candidates` that have the content, each file once, by the first of its names.
+fn files_with(
+    digest: &Sha256Digest,
+    candidates: impl Iterator<Item = PathBuf>,
+    most: usize,
+    spared: &SparedFiles,
+    running: &mut Running,
+    left: &mut u64,
+) -> Vec<FilePath> {
+    let (mut known, mut looked_at) = (Vec::new(), HashSet::new());
+    for path in candidates {
+        let Some(file) = Place::find(&path).ok().and_then(|place| place.file().ok()) else {
+            continue;
+        };
+        let is_new = known.len() < most && looked_at.insert(file.id());
+        if !is_new || spared.why(file.id(), Some(&path)).is_some() {
+            continue;
+        }
+        if running.content(&file, left).as_ref() == Some(digest) {
+            known.push(FilePath::new(path.as_os_str().as_encoded_bytes()));
+        }
+    }
+    known
+}
+
 /// The file at the path now, if it may be denied.
 fn check_path(path: &FilePath, spared: &SparedFiles) -> Result<Option<FileId>, ActError> {
     let shown = path_of(path);
     // By its name too: what is put there later is needed as much.
-    if let Some((_, needed)) = spared.iter().find(|(_, needed)| *needed == shown) {
+    if let Some(needed) = spared.named(shown) {
         let why = format!("{} is needed to run and repair this machine", needed.display());
         return Err(ActError::refused(why));
     }
@@ -405,6 +562,12 @@ fn digest_of_file(file: File, left: &mut u64) -> Option<Sha256Digest> {
         io::BufReader::with_capacity(256 << 10, io::Read::take(file, HASHED_FILE_BYTES));
     io::copy(&mut reader, &mut hash).ok()?;
     Some(Sha256Digest(hash.finalize().into()))
+}
+
+/// How many of the warden's marks the kernel does not know of.
+fn missing_marks(pid: i32, holding: &Holding) -> usize {
+    let asked = marks_in_kernel(pid, holding).unwrap_or_default();
+    holding.marks.iter().filter(|mark| !asked.contains(&words(mark))).count()
 }
 
 /// The marks that the kernel shows of the warden's group, in its own words (proc_pid_fdinfo(5)).

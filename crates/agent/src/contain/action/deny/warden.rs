@@ -57,6 +57,9 @@ const LOOK: Duration = Duration::from_millis(125);
 const CONTENT_BYTES: u64 = 64 << 20;
 /// How often it looks whether other files are at the denied paths by now.
 const LOOK_AT_PATHS: Duration = Duration::from_secs(1);
+/// How old what is needed may be when it is looked at before a refusal. Who is refused again and again must
+/// not have hundreds of files looked at each time.
+const NEEDED_AGAIN: Duration = Duration::from_secs(1);
 /// How long the helper may take to say what it wants.
 const ASKED_WITHIN: Duration = Duration::from_millis(50);
 
@@ -130,6 +133,19 @@ struct Held {
     group: Group,
     problems: Vec<String>,
     looked_at_paths: Instant,
+    needed: SparedFiles,
+    looked_at_needed: Instant,
+}
+
+impl Held {
+    /// What may not be denied, looked at a moment ago: it changes, by an upgrade.
+    fn needed(&mut self) -> &SparedFiles {
+        if self.looked_at_needed.elapsed() >= NEEDED_AGAIN {
+            self.needed = SparedFiles::now(&self.list.protected, None);
+            self.looked_at_needed = Instant::now();
+        }
+        &self.needed
+    }
 }
 
 #[derive(Default)]
@@ -179,6 +195,8 @@ impl Warden {
         Ok(())
     }
 
+    /// Answers what was asked by now, a page full at most: all of it, for what is taken from the kernel and not
+    /// answered would wait. Then callers have their turn, [`DEADLINE`] after they came at the latest.
     fn answer_all(&mut self) -> io::Result<()> {
         let Some(held) = &self.held else { return Ok(()) };
         let events = match held.group.fanotify().read_events() {
@@ -232,7 +250,7 @@ impl Warden {
 
     /// Which measure refuses the start of the file `fd`, if any does.
     fn refusal(&mut self, fd: BorrowedFd<'_>, is_in_haste: bool) -> Option<MeasureId> {
-        let held = self.held.as_ref()?;
+        let held = self.held.as_mut()?;
         let metadata = metadata(fd).ok()?;
         let state = FileState::of(&metadata);
         let path = path(fd);
@@ -262,9 +280,7 @@ impl Warden {
                 }
             }
         })?;
-        // Refusals are rare. What a machine needs may have changed since the list came: an upgrade.
-        let needed = SparedFiles::now(&held.list.protected, None);
-        if let Some(why) = needed.why(state.file, path.as_deref()) {
+        if let Some(why) = held.needed().why(state.file, path.as_deref()) {
             tracing::error!(%why, "a start was not refused");
             return None;
         }
@@ -274,13 +290,16 @@ impl Warden {
     /// A file that was put at a denied path is asked about from now on.
     fn look_at_paths(&mut self) {
         let Some(held) = &mut self.held else { return };
-        if !held.rules.look_at_paths() || held.looked_at_paths.elapsed() < LOOK_AT_PATHS {
+        // Also where a file had the denied content: another that was put in its place has no mark.
+        let has_places = held.rules.look_at_paths()
+            || held.list.entries.iter().any(|entry| !entry.known.is_empty());
+        if !has_places || held.looked_at_paths.elapsed() < LOOK_AT_PATHS {
             return;
         }
         held.looked_at_paths = Instant::now();
         let Ok(mounts) = mounts() else { return };
-        let spared = SparedFiles::now(&held.list.protected, None);
-        let _ = held.group.mark_files(&mounts, &spared, &held.list);
+        held.needed();
+        let _ = held.group.mark_files(&mounts, &held.needed, &held.list);
     }
 
     fn serve(&mut self, mut caller: UnixStream) -> io::Result<()> {
@@ -320,14 +339,16 @@ impl Warden {
         }
         self.switch.wind_up()?;
         let mounts = mounts()?;
-        let spared = SparedFiles::now(&list.protected, None);
+        let needed = SparedFiles::now(&list.protected, None);
+        let looked_at_needed = Instant::now();
         let mut group = Group::open()?;
-        let problems = group.mark_all(&mounts, &spared, &list);
+        let problems = group.mark_all(&mounts, &needed, &list);
         // What was remembered is told of changes by the old group only.
         self.memory = Memory::default();
         let rules = Rules::of(&list);
         let looked_at_paths = Instant::now();
-        self.held = Some(Held { list, rules, group, problems, looked_at_paths });
+        self.held =
+            Some(Held { list, rules, group, problems, looked_at_paths, needed, looked_at_needed });
         Ok(())
     }
 

@@ -280,8 +280,7 @@ pub(super) mod tests {
 
     #[test]
     fn all_that_can_be_set_is_put_on_another_file() {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: only root gives files away");
+        if cordon_tests::lacks_root("giving files away") {
             return;
         }
         let one = tempfile::tempfile().unwrap();

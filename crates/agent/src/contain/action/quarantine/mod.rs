@@ -24,14 +24,16 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use cordon_model::action::{FileTarget, Sha256Digest};
+use cordon_model::action::{ActionKind, FileTarget, Sha256Digest};
 use cordon_model::ids::MeasureId;
 use cordon_model::measure::{Probe, Proof};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::journal::{Journal, Kind};
+use super::backoff::Backoff;
+use super::journal::Journal;
 use super::kernel::{ReadLease, lease_for_reading};
 use super::place::{Found, Place};
 use super::spared::{FileId, Protected, SparedFiles};
@@ -39,6 +41,10 @@ use super::{ActError, Undone, failed, path_of, proof};
 
 use self::metadata::Metadata;
 use self::vault::Vault;
+
+/// A file that somebody goes on writing to is copied again after this long at most. A GiB takes about ten
+/// seconds of the helper's one thread.
+const COPIED_AGAIN_WITHIN: Duration = Duration::from_secs(300);
 
 /// How far it came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,16 +102,19 @@ pub struct Quarantine {
     vault: Vault,
     /// Cordon's own folder, of which nothing is taken.
     state: PathBuf,
+    /// Files that were written to while they were copied.
+    busy: Backoff,
 }
 
 impl Quarantine {
     /// With `vault`, in Cordon's folder `state`.
     #[must_use]
     pub fn new(journal: Journal, vault: Vault, state: PathBuf) -> Self {
-        Self { journal, vault, state }
+        Self { journal, vault, state, busy: Backoff::new(COPIED_AGAIN_WITHIN) }
     }
 
-    /// Takes the file out of its place.
+    /// Takes the file out of its place. One that is being written to is copied again not each time, but
+    /// after pauses that grow.
     ///
     /// # Errors
     /// If it may not be touched, is not there, is not a file with content of its own, is not what was
@@ -128,7 +137,10 @@ impl Quarantine {
             Some(done) if matches!(done.step, Step::Removed | Step::Restored) => Ok(done),
             Some(begun) if begun.step == Step::Removing => self.finish(begun),
             // The file is untouched, and may have changed since: from the beginning.
-            _ => self.start(measure, target, protected),
+            _ => match self.busy.waits(measure, Instant::now()) {
+                Some(why) => Err(ActError::unfit(why)),
+                None => self.start(measure, target, protected),
+            },
         }
     }
 
@@ -172,9 +184,11 @@ impl Quarantine {
         let shown = &quarantined.target.path;
         let now = source.metadata().map_err(failed(format!("looking at {shown} again")))?;
         if !quarantined.metadata.is_unchanged(&now) {
-            return Err(ActError::unfit(format!(
+            let why = format!(
                 "{shown} is being written to: freeze or kill what writes it, then quarantine it"
-            )));
+            );
+            self.busy.came_to_nothing(quarantined.measure, Instant::now(), why.clone());
+            return Err(ActError::unfit(why));
         }
         if let Some(ordered) = quarantined.target.sha256
             && ordered.0 != ending.sha256
@@ -225,6 +239,7 @@ impl Quarantine {
         place.flush().map_err(failed("flushing the folder that the file was in"))?;
         quarantined.step = Step::Removed;
         self.write(&quarantined)?;
+        self.busy.forget(quarantined.measure);
         Ok(quarantined)
     }
 
@@ -287,7 +302,7 @@ impl Quarantine {
         let cleaned = self
             .vault
             .remove(quarantined.measure)
-            .and_then(|()| self.journal.forget(Kind::Quarantine, quarantined.measure));
+            .and_then(|()| self.journal.forget(ActionKind::Quarantine, quarantined.measure));
         if let Err(also) = cleaned {
             tracing::error!(%also, measure = %quarantined.measure, "the vault's copy stays");
         }
@@ -295,7 +310,7 @@ impl Quarantine {
     }
 
     fn write(&self, quarantined: &Quarantined) -> Result<(), ActError> {
-        self.journal.write(Kind::Quarantine, quarantined.measure, quarantined)
+        self.journal.write(ActionKind::Quarantine, quarantined.measure, quarantined)
     }
 
     /// What the journal has of `measure`.
@@ -303,7 +318,7 @@ impl Quarantine {
     /// # Errors
     /// When it can't be read.
     pub fn begun(&self, measure: MeasureId) -> Result<Option<Quarantined>, ActError> {
-        self.journal.read(Kind::Quarantine, measure)
+        self.journal.read(ActionKind::Quarantine, measure)
     }
 
     /// Shows that the file is not in its place, and that the vault's copy is there. Of the copy only the
@@ -365,6 +380,7 @@ impl Quarantine {
     /// If something else has its name by now, which is never touched; or its folder is gone, or the disk
     /// is full. The vault then still has it: do it again when that is mended.
     pub fn undo(&self, quarantined: &Quarantined) -> Result<Undone, ActError> {
+        self.busy.forget(quarantined.measure);
         let Some(mut begun) = self.begun(quarantined.measure)? else {
             return Ok(Undone::default());
         };
@@ -377,7 +393,7 @@ impl Quarantine {
             self.write(&begun)?;
         }
         self.vault.remove(begun.measure)?;
-        self.journal.forget(Kind::Quarantine, begun.measure)?;
+        self.journal.forget(ActionKind::Quarantine, begun.measure)?;
         Ok(undone)
     }
 

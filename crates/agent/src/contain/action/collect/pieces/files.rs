@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::super::gather::{About, Gatherer, Sink, Step, last_of};
 use super::super::limits::{FILE_BYTES, LOGIN_BYTES, SMALL_FILE_BYTES, WALKED_DEPTH, WALKED_FILES};
-use crate::contain::action::mounts::{Mount, on_the_way};
+use crate::contain::action::mounts::{Mount, far};
 use crate::contain::action::plain;
 
 /// Where things begin by themselves, below the root. A file or a folder each.
@@ -153,8 +153,8 @@ impl Files<'_> {
                     "no time or room was left for it and what follows",
                 );
             }
-            if let Some(far) = self.far(&path) {
-                let why = format!("it is on {far}, whose answers may never come");
+            if let Some(far) = far(self.mounts, &path) {
+                let why = format!("it is on {}, whose answers may never come", far.kind);
                 gatherer.lacks(kind, self.shown(&path), &why);
                 continue;
             }
@@ -218,14 +218,6 @@ impl Files<'_> {
         let starts =
             |secret: &&str| path.starts_with(self.root.join(secret).as_os_str().as_bytes());
         !is_public && SECRETS.iter().any(starts)
-    }
-
-    /// The kind of file system on the way to `path` that this kernel does not answer for alone.
-    fn far(&self, path: &Path) -> Option<&str> {
-        const KERNELS_OWN: [&str; 4] = ["devtmpfs", "proc", "sysfs", "rootfs"];
-        let way = on_the_way(self.mounts, path);
-        let far = way.iter().find(|m| !m.is_local() && !KERNELS_OWN.contains(&m.kind.as_str()));
-        far.map(|mount| mount.kind.as_str())
     }
 
     /// Homes of the local accounts, each once.

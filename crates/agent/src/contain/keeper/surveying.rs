@@ -1,0 +1,72 @@
+//! Having this machine looked at: for what starts by itself or lets somebody in, for its print queues, and for what
+//! a measure would do. Nothing here waits, and nothing is changed.
+
+use std::io;
+use std::path::Path;
+
+use cordon_model::action::Action;
+use cordon_model::time::UtcNanos;
+
+use super::super::means::Under;
+use super::super::printers::queues;
+use super::super::protocol::{Answer, Refusal, Surveyed};
+use super::super::survey::{Progress, SurveyConfig, Surveyor};
+use super::Keeper;
+
+impl Keeper {
+    /// From now on this machine is looked at: at once, again and again, and when somebody asks.
+    ///
+    /// # Errors
+    /// When the system gives no thread for it.
+    pub fn survey_by(&mut self, config: SurveyConfig) -> io::Result<()> {
+        self.surveyor = Some(Surveyor::start(config)?);
+        Ok(())
+    }
+
+    pub(super) fn begin_survey(&mut self, since: Option<UtcNanos>) -> Answer {
+        match self.surveyor.as_mut().map(|surveyor| surveyor.ask(since)) {
+            Some(Ok(number)) => Answer::Survey(Surveyed::Running { number }),
+            Some(Err(why)) => unable(why),
+            None => unable("this helper looks at nothing".into()),
+        }
+    }
+
+    pub(super) fn surveyed(&mut self, number: u64) -> Answer {
+        match self.surveyor.as_mut().map(|surveyor| surveyor.look(number)) {
+            Some(Progress::Running) => Answer::Survey(Surveyed::Running { number }),
+            Some(Progress::Done(bytes)) => Answer::Survey(Surveyed::Done(bytes)),
+            Some(Progress::Failed(why)) => unable(why),
+            None => unable("this helper looks at nothing".into()),
+        }
+    }
+}
+
+impl Keeper {
+    /// What a measure would do here now.
+    pub(super) fn would(&mut self, action: &Action) -> Answer {
+        if let Err(error) = action.check() {
+            return unable(error.to_string());
+        }
+        match self.assignment() {
+            Some(assignment) => {
+                let under = Under { assignment: &assignment, people: Vec::new() };
+                Answer::Would(self.means.would(action, &under))
+            }
+            None => {
+                unable("nobody has said what this machine is: nothing can be done to it".into())
+            }
+        }
+    }
+}
+
+/// The print queues of this machine.
+pub(super) fn printers() -> Answer {
+    match queues(Path::new("/")) {
+        Ok(queues) => Answer::Printers(queues),
+        Err(error) => unable(format!("its print queues can't be read: {error}")),
+    }
+}
+
+fn unable(why: String) -> Answer {
+    Answer::Refused { kind: Refusal::Unable, why }
+}

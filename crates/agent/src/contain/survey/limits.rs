@@ -1,0 +1,51 @@
+//! How much a look at a machine reads and remembers at most, and for how long. What a limit cuts is said.
+//!
+//! A whole look at an ordinary server finds some 1,500 things in some 3 MiB; one with a thousand people's
+//! homes, 6,000.
+
+use std::time::Duration;
+
+/// The largest file: 16 MiB, where a generator of systemd's, which is a program, has 5.
+pub const FILE_BYTES: u64 = 16 << 20;
+/// Names in one folder: 4,096, where `/usr/lib/systemd/system` has 400.
+pub const NAMES: usize = 4_096;
+/// Lines of one file: 4,096 accounts or keys.
+pub const LINES: usize = 4_096;
+/// Things at one place of the system's.
+pub const PLACE_THINGS: usize = 4_096;
+/// Bytes read at one place of the system's: 256 MiB, 400 files of more than half a megabyte each.
+pub const PLACE_BYTES: u64 = 256 << 20;
+/// Things in one person's home: 512, where most have 5. Thirty people who fill theirs on purpose do not fill
+/// [`THINGS`].
+pub const HOME_THINGS: usize = 512;
+/// Bytes read in one person's home.
+pub const HOME_BYTES: u64 = 32 << 20;
+/// Accounts whose homes are looked into: each of some 40 places costs a few microseconds, so 4,096 a second.
+pub const HOMES: usize = 4_096;
+/// Things of one look. Places that are reached after it count as unread.
+pub const THINGS: usize = 16_384;
+/// Places of one look that could not be read and are remembered each; of more it is remembered as if nothing
+/// had been read.
+pub const MISSED: usize = 1_024;
+
+/// Things that are remembered: all of one look, and half as many that are gone, or could not be looked at.
+/// Of some 300 bytes each, 1,000 at most: 7 MiB on a disk once an hour, 24 at most.
+pub const REMEMBERED: usize = THINGS + THINGS / 2;
+/// The largest memory: the things, and [`MISSED`] places three times over of at most 2 KiB.
+pub const MEMORY_BYTES: u64 = 32 << 20;
+
+/// How long one place may keep silent. See [`crate::contain::action::collect::limits::PATIENCE`].
+pub const PATIENCE: Duration = crate::contain::action::collect::limits::PATIENCE;
+/// Readers that may be left hanging before nothing more is tried.
+pub const HANGING: usize = 16;
+/// How long a whole look may take. It takes a second; last in every queue of a busy machine, a hundred.
+pub const LOOK: Duration = Duration::from_secs(5 * 60);
+/// How much longer its process may take to write what it has before it is ended.
+pub const GRACE: Duration = Duration::from_secs(60);
+/// Processor seconds that its process may use: it needs one.
+pub const PROCESSOR_SECONDS: u64 = 120;
+/// Between two looks that nobody asked for.
+pub const EVERY: Duration = Duration::from_secs(60 * 60);
+/// Looks that may be asked for at once: a few people, or a plan that is being made. The helper's memory holds
+/// an answer of each, a megabyte.
+pub const ASKED: usize = 4;

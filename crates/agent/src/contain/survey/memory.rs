@@ -1,0 +1,339 @@
+//! What a machine remembers of its looks: when each thing was first seen, and when it was seen to be gone.
+//!
+//! [`remember`] is pure: a memory, what was seen now, and the time, to a new memory. Its one idea: nothing is
+//! said of a time at which nobody looked. A thing is new only if its place was read before and it was not in
+//! it; it is gone only if its place is read now and it is not in it.
+//!
+//! A clock that was set is no reason to call an old thing new, nor to hide a new one. So the time at which a
+//! thing was not there yet is told as early as the clocks allow, the time at which it was as late.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cordon_model::action::FilePath;
+use cordon_model::survey::{FirstSeen, MOST_THINGS, MOST_UNREAD, Survey, Thing, ThingKind, Unread};
+use cordon_model::time::UtcNanos;
+use cordon_respond::clock::Moment;
+use serde::{Deserialize, Serialize};
+
+use super::blind::{Blind, Late, hides};
+use super::limits::REMEMBERED;
+use super::words;
+
+/// What one look found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Look {
+    /// What is there.
+    pub present: Vec<Present>,
+    /// What could not be looked at.
+    pub missed: Vec<Missed>,
+}
+
+/// A thing that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Present {
+    /// What it is.
+    pub kind: ThingKind,
+    /// See [`Thing::path`].
+    pub path: FilePath,
+    /// See [`Thing::line`].
+    pub line: Option<String>,
+    /// See [`Thing::sha256`].
+    pub sha256: [u8; 32],
+    /// See [`Thing::owner`].
+    pub owner: u32,
+}
+
+/// A place that could not be looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missed {
+    /// Where.
+    pub path: FilePath,
+    /// Why.
+    pub why: String,
+    /// Which things nothing is known of.
+    pub hides: Hides,
+}
+
+/// What a place that could not be looked at hides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hides {
+    /// Nothing that was ever looked at.
+    Nothing,
+    /// What lies in it, not what stands there itself: its lines, or everything below.
+    Inside,
+    /// All of it.
+    All,
+}
+
+/// What is remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    first: Moment,
+    known_since: UtcNanos,
+    last: Moment,
+    /// The latest that the clock ever said.
+    newest: UtcNanos,
+    things: Vec<Thing>,
+    blind: Blind,
+    /// What could not be read at the last look, for people…
+    unread: Vec<Unread>,
+    /// …of so many.
+    unread_of: usize,
+    forgotten: Option<Forgotten>,
+    /// An earlier memory was damaged when this one began.
+    is_begun_anew: bool,
+}
+
+/// Things that are not remembered any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Forgotten {
+    things: u64,
+    /// By then they were gone, or could not be looked at.
+    by: UtcNanos,
+}
+
+/// Two things with the same key are one.
+type Key = (ThingKind, FilePath, bool, [u8; 32]);
+
+fn key_of(thing: &Thing) -> Key {
+    (thing.kind, thing.path.clone(), thing.line.is_some(), thing.sha256)
+}
+
+/// The memory after one more look; `memory` is `None` at the first.
+#[must_use]
+pub fn remember(memory: Option<Memory>, look: Look, now: &Moment) -> Memory {
+    remember_at_most(REMEMBERED, memory, look, now)
+}
+
+pub(super) fn remember_at_most(
+    most: usize,
+    memory: Option<Memory>,
+    look: Look,
+    now: &Moment,
+) -> Memory {
+    let before = memory.unwrap_or_else(|| Memory::empty(now));
+    let newest = before.newest.max(now.utc);
+    let is_first = before.is_empty();
+    let mut things: BTreeMap<Key, Thing> =
+        before.things.iter().map(|thing| (key_of(thing), thing.clone())).collect();
+    let mut seen = BTreeSet::new();
+    for one in look.present {
+        let is_line = one.line.is_some();
+        let key = (one.kind, one.path.clone(), is_line, one.sha256);
+        seen.insert(key.clone());
+        let absent_at = if is_first { None } else { before.absent_at(&one.path, is_line, now) };
+        let came = |absent_at| FirstSeen::Between { absent_at, present_at: newest };
+        match things.get_mut(&key) {
+            Some(thing) => {
+                thing.owner = one.owner;
+                if let Some(gone_at) = thing.gone_at.take() {
+                    // Back again: it was seen not to be there, whatever could be looked at since.
+                    thing.first_seen = came(absent_at.unwrap_or(gone_at.min(now.utc)));
+                }
+            }
+            None => {
+                let first_seen = absent_at.map_or(FirstSeen::AtTheFirstLook, came);
+                let Present { kind, path, line, sha256, owner } = one;
+                let thing = Thing { kind, path, line, sha256, owner, first_seen, gone_at: None };
+                things.insert(key, thing);
+            }
+        }
+    }
+    let mut unseen = BTreeSet::new();
+    for (key, thing) in things.iter_mut().filter(|(_, thing)| thing.gone_at.is_none()) {
+        if seen.contains(key) {
+            continue;
+        }
+        let is_hidden =
+            |missed: &Missed| hides(&missed.path, missed.hides, &thing.path, thing.line.is_some());
+        if look.missed.iter().any(is_hidden) {
+            unseen.insert(key.clone());
+        } else {
+            thing.gone_at = Some(newest);
+        }
+    }
+    let mut blind = before.blind.after(&look.missed, &before.last, is_first, newest);
+    let forgotten = forget(&mut things, &unseen, &mut blind, most, before.forgotten, newest);
+    let unread_of = look.missed.len();
+    let to_unread = |missed: Missed| Unread { path: missed.path, why: words::cut(missed.why) };
+    let known_since = if now.boot == before.first.boot {
+        // A clock that is set soon after a start, as most are, also says when that was.
+        earlier(now.utc, now, &before.first)
+    } else {
+        before.known_since
+    };
+    Memory {
+        first: before.first,
+        known_since,
+        last: now.clone(),
+        newest,
+        things: things.into_values().collect(),
+        blind,
+        unread: look.missed.into_iter().take(MOST_UNREAD).map(to_unread).collect(),
+        unread_of,
+        forgotten,
+        is_begun_anew: before.is_begun_anew,
+    }
+}
+
+/// `utc`, less what went by from `then` to `now` in one boot.
+fn earlier(utc: UtcNanos, now: &Moment, then: &Moment) -> UtcNanos {
+    let elapsed = i64::try_from(now.at.since(then.at).as_nanos()).unwrap_or(i64::MAX);
+    UtcNanos::from_unix_nanos(utc.unix_nanos().saturating_sub(elapsed))
+}
+
+/// The earliest that `then` can have been, by what the clocks said then and say now.
+fn at_the_earliest(then: &Moment, now: &Moment) -> UtcNanos {
+    let told_now = if then.boot == now.boot { earlier(now.utc, now, then) } else { now.utc };
+    then.utc.min(told_now)
+}
+
+/// Brings `things` down to `most`: first what is gone the longest, then what could not be looked at.
+fn forget(
+    things: &mut BTreeMap<Key, Thing>,
+    unseen: &BTreeSet<Key>,
+    blind: &mut Blind,
+    most: usize,
+    before: Option<Forgotten>,
+    now: UtcNanos,
+) -> Option<Forgotten> {
+    let over = things.len().saturating_sub(most);
+    if over == 0 {
+        return before;
+    }
+    let mut gone: Vec<(UtcNanos, Key)> =
+        things.iter().filter_map(|(key, thing)| Some((thing.gone_at?, key.clone()))).collect();
+    gone.sort();
+    gone.truncate(over);
+    let mut by = gone.last().map_or(now, |(at, _)| *at);
+    let mut count = gone.len();
+    for (_, key) in gone {
+        things.remove(&key);
+    }
+    for key in unseen {
+        if things.len() <= most {
+            break;
+        }
+        if let Some(thing) = things.remove(key) {
+            // When it is seen again, nobody knows that it was there before.
+            blind.forget_what_was_read(&thing);
+            (count, by) = (count + 1, now);
+        }
+    }
+    let so_far = before.map_or(0, |forgotten| forgotten.things);
+    let things = so_far.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+    Some(Forgotten { things, by: before.map_or(by, |forgotten| forgotten.by.max(by)) })
+}
+
+impl Memory {
+    /// Before the first look.
+    fn empty(now: &Moment) -> Self {
+        Self {
+            first: now.clone(),
+            known_since: now.utc,
+            last: now.clone(),
+            newest: UtcNanos::from_unix_nanos(i64::MIN),
+            things: Vec::new(),
+            blind: Blind::default(),
+            unread: Vec::new(),
+            unread_of: 0,
+            forgotten: None,
+            is_begun_anew: false,
+        }
+    }
+
+    /// Before the first look after an earlier memory turned out to be damaged.
+    #[must_use]
+    pub fn anew(now: &Moment) -> Self {
+        Self { is_begun_anew: true, ..Self::empty(now) }
+    }
+
+    /// Whether nobody has looked yet.
+    fn is_empty(&self) -> bool {
+        self.newest == UtcNanos::from_unix_nanos(i64::MIN)
+    }
+
+    /// When what is seen there now for the first time was surely not there; `None` if nobody could look.
+    fn absent_at(&self, path: &FilePath, is_line: bool, now: &Moment) -> Option<UtcNanos> {
+        let mut at = at_the_earliest(&self.last, now);
+        for spot in self.blind.spots.iter().filter(|spot| spot.hides(path, is_line)) {
+            at = at.min(at_the_earliest(spot.last_read.as_ref()?, now));
+        }
+        Some(at)
+    }
+
+    /// What is said of it: all, or what may have come at `since` or later, or was seen to be gone since. What
+    /// is not known of the memory itself is said of the folder that it is kept in.
+    #[must_use]
+    pub fn survey(&self, since: Option<UtcNanos>, kept_in: &FilePath) -> Survey {
+        let is_asked_for = |thing: &&Thing| {
+            since.is_none_or(|since| {
+                thing.may_have_come_after(since) || thing.gone_at.is_some_and(|gone| gone >= since)
+            })
+        };
+        let mut things: Vec<&Thing> = self.things.iter().filter(is_asked_for).collect();
+        let of = u32::try_from(things.len()).unwrap_or(u32::MAX);
+        // Among those of one time, as they are kept: by kind and path.
+        things.sort_by_key(|thing| std::cmp::Reverse(last_change(thing)));
+        Survey {
+            taken_at: self.last.utc,
+            known_since: self.known_since,
+            things: things.into_iter().take(MOST_THINGS).cloned().collect(),
+            of,
+            unread: self.unread_for(since, kept_in),
+        }
+    }
+
+    fn unread_for(&self, since: Option<UtcNanos>, kept_in: &FilePath) -> Vec<Unread> {
+        let of_memory = |why: String| Unread { path: kept_in.clone(), why };
+        let mut unread = Vec::new();
+        if self.is_begun_anew {
+            let since = words::time(self.known_since);
+            let why = format!("what was remembered was damaged, and began anew at {since}");
+            unread.push(of_memory(why));
+        }
+        if let Some(Forgotten { things, by }) = self.forgotten {
+            let by = words::time(by);
+            let why = format!("{things} things that were gone by {by} are not remembered any more");
+            unread.push(of_memory(why));
+        }
+        let mut of = unread.len() + self.unread_of;
+        unread.extend(self.unread.iter().cloned());
+        let is_of_interest = |late: &&Late| since.is_none_or(|since| since < late.first_read);
+        for late in self.blind.late.iter().filter(is_of_interest) {
+            of += 1;
+            let when = words::time(late.first_read);
+            let why =
+                format!("not read before {when}: what came there until then is not told apart");
+            unread.push(Unread { path: late.path.clone(), why });
+        }
+        if of > MOST_UNREAD {
+            unread.truncate(MOST_UNREAD - 1);
+            unread.push(of_memory(format!("{} more places could not be read", of - unread.len())));
+        }
+        unread
+    }
+
+    /// How many spots nothing is known of, for tests of what is kept.
+    #[cfg(test)]
+    pub(super) fn spots(&self) -> usize {
+        self.blind.spots.len()
+    }
+
+    /// All things, for tests of what is kept.
+    #[cfg(test)]
+    pub(super) fn things(&self) -> &[Thing] {
+        &self.things
+    }
+}
+
+fn last_change(thing: &Thing) -> UtcNanos {
+    let came = match thing.first_seen {
+        FirstSeen::AtTheFirstLook => UtcNanos::from_unix_nanos(i64::MIN),
+        FirstSeen::Between { present_at, .. } => present_at,
+    };
+    thing.gone_at.map_or(came, |gone| gone.max(came))
+}

@@ -1,0 +1,334 @@
+//! What denying costs: a real warden in a process of its own, watched from outside.
+//!
+//! That it denies, and what, is tried in the whole program's `deny` tests.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's own tools fail the test")]
+
+mod action_world;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use action_world::disks::Disks;
+use action_world::measure;
+use cordon_agent::contain::action::deny::list::KNOWN;
+use cordon_agent::contain::action::deny::warden::{WardenConfig, serve};
+use cordon_agent::contain::action::deny::{DeniedProgram, Deny};
+use cordon_agent::contain::action::{ActError, Journal, Protected};
+use cordon_model::action::{Denied, FilePath, Sha256Digest};
+use sha2::{Digest as _, Sha256};
+
+const SOCKET: &str = "CORDON_TEST_WARDEN";
+
+/// Not a test: what a warden's process runs, when a test starts this program again with its socket.
+#[test]
+fn the_warden() {
+    let Some(socket) = std::env::var_os(SOCKET) else { return };
+    let Err(error) = serve(&WardenConfig { socket: socket.into() });
+    panic!("{error}");
+}
+
+struct World {
+    deny: Deny,
+    /// A filesystem of which single files are denied.
+    folder: PathBuf,
+    warden: Child,
+    disks: Disks,
+}
+
+impl World {
+    fn new() -> Option<Self> {
+        let disks = Disks::new()?;
+        let folder = disks.memory("memory", 64 << 20);
+        let socket = disks.folder.path().join("warden.sock");
+        let mut warden = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "the_warden", "--nocapture", "--test-threads=1"])
+            .env(SOCKET, &socket)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let late = Instant::now() + Duration::from_secs(20);
+        while UnixStream::connect(&socket).is_err() {
+            let ended = warden.try_wait().unwrap();
+            assert!(ended.is_none() && Instant::now() < late, "no warden: {ended:?}");
+            std::thread::yield_now();
+        }
+        let journal = Journal::open(&disks.state().join("measures")).unwrap();
+        let deny = Deny::new(journal, socket, Vec::new(), disks.state());
+        Some(Self { deny, folder, warden, disks })
+    }
+
+    fn program(&self, name: &str) -> (FilePath, Denied) {
+        let mut content = fs::read("/bin/echo").unwrap();
+        content.extend(name.as_bytes());
+        (self.file(name, &content), content_of(&content))
+    }
+
+    fn file(&self, name: &str, content: &[u8]) -> FilePath {
+        let path = self.folder.join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        named(&path)
+    }
+}
+
+fn content_of(bytes: &[u8]) -> Denied {
+    Denied::Sha256(Sha256Digest(Sha256::digest(bytes).into()))
+}
+
+/// A program that runs until its test ends.
+struct Sleeper(Child);
+
+impl Sleeper {
+    fn start(path: &FilePath) -> Self {
+        loop {
+            match Command::new(path.to_string()).arg("1000").spawn() {
+                Ok(child) => return Self(child),
+                // What another test forked meanwhile has it open for writing until it starts its program.
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn runs(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Looks again and again, until a look finds what is awaited. On a busy machine a test is not always fast enough
+/// for the warden, which hangs up then; its helper, which goes first, is.
+fn look_until(
+    look: impl Fn() -> Result<DeniedProgram, ActError>,
+    is_it: impl Fn(&DeniedProgram) -> bool,
+) -> DeniedProgram {
+    let late = Instant::now() + Duration::from_secs(60);
+    loop {
+        let looked = look();
+        match looked {
+            Ok(looked) if is_it(&looked) => return looked,
+            looked => assert!(Instant::now() < late, "{looked:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = self.warden.kill();
+        let _ = self.warden.wait();
+    }
+}
+
+fn named(path: &Path) -> FilePath {
+    FilePath::new(path.as_os_str().as_encoded_bytes())
+}
+
+/// Bytes that were read, as the kernel counts them (`proc_pid_io(5)`).
+fn bytes_read(whose: &str) -> u64 {
+    let facts = fs::read_to_string(format!("/proc/{whose}/io")).unwrap();
+    facts.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+}
+
+#[test]
+fn contents_are_hashed_when_a_denial_begins_and_not_at_each_look() {
+    let Some(world) = World::new() else { return };
+    let nobody = Protected::default();
+    let (file, content) = world.program("worm");
+    let (_, nowhere) = world.program("gone");
+    fs::remove_file(world.folder.join("gone")).unwrap();
+    for (denied, seen_at) in [(content, vec![file.clone()]), (nowhere, vec![])] {
+        let measure = measure();
+        let apply = |protected: &Protected| {
+            let before = bytes_read("thread-self");
+            let program = world.deny.apply(measure, &denied, &seen_at, protected).unwrap();
+            (program, bytes_read("thread-self") - before)
+        };
+        let (first, hashed) = apply(&nobody);
+        assert!(hashed > 4 << 20, "the needed programs are more than this: {hashed}");
+        assert_eq!(first.entry.known, seen_at);
+        let again = [(); 3].map(|()| {
+            let (again, hashed) = apply(&nobody);
+            assert_eq!(again, first, "and what is known stays known");
+            hashed
+        });
+        // Somebody else's program may begin to run meanwhile, and is new.
+        assert!(again.into_iter().min() < Some(1 << 20), "{again:?} bytes at each look");
+        let covered = world.deny.prove(&first).unwrap();
+        assert_eq!(covered.is_read_back, !seen_at.is_empty(), "{covered:?}");
+        assert_eq!(covered.holds(), covered.is_read_back, "{covered:?}");
+        let says = |text: &String| text.contains("nothing is denied yet");
+        assert_eq!(covered.unproven.iter().any(says), seen_at.is_empty(), "{covered:?}");
+    }
+}
+
+/// On no watched filesystem, as on that of `/`: by what runs, also if it did not run yet when it was denied.
+#[test]
+fn a_content_that_begins_to_run_after_it_was_denied_is_found_and_not_started_again() {
+    let Some(world) = World::new() else { return };
+    let (measure, nobody) = (measure(), Protected::default());
+    let mut bytes = fs::read("/bin/sleep").unwrap();
+    bytes.extend(b"a worm");
+    let content = content_of(&bytes);
+    let look = || world.deny.apply(measure, &content, &[], &nobody);
+    let first = look_until(look, |_| true);
+    assert_eq!(first.entry.known, []);
+    assert!(!world.deny.prove(&first).unwrap().is_read_back, "nothing covers it");
+    // More of them than are remembered, one after the other: what is gone gives way to what is there.
+    for number in 0..=KNOWN {
+        let file = world.file(&format!("worm-{number}"), &bytes);
+        let mut running = Sleeper::start(&file);
+        let again = || Command::new(file.to_string()).arg("0").status();
+        let found = look_until(look, |looked| {
+            looked.entry.known.contains(&file)
+                && world.deny.prove(looked).unwrap().holds()
+                && again().is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+        });
+        assert!(running.runs(), "as what ran when it was denied, it goes on");
+        assert_eq!(world.deny.begun(measure).unwrap(), Some(found), "and it is written down");
+        fs::remove_file(file.to_string()).unwrap();
+    }
+    // Another content beside it is nobody's business.
+    bytes.extend(b", and not the same");
+    let other = world.file("other", &bytes);
+    let _running = Sleeper::start(&other);
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(!look_until(look, |_| true).entry.known.contains(&other));
+}
+
+#[test]
+fn a_look_at_what_runs_hashes_so_much_and_no_more_and_no_file_twice() {
+    /// The most that one look hashes: what is set for it, and the last file, which may be as large as any.
+    const MOST: u64 = (16 + 64 + 1) << 20;
+    const FILES: usize = 6;
+    let Some(world) = World::new() else { return };
+    let (measure, nobody) = (measure(), Protected::default());
+    let mut bytes = fs::read("/bin/sleep").unwrap();
+    bytes.resize(20 << 20, 0);
+    let content = content_of(&bytes);
+    let files: Vec<FilePath> = (0..FILES)
+        .map(|number| {
+            let file = world.file(&format!("worm-{number}"), &bytes[..1 << 20]);
+            // The rest is a hole, and takes no memory.
+            let long = fs::File::options().write(true).open(file.to_string()).unwrap();
+            long.set_len(20 << 20).unwrap();
+            file
+        })
+        .collect();
+    // What was changed just now may change again unseen, and is hashed at each look.
+    std::thread::sleep(Duration::from_millis(2_100));
+    let look = || {
+        let before = bytes_read("thread-self");
+        let looked = world.deny.apply(measure, &content, &[], &nobody);
+        (looked, bytes_read("thread-self") - before)
+    };
+    look_until(|| look().0, |_| true);
+    let _running: Vec<Sleeper> = files.iter().map(Sleeper::start).collect();
+    look_until(
+        || {
+            let (looked, hashed) = look();
+            assert!(hashed < MOST, "{hashed} bytes at one look");
+            looked
+        },
+        |looked| files.iter().all(|file| looked.entry.known.contains(file)),
+    );
+    // As long as a look is good for, it is not made again.
+    let again = [(); 3].map(|()| {
+        std::thread::sleep(Duration::from_millis(600));
+        look().1
+    });
+    assert!(again.into_iter().min() < Some(1 << 20), "{again:?} bytes when all is known");
+}
+
+#[test]
+fn a_denied_content_that_care_needs_by_now_is_refused_at_the_next_look() {
+    let Some(world) = World::new() else { return };
+    let measure = measure();
+    let (viewer, content) = world.program("viewer");
+    let apply = |protected: &Protected| world.deny.apply(measure, &content, &[], protected);
+    apply(&Protected::default()).unwrap();
+    let protected = Protected { executables: vec![viewer], ..Protected::default() };
+    for _ in 0..2 {
+        let error = apply(&protected).unwrap_err();
+        assert!(matches!(error, ActError::Refused(_)), "{error}");
+    }
+    apply(&Protected::default()).unwrap();
+}
+
+#[test]
+fn a_warden_that_has_it_all_is_not_told_again() {
+    let Some(world) = World::new() else { return };
+    let (file, _) = world.program("bad");
+    let (measure, denied) = (measure(), Denied::Path(file));
+    let group = || {
+        let held = world.deny.apply(measure, &denied, &[], &Protected::default()).unwrap();
+        assert!(world.deny.prove(&held).unwrap().holds());
+        let links = fs::read_dir(format!("/proc/{}/fd", world.warden.id())).unwrap();
+        let is_group = |link: &PathBuf| {
+            fs::read_link(link).is_ok_and(|to| to.to_string_lossy().contains("fanotify"))
+        };
+        links.map(|link| link.unwrap().path()).find(is_group).unwrap()
+    };
+    // A new group is opened before the old one is closed, and so has another number.
+    let first = group();
+    assert_eq!([group(), group()], [first.clone(), first]);
+}
+
+/// Starts of a denied program, one after the other.
+const STARTS: u64 = 300;
+
+#[test]
+fn who_is_refused_again_and_again_does_not_keep_the_warden_busy() {
+    let Some(world) = World::new() else { return };
+    let (file, _) = world.program("bad");
+    let path = world.folder.join("bad");
+    let nobody = Protected::default();
+    let held = world.deny.apply(measure(), &Denied::Path(file), &[], &nobody).unwrap();
+    let read = || bytes_read(&world.warden.id().to_string());
+    let (before, began) = (read(), Instant::now());
+    for _ in 0..STARTS {
+        assert!(Command::new(&path).stdout(Stdio::null()).status().is_err());
+    }
+    // What is needed can't be looked at without the mount table: as often as that was read, at most.
+    let table = fs::read("/proc/thread-self/mountinfo").unwrap().len() as u64;
+    let tables = (read() - before) / table;
+    // Twice a second, once for the paths and once for what is needed; and what each question takes.
+    let most = 2 * (began.elapsed().as_secs() + 2) + STARTS / 4;
+    assert!(tables < most, "{tables} of {most} for {STARTS} starts in {:?}", began.elapsed());
+    assert!(world.deny.prove(&held).unwrap().holds());
+}
+
+#[test]
+fn a_warden_that_does_not_answer_is_waited_for_once() {
+    let Some(world) = World::new() else { return };
+    let (file, _) = world.program("bad");
+    let (denied, nobody) = (Denied::Path(file), Protected::default());
+    let held = world.deny.apply(measure(), &denied, &[], &nobody).unwrap();
+    let socket = world.disks.folder.path().join("warden.sock");
+    let aside = socket.with_file_name("aside.sock");
+    fs::rename(&socket, &aside).unwrap();
+    let silent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let began = Instant::now();
+    for _ in 0..8 {
+        assert!(!world.deny.prove(&held).unwrap().holds());
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    // Another one is asked at once.
+    drop(silent);
+    fs::rename(&aside, &socket).unwrap();
+    assert!(world.deny.prove(&held).unwrap().holds());
+}

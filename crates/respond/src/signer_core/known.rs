@@ -1,0 +1,254 @@
+//! What the signer knows of one machine, and what changes it: its orders, and the machine's own word.
+//!
+//! The one idea (law 11): an order takes a machine's place as soon as it is signed; it is given back when people
+//! ordered to open the machine and the machine's own sealed word says that it is open, and by no word of the
+//! hub's.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use cordon_model::action::Action;
+use cordon_model::asset::Assignment;
+use cordon_model::guidance::{Bedside, Guidance};
+use cordon_model::ids::{ApprovalId, MeasureId, OrderId};
+use cordon_model::measure::{Isolation, MeasureState, Origin, Receipt};
+use cordon_model::order::{Instruction, Order};
+use serde::{Deserialize, Serialize};
+
+use super::codes::Codes;
+
+/// Orders that are remembered per machine to answer a repeated proposal alike. The hub repeats only what
+/// it has no answer to, and has one proposal at a time per machine and cause: 8 is ample.
+pub const REMEMBERED_ORDERS: usize = 8;
+
+/// Ids of older orders that are remembered per machine, so that none names a second one: under an id that was
+/// used, what the machine once sealed of the older order would pass for the newer. 16 bytes each, 64 KB for
+/// a machine that had them all. Beyond that no id up to the highest forgotten one is taken: ids are in order
+/// of time.
+pub const REMEMBERED_IDS: usize = 4_096;
+
+/// How long after a machine was last heard it still counts as one that works: 2 minutes. The hub tells of each
+/// machine in contact every 30 s, so that three words may be lost.
+pub const WORKS_FOR: Duration = Duration::from_secs(120);
+
+/// What the signer knows of one machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Known {
+    pub(super) assignment: Assignment,
+    /// Of the last order.
+    pub(super) sequence: u64,
+    /// The last orders, newest last.
+    pub(super) recent: VecDeque<Order>,
+    /// The ids of the orders before those, each good for one order only.
+    #[serde(default)]
+    pub(super) used: BTreeSet<OrderId>,
+    /// The highest of those that there was no room for: none up to it is taken.
+    #[serde(default)]
+    pub(super) forgotten: Option<OrderId>,
+    /// How far it is meant to be isolated, by the last order or by its own report.
+    pub(super) intended: Option<Isolation>,
+    /// Every isolation that may be acting on it: signed and not known to be over, or reported.
+    pub(super) measures: BTreeSet<MeasureId>,
+    /// Every other measure that may be.
+    pub(super) acts: BTreeSet<MeasureId>,
+    /// A break-glass code opened it by this measure: until that is over only people isolate it again.
+    #[serde(default)]
+    pub(super) held_open: Option<MeasureId>,
+    /// Its break-glass codes.
+    #[serde(default)]
+    pub(super) codes: Option<Codes>,
+    /// What the organisation says of it for the person in front of it.
+    #[serde(default)]
+    pub(super) bedside: Bedside,
+    /// What that person is told, as signed last.
+    #[serde(default)]
+    pub(super) guidance: Option<Guidance>,
+    /// Those of them that the machine itself denies: no finding is left to them, and its place stays taken.
+    #[serde(default)]
+    pub(super) denied: BTreeSet<MeasureId>,
+    /// Those of the last orders that will never begin anything.
+    #[serde(default)]
+    pub(super) dead: BTreeSet<OrderId>,
+    /// The last order to release it, and what may have been acting on it then: the machine's own receipt of
+    /// that order ends these.
+    #[serde(default)]
+    pub(super) to_release: Option<(OrderId, BTreeSet<MeasureId>)>,
+    /// When (in the signer's running time) it was last said to be in contact.
+    #[serde(default)]
+    pub(super) heard: Option<Duration>,
+    /// The questions about it that the hub told of, and when (in the signer's running time); newest last.
+    #[serde(default)]
+    pub(super) asked: VecDeque<(ApprovalId, Duration)>,
+}
+
+impl Known {
+    /// A machine that nothing was ever ordered for.
+    pub(super) fn new(assignment: Assignment) -> Self {
+        Self {
+            assignment,
+            sequence: 0,
+            recent: VecDeque::new(),
+            used: BTreeSet::new(),
+            forgotten: None,
+            intended: None,
+            measures: BTreeSet::new(),
+            acts: BTreeSet::new(),
+            held_open: None,
+            codes: None,
+            bedside: Bedside::default(),
+            guidance: None,
+            denied: BTreeSet::new(),
+            dead: BTreeSet::new(),
+            heard: None,
+            to_release: None,
+            asked: VecDeque::new(),
+        }
+    }
+
+    /// Takes note of what the machine says of a measure.
+    pub(super) fn learn(&mut self, receipt: &Receipt) {
+        if receipt.state == MeasureState::Released && self.was_released_by(receipt) {
+            // Sealed by the machine under the order's own id, so it can't be of another day.
+        } else if receipt.state.is_over() {
+            self.ended_by_its_word(receipt.measure, &receipt.state);
+        } else if receipt.state.is_acting() && receipt.action.isolation().is_none() {
+            // A machine holds no more than this many, whatever it says.
+            if self.acts.len() < cordon_model::limits::MEASURES_PER_MACHINE {
+                self.acts.insert(receipt.measure);
+            }
+        } else if receipt.state.is_acting() {
+            // Its place is taken by one of them as by many.
+            if self.measures.len() < cordon_model::limits::STANDING_PER_MACHINE {
+                self.measures.insert(receipt.measure);
+            }
+            self.denied.remove(&receipt.measure);
+            if matches!(receipt.origin, Origin::BreakGlass { .. }) {
+                // Nothing is cut any more, whatever was ordered before.
+                self.intended = None;
+                self.held_open = Some(receipt.measure);
+            }
+            // After a release was signed, what the machine began by itself is about to end too.
+            if matches!(receipt.origin, Origin::Permit { .. } | Origin::LeaseEnd(_))
+                && !self.is_released()
+            {
+                self.intended = self.intended.max(receipt.action.isolation());
+            }
+        }
+    }
+
+    /// Whether it is, or may be, isolated for all that is known.
+    pub(super) fn may_be_contained(&self) -> bool {
+        self.intended.is_some() || !self.measures.is_empty()
+    }
+
+    /// Whether it was in contact of late.
+    pub(super) fn was_heard(&self, running: Duration) -> bool {
+        self.heard.is_some_and(|heard| running.saturating_sub(heard) <= WORKS_FOR)
+    }
+
+    /// Whether it was, and nothing is known that may isolate it.
+    pub(super) fn surely_works(&self, running: Duration) -> bool {
+        self.was_heard(running) && !self.may_be_contained()
+    }
+
+    /// Whether the newest order about its isolation that is not dead, renewals aside, is to end it.
+    fn is_released(&self) -> bool {
+        let living = self.recent.iter().rev().filter(|order| !self.dead.contains(&order.id));
+        for order in living {
+            match &order.instruction {
+                Instruction::Release => return true,
+                Instruction::Undo { measure } if self.measures.contains(measure) => return true,
+                Instruction::Begin { action: Action::Isolate(_), .. } => return false,
+                Instruction::Begin { .. }
+                | Instruction::Undo { .. }
+                | Instruction::Renew { .. } => {}
+            }
+        }
+        false
+    }
+
+    /// Takes note of an order that is about to be signed.
+    pub(super) fn note(&mut self, order: &Order) {
+        match &order.instruction {
+            Instruction::Begin { action, if_isolated, .. } => {
+                if let Some(isolation) = action.isolation() {
+                    // It isolates nothing that is open: there no finding is left to it.
+                    self.intended = match if_isolated {
+                        Some(_) => self.intended.min(Some(isolation)),
+                        None => Some(isolation),
+                    };
+                    self.measures.insert(order.id.into());
+                } else {
+                    self.acts.insert(order.id.into());
+                }
+            }
+            // What is in force stays noted until the machine says that it is over.
+            Instruction::Undo { measure } if self.measures.contains(measure) => {
+                self.intended = None;
+            }
+            Instruction::Release => {
+                self.intended = None;
+                self.to_release = Some((order.id, self.measures.clone()));
+            }
+            Instruction::Renew { .. } | Instruction::Undo { .. } => {}
+        }
+        if self.recent.len() >= REMEMBERED_ORDERS
+            && let Some(forgotten) = self.recent.pop_front()
+        {
+            self.dead.remove(&forgotten.id);
+            if self.used.len() >= REMEMBERED_IDS {
+                self.forgotten = self.used.pop_first().max(self.forgotten);
+            }
+            self.used.insert(forgotten.id);
+        }
+        self.recent.push_back(order.clone());
+    }
+
+    /// How far it is isolated or about to be, for all that a finding may be left to.
+    pub(super) fn contained(&self) -> Option<Isolation> {
+        let is_denied = !self.measures.is_empty() && self.measures.is_subset(&self.denied);
+        self.intended.filter(|_| !is_denied)
+    }
+
+    /// A machine says that a measure is over. Its last one ends only where people released it and it says
+    /// that it is released: else a machine that lies would free its own place, and could pass for a stand-in
+    /// that works (law 11). What took its place, or what it claims did, counts for it; and where its lease
+    /// ended something did, though a stolen hub may keep the word of it to itself, and the release too.
+    fn ended_by_its_word(&mut self, measure: MeasureId, state: &MeasureState) {
+        if self.held_open == Some(measure) {
+            self.held_open = None;
+        }
+        let is_last = self.measures.len() == 1 && self.measures.contains(&measure);
+        let is_free = *state == MeasureState::Released && self.is_released();
+        if is_last && !is_free {
+            self.denied.insert(measure);
+        } else {
+            self.end(measure);
+        }
+    }
+
+    /// Whether this receipt shows that the last order to release it was carried out; then what had begun
+    /// before that order is over.
+    fn was_released_by(&mut self, receipt: &Receipt) -> bool {
+        let shows = |order: &OrderId| {
+            receipt.origin == Origin::Order(*order) && receipt.measure == (*order).into()
+        };
+        let Some((_, ended)) = self.to_release.take_if(|(order, _)| shows(order)) else {
+            return false;
+        };
+        ended.into_iter().for_each(|measure| self.end(measure));
+        true
+    }
+
+    fn end(&mut self, measure: MeasureId) {
+        self.acts.remove(&measure);
+        if self.held_open == Some(measure) {
+            self.held_open = None;
+        }
+        self.denied.remove(&measure);
+        if self.measures.remove(&measure) && self.measures.is_empty() {
+            self.intended = None;
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Before an act its preview, as its user sees it: what a measure would stop and leave alone, and the typed yes
+//! before a machine is cut off on which care may depend.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+
+use cordon_tests::{Up, cordon, eventually, lacks_root};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A process with a group of its own, which is ended with its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let group = i32::try_from(self.0.id()).unwrap_or(i32::MAX);
+        let _ = kill(Pid::from_raw(-group), Signal::SIGKILL);
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_measure_is_previewed_with_what_it_would_hit_and_what_is_spared_and_nothing_is_done() {
+    if lacks_root("a preview of a measure") {
+        return;
+    }
+    let up = Up::start();
+    let name = up.linked_machine()["name"].as_str().unwrap().to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    let viewer = folder.path().join("viewer");
+    fs::copy("/bin/sleep", &viewer).unwrap();
+    let path = viewer.to_str().unwrap();
+    up.cordon(&["assign", &name, "--called", &name, "--tier", "2", "--protect", path]).unwrap();
+
+    // A shell, a plain program below it, and one that care needs.
+    let script = format!("/bin/sleep 1001 & {path} 1002 & wait");
+    let tree =
+        Running(Command::new("/bin/sh").args(["-c", &script]).process_group(0).spawn().unwrap());
+    let pid = tree.0.id().to_string();
+    let preview = |words: &[&str]| {
+        up.cordon(&[&["measure"], words, &["--preview"]].concat()).unwrap_or_else(|said| said)
+    };
+    for (kind, verb) in [("freeze", "stand still"), ("kill", "then end")] {
+        let said = eventually("the tree is whole", || {
+            let said = preview(&[kind, &name, "--pid", &pid]);
+            (said.contains(&format!("{path} 1002: ")) && said.contains("sleep 1001"))
+                .then_some(said)
+        });
+        let stops: Vec<&str> = said.lines().filter(|line| line.starts_with("  stops")).collect();
+        assert!(stops.len() == 2 && stops[1].contains("sleep 1001"), "{said}");
+        for told in [
+            verb,
+            "spares process",
+            "protected for care",
+            "ring whoever is at it first",
+            "nothing is ordered",
+            &format!("spared there: {path}"),
+        ] {
+            assert!(said.contains(told), "{told:?} is not in {said}");
+        }
+    }
+    // Its own target.
+    let of_viewer = eventually("the viewer runs", || {
+        let children = format!("/proc/{pid}/task/{pid}/children");
+        let children = fs::read_to_string(children).ok()?;
+        let is_it =
+            |pid: &&str| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == viewer);
+        children.split_whitespace().find(is_it).map(str::to_owned)
+    });
+    let said = preview(&["freeze", &name, "--pid", &of_viewer]);
+    assert!(said.contains("REFUSED") && said.contains("protected for care"), "{said}");
+
+    // Files and programs.
+    let file = folder.path().join("dropper");
+    fs::write(&file, b"twelve bytes").unwrap();
+    let said = preview(&["quarantine", &name, file.to_str().unwrap()]);
+    assert!(said.contains("dropper (12 bytes)"), "{said}");
+    let said = preview(&["quarantine", &name, path]);
+    assert!(said.contains("REFUSED") && said.contains("protected for care"), "{said}");
+    let said = preview(&["quarantine", &name, "/no/such/file"]);
+    assert!(said.contains("REFUSED"), "{said}");
+    let said = preview(&["deny", &name, "--path", file.to_str().unwrap()]);
+    assert!(said.contains("dropper") && said.contains("What runs already goes on"), "{said}");
+
+    // Peers and accounts.
+    let said = preview(&["block", &name, "192.0.2.7"]);
+    assert!(said.contains("no connection with it is open now"), "{said}");
+    let said = preview(&["disable-account", &name, "root"]);
+    assert!(said.contains("REFUSED") && said.contains("root is never disabled"), "{said}");
+    let said = preview(&["disable-account", &name, "daemon"]);
+    assert!(said.contains("stops  signing in as daemon"), "{said}");
+
+    let list = up.cordon(&["measure", "list", &name]).unwrap();
+    assert!(list.contains("no measure was ever ordered"), "{list}");
+    let missing = up.cordon(&["measure", "freeze", &name, "--pid", &pid]).unwrap_err();
+    assert!(missing.contains("--reason"), "an order says why: {missing}");
+}
+
+#[test]
+fn what_was_used_lately_and_is_idle_is_said_to_stop_before_a_machine_is_cut_off() {
+    if lacks_root("a preview of an isolation") {
+        return;
+    }
+    let up = Up::start();
+    let machine = up.linked_machine();
+    let name = machine["name"].as_str().unwrap().to_owned();
+    let senses =
+        |gap: &serde_json::Value| gap["what"] == "outgoing TCP connections" && gap["by"].is_null();
+    if machine["gaps"].as_array().is_some_and(|gaps| gaps.iter().any(senses)) {
+        cordon_tests::cannot_be_had("what was used lately needs eBPF, which sees connections");
+        return;
+    }
+    // A cable with nobody at its end (RFC 5737).
+    for words in [
+        "link add cable type veth peer name end",
+        "addr add 192.0.2.1/24 dev cable",
+        "link set cable up",
+        "link set end up",
+    ] {
+        assert!(up.inside("ip").args(words.split(' ')).status().unwrap().success(), "ip {words}");
+    }
+    let dicom = "DICOM to the PACS=outbound tcp 192.0.2.9 11112";
+    up.cordon(&["assign", &name, "--called", &name, "--tier", "1", "--lifeline", dicom]).unwrap();
+    for to in ["192.0.2.7/9100", "192.0.2.9/11112"] {
+        let dial = format!("exec 3<>/dev/tcp/{to}");
+        let _ = up.inside("timeout").args(["1", "bash", "-c", &dial]).status().unwrap();
+    }
+    let preview = ["isolate", &name, "--mode", "full", "--reason", "test", "--preview"];
+    let said = eventually("it is idle", || {
+        let said = up.cordon(&preview).unwrap();
+        said.contains("printing stops (nothing is open now; last used").then_some(said)
+    });
+    let lives = "DICOM to the PACS goes on (nothing is open now; last used";
+    assert!(said.contains(lives), "{said}");
+}
+
+/// `cordon` with these words on a terminal, where `answer` is typed; what was on its screen.
+fn on_a_terminal(up: &Up, words: &[&str], answer: &str) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+    let line = format!(
+        "'{}' {} --state '{}'",
+        cordon().display(),
+        quoted.join(" "),
+        up.state.path().display()
+    );
+    let mut terminal = Command::new("script")
+        .args(["--quiet", "--return", "--echo", "never", "--command", &line, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut typing = terminal.stdin.take().unwrap();
+    typing.write_all(answer.as_bytes()).unwrap();
+    let output = terminal.wait_with_output().unwrap();
+    drop(typing);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn on_a_terminal_a_clinical_machine_is_cut_off_only_after_a_typed_yes() {
+    if lacks_root("a typed yes") {
+        return;
+    }
+    if Command::new("script").arg("--version").output().is_err() {
+        cordon_tests::skip("a typed yes needs script(1), from util-linux");
+        return;
+    }
+    let up = Up::start();
+    let name = up.linked_machine()["name"].as_str().unwrap().to_owned();
+    let isolation = || up.json(&["machines"])[0]["isolation"].clone();
+    let isolate = ["isolate", &name, "--mode", "segment", "--reason", "test"];
+
+    eventually("it says that it is open", || isolation().is_null().then_some(()));
+    // Nobody has said what depends on it.
+    let said = on_a_terminal(&up, &isolate, "y\n");
+    assert!(
+        said.contains("type yes to order this") && said.contains("nothing is ordered"),
+        "{said}"
+    );
+    assert!(isolation().is_null());
+    let said = on_a_terminal(&up, &isolate, "yes\n");
+    assert!(said.contains("stops") && said.contains("VERIFIED"), "{said}");
+    assert_eq!(isolation(), "segment");
+
+    // Asked neither with --yes, nor without a terminal, nor where no care depends on it.
+    let full = ["isolate", &name, "--mode", "full", "--reason", "test"];
+    let said = on_a_terminal(&up, &[&full[..], &["--yes"]].concat(), "");
+    assert!(!said.contains("type yes") && said.contains("VERIFIED"), "{said}");
+    let said = up.cordon(&isolate).unwrap();
+    assert!(!said.contains("type yes") && said.contains("VERIFIED"), "{said}");
+    up.cordon(&["assign", &name, "--called", &name, "--tier", "0"]).unwrap();
+    let said = on_a_terminal(&up, &full, "");
+    assert!(!said.contains("type yes") && said.contains("VERIFIED"), "{said}");
+}

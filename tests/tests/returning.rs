@@ -1,0 +1,233 @@
+//! From an intruder on a machine to its return to service, by the real commands: found, isolated, planned,
+//! eliminated, looked at again, said to be patched, signed off, released.
+//!
+//! The intruder is harmless: a program that sleeps, where malware puts its own, and a unit that nothing
+//! starts.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use cordon_tests::{Attack, Up, cordon, eventually, lacks_root};
+use serde_json::Value;
+
+/// Something that could bring an intruder back, and does nothing: no link starts it. Removed when dropped.
+struct Planted(PathBuf);
+
+impl Planted {
+    fn new() -> Self {
+        let name = format!("cordon-test-{}.service", std::process::id());
+        let path = Path::new("/etc/systemd/system").join(name);
+        fs::create_dir_all("/etc/systemd/system").unwrap();
+        fs::write(&path, "[Service]\nExecStart=/bin/true\n").unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Planted {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A process that is ended with its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a command says, and whether it ended well: some say no and why.
+fn said(up: &Up, words: &[&str]) -> (bool, String) {
+    let output =
+        Command::new(cordon()).args(words).arg("--state").arg(up.state.path()).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+fn plan(up: &Up, name: &str) -> Value {
+    up.json(&["eliminate", name])
+}
+
+fn steps(plan: &Value) -> &Vec<Value> {
+    plan["steps"].as_array().unwrap()
+}
+
+fn is_left(step: &Value) -> bool {
+    step["status"] == "to-do" || step["status"] == "unknown"
+}
+
+/// A step that nobody can tell of, and that no measure does.
+fn is_untold(step: &Value) -> bool {
+    step["status"] == "unknown" && step["how"] == "by-hand"
+}
+
+/// What a machine can't tell of itself is for a person: here the test is that person, by each step's id, and
+/// only for what nobody could look at.
+fn accept_what_nobody_can_tell(up: &Up, name: &str) {
+    let plan = plan(up, name);
+    let mut words = vec!["eliminate", name, "--reason", "this machine was set up just now"];
+    for step in steps(&plan).iter().filter(|step| is_untold(step)) {
+        words.extend(["--ours", step["id"].as_str().unwrap()]);
+    }
+    assert!(words.len() > 4, "nobody had looked before: {plan:#}");
+    up.cordon(&words).unwrap();
+}
+
+/// Waits as `eventually` does, but longer: a look reads thousands of files, behind everything else.
+fn in_the_end<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(240);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn an_intruder_is_found_eliminated_and_shown_gone_before_the_machine_returns_to_service() {
+    if lacks_root("`cordon eliminate`") {
+        return;
+    }
+    let up = Up::start();
+    let name = up.linked_machine()["name"].as_str().unwrap().to_owned();
+    let name = name.as_str();
+    up.cordon(&["assign", name, "--tier", "0"]).unwrap();
+    let before = up.packet_rules();
+    in_the_end("what starts by itself there is known", || {
+        let seen = plan(&up, name)["looked_at"].to_string();
+        (!seen.contains("NOT LOOKED AT")).then_some(())
+    });
+
+    // The intruder: something that brings them back, and a program that runs.
+    let unit = Planted::new();
+    let program = Attack::with("/bin/sleep", "return");
+    let mut process = Running(up.inside(program.program()).arg("600").spawn().unwrap());
+    eventually("an incident", || up.json(&["incidents"]).as_array()?.first().cloned());
+    up.cordon(&["isolate", name, "--reason", "an intruder"]).unwrap();
+    eventually("the isolation is verified", || {
+        (up.json(&["machines"])[0]["truth"] == "verified").then_some(())
+    });
+
+    // It does not return like this, and says what is missing, with the commands.
+    let refused = up.cordon(&["release", name, "--reason", "please"]).unwrap_err();
+    println!("{refused}");
+    for missing in ["clean", "patched", "signed-off", "--verify", "--despite"] {
+        assert!(refused.contains(missing), "{missing}: {refused}");
+    }
+    let (is_open, gate) = said(&up, &["gate", name]);
+    assert!(!is_open && gate.contains("CLOSED"), "{gate}");
+
+    // The plan: shown, and nothing is done by showing it.
+    let shown = up.cordon(&["eliminate", name]).unwrap();
+    println!("{shown}");
+    let first = plan(&up, name);
+    let to_order: Vec<&Value> = steps(&first)
+        .iter()
+        .filter(|step| step["status"] == "to-do" && step["how"] != "by-hand")
+        .collect();
+    let about = |what: &Path, how: &str| {
+        let what = what.to_str().unwrap();
+        to_order
+            .iter()
+            .any(|step| step["how"] == how && step["what"].as_str().unwrap().contains(what))
+    };
+    assert!(about(&unit.0, "quarantine"), "{first:#}");
+    assert!(about(&program.program(), "quarantine"), "{first:#}");
+    assert!(about(&program.program(), "kill"), "{first:#}");
+    // Nothing else of this machine, which runs other tests, may be touched.
+    assert_eq!(to_order.len(), 3, "{to_order:#?}");
+    assert!(unit.0.exists() && program.program().exists());
+    assert!(process.0.try_wait().unwrap().is_none(), "it runs");
+
+    // Another plan than the one that was seen is not ordered.
+    let order = |digest: &str| {
+        said(&up, &["eliminate", name, "--order", digest, "--reason", "the intruder"])
+    };
+    let (is_done, other) = order("000000000000");
+    assert!(!is_done && other.contains("NOTHING IS ORDERED"), "{other}");
+    assert!(unit.0.exists());
+    let (is_clean, text) = said(&up, &["eliminate", name, "--verify"]);
+    assert!(!is_clean && text.contains("NOT CLEAN"), "{text}");
+
+    // Ordered, carried out, and shown by looking.
+    let (is_done, text) = order(first["digest"].as_str().unwrap());
+    println!("{text}");
+    assert!(is_done, "{text}");
+    eventually("the process is ended", || process.0.try_wait().unwrap());
+    eventually("the unit is set aside", || (!unit.0.exists()).then_some(()));
+    eventually("the program is set aside", || (!program.program().exists()).then_some(()));
+    in_the_end("looks show that only what nobody can tell is left", || {
+        let plan = plan(&up, name);
+        steps(&plan).iter().all(|step| !is_left(step) || is_untold(step)).then_some(())
+    });
+    accept_what_nobody_can_tell(&up, name);
+
+    in_the_end("a look is clean", || {
+        let (is_clean, text) = said(&up, &["eliminate", name, "--verify"]);
+        println!("{text}");
+        (is_clean && text.contains("CLEAN: nothing of the plan is left")).then_some(())
+    });
+    let closed = up.cordon(&["release", name, "--reason", "please"]).unwrap_err();
+    assert!(closed.contains("patched") && closed.contains("signed-off"), "{closed}");
+    assert!(!closed.contains("clean: "), "that is met: {closed}");
+
+    // Through the gate. What is lost or found meanwhile on a busy machine shuts it again: look again.
+    in_the_end("the gate is open", || {
+        // It ends well if the word counts, though the gate is still closed.
+        up.cordon(&["gate", name, "--patched", "it came by hand: nothing to patch"]).unwrap();
+        said(&up, &["gate", name, "--sign-off", "seen by the test"]);
+        let (is_open, gate) = said(&up, &["gate", name]);
+        println!("{gate}");
+        if !is_open {
+            said(&up, &["eliminate", name, "--verify"]);
+        }
+        is_open.then_some(())
+    });
+    let released = up.cordon(&["release", name, "--reason", "clean"]).unwrap();
+    assert!(released.contains("RELEASED: shown by 1 of 1 machines"), "{released}");
+    assert_eq!(up.packet_rules(), before, "as it was, to the byte");
+    let (_, gate) = said(&up, &["gate", name]);
+    assert!(gate.contains("released it: clean") && gate.contains("looked again"), "{gate}");
+    eventually("the ledger is cosigned, and sound", || up.cordon(&["verify"]).ok());
+
+    // What was set aside can be put back, exactly.
+    let list = up.cordon(&["measure", "list", name]).unwrap();
+    let line = list
+        .lines()
+        .find(|line| line.contains(" quarantine ") && line.contains(unit.0.to_str().unwrap()))
+        .unwrap();
+    let measure = line.split_whitespace().next().unwrap();
+    up.cordon(&["measure", "undo", name, measure, "--reason", "a test"]).unwrap();
+    eventually("the unit is back", || {
+        let text = fs::read_to_string(&unit.0).ok()?;
+        (text == "[Service]\nExecStart=/bin/true\n").then_some(())
+    });
+}
+
+#[test]
+fn a_machine_that_care_needs_is_released_despite_the_gate_by_one_command() {
+    if lacks_root("`cordon release --despite`") {
+        return;
+    }
+    let up = Up::start();
+    let name = up.linked_machine()["name"].as_str().unwrap().to_owned();
+    let attack = Attack::new("despite");
+    assert!(up.inside(attack.program()).status().unwrap().success());
+    eventually("an incident", || up.json(&["incidents"]).as_array()?.first().cloned());
+    up.cordon(&["isolate", &name, "--reason", "an intruder"]).unwrap();
+    eventually("the isolation is verified", || {
+        (up.json(&["machines"])[0]["truth"] == "verified").then_some(())
+    });
+    let release = ["release", &name, "--reason", "theatre 2", "--despite", "a patient needs it"];
+    let text = up.cordon(&release).unwrap();
+    assert!(text.contains("RELEASED: shown by 1 of 1 machines"), "{text}");
+    let (_, gate) = said(&up, &["gate", &name]);
+    assert!(gate.contains("DESPITE clean") && gate.contains("a patient needs it"), "{gate}");
+}
