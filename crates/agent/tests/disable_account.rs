@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use cordon_agent::contain::action::account::{Accounts, Applied, Ended};
 use cordon_agent::contain::action::lineage::Seen;
@@ -265,14 +266,27 @@ fn accounts_that_are_not_local_or_not_shadowed_or_twice_there_are_said_to_be() {
     assert!(why("probe").contains("no line"));
 }
 
+/// An account of its own, under a number that no other test and no other run of the tests has: each counts
+/// what runs for its own.
+fn eve() -> (Tree, u32) {
+    static BEFORE: AtomicU32 = AtomicU32::new(0);
+    let tree = Tree::new();
+    // No process has a number above 1 << 22 (proc_pid_max(5)).
+    let before = BEFORE.fetch_add(1 << 22, Ordering::Relaxed);
+    let user = 1_800_000_000 + before + std::process::id();
+    tree.write("passwd", &format!("{PASSWD}eve:x:{user}:{user}::/:/bin/sh\n"));
+    tree.write("shadow", &format!("{SHADOW}eve:$6$salt$hash:19000:0:99999:7:::\n"));
+    (tree, user)
+}
+
 #[test]
 fn what_runs_for_the_account_is_listed() {
     if !is_root() {
         return;
     }
-    let tree = Tree::new();
-    let mut child = Command::new("sleep").arg("600").uid(54321).spawn().unwrap();
-    let applied = tree.disable("probe").unwrap();
+    let (tree, user) = eve();
+    let mut child = Command::new("sleep").arg("600").uid(user).spawn().unwrap();
+    let applied = tree.disable("eve").unwrap();
     let proof = tree.accounts().prove(&applied).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
@@ -281,15 +295,6 @@ fn what_runs_for_the_account_is_listed() {
     assert!(proof.unproven.iter().any(|what| what.contains("go on")), "{proof:?}");
     let proof = tree.accounts().prove(&applied).unwrap();
     assert!(!proof.unproven.iter().any(|what| what.contains("go on")), "{proof:?}");
-}
-
-/// An account of its own, under a number that no other run of the tests has.
-fn eve() -> (Tree, u32) {
-    let tree = Tree::new();
-    let user = 1_800_000_000 + std::process::id();
-    tree.write("passwd", &format!("{PASSWD}eve:x:{user}:{user}::/:/bin/sh\n"));
-    tree.write("shadow", &format!("{SHADOW}eve:$6$salt$hash:19000:0:99999:7:::\n"));
-    (tree, user)
 }
 
 /// Processes that are ended with their test.
@@ -355,7 +360,8 @@ fn its_sessions_are_ended_with_all_below_them_and_nobody_elses() {
     assert!(running.lives(other));
     assert!(tree.line("eve").starts_with("eve:!$6$"), "{}", tree.line("eve"));
     let ended = applied.ended.clone().unwrap();
-    assert!(ended.count >= 4 && ended.is_whole && ended.spared.is_empty(), "{ended:?}");
+    // One of the four that were waited for may have been a shell that was about to be over.
+    assert!(ended.count >= 3 && ended.is_whole && ended.spared.is_empty(), "{ended:?}");
     let proof = tree.accounts().prove(&applied).unwrap();
     assert!(proof.holds() && proof.probes.len() == 1, "{proof:?}");
     // Later ones are counted, and not ended: nobody signs in any more.
@@ -376,10 +382,8 @@ fn without_that_order_nobodys_session_is_ended() {
         return;
     }
     let (tree, user) = eve();
-    let user_of_this = user + (1 << 22);
-    tree.write("passwd", &format!("{PASSWD}eve:x:{user_of_this}:1::/:/bin/sh\n"));
     let mut running = Running(Vec::new());
-    let session = running.start(user_of_this, "sleep 600; :");
+    let session = running.start(user, "sleep 600; :");
     let applied = tree.disable("eve").unwrap();
     assert!(running.lives(session) && applied.ended.is_none());
     assert!(tree.accounts().undo(&applied).unwrap().is_exact());
@@ -391,8 +395,6 @@ fn nothing_of_its_sessions_is_ended_while_care_needs_a_part_of_them() {
         return;
     }
     let (tree, user) = eve();
-    let user = user + (2 << 22);
-    tree.write("passwd", &format!("{PASSWD}eve:x:{user}:1::/:/bin/sh\n"));
     std::fs::set_permissions(tree.root(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let viewer = tree.root().join("viewer");
     std::fs::copy("/bin/bash", &viewer).unwrap();
@@ -431,8 +433,6 @@ fn a_container_whose_user_has_the_same_number_is_not_its_session() {
         return;
     }
     let (tree, user) = eve();
-    let user = user + (3 << 22);
-    tree.write("passwd", &format!("{PASSWD}eve:x:{user}:1::/:/bin/sh\n"));
     let mut running = Running(Vec::new());
     // As a container's engine does: the namespaces are root's, and only what runs in them is the user.
     let inside = format!("setpriv --reuid {user} --clear-groups bash -c 'sleep 600 & wait'");
