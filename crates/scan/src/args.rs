@@ -45,6 +45,11 @@ pub struct ScanArgs {
     #[arg(long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
 
+    /// Write a report for a browser too: a story for each machine along time, with the events behind it.
+    /// The file must not exist
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+
     /// Report findings of this level and above
     #[arg(long, value_name = "LEVEL", default_value = "informational")]
     pub min_level: Level,

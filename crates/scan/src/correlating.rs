@@ -213,6 +213,29 @@ impl<'r> Correlating<'r> {
 }
 
 impl Correlated {
+    /// What it is made of, a line each: what was counted, then hit by hit.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let since =
+            self.since.as_deref().map(|since| format!(" since {since}")).unwrap_or_default();
+        let mut lines = vec![format!("{}{since}, {} hits in all", self.outcome, self.hits_in_all)];
+        lines.extend(self.hits.iter().map(|hit| {
+            let place = match (hit.record_id, hit.line) {
+                (Some(record), _) => format!("#{record}"),
+                (None, Some(line)) => format!("line {line}"),
+                (None, None) => format!("byte {}", hit.offset),
+            };
+            let words = [
+                hit.time.as_deref().unwrap_or("no time"),
+                hit.host.as_deref().unwrap_or("(no machine named)"),
+                &hit.title,
+                &hit.file,
+                &place,
+            ];
+            words.join("  ")
+        }));
+        lines
+    }
+
     /// The hits in one line: how often which rule, on how many machines.
     pub(crate) fn summed(&self) -> String {
         let mut titles: Vec<(&str, usize)> = Vec::new();

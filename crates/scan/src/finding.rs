@@ -85,8 +85,13 @@ struct Line<'f> {
 
 impl ScanFinding {
     /// The finding as one line of JSON, without its end.
-    pub(crate) fn json_line(&self, rule: &RuleRef, file: &Path) -> serde_json::Result<String> {
-        let text = self.raw.as_ref().map(|raw| raw.json.as_str());
+    pub(crate) fn json_line(
+        &self,
+        rule: &RuleRef,
+        file: &Path,
+        with_event: bool,
+    ) -> serde_json::Result<String> {
+        let text = self.raw.as_ref().filter(|_| with_event).map(|raw| raw.json.as_str());
         let event = text.and_then(one_line);
         serde_json::to_string(&Line {
             id: self.id,
@@ -154,7 +159,7 @@ mod tests {
             level: Level::High,
             tags: vec!["attack.impact".into()],
         };
-        let line = finding(json).json_line(&rule, Path::new("a/b.evtx")).unwrap();
+        let line = finding(json).json_line(&rule, Path::new("a/b.evtx"), true).unwrap();
         assert!(!line.chars().any(char::is_control), "{line}");
         serde_json::from_str(&line).unwrap()
     }

@@ -35,7 +35,9 @@ mod correlating;
 mod files;
 mod finding;
 mod first;
+mod folded;
 mod ordered;
+mod report;
 mod rules;
 mod summary;
 mod table;
@@ -62,9 +64,10 @@ use baseline::Baseline;
 use correlating::{Correlating, KeptHit};
 use files::{Files, LogFile};
 use finding::{End, MACHINES, ScanFinding, Told};
+use folded::Folded;
 use rules::{Hit, Hits, Rules};
 use summary::Summary;
-use table::{Table, Telling};
+use table::Telling;
 
 /// Why a scan could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +130,14 @@ pub enum ScanError {
     /// A layer can't be written.
     #[error("{} can't be written: {error}", terminal::Safe(&path.to_string_lossy()))]
     Layer {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        error: io::Error,
+    },
+    /// A report can't be written.
+    #[error("the report {} can't be written: {error}", terminal::Safe(&path.to_string_lossy()))]
+    Report {
         /// The file.
         path: PathBuf,
         /// The operating system's reason.
@@ -197,13 +208,26 @@ pub fn scan(
     for (path, error) in &files.refused {
         summary.refused(path, error.to_string());
     }
-    let mut table = Table::default();
-    let written = read_all(args, looks, &rules, &baseline, &files, &mut summary, &mut table, out);
+    let report = args.report.as_deref().map(report::begin).transpose()?;
+    let mut folded = if report.is_some() { Folded::with_events() } else { Folded::default() };
+    let written = read_all(args, looks, &rules, &baseline, &files, &mut summary, &mut folded, out);
+    let with = Telling { machines: summary.machines(), with_noise: args.with_noise };
+    // Before what is told: a reader of that who goes away has asked for the report all the same.
+    if let (Some(report), Ok(())) = (report, &written) {
+        let of = report::Of {
+            folded: &folded,
+            rules: &rules.references,
+            files: &files.files,
+            summary: &summary,
+            min_level: args.min_level,
+            with,
+        };
+        report.write(&of)?;
+    }
     let told = written.and_then(|()| {
         match args.output {
             Output::Table => {
-                let with = Telling { machines: summary.machines(), with_noise: args.with_noise };
-                table.write(out, &rules.references, &files.files, with, looks)?;
+                table::write(out, &folded, &rules.references, &files.files, with, looks)?;
                 summary.write(out, args.min_level, looks)?;
             }
             Output::Ndjson => {
@@ -232,7 +256,7 @@ fn read_all(
     baseline: &Baseline,
     files: &Files,
     summary: &mut Summary,
-    table: &mut Table,
+    folded: &mut Folded,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let bar = progress_bar(files, looks);
@@ -248,12 +272,15 @@ fn read_all(
             summary.subtracted(rule.level);
             return Ok(());
         }
-        summary.found(rule.level);
+        summary.found(file, rule.level);
+        if args.output == Output::Table || args.report.is_some() {
+            folded.add(file, rule.level, finding);
+        }
         if args.output == Output::Table {
-            table.add(file, finding);
             return Ok(());
         }
-        let line = finding.json_line(rule, &files.files[file].path).map_err(io::Error::from);
+        let line =
+            finding.json_line(rule, &files.files[file].path, args.raw).map_err(io::Error::from);
         line.and_then(|line| writeln!(out, "{line}"))
     };
     ordered::in_order(
@@ -272,7 +299,7 @@ fn read_all(
                         .try_for_each(|(file, finding)| found(*file, finding, summary));
                 }
                 Told::Damage(damage) => summary.damaged(&log.path, damage),
-                Told::End(end) => summary.ended(&log.path, log.bytes, log.is_named, end),
+                Told::End(end) => summary.ended(file, log, end),
             }
             if written.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         },
@@ -309,6 +336,7 @@ fn scan_file(
     };
     let mut last_host = String::new();
     let mut seen_bytes = 0;
+    let with_event = args.raw || args.report.is_some();
     end.form = read_file(&file.path, &reading, &mut |item| {
         let record = match item {
             Item::Damage(damage) => return tell(Told::Damage(damage)),
@@ -333,7 +361,7 @@ fn scan_file(
         hits.of(&record.event, wanted, &mut |hit| {
             tell(match hit {
                 Hit::Finding(rule, matched) => {
-                    Told::Finding(Box::new(finding_of(&record, rule, matched, rules, args.raw)))
+                    Told::Finding(Box::new(finding_of(&record, rule, matched, rules, with_event)))
                 }
                 Hit::Part(hit) => Told::Hit(Box::new(kept_hit(&record, hit, rules))),
             })

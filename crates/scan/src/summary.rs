@@ -1,7 +1,7 @@
 //! What a scan read and what it could not: the end of every report, because a result is worth what it was
 //! a result of.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use cordon_intake::{Damage, Lost, Unreadable};
 use cordon_model::finding::Level;
 
 use crate::correlating::Account;
+use crate::files::LogFile;
 use crate::finding::{End, MACHINES};
 use crate::terminal::{Looks, Safe, count, counted, size};
 
@@ -36,6 +37,19 @@ pub(crate) struct Summary {
     findings: [u64; 5],
     subtracted: [u64; 5],
     correlated: Account,
+    /// Of each file that was read whole or in part: its number, its records, and what was found in them.
+    read: Vec<FileRead>,
+    /// Findings of a file that is not read to its end yet.
+    pending: BTreeMap<usize, u64>,
+}
+
+/// What one file came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileRead {
+    /// Its number among the files of the scan.
+    pub file: usize,
+    pub records: u64,
+    pub findings: u64,
 }
 
 /// A list that keeps its beginning and counts the rest.
@@ -71,9 +85,19 @@ impl Summary {
         Self { rules_loaded, rules_refused, ..Self::default() }
     }
 
-    /// Counts a finding of `level`.
-    pub(crate) fn found(&mut self, level: Level) {
+    /// Counts a finding of `level` in file number `file`.
+    pub(crate) fn found(&mut self, file: usize, level: Level) {
         self.findings[level as usize] += 1;
+        // What correlations find comes after their files' ends.
+        match self.read.binary_search_by_key(&file, |read| read.file) {
+            Ok(at) => self.read[at].findings += 1,
+            Err(_) => *self.pending.entry(file).or_default() += 1,
+        }
+    }
+
+    /// What the files that were read came to, in their order.
+    pub(crate) fn files(&self) -> &[FileRead] {
+        &self.read
     }
 
     /// Counts a finding of `level` that the baseline has.
@@ -93,8 +117,9 @@ impl Summary {
         }
     }
 
-    /// Counts a file of `bytes` bytes that was read to its end, or could not be.
-    pub(crate) fn ended(&mut self, path: &Path, bytes: u64, is_named: bool, end: End) {
+    /// Counts file number `number`, that was read to its end or could not be. Files end in their order.
+    pub(crate) fn ended(&mut self, number: usize, file: &LogFile, end: End) {
+        let findings = self.pending.remove(&number).unwrap_or_default();
         self.records += end.records;
         let room = MACHINES.saturating_sub(self.machines.len());
         self.machines.extend(end.machines.iter().take(room));
@@ -102,10 +127,11 @@ impl Summary {
         match end.form {
             Ok(_) => {
                 self.files_read += 1;
-                self.bytes_read += bytes;
+                self.bytes_read += file.bytes;
+                self.read.push(FileRead { file: number, records: end.records, findings });
             }
-            Err(Unreadable::Unknown) if !is_named => self.not_logs += 1,
-            Err(error) => self.refused(path, error.to_string()),
+            Err(Unreadable::Unknown) if !file.is_named => self.not_logs += 1,
+            Err(error) => self.refused(&file.path, error.to_string()),
         }
     }
 
@@ -171,6 +197,15 @@ impl Summary {
             let found =
                 format!("Read {of_what}: {}{at_least} ({by_level}).", counted(total, "finding"));
             writeln!(out, "{}", looks.heading(&found))?;
+        }
+        let silent = self.read.iter().filter(|read| read.findings == 0).count() as u64;
+        if silent > 0 && total > 0 {
+            let adds = if silent == 1 { "adds" } else { "add" };
+            writeln!(
+                out,
+                "{} {adds} nothing: no rule{at_least} matched there.",
+                counted(silent, "file")
+            )?;
         }
         let subtracted: u64 = self.subtracted.iter().sum();
         if subtracted > 0 {
@@ -292,6 +327,10 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
+    fn log(path: &str, bytes: u64, is_named: bool) -> LogFile {
+        LogFile { path: path.into(), bytes, is_named }
+    }
+
     fn read(records: u64) -> End {
         End { records, records_without_source: 0, form: Ok(Form::Evtx), machines: HashSet::new() }
     }
@@ -299,12 +338,27 @@ mod tests {
     #[test]
     fn nothing_found_says_in_how_much() {
         let mut summary = Summary::with_rules(2407, 0);
-        summary.ended(Path::new("a.evtx"), 69_632, true, read(12));
+        summary.ended(0, &log("a.evtx", 69_632, true), read(12));
         assert_eq!(
             written(&summary),
             "Read 12 records in 1 file (69.6 kB) with 2,407 rules. No rule matched a record.\n"
         );
         assert!(summary.is_complete());
+    }
+
+    #[test]
+    fn files_that_add_nothing_are_said_to() {
+        let mut summary = Summary::default();
+        summary.found(0, Level::High);
+        for number in 0..3 {
+            summary.ended(number, &log("x.evtx", 1, true), read(1));
+        }
+        assert!(written(&summary).contains("2 files add nothing: no rule matched there.\n"));
+        // A correlation's finding comes after the files' ends.
+        summary.found(2, Level::Low);
+        assert!(written(&summary).contains("1 file adds nothing: no rule matched there.\n"));
+        let found: Vec<u64> = summary.files().iter().map(|read| read.findings).collect();
+        assert_eq!(found, [1, 0, 1]);
     }
 
     #[test]
@@ -318,9 +372,9 @@ mod tests {
             summary.damaged(Path::new("b.evtx"), damage);
         }
         let end = End { form: Err(Unreadable::Empty), ..read(0) };
-        summary.ended(Path::new("c.evtx"), 0, false, end);
+        summary.ended(0, &log("c.evtx", 0, false), end);
         let end = End { form: Err(Unreadable::Unknown), ..read(0) };
-        summary.ended(Path::new("d.txt"), 0, false, end);
+        summary.ended(0, &log("d.txt", 0, false), end);
         let text = written(&summary);
         assert!(
             text.contains(

@@ -1,38 +1,19 @@
 //! Findings as a table for people: by machine, then by ATT&CK tactic, the gravest first.
-//!
-//! The same rule on the same machine is one row with a count, however often it fired: what a person reads
-//! is what happened, not how loud it was.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 
 use cordon_model::finding::{Level, RuleRef};
 use cordon_model::time::UtcNanos;
 
-use crate::correlating::Correlated;
 use crate::files::LogFile;
-use crate::finding::{ScanFinding, stamp};
-use crate::first::{First, Seen, first, is_noise};
+use crate::finding::stamp;
+use crate::first::{First, Seen};
+use crate::folded::{Folded, Noise, Place, Row, judged, named};
 use crate::tactic::{Tactic, techniques};
 use crate::terminal::{Looks, count, counted, fitted, padded};
 
-/// Rows kept: one for each machine and rule. 50,000 rows of about 600 bytes are 30 MB; machine names are the
-/// log writer's, so there could be any number. What is over is counted.
-const ROWS: usize = 50_000;
-
-/// The longest reason kept with a row, in bytes: two lines of the widest table.
-const EVIDENCE_BYTES: usize = 480;
-
-/// Everything found, folded.
-#[derive(Default)]
-pub(crate) struct Table {
-    machines: BTreeMap<String, HashMap<usize, Row>>,
-    rows: usize,
-    /// Findings of rows that found no room.
-    unshown: u64,
-}
-
-/// How a table is told.
+/// How findings are told to people.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Telling {
     /// Machines that were looked at, whether or not anything was found on them.
@@ -41,131 +22,31 @@ pub(crate) struct Telling {
     pub with_noise: bool,
 }
 
-/// One rule on one machine.
-struct Row {
-    count: u64,
-    first: Option<UtcNanos>,
-    last: Option<UtcNanos>,
-    /// Where the first one told stands.
-    file: usize,
-    place: Place,
-    evidence: String,
-}
-
-/// Where in its file a finding stands, as its reader would look for it.
-enum Place {
-    Record(u64),
-    Line(u64),
-    Byte(u64),
-}
-
-impl Table {
-    /// Adds one finding of file number `file`.
-    pub(crate) fn add(&mut self, file: usize, finding: &ScanFinding) {
-        let host = finding.host.as_deref().unwrap_or("");
-        if let Some(row) = self.machines.get_mut(host).and_then(|rows| rows.get_mut(&finding.rule))
-        {
-            row.count += 1;
-            row.first = row.first.into_iter().chain(finding.time).min();
-            row.last = row.last.into_iter().chain(finding.time).max();
-            return;
-        }
-        if self.rows >= ROWS {
-            self.unshown += 1;
-            return;
-        }
-        self.rows += 1;
-        let place = match (finding.record_id, finding.line) {
-            (Some(record), _) => Place::Record(record),
-            (None, Some(line)) => Place::Line(line),
-            (None, None) => Place::Byte(finding.offset),
-        };
-        let row = Row {
-            count: 1,
-            first: finding.time,
-            last: finding.time,
-            file,
-            place,
-            evidence: evidence(finding),
-        };
-        self.machines.entry(host.to_owned()).or_default().insert(finding.rule, row);
+/// Writes the table: what to read first, what is noise, and then machine by machine.
+pub(crate) fn write(
+    out: &mut dyn Write,
+    folded: &Folded,
+    rules: &[RuleRef],
+    files: &[LogFile],
+    with: Telling,
+    looks: Looks,
+) -> io::Result<()> {
+    let total = folded.machines_in_all(with.machines);
+    let rows = folded.rows(rules);
+    let (first, noise) = judged(&rows, total, with.with_noise);
+    read_first(out, &first, &rows, rules, files, looks)?;
+    tell_noise(out, &noise, total, rules, looks)?;
+    for (host, rows) in folded.in_order(rules, &noise) {
+        machine(out, host, rows, &noise, rules, files, looks)?;
     }
-
-    /// Writes the table: what to read first, what is noise, and then machine by machine.
-    pub(crate) fn write(
-        &self,
-        out: &mut dyn Write,
-        rules: &[RuleRef],
-        files: &[LogFile],
-        with: Telling,
-        looks: Looks,
-    ) -> io::Result<()> {
-        // Findings without a machine's name count as one more.
-        let total = with.machines.max(self.machines.len());
-        let rows = self.rows(rules);
-        let seen: Vec<Seen> = rows.iter().map(|(seen, ..)| *seen).collect();
-        read_first(out, &first(&seen, total, with.with_noise), &rows, rules, files, looks)?;
-        let mut noise: BTreeMap<usize, (usize, u64)> = BTreeMap::new();
-        for row in seen.iter().filter(|row| !with.with_noise && is_noise(row, total)) {
-            let (machines, count) = noise.entry(row.rule).or_default();
-            *machines += 1;
-            *count += row.count;
-        }
-        tell_noise(out, &noise, total, rules, looks)?;
-        let mut machines: Vec<_> = self.machines.iter().collect();
-        let gravest = |rows: &HashMap<usize, Row>| {
-            rows.keys()
-                .filter(|rule| !noise.contains_key(rule))
-                .map(|rule| rules[*rule].level)
-                .max()
-        };
-        // Stable, so that machines of one level stay in the order of their names.
-        machines.sort_by_key(|(_, rows)| std::cmp::Reverse(gravest(rows)));
-        for (host, rows) in machines {
-            if gravest(rows).is_some() {
-                machine(out, host, rows, &noise, rules, files, looks)?;
-            }
-        }
-        if self.unshown > 0 {
-            let unshown = counted(self.unshown, "finding");
-            writeln!(
-                out,
-                "{unshown} of further machines and rules not shown: the table is full. Use --output ndjson.\n"
-            )?;
-        }
-        Ok(())
+    if folded.unshown() > 0 {
+        let unshown = counted(folded.unshown(), "finding");
+        writeln!(
+            out,
+            "{unshown} of further machines and rules not shown: the table is full. Use --output ndjson.\n"
+        )?;
     }
-}
-
-impl Table {
-    /// Its rows in a steady order, each with what its place is judged by.
-    fn rows(&self, rules: &[RuleRef]) -> Vec<(Seen, &str, &Row)> {
-        let mut machines_of: HashMap<usize, usize> = HashMap::new();
-        for rule in self.machines.values().flat_map(HashMap::keys) {
-            *machines_of.entry(*rule).or_default() += 1;
-        }
-        let mut all = Vec::with_capacity(self.rows);
-        for (machine, (host, rows)) in self.machines.iter().enumerate() {
-            let telling = rows.keys().filter(|rule| rules[**rule].level >= Level::Medium);
-            let tactics: BTreeSet<Tactic> =
-                telling.map(|rule| Tactic::of(&rules[*rule].tags)).collect();
-            let mut rows: Vec<_> = rows.iter().collect();
-            rows.sort_by_key(|(rule, _)| **rule);
-            all.extend(rows.into_iter().map(|(rule, row)| {
-                let seen = Seen {
-                    machine,
-                    rule: *rule,
-                    level: rules[*rule].level,
-                    count: row.count,
-                    first: row.first,
-                    tactics: tactics.len(),
-                    machines: machines_of.get(rule).copied().unwrap_or(1),
-                };
-                (seen, host.as_str(), row)
-            }));
-        }
-        all
-    }
+    Ok(())
 }
 
 /// Tells what to read first, with why.
@@ -194,7 +75,7 @@ fn read_first(
 /// Tells once what fires on most machines.
 fn tell_noise(
     out: &mut dyn Write,
-    noise: &BTreeMap<usize, (usize, u64)>,
+    noise: &Noise,
     machines: usize,
     rules: &[RuleRef],
     looks: Looks,
@@ -213,15 +94,11 @@ fn tell_noise(
     writeln!(out)
 }
 
-fn named(host: &str) -> &str {
-    if host.is_empty() { "(no machine named)" } else { host }
-}
-
 fn machine(
     out: &mut dyn Write,
     host: &str,
     rows: &HashMap<usize, Row>,
-    noise: &BTreeMap<usize, (usize, u64)>,
+    noise: &Noise,
     rules: &[RuleRef],
     files: &[LogFile],
     looks: Looks,
@@ -314,63 +191,15 @@ fn place(file: &str, place: &Place) -> String {
     format!("{file}{place}")
 }
 
-/// Fields that say what kind of event it was rather than what happened: told last.
-const KINDS: [&str; 8] = [
-    "Channel",
-    "Company",
-    "Description",
-    "EventID",
-    "Initiated",
-    "OriginalFileName",
-    "Product",
-    "Provider_Name",
-];
-
-/// Why a rule matched, in one line: what was done first, by what, then the kind of event.
-fn evidence(finding: &ScanFinding) -> String {
-    let rank = |field: &str| match field {
-        "CommandLine" | "ScriptBlockText" => 0,
-        kind if KINDS.contains(&kind) => 3,
-        path if path.ends_with("Image") => 2,
-        _ => 1,
-    };
-    let mut reasons: Vec<_> = finding.matched.iter().collect();
-    reasons.sort_by_key(|matched| rank(&matched.field));
-    // One value can match in several ways; it is shown once.
-    reasons.dedup_by(|right, left| right.field == left.field && right.value == left.value);
-    // Of a correlation first what it is made of.
-    let mut text = finding.correlated.as_ref().map(Correlated::summed).unwrap_or_default();
-    for matched in reasons {
-        if text.len() >= EVIDENCE_BYTES {
-            break;
-        }
-        if !text.is_empty() {
-            text.push_str(", ");
-        }
-        if !matched.field.is_empty() {
-            text.push_str(&matched.field);
-            text.push_str(": ");
-        }
-        text.push_str(&matched.value);
-    }
-    if text.len() > EVIDENCE_BYTES {
-        let mut end = EVIDENCE_BYTES;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-    }
-    text
-}
-
 /// A time, to the second, in UTC.
-fn shown(time: UtcNanos) -> String {
+pub(crate) fn shown(time: UtcNanos) -> String {
     stamp(time).map_or_else(String::new, |stamp| stamp.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finding::ScanFinding;
     use cordon_model::finding::MatchedField;
     use cordon_model::ids::FindingId;
 
@@ -410,13 +239,14 @@ mod tests {
             rule("Remote service", Level::High, &["attack.lateral-movement"]),
         ];
         let files = [LogFile { path: "logs/sysmon.evtx".into(), bytes: 1, is_named: true }];
-        let mut table = Table::default();
+        let mut folded = Folded::default();
         for finding in findings {
-            table.add(0, finding);
+            folded.add(0, rules[finding.rule].level, finding);
         }
         let mut out = Vec::new();
         let looks = Looks { width, has_colour: false, has_bar: false };
-        table.write(&mut out, &rules, &files, Telling { machines: 0, with_noise }, looks).unwrap();
+        let with = Telling { machines: 0, with_noise };
+        write(&mut out, &folded, &rules, &files, with, looks).unwrap();
         String::from_utf8(out).unwrap()
     }
 

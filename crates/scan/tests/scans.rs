@@ -423,3 +423,70 @@ fn what_the_baseline_has_is_counted_and_not_told_again() {
     let refused = scanned(with).verdict.unwrap_err().to_string();
     assert!(refused.contains("normal.ndjson") && refused.contains("line 2"), "{refused}");
 }
+
+#[test]
+fn a_report_tells_the_story_and_lets_nothing_of_a_log_be_more_than_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    fs::write(at("rule.yml"), SHADOWS).unwrap();
+    let event = |second: u32, command: &str| {
+        let fields = serde_json::json!({
+            "Channel": "Microsoft-Windows-Sysmon/Operational", "EventID": 1, "EventRecordID": second,
+            "Provider_Name": "Microsoft-Windows-Sysmon", "Computer": "ward-<b>7</b>",
+            "@timestamp": format!("2026-03-09T02:41:{second:02}Z"),
+            "Image": r"C:\Windows\System32\vssadmin.exe", "CommandLine": command,
+        });
+        format!("{fields}\n")
+    };
+    let hostile = "vssadmin delete shadows \"><script>alert(1)</script>\u{202e}";
+    fs::write(at("log.ndjson"), event(3, hostile) + &event(9, "vssadmin delete shadows")).unwrap();
+    fs::write(at("quiet.ndjson"), event(1, "vssadmin list")).unwrap();
+    let report = at("report.html");
+    let run = |output: &str| {
+        let (rules, log, quiet) = (at("rule.yml"), at("log.ndjson"), at("quiet.ndjson"));
+        scanned(["--rules", &rules, "--output", output, "--report", &report, &log, &quiet])
+    };
+    let told = run("table");
+    assert_eq!(told.verdict.unwrap().highest, Some(Level::High));
+    assert!(told.out.contains("1 file adds nothing"), "{}", told.out);
+    let page = fs::read_to_string(&report).unwrap();
+    assert!(
+        !page.contains("<script") && !page.contains("<b>") && !page.contains('\u{202e}'),
+        "{page}"
+    );
+    for wanted in [
+        "default-src 'none'",
+        "ward-&lt;b&gt;7&lt;/b&gt;",
+        "Shadow copies deleted",
+        "×2",
+        "2 times, the last at 2026-03-09 02:41:09",
+        "&lt;script&gt;alert(1)&lt;/script&gt;",
+        "Files that add nothing",
+        "quiet.ndjson",
+        "href=\"#f0\"",
+        "id=\"f0\"",
+        "contains shadows",
+    ] {
+        assert!(page.contains(wanted), "{wanted} is not in {page}");
+    }
+    use std::os::unix::fs::PermissionsExt as _;
+    assert_eq!(fs::metadata(&report).unwrap().permissions().mode() & 0o777, 0o600);
+    // A log that is named by mistake is not written over, and nothing is scanned for it.
+    let again = run("ndjson");
+    assert!(matches!(again.verdict, Err(ScanError::Report { .. })), "{:?}", again.verdict);
+    assert_eq!((fs::read_to_string(&report).unwrap(), again.out.as_str()), (page, ""));
+    // Lines of JSON have the events only where --raw asks for them, report or not.
+    fs::remove_file(&report).unwrap();
+    assert!(!run("ndjson").out.contains("\"event\""));
+}
+
+#[test]
+fn a_report_that_can_not_be_written_leaves_no_half_of_one() {
+    let dir = folder();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let report = at("report.html");
+    let told = scanned(["--rules", &at("rules"), "--report", &report, &at("no-such-log")]);
+    assert!(told.verdict.is_err());
+    // Nothing was read, which the report says.
+    assert!(fs::read_to_string(&report).unwrap().contains("no-such-log"));
+}
