@@ -184,13 +184,48 @@ fn on_a_terminal_a_clinical_machine_is_cut_off_only_after_a_typed_yes() {
     assert!(said.contains("stops") && said.contains("VERIFIED"), "{said}");
     assert_eq!(isolation(), "segment");
 
-    // Asked neither with --yes, nor without a terminal, nor where no care depends on it.
+    // Asked neither with --yes, nor without a terminal, nor for less than everything where no care depends on it.
     let full = ["isolate", &name, "--mode", "full", "--reason", "test"];
     let said = on_a_terminal(&up, &[&full[..], &["--yes"]].concat(), "");
     assert!(!said.contains("type yes") && said.contains("VERIFIED"), "{said}");
     let said = up.cordon(&isolate).unwrap();
     assert!(!said.contains("type yes") && said.contains("VERIFIED"), "{said}");
     up.cordon(&["assign", &name, "--called", &name, "--tier", "0"]).unwrap();
-    let said = on_a_terminal(&up, &full, "");
+    let said = on_a_terminal(&up, &isolate, "");
     assert!(!said.contains("type yes") && said.contains("VERIFIED"), "{said}");
+    let said = on_a_terminal(&up, &full, "no\n");
+    assert!(said.contains("type yes") && said.contains("nothing is ordered"), "{said}");
+}
+
+#[test]
+fn a_measure_shows_what_stops_before_it_is_ordered_and_what_is_not_brought_back_asks() {
+    if lacks_root("a measure ordered on a terminal") {
+        return;
+    }
+    if Command::new("script").arg("--version").output().is_err() {
+        cordon_tests::skip("a typed yes needs script(1), from util-linux");
+        return;
+    }
+    let up = Up::start();
+    let name = up.linked_machine()["name"].as_str().unwrap().to_owned();
+    up.cordon(&["assign", &name, "--called", &name, "--tier", "0"]).unwrap();
+    let start =
+        || Running(Command::new("/bin/sleep").arg("1003").process_group(0).spawn().unwrap());
+    let (frozen, mut ended) = (start(), start());
+    let on = |kind: &'static str, of: &Running| {
+        let pid = of.0.id().to_string();
+        ["measure", kind, &name, "--pid", &pid, "--reason", "test"].map(str::to_owned)
+    };
+    let typed = |words: &[String], answer: &str| {
+        on_a_terminal(&up, &words.iter().map(String::as_str).collect::<Vec<_>>(), answer)
+    };
+    let said = typed(&on("freeze", &frozen), "");
+    assert!(said.contains("  stops") && said.contains("sleep 1003"), "{said}");
+    assert!(!said.contains("type yes") && said.contains("VERIFIED"), "{said}");
+    let said = typed(&on("kill", &ended), "no\n");
+    assert!(said.contains("type yes") && said.contains("nothing is ordered"), "{said}");
+    assert!(ended.0.try_wait().unwrap().is_none(), "it was ended all the same");
+    let said = typed(&on("kill", &ended), "yes\n");
+    assert!(said.contains("is signed"), "{said}");
+    assert!(ended.0.wait().is_ok());
 }

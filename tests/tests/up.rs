@@ -282,6 +282,10 @@ fn roles_run_as_users_of_their_own_and_listen_on_loopback_only() {
     });
     assert!(users[0] != users[1] && users[1] != users[2] && users[0] != users[2], "{users:?}");
     assert_eq!(user("helper"), 0);
+    // The signer, which holds the keys, reaches no network, not even this one's loopback.
+    let network =
+        |role: &str| fs::read_link(format!("/proc/{}/ns/net", up.role(role).unwrap())).unwrap();
+    assert_ne!(network("signer"), network("hub"));
     let output = up.inside("ss").arg("-Hltun").output().unwrap();
     let listening = String::from_utf8(output.stdout).unwrap();
     for line in listening.lines() {

@@ -156,7 +156,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Machines(args) => machines::machines(&args).map(done),
         Command::Incidents(args) => incidents::incidents(&args).map(done),
         Command::Questions(args) => questions::questions(&args).map(done),
-        Command::Answer(args) => questions::answer(&args).map(done),
+        Command::Answer(args) => questions::answer(&args),
         Command::Isolate(args) => control::isolate(&args),
         Command::Renew(args) => control::renew(&args).map(done),
         Command::Eliminate(args) => eliminate::run(&args),

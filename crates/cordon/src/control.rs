@@ -202,14 +202,8 @@ pub fn isolate(args: &IsolateArgs) -> Result<ExitCode> {
         if args.preview {
             return Ok(ExitCode::SUCCESS);
         }
-        let is_at_a_terminal = std::io::stdin().is_terminal();
-        if is_at_a_terminal && !args.yes && wants_a_yes(&preview) {
-            print!("{}: type yes to order this: ", plain(&preview.machine.name));
-            std::io::stdout().flush().context("writing to standard output: nothing is ordered")?;
-            if !is_a_yes(&mut std::io::stdin().lock())? {
-                println!("nothing is ordered");
-                return Ok(ExitCode::FAILURE);
-            }
+        if wants_a_yes(&preview) && !may_order(&preview.machine.name, args.yes)? {
+            return Ok(ExitCode::FAILURE);
         }
         let needs = preview.needs;
         let wait = Wait::from_now(args.no_wait, PROOF_WITHIN);
@@ -226,11 +220,26 @@ pub fn isolate(args: &IsolateArgs) -> Result<ExitCode> {
     })
 }
 
-/// Whether whoever has read the preview is asked once more: care may depend on the machine, and something is cut.
-/// A watch opens or only looks, and waits for nobody.
-fn wants_a_yes(preview: &Preview) -> bool {
+/// Whether whoever has read the preview is asked once more: everything is cut, or something is and care may
+/// depend on the machine. A watch opens or only looks, and waits for nobody.
+pub(crate) fn wants_a_yes(preview: &Preview) -> bool {
     let tier = preview.machine.tier.unwrap_or(ClinicalTier::WHEN_UNKNOWN);
-    tier.is_clinical() && preview.isolation > Isolation::Watch
+    preview.cuts_everything_else || (tier.is_clinical() && preview.isolation > Isolation::Watch)
+}
+
+/// Asks, on a terminal, whoever has read what will stop. Without one nobody is there to be asked; who gave
+/// `--yes` has answered before.
+pub(crate) fn may_order(machine: &str, is_answered: bool) -> Result<bool> {
+    if is_answered || !std::io::stdin().is_terminal() {
+        return Ok(true);
+    }
+    print!("{}: type yes to order this: ", plain(machine));
+    std::io::stdout().flush().context("writing to standard output: nothing is ordered")?;
+    let is_so = is_a_yes(&mut std::io::stdin().lock())?;
+    if !is_so {
+        println!("nothing is ordered");
+    }
+    Ok(is_so)
 }
 
 /// Nothing but the whole word: a habit of pressing a key is no answer.
@@ -261,7 +270,7 @@ pub fn renew(args: &RenewArgs) -> Result<()> {
     say_ordered(&ask_at(&args.state, Request::Renew { machine, reason })?)
 }
 
-fn say_preview(preview: &Preview) {
+pub(crate) fn say_preview(preview: &Preview) {
     let tier = tier_words(preview.machine.tier);
     println!("{} of {} ({tier}):", preview.isolation, plain(&preview.machine.name));
     if preview.cuts_everything_else {
@@ -496,7 +505,7 @@ mod tests {
             isolation,
             lifelines: Vec::new(),
             cut: Vec::new(),
-            cuts_everything_else: false,
+            cuts_everything_else: isolation == Isolation::Full,
             needs: Needs::OnePerson,
             night: None,
             stand_ins: None,
@@ -508,10 +517,11 @@ mod tests {
     #[test]
     fn who_cuts_off_what_care_may_depend_on_is_asked_once_more() {
         use ClinicalTier::{Clinical, LifeSustaining, None as Office, Supports};
-        for isolation in [Isolation::Segment, Isolation::Full] {
-            let wants = |tier| wants_a_yes(&preview(tier, isolation));
-            assert!(wants(Some(Clinical)) && wants(Some(LifeSustaining)) && wants(None));
-            assert!(!wants(Some(Office)) && !wants(Some(Supports)));
+        let wants = |tier, isolation| wants_a_yes(&preview(tier, isolation));
+        for tier in [Some(Clinical), Some(LifeSustaining), None, Some(Office), Some(Supports)] {
+            assert!(wants(tier, Isolation::Full));
+            let is_clinical = tier != Some(Office) && tier != Some(Supports);
+            assert_eq!(wants(tier, Isolation::Segment), is_clinical, "{tier:?}");
         }
         assert!(!wants_a_yes(&preview(Some(Clinical), Isolation::Watch)), "it waits for nobody");
     }

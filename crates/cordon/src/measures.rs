@@ -18,12 +18,13 @@ use cordon_model::approval::Needs;
 use cordon_model::asset::{ClinicalTier, Direction, PortRange, Transport};
 use cordon_model::ids::MeasureId;
 use cordon_model::look::Seen;
-use cordon_model::measure::{MeasureState, Receipt};
+use cordon_model::measure::{Isolation, MeasureState, Receipt};
 use cordon_respond::effect;
 
 use crate::cli::StateArg;
 use crate::control::{
-    Control, ask_at, block_on, plain, say_ordered, tell, tier_words, truth_word, unexpected,
+    Control, ask_at, block_on, may_order, plain, say_ordered, tell, tier_words, truth_word,
+    unexpected,
 };
 use crate::shown::{GATHERED_WITHIN, PROOF_WITHIN, Wait, Wanted, ordered, until_so};
 
@@ -76,6 +77,9 @@ pub struct On {
     /// Only show what it would stop, and what it would leave alone; nothing is done.
     #[arg(long)]
     preview: bool,
+    /// Do not ask at the terminal, once it is shown what will stop.
+    #[arg(long)]
+    yes: bool,
     /// Do not wait for the machine's proof.
     #[arg(long)]
     no_wait: bool,
@@ -213,28 +217,50 @@ fn begin(on: &On, action: Action) -> Result<ExitCode> {
         Action::Collect(_) => GATHERED_WITHIN,
         _ => PROOF_WITHIN,
     };
-    if on.preview {
-        return preview(&on.of, action).map(|()| ExitCode::SUCCESS);
-    }
     let control = Control::at(&on.of.state.layout());
     let (machine, reason) = (on.of.machine.clone(), on.reason());
     block_on(async {
+        let preview = preview(&control, &machine, action.clone()).await?;
+        if on.preview {
+            tell(&(foretold(&preview) + "nothing is ordered: this was a preview\n"))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        tell(&foretold(&preview))?;
+        if wants_a_yes(&preview) && !may_order(&preview.machine.name, on.yes)? {
+            return Ok(ExitCode::FAILURE);
+        }
         let wait = Wait::from_now(on.no_wait, within);
         let answer = control.ask(Request::Begin { machine, action, reason }).await?;
         ordered(&control, wait, &answer).await
     })
 }
 
-fn preview(of: &OfMachine, action: Action) -> Result<()> {
-    let request = Request::PreviewMeasure { machine: of.machine.clone(), action };
-    match ask_at(&of.state, request)? {
-        Answer::MeasurePreview(preview) => tell(&foretold(&preview)),
+/// What `action` would do to the machine now.
+pub(crate) async fn preview(
+    control: &Control,
+    machine: &str,
+    action: Action,
+) -> Result<MeasurePreview> {
+    let request = Request::PreviewMeasure { machine: machine.to_owned(), action };
+    match control.ask(request).await? {
+        Answer::MeasurePreview(preview) => Ok(*preview),
         other => unexpected(&other),
     }
 }
 
+/// Whether whoever has read the preview is asked once more: something stops, and either care may depend on the
+/// machine or it is not brought back. What only gathers or looks waits for nobody.
+pub(crate) fn wants_a_yes(preview: &MeasurePreview) -> bool {
+    let tier = preview.machine.tier.unwrap_or(ClinicalTier::WHEN_UNKNOWN);
+    match &preview.action {
+        Action::Collect(_) | Action::Isolate(Isolation::Watch) => false,
+        Action::Kill(_) | Action::DisableAccount(AccountTarget { ends_sessions: true, .. }) => true,
+        _ => tier.is_clinical(),
+    }
+}
+
 /// What it would do, in the words in which the console says it before its button.
-fn foretold(preview: &MeasurePreview) -> String {
+pub(crate) fn foretold(preview: &MeasurePreview) -> String {
     let MeasurePreview { machine, action, protected, needs, night, cautions, would } = preview;
     let tier = machine.tier.unwrap_or(ClinicalTier::WHEN_UNKNOWN);
     let effect = effect::of(action.kind());
@@ -289,7 +315,7 @@ fn foretold(preview: &MeasurePreview) -> String {
         say("needs", &format!("at this hour a yes of {}", people.join(", ")));
     }
     cautions.iter().for_each(|caution| say("NOTE", caution));
-    text + "nothing is ordered: this was a preview\n"
+    text
 }
 
 fn undo(on: &On, measure: MeasureId) -> Result<ExitCode> {

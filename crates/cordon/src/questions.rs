@@ -1,15 +1,21 @@
 //! `cordon questions`, `cordon answer`: what waits for people, and their yes or no.
 
 use std::fmt::Write as _;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use cordon_hub::control::{Answer, QuestionRow, Request};
+use cordon_model::action::Action;
 use cordon_model::ids::ApprovalId;
+use cordon_model::order::Instruction;
 use cordon_model::time::UtcNanos;
 use cordon_respond::approval::ApprovalState;
 
 use crate::cli::StateArg;
-use crate::control::{ask_at, plain, tell, tier_words, unexpected};
+use crate::control::{
+    self, Control, ask_at, block_on, may_order, plain, say_preview, tell, tier_words, unexpected,
+};
+use crate::measures;
 
 /// `cordon questions`
 #[derive(Debug, Clone, clap::Args)]
@@ -33,6 +39,9 @@ pub struct AnswerArgs {
     /// Why, for whoever reads the record.
     #[arg(long)]
     reason: String,
+    /// Do not ask at the terminal, once it is shown what a yes would stop.
+    #[arg(long)]
+    yes: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -84,18 +93,64 @@ pub(crate) fn in_words(row: &QuestionRow, now: UtcNanos) -> String {
     text
 }
 
-/// Answers one.
-pub fn answer(args: &AnswerArgs) -> Result<()> {
-    let (question, reason) = (args.question, args.reason.clone());
-    let request = Request::Answer { question, is_approved: args.answer == YesNo::Yes, reason };
-    let state = match ask_at(&args.state, request)? {
-        Answer::Answered(state) => state,
-        other => return unexpected(&other),
-    };
+/// Answers one: a yes only once it was shown what will stop.
+pub fn answer(args: &AnswerArgs) -> Result<ExitCode> {
+    let control = Control::at(&args.state.layout());
+    let (question, is_approved) = (args.question, args.answer == YesNo::Yes);
+    let state = block_on(async {
+        if is_approved && !is_meant(&control, args).await? {
+            return Ok(None);
+        }
+        let request = Request::Answer { question, is_approved, reason: args.reason.clone() };
+        match control.ask(request).await? {
+            Answer::Answered(state) => Ok(Some(state)),
+            other => unexpected(&other),
+        }
+    })?;
+    let Some(state) = state else { return Ok(ExitCode::FAILURE) };
     tell(match state {
         ApprovalState::Open => "noted; another person has to agree\n",
         ApprovalState::Approved => "approved, and the order is signed\n",
         ApprovalState::Declined => "declined: nothing is done\n",
         ApprovalState::Expired => "too late: its time is over\n",
-    })
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows what a yes to the question would stop now, and asks on a terminal as the order itself would.
+async fn is_meant(control: &Control, args: &AnswerArgs) -> Result<bool> {
+    let rows = match control.ask(Request::Questions).await? {
+        Answer::Questions { rows, .. } => rows,
+        other => return unexpected(&other),
+    };
+    // One that is not among the first has no preview here; the hub knows whether there is such a one.
+    let Some(row) = rows.into_iter().find(|row| row.question.id == args.question) else {
+        tell(
+            "what a yes would stop can't be shown: the question is not among the first that wait\n",
+        )?;
+        return Ok(true);
+    };
+    let machine = row.question.machine.to_string();
+    let mut wants_a_yes = false;
+    for instruction in std::iter::once(&row.question.instruction).chain(&row.question.also) {
+        let Instruction::Begin { action, .. } = instruction.clone() else { continue };
+        wants_a_yes |= match action {
+            Action::Isolate(isolation) => {
+                let machine = machine.clone();
+                match control.ask(Request::Preview { machine, isolation }).await? {
+                    Answer::Preview(preview) => {
+                        say_preview(&preview);
+                        control::wants_a_yes(&preview)
+                    }
+                    other => return unexpected(&other),
+                }
+            }
+            action => {
+                let preview = measures::preview(control, &machine, action).await?;
+                tell(&measures::foretold(&preview))?;
+                measures::wants_a_yes(&preview)
+            }
+        };
+    }
+    if wants_a_yes { may_order(&row.machine, args.yes) } else { Ok(true) }
 }
