@@ -7,8 +7,8 @@
 //! there is a race to be won. Whoever deletes rules and then closes their netlink socket, as `nft` does when it
 //! ends, keeps the kernel's lock on all transactions of the namespace until the kernel has freed what was
 //! deleted, and for that it waits until every processor has passed a quiet state (`nft_rcv_nl_event` in
-//! `nf_tables_api.c`, since Linux 6.4 and its stable kernels): 4 to 16 ms in which a transaction of ours stands
-//! still, and packets pass. A transaction that is there first is in force in a fraction of one.
+//! `nf_tables_api.c`; seen with Linux 6.18): 4 to 16 ms in which a transaction of ours stands still, and packets
+//! pass. A transaction that is there first is in force in a fraction of one.
 
 use super::netlink::NetlinkError;
 use super::nft::Table;
