@@ -403,7 +403,9 @@ fn a_file_that_is_always_written_to_is_not_copied_again_and_again() {
             let mut ready = Some(ready);
             while !is_over.0.load(Ordering::Relaxed) {
                 file.write_all_at(b"7", 0).unwrap();
-                ready.take().map(|ready| ready.send(()).unwrap());
+                if let Some(ready) = ready.take() {
+                    ready.send(()).unwrap();
+                }
             }
         });
         is_ready.recv().unwrap();
