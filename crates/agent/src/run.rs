@@ -10,24 +10,17 @@
 //! helper whether it obeys; this task writes down first and passes on after.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cordon_link::token::EnrolToken;
-use cordon_model::asset::Assignment;
-use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Finding;
-use cordon_model::guidance::Guidance;
-use cordon_model::holds::Holds;
 use cordon_model::ids::OrderId;
-use cordon_model::look::LookAt;
-use cordon_model::order::{Order, Permit};
-use cordon_model::policy::Policy;
-use cordon_model::signed::Envelope;
+use cordon_model::order::Permit;
 use cordon_model::time::{BootNanos, UtcNanos};
-use cordon_model::wire::{Coverage, FromAgent, Hello, Report, Status};
+use cordon_model::wire::{Coverage, FromAgent, Report};
 use cordon_respond::agent_core::{Act, AgentCore};
 use cordon_respond::clock::Moment;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
@@ -36,7 +29,6 @@ use tokio::time::MissedTickBehavior;
 use crate::contain::moment::Clocks;
 use crate::contain::protocol::{Answer, Ask};
 use crate::contain::survey::limits::ASKED;
-use crate::contain::way;
 use crate::documents::Documents;
 use crate::gaps::{Gaps, TELL_EVERY, Why};
 use crate::helper_link::{Helper, HelperGone, Told};
@@ -46,13 +38,15 @@ use crate::journal::Journal;
 use crate::lately::Lately;
 use crate::link::{self, FromLink, LinkSide, SharedSpool};
 use crate::local::{LocalDetection, Noticed};
-use crate::look;
 use crate::sensor::{Place, Sensor, SensorEvent};
 use crate::spool::{Spool, SpoolError};
-use crate::surveying;
 
 mod handed_down;
+mod view;
 mod with_helper;
+mod with_hub;
+
+use view::{View, hello_from, status_from};
 
 /// Findings that may wait between the sensor's thread and this task. One rule tells a program's matches
 /// ten times a minute at most, so this holds what a hundred rules say at once.
@@ -110,45 +104,6 @@ pub enum AgentError {
     /// The helper belongs to another organisation or machine.
     #[error("the privileged helper refuses this identity: {0}")]
     PinnedElsewhere(String),
-}
-
-/// What the link's hello and status are made of.
-#[derive(Debug, Clone, Default)]
-struct View {
-    last_order: u64,
-    assignment: u64,
-    policy: u64,
-    coverage: Vec<Coverage>,
-    /// Where the hub is and what an isolation keeps, for the way there.
-    given: Option<Assignment>,
-    /// The address that the present link stands on, or the last one stood on.
-    hub: Option<IpAddr>,
-    status: Pulse,
-}
-
-/// [`Status`] without its time.
-#[derive(Debug, Clone)]
-struct Pulse {
-    holds: Holds,
-    rules: u32,
-    events: u64,
-    lost: u64,
-    break_glass: u64,
-    guidance: u64,
-}
-
-impl Default for Pulse {
-    fn default() -> Self {
-        let why = "the privileged helper has not been asked yet".to_owned();
-        Self {
-            holds: Holds::Unknown { why },
-            rules: 0,
-            events: 0,
-            lost: 0,
-            break_glass: 0,
-            guidance: 0,
-        }
-    }
 }
 
 /// Runs the agent until `stop` says so. `sensor` was opened with the privileges that it needs; this needs
@@ -314,57 +269,6 @@ async fn identify(
     }
 }
 
-/// The same, with what there is to say now of the way to the hub.
-fn with_way(coverage: &[Coverage], told: Option<Coverage>) -> Vec<Coverage> {
-    coverage.iter().filter(|one| !way::is_told_by(one)).cloned().chain(told).collect()
-}
-
-fn hello_from(
-    view: &Arc<Mutex<View>>,
-    host: &str,
-    clocks: &Clocks,
-    is_helped: bool,
-) -> Box<dyn Fn(Option<IpAddr>) -> Hello + Send + Sync> {
-    let (view, host, clocks) = (Arc::clone(view), host.to_owned(), clocks.clone());
-    Box::new(move |hub| {
-        let given = locked(&view).given.clone();
-        // Asked now: while there was no link the way may have become another, and what waits at the hub is
-        // sent by what the hello says.
-        let told = given.filter(|_| is_helped).map(|given| way::told(&given, hub));
-        let mut view = locked(&view);
-        view.hub = hub;
-        if let Some(told) = told {
-            view.coverage = with_way(&view.coverage, told);
-        }
-        Hello {
-            version: cordon_model::wire::VERSION,
-            build: env!("CARGO_PKG_VERSION").to_owned(),
-            host: host.clone(),
-            boot: clocks.now().boot,
-            last_order: view.last_order,
-            assignment: view.assignment,
-            policy: view.policy,
-            coverage: view.coverage.clone(),
-        }
-    })
-}
-
-fn status_from(view: &Arc<Mutex<View>>, clocks: &Clocks) -> Box<dyn Fn() -> Status + Send + Sync> {
-    let (view, clocks) = (Arc::clone(view), clocks.clone());
-    Box::new(move || {
-        let view = &locked(&view).status;
-        Status {
-            at_boot: clocks.now().at,
-            holds: view.holds.clone(),
-            rules: view.rules,
-            events: view.events,
-            lost: view.lost,
-            break_glass: view.break_glass,
-            guidance: view.guidance,
-        }
-    })
-}
-
 struct Agent {
     core: AgentCore,
     documents: Documents,
@@ -469,23 +373,6 @@ impl Agent {
         }
     }
 
-    /// Tells the hub, where it has changed, whether a full isolation would leave this machine its way there.
-    fn look_at_way(&mut self) {
-        if self.helper.is_none() {
-            return;
-        }
-        let hub = locked(&self.view).hub;
-        let told = self.core.assignment().and_then(|given| way::told(given, hub));
-        let mut view = locked(&self.view);
-        let coverage = with_way(&view.coverage, told);
-        // One that can't be said now is tried again.
-        if coverage != view.coverage
-            && self.say.try_send(FromAgent::Coverage(coverage.clone())).is_ok()
-        {
-            view.coverage = coverage;
-        }
-    }
-
     fn tell_gaps(&mut self, which: impl Fn(&mut Gaps, BootNanos) -> Vec<(Why, u64)>) {
         for (why, count) in which(&mut self.gaps, self.clocks.now().at) {
             self.report_gap(count, why.words().to_owned());
@@ -529,122 +416,6 @@ impl Agent {
         self.look_if(is_here).await;
     }
 
-    async fn hear(&mut self, news: FromLink) {
-        match news {
-            FromLink::Up(utc) => {
-                tracing::info!("linked to the hub");
-                self.trusted = Some((utc, self.clocks.now().at));
-                self.core.link(true);
-                self.look_at_way();
-            }
-            FromLink::Down(why) => {
-                tracing::warn!(why, "no hub in reach");
-                self.core.link(false);
-                let act = self.core.tick(&self.now());
-                self.act(act).await;
-            }
-            FromLink::Acknowledged(number) => self.core.acknowledged(number),
-            FromLink::Order(envelope) => self.obey(envelope).await,
-            FromLink::Policy(envelope) => {
-                if let Some(policy) = self.genuine::<Policy>(&envelope)
-                    && self.core.policy(policy.clone())
-                {
-                    locked(&self.view).policy = policy.revision;
-                    self.keep(&policy);
-                }
-            }
-            FromLink::Permit(envelope) => {
-                let now = self.now();
-                if let Some(permit) = self.genuine::<Permit>(&envelope)
-                    && self.core.permit(permit.clone(), &now)
-                {
-                    self.keep(&permit);
-                }
-            }
-            FromLink::Look(number, LookAt::Survey { since }) => {
-                let helper = self.helper.clone();
-                surveying::answer(&self.surveys, helper, &self.say, number, since);
-            }
-            FromLink::Look(number, at) => {
-                let now = self.clocks.now();
-                let of = look::Of {
-                    assignment: self.documents.read::<Assignment>(self.identity.command_key()),
-                    helper: self.helper.clone(),
-                    used: locked(&self.lately).used(now.at),
-                    boot: now.boot,
-                };
-                look::answer(&self.looks, &self.say, of, number, at);
-            }
-            FromLink::Assignment(envelope) => {
-                let Some(assignment) = self.genuine::<Assignment>(&envelope) else { return };
-                if !self.is_for_us(&assignment.organisation, assignment.machine)
-                    || !self.keeps_our_hub(&assignment)
-                {
-                    return;
-                }
-                if self.core.assign(assignment.clone()) {
-                    locked(&self.view).given = Some((*assignment).clone());
-                    self.keep(&assignment);
-                    self.look_at_way();
-                }
-                self.assign(envelope, assignment.revision).await;
-            }
-            FromLink::BreakGlass(envelope) => {
-                let Some(codes) = self.genuine::<BreakGlass>(&envelope) else { return };
-                if !self.is_for_us(&codes.organisation, codes.machine) {
-                    return;
-                }
-                self.keep(&codes);
-                self.take_codes(envelope).await;
-            }
-            FromLink::Guidance(envelope) => {
-                let Some(guidance) = self.genuine::<Guidance>(&envelope) else { return };
-                if !self.is_for_us(&guidance.organisation, guidance.machine) {
-                    return;
-                }
-                self.keep(&guidance);
-                self.take_guidance(envelope).await;
-            }
-        }
-    }
-
-    async fn obey(&mut self, envelope: Envelope) {
-        let Some(order) = self.genuine::<Order>(&envelope) else { return };
-        let answer = self.tell(Ask::Order(envelope)).await;
-        let is_here = answer.is_ok();
-        match answer {
-            Ok(Answer::Obeyed(receipts)) => {
-                {
-                    let mut view = locked(&self.view);
-                    view.last_order = view.last_order.max(order.sequence);
-                }
-                let _ = self.say.try_send(FromAgent::OrderTaken(order.id));
-                self.take(receipts).await;
-            }
-            // Not taken either: the hub sends it again, until it is too late for it. Said once.
-            Ok(Answer::Refused { kind, why }) if !kind.is_final() => {
-                tracing::error!(order = %order.id, why, "an order can't be taken yet");
-                if self.not_yet.replace(order.id) != Some(order.id) {
-                    let what =
-                        format!("order {} can't be taken yet, and is tried again: {why}", order.id);
-                    self.report_gap(0, what);
-                }
-            }
-            Ok(Answer::Refused { kind, why }) => {
-                tracing::warn!(order = %order.id, ?kind, why, "an order is refused");
-                self.report(Report::OrderRefused { order: order.id, why });
-            }
-            Ok(Answer::Status(_) | Answer::Survey(_) | Answer::Printers(_) | Answer::Would(_)) => {}
-            Err(HelperGone) if self.helper.is_none() => {
-                let why = "nothing can be contained on this machine: it runs without root".into();
-                self.report(Report::OrderRefused { order: order.id, why });
-            }
-            // Not taken: the hub sends it again.
-            Err(HelperGone) => tracing::error!(order = %order.id, "{HelperGone}"),
-        }
-        self.look_if(is_here).await;
-    }
-
     /// Keeps a report for the hub; its number, or `None` if there is no room.
     fn report(&mut self, report: Report) -> Option<u64> {
         let pushed = self.spool.lock().unwrap_or_else(PoisonError::into_inner).push(report);
@@ -674,45 +445,4 @@ impl Agent {
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use cordon_model::asset::Protected;
-    use cordon_model::ids::MachineId;
-    use cordon_model::wire::HUB_LINK;
-
-    use super::*;
-
-    /// What waits at the hub is sent by what the hello says.
-    #[test]
-    fn a_hello_says_the_way_of_now_and_not_the_one_of_before() {
-        let given = Assignment {
-            organisation: "RJ1".parse().unwrap(),
-            machine: MachineId::new(UtcNanos::from_unix_nanos(0), [1; 10]),
-            revision: 1,
-            name: "m01".into(),
-            tier: None,
-            kind: None,
-            group: None,
-            lifelines: Vec::new(),
-            names: Vec::new(),
-            protected: Protected::default(),
-            hub: Vec::new(),
-        };
-        let coverage = |what: &str| {
-            let gap = Some("by what was so before".to_owned());
-            Coverage { what: what.into(), by: None, gap }
-        };
-        let before = vec![coverage("isolation"), coverage(HUB_LINK)];
-        let view = View { coverage: before.clone(), given: Some(given), ..View::default() };
-        let view = Arc::new(Mutex::new(view));
-        let clocks = Clocks::of_this_boot().unwrap();
-        let here = Some(IpAddr::from([127, 0, 0, 1]));
-        // Without a helper nothing is isolated, and nothing asked.
-        assert_eq!(hello_from(&view, "m01", &clocks, false)(here).coverage, before);
-        let said = hello_from(&view, "m01", &clocks, true)(here).coverage;
-        assert_eq!(said, before[..1]);
-        assert_eq!(locked(&view).hub, here);
-    }
 }

@@ -21,6 +21,7 @@ use cordon_agent::contain::action::deny::list::KNOWN;
 use cordon_agent::contain::action::deny::warden::{WardenConfig, serve};
 use cordon_agent::contain::action::deny::{DeniedProgram, Deny};
 use cordon_agent::contain::action::{ActError, Journal, Protected};
+use cordon_agent::contain::urgency::go_first;
 use cordon_model::action::{Denied, FilePath, Sha256Digest};
 use sha2::{Digest as _, Sha256};
 
@@ -54,12 +55,14 @@ impl World {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let late = Instant::now() + Duration::from_secs(20);
+        let late = Instant::now() + Duration::from_secs(60);
         while UnixStream::connect(&socket).is_err() {
             let ended = warden.try_wait().unwrap();
             assert!(ended.is_none() && Instant::now() < late, "no warden: {ended:?}");
             std::thread::yield_now();
         }
+        // As the helper, whom the warden gives little time to say what it wants.
+        go_first();
         let journal = Journal::open(&disks.state().join("measures")).unwrap();
         let deny = Deny::new(journal, socket, Vec::new(), disks.state());
         Some(Self { deny, folder, warden, disks })
@@ -92,7 +95,9 @@ impl Sleeper {
             match Command::new(path.to_string()).arg("1000").spawn() {
                 Ok(child) => return Self(child),
                 // What another test forked meanwhile has it open for writing until it starts its program.
-                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {}
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
                 Err(error) => panic!("{error}"),
             }
         }

@@ -397,12 +397,18 @@ fn a_file_that_is_always_written_to_is_not_copied_again_and_again() {
     let is_over = IsOver::default();
     let (measure, first) = std::thread::scope(|scope| {
         let _over = is_over.at_the_end();
+        let (ready, is_ready) = std::sync::mpsc::channel();
         scope.spawn(|| {
             let file = File::options().write(true).open(&path).unwrap();
+            let mut ready = Some(ready);
             while !is_over.0.load(Ordering::Relaxed) {
                 file.write_all_at(b"7", 0).unwrap();
+                if let Some(ready) = ready.take() {
+                    ready.send(()).unwrap();
+                }
             }
         });
+        is_ready.recv().unwrap();
         let measure = measure();
         (measure, quarantine.apply(measure, &target(&path), &Protected::default()).unwrap_err())
     });

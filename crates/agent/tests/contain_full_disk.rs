@@ -234,13 +234,13 @@ fn a_disk_without_a_file_left_stops_neither_freezing_nor_killing() {
     // More than can be in force at once: what is over has given its file back.
     for _ in 0..10 {
         let mut victim = Running::start("/bin/sleep".as_ref());
-        let (measure, state) = disk.begin(Action::Freeze(victim.target()));
-        assert_eq!(state, MeasureState::Verified);
+        let (measure, _) = disk.begin(Action::Freeze(victim.target()));
+        disk.until(measure, &MeasureState::Verified);
         disk.give(Instruction::Undo { measure });
         disk.until(measure, &MeasureState::Released);
         assert!(victim.lives());
-        let (_, state) = disk.begin(Action::Kill(victim.target()));
-        assert_eq!(state, MeasureState::Done);
+        let (measure, _) = disk.begin(Action::Kill(victim.target()));
+        disk.until(measure, &MeasureState::Done);
         assert!(!victim.lives());
     }
 }
@@ -252,8 +252,8 @@ fn what_has_no_file_left_is_not_half_done_and_has_its_turn_when_another_ends() {
     let freeze = |victim: &Running| Action::Freeze(victim.target());
     let mut begun = Vec::new();
     for victim in &victims[..8] {
-        let (measure, state) = disk.begin(freeze(victim));
-        assert_eq!(state, MeasureState::Verified);
+        let (measure, _) = disk.begin(freeze(victim));
+        disk.until(measure, &MeasureState::Verified);
         begun.push(measure);
     }
     let (last, state) = disk.begin(freeze(&victims[8]));

@@ -6,6 +6,7 @@
 mod contain_world;
 
 use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -39,15 +40,21 @@ fn begin(bench: &mut Bench, action: Action) -> Receipt {
     }
 }
 
-#[test]
-fn what_care_needs_is_left_alone_also_when_people_order_it() {
-    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+/// A machine on which care needs a program, and where that is.
+fn with_a_viewer() -> Option<(Bench, PathBuf)> {
+    let bench = Bench::new(ClinicalTier::None)?;
     let viewer = bench.folder.path().join("viewer");
-    std::fs::copy("/bin/sleep", &viewer).unwrap();
+    cordon_tests::copy_program("/bin/sleep", &viewer);
     let executables = vec![FilePath::new(viewer.as_os_str().as_encoded_bytes())];
     let protected = Protected { executables, ..Protected::default() };
     let assignment = bench.assignment(2, Some(ClinicalTier::None));
     bench.reassign(&Assignment { protected, ..assignment });
+    Some((bench, viewer))
+}
+
+#[test]
+fn what_care_needs_is_left_alone_also_when_people_order_it() {
+    let Some((mut bench, viewer)) = with_a_viewer() else { return };
     let mut running = Running::start(&viewer);
     for action in [Action::Kill(running.target()), Action::Freeze(running.target())] {
         let receipt = begin(&mut bench, action);
@@ -71,13 +78,7 @@ fn by_itself(bench: &mut Bench, action: Action) -> Receipt {
 
 #[test]
 fn what_the_policy_orders_leaves_alone_what_care_needs_and_the_receipt_says_so() {
-    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
-    let viewer = bench.folder.path().join("viewer");
-    std::fs::copy("/bin/sleep", &viewer).unwrap();
-    let executables = vec![FilePath::new(viewer.as_os_str().as_encoded_bytes())];
-    let protected = Protected { executables, ..Protected::default() };
-    let assignment = bench.assignment(2, Some(ClinicalTier::None));
-    bench.reassign(&Assignment { protected, ..assignment });
+    let Some((mut bench, viewer)) = with_a_viewer() else { return };
     let mut running = Running::start(&viewer);
     for action in [
         Action::Freeze(running.target()),

@@ -261,18 +261,18 @@ fn forwarded_traffic_is_cut_as_the_machines_own() {
     world.peer.run("ip", &["route", "add", "172.31.7.0/24", "via", MACHINE]);
     echo(world, PEER, 8080);
     echo(world, PACS, PACS_PORT);
-    let dial = |address: &'static str, port| {
+    let dial = |address: &'static str, port, patience| {
         container.inside(move || {
             let address = SocketAddr::new(address.parse().unwrap(), port);
-            TcpStream::connect_timeout(&address, Duration::from_millis(700))
+            TcpStream::connect_timeout(&address, Duration::from_millis(patience))
         })
     };
-    let mut live = dial(PEER, 8080).unwrap();
-    let mut pacs = dial(PACS, PACS_PORT).unwrap();
+    let mut live = dial(PEER, 8080, 10_000).unwrap();
+    let mut pacs = dial(PACS, PACS_PORT, 10_000).unwrap();
     assert!(lives(&mut live) && lives(&mut pacs));
     bench.isolate(Isolation::Full);
     assert!(!lives(&mut live), "no socket here to cut, and its packets die");
-    assert!(dial(PEER, 8080).is_err());
+    assert!(dial(PEER, 8080, 700).is_err());
     assert!(lives(&mut pacs), "the lifeline is the machine's, whichever container serves it");
     contain_world::run("ip", &["netns", "del", &inner]);
 }

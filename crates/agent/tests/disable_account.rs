@@ -11,6 +11,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use cordon_agent::contain::action::account::{Accounts, Applied, Ended};
 use cordon_agent::contain::action::lineage::Seen;
@@ -327,18 +328,41 @@ impl Drop for Running {
     }
 }
 
-/// How many run as `user`.
-fn count(user: u32) -> usize {
+/// Those that run as `user`.
+fn run_by(user: u32) -> Vec<u32> {
     let is_its = |seen: &Seen| {
         let owner = std::fs::metadata(format!("/proc/{}", seen.id.pid)).map(|found| found.uid());
         owner.is_ok_and(|owner| owner == user) && !seen.is_over()
     };
-    Seen::all().iter().filter(|seen| is_its(seen)).count()
+    Seen::all().iter().filter(|seen| is_its(seen)).map(|seen| seen.id.pid).collect()
 }
 
+fn count(user: u32) -> usize {
+    run_by(user).len()
+}
+
+#[track_caller]
 fn wait_for(user: u32, processes: usize) {
-    while count(user) < processes {
-        std::thread::yield_now();
+    until(|| count(user) >= processes);
+}
+
+/// Waits until so many have become `sleep`: a shell that was forked for it has its place before it has.
+#[track_caller]
+fn wait_for_sleepers(user: u32, sleepers: usize) {
+    let sleeps = |pid: &u32| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+        name.is_ok_and(|name| name.trim_end() == "sleep")
+    };
+    until(|| run_by(user).iter().filter(|pid| sleeps(pid)).count() >= sleepers);
+}
+
+/// Looks again and again until it is so. What never comes fails a test instead of hanging it.
+#[track_caller]
+fn until(mut is_so: impl FnMut() -> bool) {
+    let ends = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < ends, "it never was so");
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -353,7 +377,7 @@ fn its_sessions_are_ended_with_all_below_them_and_nobody_elses() {
     running.start(user, "(sleep 600 &) & sleep 600 & wait");
     running.start(user, "while :; do /bin/true; done");
     let other = running.start(54399, "sleep 600; :");
-    wait_for(user, 4);
+    wait_for_sleepers(user, 2);
     let target = AccountTarget { name: "eve".into(), ends_sessions: true };
     let applied = tree.accounts().apply(measure(1), &target, &Protected::default()).unwrap();
     assert_eq!(count(user), 0);
@@ -397,7 +421,7 @@ fn nothing_of_its_sessions_is_ended_while_care_needs_a_part_of_them() {
     let (tree, user) = eve();
     std::fs::set_permissions(tree.root(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let viewer = tree.root().join("viewer");
-    std::fs::copy("/bin/bash", &viewer).unwrap();
+    cordon_tests::copy_program("/bin/bash", &viewer);
     let mut running = Running(Vec::new());
     let script = format!("sleep 600 & {} -c 'sleep 600; :' & wait", viewer.display());
     let shell = running.start(user, &script);
@@ -485,7 +509,7 @@ fn one_who_holds_a_lock() {
     }
     std::fs::write(path.with_extension("held"), "").unwrap();
     loop {
-        std::thread::sleep(std::time::Duration::from_secs(60));
+        std::thread::sleep(Duration::from_secs(60));
     }
 }
 
@@ -499,9 +523,7 @@ fn another_tools_lock_is_respected_and_a_dead_ones_taken_over() {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        while !tree.etc(lock).with_extension("held").exists() {
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
+        until(|| tree.etc(lock).with_extension("held").exists());
         let why = tree.disable("probe").unwrap_err().to_string();
         assert!(why.contains("is being changed by") && why.contains(lock), "{why}");
         assert_eq!(tree.shadow(), SHADOW);
@@ -599,9 +621,12 @@ impl Machine {
         }
         let tree = Tree::new();
         let etc = tree.etc("");
-        std::fs::remove_dir_all(&etc).unwrap();
-        let copied = Command::new("cp").args(["-a", "/etc"]).arg(&etc).status().unwrap();
-        assert!(copied.success());
+        // Whoever else changes something there meanwhile takes files away that `cp` has seen.
+        until(|| {
+            let _ = std::fs::remove_dir_all(&etc);
+            let copied = Command::new("cp").args(["-a", "/etc"]).arg(&etc).output().unwrap();
+            copied.status.success()
+        });
         for (name, text) in
             [("passwd", &*format!("{PASSWD}{SSHD}")), ("group", GROUP), ("shadow", SHADOW)]
         {

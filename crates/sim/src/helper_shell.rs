@@ -7,7 +7,7 @@ use cordon_model::finding::Level;
 use cordon_model::ids::FindingId;
 use cordon_model::laws::Violation;
 use cordon_model::measure::{Origin, Proof, Receipt};
-use cordon_model::order::{Instruction, Order, Permit};
+use cordon_model::order::{Authority, Instruction, Order, Permit};
 use cordon_model::signed::{Verified, seal};
 use cordon_respond::clock::Moment;
 use cordon_respond::helper_core::{Effect, HelperCore, NotObeyed, Outcome, Revisions};
@@ -349,8 +349,12 @@ impl World<'_> {
         }
         self.forget_hold_off(index);
         let now = self.moment(index);
-        let forgets_tier =
-            self.sabotaged(Sabotage::StopsOnClinical) && besides::begins(&order.instruction);
+        let forgets_tier = if besides::begins(&order.instruction) {
+            self.sabotaged(Sabotage::StopsOnClinical)
+        } else {
+            self.sabotaged(Sabotage::IsolatesClinical)
+                && matches!(order.authority, Authority::Policy { .. })
+        };
         let stripped = self.without_condition(order);
         let Some(helper) = &mut self.machines[index].helper else { return Ok(None) };
         let (sequence, floor) = (helper.last_sequence, helper.time_floor());
@@ -364,6 +368,9 @@ impl World<'_> {
         let effects = match obeyed {
             Ok(effects) => effects,
             Err(error) => {
+                if matches!(error, NotObeyed::NeedsPeople(_)) {
+                    self.tally.count("orders of the policy refused on a clinical machine");
+                }
                 self.keep_helper(index);
                 return Ok(Some(Err(error)));
             }

@@ -158,6 +158,10 @@ pub enum Sabotage {
     NothingIsOld,
     /// Signer and helper take every machine for tier 0 where the policy would do something besides isolating.
     StopsOnClinical,
+    /// The signer takes every machine for tier 0 where the policy would isolate it.
+    SignerForgetsTiers,
+    /// Signer and helper do.
+    IsolatesClinical,
     /// The machine's hand does not look what is declared as needed for care.
     StopsWhatCareNeeds,
     /// Nobody counts the lease of what is done besides the isolation.

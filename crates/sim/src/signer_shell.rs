@@ -117,9 +117,13 @@ impl World<'_> {
         }
         let is_unbraked = self.sabotaged(Sabotage::NoPeoplesBrake);
         let is_policys = !matches!(proposal.basis, Basis::People { .. });
-        let forgets_tier = self.sabotaged(Sabotage::StopsOnClinical)
-            && is_policys
-            && besides::begins(&proposal.instruction);
+        let forgets_tier = is_policys
+            && if besides::begins(&proposal.instruction) {
+                self.sabotaged(Sabotage::StopsOnClinical)
+            } else {
+                self.sabotaged(Sabotage::SignerForgetsTiers)
+                    || self.sabotaged(Sabotage::IsolatesClinical)
+            };
         let looks_away = self.sabotaged(Sabotage::LooksInsideForOne);
         let dice = &mut self.random;
         let Some(signer) = &mut self.signer.core else { return Ok(()) };

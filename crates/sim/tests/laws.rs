@@ -264,6 +264,23 @@ fn something_stopped_on_a_clinical_machine_with_nobody_asked_is_seen() {
 }
 
 #[test]
+fn a_clinical_machine_that_is_isolated_with_nobody_asked_is_seen() {
+    let sabotage = Sabotage::IsolatesClinical;
+    is_seen_besides(Scenario::StolenHub, sabotage, Law::Lifelines, "with nobody asked");
+}
+
+/// The machine's own word, after the signer's: one that errs, and a thief who proposes it, isolate no theatre.
+#[test]
+fn a_signer_that_knows_no_tiers_isolates_no_clinical_machine() {
+    let sabotage = Some(Sabotage::SignerForgetsTiers);
+    let options =
+        Options { seeds: 100, scenario: Scenario::StolenHub, sabotage, ..Options::default() };
+    let summary = simulate(&options).unwrap_or_else(|failure| panic!("{failure}"));
+    let refused = summary.tally.of("orders of the policy refused on a clinical machine");
+    assert!(refused > 20, "{refused}");
+}
+
+#[test]
 fn a_hub_that_asks_nobody_what_else_to_do_on_a_clinical_machine_is_seen() {
     let sabotage = Sabotage::AsksForIsolationsOnly;
     is_seen_besides(Scenario::Everything, sabotage, Law::Attention, "nobody was asked");

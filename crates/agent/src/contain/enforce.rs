@@ -132,6 +132,15 @@ impl Enforcer {
         })
     }
 
+    /// Puts the table back if it is gone, and says whether it was: the shortest way, still to be shown by
+    /// [`Enforcer::enforce`].
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn put_back(&mut self) -> Result<bool, NetlinkError> {
+        self.upheld.put_back()
+    }
+
     /// How what is in the kernel now compares with what was put there last.
     ///
     /// # Errors

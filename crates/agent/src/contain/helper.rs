@@ -25,8 +25,9 @@ use super::bulletin::Places;
 use super::door::Door;
 use super::enforce::Enforcer;
 use super::keeper::Keeper;
-use super::moment::Clocks;
+use super::moment::{Clocks, boot_time};
 use super::netlink::NetlinkError;
+use super::pace::Pace;
 use super::protocol::{Ask, Event, FromHelper, MESSAGE_BYTES, Request};
 use super::survey::SurveyConfig;
 use super::table::Watch;
@@ -37,10 +38,6 @@ const CONNECTIONS: usize = 8;
 /// What may wait to be read by one connection: four of the longest messages. Who reads no faster is
 /// hung up on, and finds everything again when it comes back.
 const UNSENT_BYTES: usize = 4 * MESSAGE_BYTES;
-/// Between two times that wiped rules are put back. A tool that wipes them in a loop costs us at most a
-/// hundred transactions a second, and they are open for at most this long each.
-const BETWEEN_RESTORES: Duration = Duration::from_millis(10);
-
 /// Between two ticks, however near the end of a lease, so that what can't be done is not tried in a
 /// busy loop.
 const BETWEEN_TICKS: Duration = Duration::from_millis(100);
@@ -139,7 +136,7 @@ pub fn serve(config: &HelperConfig) -> Result<Infallible, HelperError> {
         listener,
         agent_user: config.agent_user,
         connections: Vec::new(),
-        restored: None,
+        pace: Pace::new(Instant::now()),
         ticked: Instant::now(),
     };
     loop {
@@ -172,8 +169,7 @@ struct Server {
     listener: UnixListener,
     agent_user: u32,
     connections: Vec<Connection>,
-    /// When the rules were looked at last after a change.
-    restored: Option<Instant>,
+    pace: Pace,
     ticked: Instant,
 }
 
@@ -237,11 +233,11 @@ impl Server {
     fn rules_changed(&mut self) {
         // Our own transactions are notified like any other; they are told by our sockets' numbers.
         let Some(change) = self.watch.changes(&self.own_ports) else { return };
-        if let Some(restored) = self.restored {
-            std::thread::sleep(BETWEEN_RESTORES.saturating_sub(restored.elapsed()));
-        }
-        self.keeper.look(Some(change));
-        self.restored = Some(Instant::now());
+        let noticed = boot_time();
+        std::thread::sleep(self.pace.wait(Instant::now()));
+        let began = Instant::now();
+        self.keeper.look(Some(change), noticed);
+        self.pace.looked(began, Instant::now());
     }
 
     fn accept(&mut self) {

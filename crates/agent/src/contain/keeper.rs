@@ -26,7 +26,7 @@ use super::enforce::Enforcer;
 use super::floor::FloorFile;
 use super::intent::{HUB_ADDRESSES, Intent};
 use super::means::{Means, Places, Under};
-use super::moment::Clocks;
+use super::moment::{Clocks, boot_time};
 use super::protocol::{Answer, Ask, Event, InForce, Pin, Receipts, Refusal, Status, WrongCodes};
 use super::ruleset::ruleset;
 use super::survey::Surveyor;
@@ -260,7 +260,7 @@ impl Keeper {
         let Some(effects) = self.with_core(|core| core.tick(&now, &mut fresh)) else { return };
         self.keep_floor_or_say();
         // Before they are looked at one by one, or a wipe that nobody notified would not be told.
-        self.look_at_blocks(None);
+        self.look_at_blocks(None, boot_time(), false);
         let has_work = !effects.is_empty();
         if has_work || self.held().is_some() {
             // The checkpoint of the lease, and whatever the tick decided, before it is done.
@@ -275,7 +275,7 @@ impl Keeper {
             }
             self.save_or_say();
         }
-        self.look(None);
+        self.look(None, boot_time());
     }
 
     fn pin(&mut self, pin: Pin) -> Result<(), Refused> {

@@ -250,6 +250,14 @@ impl Means {
         self.journal.forget(ActionKind::Kill, measure)
     }
 
+    /// Puts the rules of blocked peers back if their table is gone, and says whether it was.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn put_blocks_back(&mut self) -> Result<bool, NetlinkError> {
+        self.blocks.put_back()
+    }
+
     /// Whether the rules of blocked peers are in the kernel as they were put there; `None` if nobody is
     /// blocked.
     ///

@@ -25,7 +25,7 @@
 //! | `means` | everything that can be done besides isolating |
 //! | [`action`] | freezing, killing, quarantining, denying, blocking: how each is done, proven and taken back |
 //! | [`disk`], [`floor`], [`keeper`] | what survives a crash, and what even a lost memory; documents in, receipts out |
-//! | [`helper`], [`protocol`], [`client`] | the process, what it is asked, and the agent's end |
+//! | [`helper`], `pace`, [`protocol`], [`client`] | the process, how often it looks after changes, what it is asked, and the agent's end |
 //! | [`survey`] | looking again and again at what starts by itself or lets somebody in |
 //! | [`bulletin`] | telling the person in front of the machine |
 //! | [`door`] | the one thing that any user of the machine may ask: to open it by a code |
@@ -48,6 +48,7 @@ mod means;
 pub mod moment;
 mod netlink;
 pub mod nft;
+mod pace;
 mod phrase;
 pub mod printers;
 pub mod probe;

@@ -30,8 +30,8 @@ use super::codec::{
     write_set,
 };
 use super::netlink::{
-    ACK, APPEND, CREATE, Channel, NetlinkError, REQUEST, attribute, find, find_number, find_text,
-    message, nest, number, text,
+    ACK, APPEND, CREATE, Channel, Message, NetlinkError, REQUEST, attribute, find, find_number,
+    find_text, message, nest, number, text,
 };
 use super::nft::{ANONYMOUS, Base, Chain, Element, Set, Table};
 use super::ruleset::TABLE;
@@ -133,6 +133,14 @@ impl Tables {
         {
             return Ok(());
         }
+        self.make(table)
+    }
+
+    /// The same without asking what is there: for a table that is gone.
+    ///
+    /// # Errors
+    /// What the kernel says; then nothing was changed.
+    pub(super) fn make(&mut self, table: &Table) -> Result<(), NetlinkError> {
         self.transaction("putting the rules in force", |batch| {
             batch.add(kind::NEW_TABLE, CREATE, |_| {});
             batch.add(kind::DELETE_TABLE, 0, |_| {});
@@ -206,25 +214,33 @@ impl Tables {
         Ok(Some(InForce { handle, table }))
     }
 
+    /// The kernel's handle of the table, in one question; `None` if there is no table.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub(super) fn handle(&mut self) -> Result<Option<u64>, NetlinkError> {
+        self.ask()?.map(|found| handle_of(payload(&found.body))).transpose()
+    }
+
+    fn ask(&mut self) -> Result<Option<Message>, NetlinkError> {
+        let name = self.name;
+        match self.channel.ask(DOING, of(kind::GET_TABLE), |to| header(to, name)) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The table without its rules and what is in its sets.
     fn read_frame(&mut self) -> Result<Option<InForce>, NetlinkError> {
-        let name = self.name;
-        let found = self.channel.ask(DOING, of(kind::GET_TABLE), |to| header(to, name));
-        let found = match found {
-            Ok(found) => found,
-            Err(error) if error.is_not_found() => return Ok(None),
-            Err(error) => return Err(error),
-        };
+        let Some(found) = self.ask()? else { return Ok(None) };
         let body = payload(&found.body);
-        let handle =
-            find(body, 4).and_then(|handle| handle.try_into().ok()).map(u64::from_be_bytes);
         let comment = find(body, 6).map(read_comment).unwrap_or_default();
         let table = Table {
             flags: find_number(body, 2).unwrap_or(0),
             ..Table::new(&comment, self.read_sets()?, self.read_chains()?)
         };
-        let handle = handle.ok_or(NetlinkError::Malformed { doing: DOING, what: "no handle" })?;
-        Ok(Some(InForce { handle, table }))
+        Ok(Some(InForce { handle: handle_of(body)?, table }))
     }
 
     /// Whether any table of this namespace has a flow table: connections forwarded by one pass no
@@ -455,6 +471,11 @@ fn header(to: &mut Vec<u8>, table: &str) {
 
 fn payload(body: &[u8]) -> &[u8] {
     body.get(4..).unwrap_or_default()
+}
+
+fn handle_of(body: &[u8]) -> Result<u64, NetlinkError> {
+    let handle = find(body, 4).and_then(|handle| handle.try_into().ok()).map(u64::from_be_bytes);
+    handle.ok_or(NetlinkError::Malformed { doing: DOING, what: "no handle" })
 }
 
 fn is_of(body: &[u8], table: &str) -> bool {

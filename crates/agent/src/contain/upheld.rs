@@ -2,6 +2,13 @@
 //!
 //! The one idea: what was read back as meant is remembered with the kernel's handle, so that a later look
 //! is one comparison with that, and a table that somebody deleted and made again is another one.
+//!
+//! A table that is gone is put back before anything else is asked or worked out ([`Upheld::put_back`]), for
+//! there is a race to be won. Whoever deletes rules and then closes their netlink socket, as `nft` does when it
+//! ends, keeps the kernel's lock on all transactions of the namespace until the kernel has freed what was
+//! deleted, and for that it waits until every processor has passed a quiet state (`nft_rcv_nl_event` in
+//! `nf_tables_api.c`; seen with Linux 6.18): 4 to 16 ms in which a transaction of ours stands still, and packets
+//! pass. A transaction that is there first is in force in a fraction of one.
 
 use super::netlink::NetlinkError;
 use super::nft::Table;
@@ -70,6 +77,18 @@ impl Upheld {
         let is_as_meant = found.as_ref().is_some_and(|found| found.table == *meant);
         self.seen = found.filter(|_| is_as_meant).map_or(Seen::Otherwise, Seen::AsMeant);
         Ok(Put { handle, is_as_meant, unread })
+    }
+
+    /// Puts what was seen as meant back if its table is gone, or another by now; and says whether it was. Nothing
+    /// is read back yet: [`Upheld::put`] does, and finds it there.
+    pub(super) fn put_back(&mut self) -> Result<bool, NetlinkError> {
+        let Seen::AsMeant(seen) = &self.seen else { return Ok(false) };
+        if self.tables.handle()? == Some(seen.handle) {
+            return Ok(false);
+        }
+        self.tables.make(&seen.table)?;
+        self.seen = Seen::Otherwise;
+        Ok(true)
     }
 
     /// Takes the table away, and says whether it is gone.

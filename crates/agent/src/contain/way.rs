@@ -9,7 +9,8 @@
 //! | device | its gateway | is kept by |
 //! |---|---|---|
 //! | VXLAN, Geneve | the kernel tells everybody | lifelines to it and from it at the tunnel's port |
-//! | WireGuard, IPsec's | only root is told | lifelines called `tunnel wg0`, to it and from it, by UDP |
+//! | WireGuard | only root is told | lifelines called `tunnel wg0`, to it and from it, by UDP |
+//! | IPsec's | only root is told | the same, at another port than 500: by that only its keys travel |
 //! | a program's own | nobody is told | a lifeline called `tunnel tun0` |
 //! | IP in IP, GRE | is of no use: lifelines are TCP and UDP | nothing |
 //!
@@ -48,6 +49,8 @@ const INFO: u16 = 18;
 const KIND: u16 = 1;
 /// `IFLA_INFO_DATA`.
 const DATA: u16 = 2;
+/// Where IKE begins (RFC 7296 section 2): no packet of a tunnel goes by it.
+const KEYS: PortRange = PortRange { first: 500, last: 500 };
 
 /// By what a tunnel's packets travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +62,8 @@ enum Carrier {
     /// The same, where only the organisation can say to which: the kernel sends from one port to one port,
     /// and either side may have spoken first.
     UnsaidUdp,
+    /// IPsec's, which is that only inside UDP (RFC 3948): at 4500, and not where its keys are agreed on first.
+    Ipsec,
     /// What a program sends: only the organisation can say.
     Unsaid,
 }
@@ -165,11 +170,18 @@ fn way_to(
         Carrier::NoPorts => {
             Err(format!("{by}, which is neither TCP nor UDP and so can be no lifeline"))
         }
-        Carrier::UnsaidUdp => called_both_ways(lifelines, device).ok_or_else(|| {
+        Carrier::UnsaidUdp => called_both_ways(lifelines, device, |_| true).ok_or_else(|| {
             format!(
                 "{by}; its gateway is no lifeline: declare it to one address, by UDP, outbound and inbound at the same ports, as \"tunnel {device}\""
             )
         }),
+        Carrier::Ipsec => {
+            called_both_ways(lifelines, device, |ports| ports != KEYS).ok_or_else(|| {
+                format!(
+                    "{by}; its gateway is no lifeline: declare it to one address, by UDP at 500 and at 4500, which carries it, outbound and inbound, as \"tunnel {device}\""
+                )
+            })
+        }
         Carrier::Unsaid => called(lifelines, device).next().ok_or_else(|| {
             format!(
                 "{by}; its gateway is no lifeline: declare it to one address, outbound, as \"tunnel {device}\""
@@ -182,7 +194,9 @@ fn way_to(
     };
     let gateway = match carrier {
         Carrier::Udp(gateway) => gateway.ip(),
-        Carrier::NoPorts | Carrier::UnsaidUdp | Carrier::Unsaid => lifeline.peer.addr(),
+        Carrier::NoPorts | Carrier::UnsaidUdp | Carrier::Ipsec | Carrier::Unsaid => {
+            lifeline.peer.addr()
+        }
     };
     Ok(match way_to(gateway, lifelines, lookup, through)? {
         Way::Cut(why) => Way::Cut(format!("{by}, and its gateway is reached {why}")),
@@ -218,10 +232,15 @@ fn called<'a>(lifelines: &'a [Lifeline], device: &str) -> impl Iterator<Item = &
     })
 }
 
-/// One of these that is UDP, where another keeps the same from there: if the gateway has spoken first, its
-/// flow is an inbound one from then on.
-fn called_both_ways<'a>(lifelines: &'a [Lifeline], device: &str) -> Option<&'a Lifeline> {
-    called(lifelines, device).filter(|out| out.transport == Transport::Udp).find(|out| {
+/// One of these that is UDP at ports that carry it, where another keeps the same from there: if the gateway has
+/// spoken first, its flow is an inbound one from then on.
+fn called_both_ways<'a>(
+    lifelines: &'a [Lifeline],
+    device: &str,
+    carry: impl Fn(PortRange) -> bool,
+) -> Option<&'a Lifeline> {
+    let is_carrier = |out: &&Lifeline| out.transport == Transport::Udp && carry(out.ports);
+    called(lifelines, device).filter(is_carrier).find(|out| {
         lifelines.iter().any(|back| {
             back.direction == Direction::Inbound
                 && back.transport == Transport::Udp
@@ -289,8 +308,8 @@ fn tunnel(attributes: &[u8]) -> Option<Tunnel> {
         "geneve" => to_peer(data, 2, 7, 5),
         "ipip" | "sit" | "ip6tnl" | "gre" | "gretap" | "ip6gre" | "ip6gretap" | "erspan"
         | "ip6erspan" => Carrier::NoPorts,
-        // IPsec's devices travel by UDP 4500 behind a translating router.
-        "wireguard" | "amneziawg" | "xfrm" | "vti" | "vti6" | "bareudp" => Carrier::UnsaidUdp,
+        "wireguard" | "amneziawg" | "bareudp" => Carrier::UnsaidUdp,
+        "xfrm" | "vti" | "vti6" => Carrier::Ipsec,
         "tun" | "ovpn" | "ovpn-dco" | "ppp" => Carrier::Unsaid,
         _ => return None,
     };
@@ -399,6 +418,31 @@ mod tests {
             super::tunnel(&of_kind("wireguard")),
             Some(Tunnel { carrier: Carrier::UnsaidUdp, .. })
         ));
+    }
+
+    /// Where its keys are agreed on is not where its packets travel.
+    #[test]
+    fn ipsec_is_kept_by_the_port_that_carries_it_and_not_by_that_of_its_keys() {
+        for kind in ["xfrm", "vti", "vti6"] {
+            let told = super::tunnel(&of_kind(kind)).unwrap();
+            assert_eq!(told.carrier, Carrier::Ipsec, "{kind}");
+        }
+        let routes = [(HUB, tunnel("ipsec0", "xfrm", Carrier::Ipsec)), (GATEWAY, None)];
+        let to_gateway = format!("{GATEWAY}/32");
+        let both = |port| {
+            [Direction::Outbound, Direction::Inbound]
+                .map(|direction| lifeline("tunnel ipsec0", &to_gateway, port, direction))
+        };
+        let [keys, packets] = [both(500), both(4500)];
+        assert!(is_cut(&way(&routes, &keys), "at 4500, which carries it"));
+        assert!(matches!(way(&routes, &[keys.clone(), packets.clone()].concat()), Way::Kept(_)));
+        // One direction of it is not made good by both of the keys'.
+        let half = [keys.to_vec(), packets[..1].to_vec()].concat();
+        assert!(is_cut(&way(&routes, &half), "outbound and inbound"));
+        // A range that has both is no port of the keys alone.
+        let range =
+            packets.map(|one| Lifeline { ports: PortRange { first: 500, ..one.ports }, ..one });
+        assert!(matches!(way(&routes, &range), Way::Kept(_)));
     }
 
     /// What the kernel says of a device of this kind.

@@ -27,9 +27,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
+static WORLDS: AtomicU32 = AtomicU32::new(0);
 
-/// Users that no machine has.
+/// Users that no machine has: [`USERS`] of them for each number that a process can have (2^22 at most).
 const FIRST_USER: u32 = 1_900_000_000;
+/// More worlds than one program has at the same time: those of another would end its processes.
+const USERS: u32 = 512;
+
+/// What never comes fails a test instead of hanging it, however busy the machine is.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct World {
     pub folder: tempfile::TempDir,
@@ -42,8 +48,8 @@ impl World {
         if cordon_tests::lacks_root("stopping other users' processes") {
             return None;
         }
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let user = FIRST_USER + std::process::id() * 64 + number;
+        let number = WORLDS.fetch_add(1, Ordering::Relaxed) % USERS;
+        let user = FIRST_USER + std::process::id() * USERS + number;
         Some(Self { folder: tempfile::tempdir().unwrap(), user, children: Vec::new() })
     }
 
@@ -86,14 +92,14 @@ impl World {
     }
 
     /// Waits until that many run.
+    #[track_caller]
     pub fn wait_for(&self, count: usize) -> Vec<Seen> {
-        loop {
-            let alive = self.alive();
-            if alive.len() >= count {
-                return alive;
-            }
-            std::thread::yield_now();
-        }
+        let mut alive = Vec::new();
+        until(|| {
+            alive = self.alive();
+            alive.len() >= count
+        });
+        alive
     }
 
     pub fn journal(&self) -> Journal {
@@ -157,10 +163,10 @@ pub fn used(pid: u32) -> String {
     format!("{}", nix::time::clock_gettime(clock).unwrap())
 }
 
-/// The control group of version 2 that `pid` is in.
-pub fn group(pid: u32) -> String {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    text.lines().find_map(|line| line.strip_prefix("0::")).unwrap().to_owned()
+/// The control group of version 2 that `pid` is in; `None` if it is gone by now.
+pub fn group(pid: u32) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    Some(text.lines().find_map(|line| line.strip_prefix("0::"))?.to_owned())
 }
 
 /// Where the control groups of version 2 are.
@@ -176,33 +182,31 @@ pub fn hierarchy() -> Option<std::path::PathBuf> {
 
 /// The tree, held and proven, applied again as long as it is not: as the helper does it. On a busy machine
 /// what was told to stop does so late, and the kernel may lose word of a fork.
+#[track_caller]
 pub fn frozen(
     freeze: &Freeze,
     measure: MeasureId,
     roots: &[ProcessId],
     protected: &Protected,
-) -> Held {
+) -> (Held, Proof) {
     let began = Instant::now();
     loop {
         let held = freeze.apply(measure, roots, protected).unwrap();
         let proof = freeze.prove(&held, protected).unwrap();
         if proof.holds() {
-            return held;
+            return (held, proof);
         }
-        assert!(began.elapsed() < Duration::from_secs(60), "{proof:?}");
+        assert!(began.elapsed() < PATIENCE, "{proof:?}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// The proof, once all that is held stands still. What was told to stop does so when its turn on the
-/// processor comes, and on a busy machine that may be after the helper ceased to wait for it.
-pub fn still(freeze: &Freeze, held: &Held, protected: &Protected) -> Proof {
+/// Looks again and again until it is so.
+#[track_caller]
+pub fn until(mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
-    loop {
-        let proof = freeze.prove(held, protected).unwrap();
-        if proof.holds() || began.elapsed() > Duration::from_secs(60) {
-            return proof;
-        }
-        std::thread::sleep(Duration::from_millis(10));
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "it never was so");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -92,7 +92,7 @@ fn not_one_packet_reaches_a_blocked_peer() {
     assert!(sessions.iter_mut().all(lives));
     let everywhere = [PEER, PEER6].map(|peer| SocketAddr::new(address(peer), 9)).to_vec();
     let flood = Flood::from(&bench.world.machine, everywhere);
-    while tap.settle().iter().filter(|frame| frame.at_port(9).is_some()).count() < 10 {}
+    tap.await_frames(10, |frame| frame.at_port(9).is_some());
     block(&mut bench, &whole(PEER));
     block(&mut bench, &whole(PEER6));
     tap.settle();

@@ -349,10 +349,11 @@ pub fn dial_as(world: &World, user: u32, address: &str, port: u16) -> std::io::R
     })
 }
 
-/// Whether a byte comes back.
+/// Whether a byte comes back. Who says it back may have to wait for a processor first.
 pub fn lives(stream: &mut TcpStream) -> bool {
-    stream.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
-    stream.set_write_timeout(Some(Duration::from_millis(700))).unwrap();
+    let patience = Some(Duration::from_secs(3));
+    stream.set_read_timeout(patience).unwrap();
+    stream.set_write_timeout(patience).unwrap();
     let mut byte = [0];
     stream.write_all(&[42]).is_ok() && stream.read_exact(&mut byte).is_ok() && byte == [42]
 }

@@ -13,6 +13,12 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+/// The calls by which a thread waits for any of several things.
+#[cfg(target_arch = "x86_64")]
+pub const POLL: [i64; 2] = [libc::SYS_poll, libc::SYS_ppoll];
+#[cfg(not(target_arch = "x86_64"))]
+pub const POLL: [i64; 1] = [libc::SYS_ppoll];
+
 /// What became of letting it run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ran {
@@ -94,12 +100,14 @@ impl Traced {
         let _ = self.process.wait();
     }
 
+    /// The number of the call at whose entry it stands.
+    pub fn call(&self) -> i64 {
+        let line = std::fs::read_to_string(self.proc("syscall")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
     /// Whether it stands at the entry of the call by which the helper waits for requests and changes.
     fn waits_for_work(&self) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        const POLL: [i64; 2] = [libc::SYS_poll, libc::SYS_ppoll];
-        #[cfg(not(target_arch = "x86_64"))]
-        const POLL: [i64; 1] = [libc::SYS_ppoll];
         let Ok(line) = std::fs::read_to_string(self.proc("syscall")) else { return false };
         let mut words = line.split_whitespace();
         let number = words.next().and_then(|number| number.parse::<i64>().ok());

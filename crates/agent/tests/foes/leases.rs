@@ -16,8 +16,9 @@ use crate::contain_world::wiretap::Wiretap;
 use crate::contain_world::{Namespace, PEER, World, address, until};
 use crate::programs::Daemon;
 
-/// How long an address lasts, in seconds: renewed after half of it.
-const LIFETIME: u64 = 6;
+/// How long an address lasts, in seconds: renewed after half of it, so that a client has as long as that to be
+/// late on a busy machine.
+const LIFETIME: u64 = 12;
 /// busybox's client takes no lease for shorter than this.
 const BUSYBOX_LIFETIME: u64 = 16;
 
@@ -71,7 +72,7 @@ impl Files {
             let found = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
             let found =
                 found.map(|at| Path::new(at).join(program)).into_iter().find(|at| at.exists());
-            std::fs::copy(found.unwrap(), &copy).unwrap();
+            cordon_tests::copy_program(found.unwrap(), &copy);
         }
         let mut command = namespace.command(copy.to_str().unwrap());
         Daemon::start(command.args(words), &self.path(log))

@@ -29,7 +29,8 @@ fn point_8_at_the_end_of_its_lease_full_becomes_segment_and_is_never_open() {
     let netbios = [PEER, PEER6].map(|peer| SocketAddr::new(address(peer), 137)).to_vec();
     let mut agent = bench.connect();
     agent.ask(Ask::Listen);
-    let lease = Lease { seconds: 2, step_down_seconds: 1, warn_seconds: 1 };
+    // Long enough that a busy machine shows *full* before it is over.
+    let lease = Lease { seconds: 10, step_down_seconds: 1, warn_seconds: 1 };
     let order = bench.order(Instruction::isolate(Isolation::Full, lease));
     let envelope = bench.sealed(&order);
     let first = last(agent.ask(Ask::Order(envelope)));
@@ -89,7 +90,7 @@ fn point_8_a_clinical_machine_steps_down_to_segment_and_undeclared_shares_stay_c
     assignment.lifelines.push(share);
     bench.reassign(&assignment);
     let mut kept = [PACS_PORT, 445].map(|port| dial(&bench.world, PACS, port).unwrap());
-    let lease = Lease { seconds: 4, step_down_seconds: 1800, warn_seconds: 1 };
+    let lease = Lease { seconds: 10, step_down_seconds: 1800, warn_seconds: 1 };
     let order = bench.order(Instruction::isolate(Isolation::Full, lease));
     assert_eq!(last(bench.give(&order)).state, MeasureState::Verified);
     for (at, port) in [(PEER, 8080), (PEER, RAW_PRINTING), (PEER, 445), (PEER, 3389)] {

@@ -7,14 +7,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cordon_agent::contain::protocol::{Ask, Event};
+use cordon_agent::contain::protocol::{Answer, Ask, Event};
 use cordon_agent::contain::table::Tables;
+use cordon_model::action::{Action, Blocked, BlockedPeer};
 use cordon_model::asset::ClinicalTier;
 use cordon_model::measure::{Isolation, MeasureState};
+use cordon_model::order::Instruction;
 
-use crate::contain_world::bench::Bench;
+use crate::contain_world::bench::{Bench, LEASE};
 use crate::contain_world::flow::Flood;
-use crate::contain_world::traced::{Ran, Traced};
+use crate::contain_world::traced::{POLL, Ran, Traced};
 use crate::contain_world::wiretap::Wiretap;
 use crate::contain_world::{PEER, PEER6, until};
 
@@ -59,6 +61,50 @@ fn point_6_what_is_wiped_is_put_back_and_then_not_one_packet_leaves() {
     eprintln!("put back after {took:?}");
     assert_eq!(bench.status().wiped, 9);
     assert_eq!(bench.status().in_force.unwrap().state, MeasureState::Verified);
+}
+
+/// What is between the notice and the rules, call by call: one question and one transaction for each table, and
+/// nothing that waits. Connections are cut, and it is tried, told and written down, when both tables are back.
+#[test]
+fn point_6_what_is_wiped_is_put_back_before_anything_else_is_done() {
+    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    bench.isolate(Isolation::Full);
+    let peer = BlockedPeer::Network(format!("{PEER}/32").parse().unwrap());
+    let blocked = Blocked { peer, transport: None, ports: None, direction: None };
+    let order = bench.order(Instruction::begin(Action::Block(blocked), LEASE));
+    assert!(matches!(bench.give(&order), Answer::Obeyed(_)));
+    let mut agent = bench.connect();
+    agent.ask(Ask::Listen);
+    let meant = bench.world.machine.ruleset();
+    let mut traced = Traced::seize(bench.helper.take().unwrap());
+    bench.world.machine.nft("flush ruleset");
+    let mut calls = Vec::new();
+    while bench.world.machine.ruleset() != meant {
+        assert_eq!(traced.run_to(1, || true, |_| {}), Ran::ToTheCall, "it sleeps: {calls:?}");
+        calls.push(traced.call());
+    }
+    // Its memory and its clock are its own; and it was waiting when it was stopped.
+    let own = [
+        libc::SYS_brk,
+        libc::SYS_mmap,
+        libc::SYS_munmap,
+        libc::SYS_mremap,
+        libc::SYS_madvise,
+        libc::SYS_clock_gettime,
+        libc::SYS_restart_syscall,
+    ];
+    calls.retain(|call| !own.contains(call) && !POLL.contains(call));
+    // Where it stands now has not been done yet.
+    let last = calls.pop();
+    let is_netlink = |call: &i64| [libc::SYS_sendto, libc::SYS_recvfrom].contains(call);
+    assert!(calls.iter().all(is_netlink), "{calls:?}, then {last:?}");
+    let said = calls.iter().filter(|call| **call == libc::SYS_sendto).count();
+    assert_eq!(said, 4, "{calls:?}: whether each is there, and each as a whole");
+    traced.run_to(usize::MAX, || true, |_| {});
+    drop(traced);
+    for _ in 0..2 {
+        agent.event(|event| matches!(event, Event::Wiped { restored: Some(_), .. }));
+    }
 }
 
 /// Somebody wipes the rules again just as they are put back: at each system call of putting them back in

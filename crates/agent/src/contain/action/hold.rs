@@ -9,19 +9,15 @@
 //! one. A control group takes only a number, so whether the number still meant the same process is asked
 //! after the move, and a stranger is put back.
 
-use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cordon_model::action::ActionKind;
 use cordon_model::ids::MeasureId;
-use cordon_model::measure::{Probe, Proof};
 use cordon_model::time::BootId;
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::time::ClockId;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
@@ -29,8 +25,13 @@ use super::journal::Journal;
 use super::lineage::{Lineage, Seen};
 use super::pens::{Hierarchy, Pens};
 use super::spared::{Protected, SparedProcesses};
-use super::{ActError, Undone, failed, path_bytes, proof};
+use super::{ActError, failed, path_bytes};
 use crate::sensor::ProcessId;
+use round::Round;
+
+mod prove;
+mod release;
+mod round;
 
 /// Roots of one tree: what an incident names is a process and what it is known to have left behind.
 pub const ROOTS: usize = 16;
@@ -56,8 +57,6 @@ const CALM_LOOKS: usize = 2;
 const SETTLE: Duration = Duration::from_millis(500);
 /// Between two looks that wait.
 const PAUSE: Duration = Duration::from_millis(1);
-/// Between the two readings of used processor time.
-const WATCHED: Duration = Duration::from_millis(20);
 
 /// A tree that is held, or about to be: what was found, and all that is needed to let it go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -324,89 +323,6 @@ impl Holder {
         let stopped = held.by_signal().filter(|process| is_there(*process)).count();
         Ok(u32::try_from(inside + stopped).unwrap_or(u32::MAX))
     }
-
-    /// Lets the tree go: each process is back in the control group that it came from, or continued.
-    ///
-    /// # Errors
-    /// When the system fails; do it again.
-    pub fn release(&self, held: &Held) -> Result<Undone, ActError> {
-        let mut undone = Undone::default();
-        if !self.is_of_this_boot(held) {
-            return Ok(undone);
-        }
-        if let Some(hierarchy) = &self.hierarchy {
-            let pens = Pens::of(hierarchy, held.measure);
-            empty(hierarchy, &pens, held, &mut undone)?;
-            pens.remove().map_err(failed("removing Cordon's control groups"))?;
-        }
-        for process in &held.stopped {
-            let opened = Handle::open(*process).map_err(failed("opening a stopped process"))?;
-            // Also one that does not stand still: it may have been told to stop, and not have come to it yet.
-            // It would then stop for good, while a SIGCONT too many changes nothing.
-            if let Some(handle) = opened {
-                handle.signal(Signal::CONT).map_err(failed("continuing a stopped process"))?;
-            }
-        }
-        Ok(undone)
-    }
-
-    /// Reads back whether the tree stands still, and watches its use of the processor.
-    ///
-    /// # Errors
-    /// When the system can't be asked.
-    pub fn prove(&self, held: &Held, protected: &Protected) -> Result<Proof, ActError> {
-        if !self.is_of_this_boot(held) {
-            let gone = "the machine was restarted since: nothing of the tree is left".to_owned();
-            return Ok(proof(true, Vec::new(), vec![gone]));
-        }
-        let pens = self.hierarchy.as_ref().map(|hierarchy| Pens::of(hierarchy, held.measure));
-        let pens = pens.filter(Pens::exist);
-        let reading = || failed("reading Cordon's control groups");
-        let mut unproven = held.doubts.clone();
-        let mut moves: Vec<String> = Vec::new();
-        if held.is_restless() {
-            // What was born last may have left the tree before it was seen.
-            moves.push("not all of a tree that somebody keeps moving is known".into());
-        }
-        let mut inside: HashSet<u32> = HashSet::new();
-        if let Some(pens) = &pens {
-            inside = pens.inside().map_err(reading())?.into_iter().map(|(_, pid)| pid).collect();
-            if !inside.is_empty() && !pens.stand_still().map_err(reading())? {
-                moves.push("the kernel says that not all of it stands still yet".into());
-            }
-        }
-        let spared = SparedProcesses::now(protected, self.agent_user);
-        let known = inside.iter().filter_map(|pid| Some(Seen::now(*pid)?.id));
-        let mut lineage = Lineage::of(&held.roots, known.chain(held.by_signal()));
-        let (members, _) = lineage.look();
-        for seen in divide(&members, &spared, &mut lineage).0 {
-            if !inside.contains(&seen.id.pid) && !seen.is_stopped() {
-                moves.push(format!("process {} of the tree is not held", seen.id.pid));
-            }
-        }
-        let stopped: Vec<ProcessId> =
-            held.by_signal().filter(|process| is_there(*process)).collect();
-        if inside.is_empty() && stopped.is_empty() {
-            unproven.push("nothing of the tree is left to stand still".into());
-        }
-        let used = |pens: Option<&Pens<'_>>| -> io::Result<u64> {
-            let inside =
-                pens.map_or(Ok(0), |pens| pens.used_micros().map(|micros| micros * 1000))?;
-            Ok(inside + stopped.iter().map(|process| used_nanos(process.pid)).sum::<u64>())
-        };
-        let before = used(pens.as_ref()).map_err(reading())?;
-        std::thread::sleep(WATCHED);
-        let after = used(pens.as_ref()).map_err(reading())?;
-        let probe = Probe {
-            tried: format!("processor time of the tree over {} ms", WATCHED.as_millis()),
-            should_pass: false,
-            did_pass: Some(after > before),
-        };
-        let is_read_back = moves.is_empty();
-        unproven.extend(moves);
-        Ok(proof(is_read_back, vec![probe], unproven))
-    }
-
     /// Kills what is held, all at once where the kernel can.
     ///
     /// # Errors
@@ -470,183 +386,6 @@ impl Holder {
     }
 }
 
-/// One look's worth of holding.
-struct Round<'a> {
-    holder: &'a Holder,
-    spared: &'a SparedProcesses<'a>,
-    pens: Option<&'a Pens<'a>>,
-    /// Pens that are surely there.
-    made: usize,
-}
-
-/// What came of it.
-struct Outcome {
-    /// Something was not held before.
-    is_new: bool,
-    /// Something was told to stop, and did not yet.
-    is_pending: bool,
-}
-
-impl Round<'_> {
-    /// What somebody else stopped stays his: it is left as it is, and not continued later.
-    fn go(
-        &mut self,
-        held: &mut Held,
-        members: &[Seen],
-        lineage: &mut Lineage,
-        save: &mut dyn FnMut(&Held) -> Result<(), ActError>,
-    ) -> Result<Outcome, ActError> {
-        let (touchable, spared) = divide(members, self.spared, lineage);
-        for spared in spared {
-            let is_known = held.spared.iter().any(|known| known.process.is(spared.process));
-            if !is_known && held.spared.len() < SPARED {
-                held.spared.push(spared);
-            }
-        }
-        let mut outcome = Outcome { is_new: false, is_pending: false };
-        let ours: HashMap<u32, ProcessId> = held.stopped.iter().map(|p| (p.pid, *p)).collect();
-        let is_ours = |seen: &Seen| ours.get(&seen.id.pid).is_some_and(|p| p.is(seen.id));
-        let mut by_signal = Vec::new();
-        for seen in touchable {
-            if is_ours(&seen) {
-                by_signal.push(seen);
-            } else if let Some(pens) = self.pens {
-                match self.pen(pens, held, &seen, save)? {
-                    Penned::Before => {}
-                    Penned::Now => outcome.is_new = true,
-                    Penned::Not => by_signal.push(seen),
-                }
-            } else {
-                by_signal.push(seen);
-            }
-        }
-        if let Some(pens) = self.pens {
-            outcome.is_pending |= !pens.stand_still().unwrap_or(true);
-        }
-        let (still, moving): (Vec<Seen>, Vec<Seen>) =
-            by_signal.into_iter().partition(|seen| seen.is_stopped());
-        for seen in still.iter().filter(|seen| !is_ours(seen)) {
-            if !held.stood_still.iter().any(|process| process.is(seen.id)) {
-                held.stood_still.push(seen.id);
-            }
-        }
-        let fresh: Vec<ProcessId> =
-            moving.iter().filter(|seen| !is_ours(seen)).map(|seen| seen.id).collect();
-        if !fresh.is_empty() {
-            outcome.is_new = true;
-            held.stopped.extend(fresh);
-            if held.stopped.len() + held.stood_still.len() > STOPPED {
-                return Err(ActError::unfit(format!(
-                    "more than {STOPPED} processes that can only be stopped one by one"
-                )));
-            }
-            save(held)?;
-        }
-        for seen in moving {
-            outcome.is_pending = true;
-            if let Some(handle) = Handle::open(seen.id).map_err(failed("opening a process"))? {
-                handle.signal(Signal::STOP).map_err(failed("stopping a process"))?;
-            }
-        }
-        Ok(outcome)
-    }
-
-    fn pen(
-        &mut self,
-        pens: &Pens<'_>,
-        held: &mut Held,
-        seen: &Seen,
-        save: &mut dyn FnMut(&Held) -> Result<(), ActError>,
-    ) -> Result<Penned, ActError> {
-        let Some(hierarchy) = &self.holder.hierarchy else { return Ok(Penned::Not) };
-        let pid = seen.id.pid;
-        let Some(now) = hierarchy.group_of(pid) else { return Ok(Penned::Not) };
-        let came_from = match Hierarchy::pen(&now) {
-            Some((measure, _)) if measure == held.measure => return Ok(Penned::Before),
-            Some((measure, pen)) => match self.holder.group_behind(measure, pen) {
-                Some(group) => group,
-                None => return Ok(Penned::Not),
-            },
-            None => now,
-        };
-        if !hierarchy.can_give_back(&came_from) {
-            return Ok(Penned::Not);
-        }
-        let number = match held.groups.iter().position(|Group(path)| *path == came_from) {
-            Some(number) => number,
-            None if held.groups.len() >= GROUPS => return Ok(Penned::Not),
-            None => {
-                held.groups.push(Group(came_from));
-                save(held)?;
-                held.groups.len() - 1
-            }
-        };
-        while self.made <= number {
-            pens.make(self.made).map_err(failed("making a control group"))?;
-            self.made += 1;
-        }
-        let Some(handle) = Handle::open(seen.id).map_err(failed("opening a process"))? else {
-            return Ok(Penned::Before);
-        };
-        match pens.put(pid, number) {
-            Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => {
-                return Ok(Penned::Before);
-            }
-            // A real-time process, or a kernel with rules of its own.
-            Err(_) => return Ok(Penned::Not),
-        }
-        if handle.is_over() {
-            put_stranger_back(hierarchy, pens, seen.id);
-        }
-        Ok(Penned::Now)
-    }
-}
-
-enum Penned {
-    /// It was, or it is gone.
-    Before,
-    Now,
-    /// It can't be.
-    Not,
-}
-
-/// A process ended while it was moved by its number. If the number means another by now, that one was
-/// moved; it goes where its parent is, for there it was born.
-fn put_stranger_back(hierarchy: &Hierarchy, pens: &Pens<'_>, meant: ProcessId) {
-    let Some(stranger) = Seen::now(meant.pid).filter(|seen| !seen.id.is(meant)) else { return };
-    if pens.hold(meant.pid)
-        && !pens.hold(stranger.parent)
-        && let Some(group) = hierarchy.group_of(stranger.parent)
-        && let Err(error) = hierarchy.put(meant.pid, &group)
-    {
-        tracing::error!(%error, pid = meant.pid, "a process that does not belong to the tree is held");
-    }
-}
-
-/// The members that may be touched, and those that may not; what is below one that may not is left
-/// alone with it.
-fn divide(
-    members: &[Seen],
-    spared: &SparedProcesses<'_>,
-    lineage: &mut Lineage,
-) -> (Vec<Seen>, Vec<Spared>) {
-    let (mut touchable, mut left_alone) = (Vec::new(), Vec::new());
-    let mut below: HashMap<u32, ProcessId> = HashMap::new();
-    for seen in members.iter().filter(|seen| !seen.is_over()) {
-        if below.contains_key(&seen.parent) {
-            below.insert(seen.id.pid, seen.id);
-        } else if let Some(why) = spared.why(seen) {
-            below.insert(seen.id.pid, seen.id);
-            left_alone.push(Spared { process: seen.id, why });
-        } else {
-            touchable.push(*seen);
-        }
-    }
-    lineage.leave_alone(below.into_values());
-    (touchable, left_alone)
-}
-
 fn check_roots(held: &Held, spared: &SparedProcesses<'_>) -> Result<(), ActError> {
     let mut is_any_there = !held.groups.is_empty() || held.by_signal().next().is_some();
     for root in &held.roots {
@@ -663,70 +402,6 @@ fn check_roots(held: &Held, spared: &SparedProcesses<'_>) -> Result<(), ActError
     }
 }
 
-/// Moves all out of the pens, back to where they came from.
-fn empty(
-    hierarchy: &Hierarchy,
-    pens: &Pens<'_>,
-    held: &Held,
-    undone: &mut Undone,
-) -> Result<(), ActError> {
-    // What goes on may fork, but not into a pen: each look finds fewer.
-    loop {
-        let inside = pens.inside().map_err(failed("reading Cordon's control groups"))?;
-        if inside.is_empty() {
-            return Ok(());
-        }
-        for (number, pid) in inside {
-            let group = held.groups.get(number).map_or(Path::new("/"), |Group(path)| path);
-            give_back(hierarchy, pid, group, undone)?;
-        }
-    }
-}
-
-fn give_back(
-    hierarchy: &Hierarchy,
-    pid: u32,
-    group: &Path,
-    undone: &mut Undone,
-) -> Result<(), ActError> {
-    let differs = |text: String, undone: &mut Undone| {
-        if !undone.differs.contains(&text) {
-            undone.differs.push(text);
-        }
-    };
-    if !hierarchy.has(group) && hierarchy.make_again(group).is_ok() {
-        let text =
-            format!("control group {} had been removed, and was made again", group.display());
-        differs(text, undone);
-    }
-    let is_gone = |error: &io::Error| error.raw_os_error() == Some(Errno::ESRCH as i32);
-    match hierarchy.put(pid, group) {
-        Ok(()) => return Ok(()),
-        Err(error) if is_gone(&error) => return Ok(()),
-        Err(error) => {
-            let group = group.display();
-            let text =
-                format!("control group {group} takes no process any more ({error}): in the root");
-            differs(text, undone);
-        }
-    }
-    // Never left standing: the root takes every process.
-    match hierarchy.put(pid, Path::new("/")) {
-        Err(error) if !is_gone(&error) => Err(failed("moving a process out of its pen")(error)),
-        _ => Ok(()),
-    }
-}
-
 fn is_there(process: ProcessId) -> bool {
     Seen::now(process.pid).is_some_and(|seen| seen.id.is(process) && !seen.is_over())
-}
-
-/// Processor time of all threads that `pid` ever had; 0 if it is gone.
-fn used_nanos(pid: u32) -> u64 {
-    let clock = ClockId::pid_cpu_clock_id(nix::unistd::Pid::from_raw(pid.cast_signed()));
-    let time = clock.and_then(nix::time::clock_gettime);
-    time.map_or(0, |time| {
-        let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
-        seconds.saturating_mul(1_000_000_000) + u64::try_from(time.tv_nsec()).unwrap_or(0)
-    })
 }

@@ -1,7 +1,7 @@
 //! Watching what is in the kernel: somebody else's change is put right, and told.
 //!
 //! Two tables are watched, the isolation's and that of blocked peers, each by itself: whoever flushes all
-//! rules is told of twice.
+//! rules is told of twice. Both are back in the kernel before either is shown, told or written to disk.
 
 use cordon_model::action::ActionKind;
 use cordon_model::ids::MeasureId;
@@ -10,7 +10,6 @@ use cordon_model::time::BootNanos;
 use cordon_respond::helper_core::{Effect, Outcome, Phase};
 
 use super::super::enforce::Standing;
-use super::super::moment::boot_time;
 use super::super::netlink::NetlinkError;
 use super::super::protocol::Event;
 use super::super::table::Change;
@@ -26,29 +25,38 @@ impl Keeper {
     }
 
     /// Looks whether the kernel still holds what is meant, and puts it back if not. `change` is what
-    /// made us look; without one it is time to.
-    pub fn look(&mut self, change: Option<Change>) {
-        self.look_at_isolation(change.clone());
-        self.look_at_blocks(change);
+    /// made us look, noticed then; without one it is time to.
+    pub fn look(&mut self, change: Option<Change>, noticed: BootNanos) {
+        let cuts = self.held().filter(|(_, isolation)| *isolation != Isolation::Watch);
+        // What can't be put back so is found by the looks that follow.
+        let is_back = cuts.is_some() && self.enforcer.put_back().unwrap_or(false);
+        let are_blocks_back = self.means.put_blocks_back().unwrap_or(false);
+        if let Some((measure, isolation)) = cuts {
+            self.look_at_isolation(measure, isolation, change.clone(), noticed, is_back);
+        }
+        self.look_at_blocks(change, noticed, are_blocks_back);
     }
 
-    fn look_at_isolation(&mut self, change: Option<Change>) {
-        let Some((measure, isolation)) = self.held() else { return };
-        if isolation == Isolation::Watch {
-            return;
-        }
-        let noticed = boot_time();
-        let was_wiped = match self.enforcer.standing() {
-            // What could not be shown (at boot, loopback may not be there yet) is tried again in time.
-            Ok(Standing::AsMeant) if change.is_none() && self.is_unproven() => false,
-            Ok(Standing::AsMeant) => return,
-            Ok(Standing::Changed) | Err(_) => true,
-            // Others were at it while it was put there; without them it is the kernel that differs.
-            Ok(Standing::NeverAsMeant) => change.is_some(),
-            // The kernel refused it. It is tried again in time, not at every change of others.
-            Ok(Standing::NothingPut) if change.is_some() => return,
-            Ok(Standing::NothingPut) => false,
-        };
+    fn look_at_isolation(
+        &mut self,
+        measure: MeasureId,
+        isolation: Isolation,
+        change: Option<Change>,
+        noticed: BootNanos,
+        is_back: bool,
+    ) {
+        let was_wiped = is_back
+            || match self.enforcer.standing() {
+                // What could not be shown (at boot, loopback may not be there yet) is tried again in time.
+                Ok(Standing::AsMeant) if change.is_none() && self.is_unproven() => false,
+                Ok(Standing::AsMeant) => return,
+                Ok(Standing::Changed) | Err(_) => true,
+                // Others were at it while it was put there; without them it is the kernel that differs.
+                Ok(Standing::NeverAsMeant) => change.is_some(),
+                // The kernel refused it. It is tried again in time, not at every change of others.
+                Ok(Standing::NothingPut) if change.is_some() => return,
+                Ok(Standing::NothingPut) => false,
+            };
         let outcome = self.enforce(measure, isolation);
         let now = self.clocks.now();
         let restored = match &outcome {
@@ -68,14 +76,19 @@ impl Keeper {
     }
 
     /// The same for the table of blocked peers.
-    pub(super) fn look_at_blocks(&mut self, change: Option<Change>) {
-        let noticed = boot_time();
-        let was_wiped = match self.means.blocks_standing() {
-            // One that was not put there is tried again in time, not at every change of others.
-            Ok(None | Some(Standing::AsMeant | Standing::NothingPut)) => false,
-            Ok(Some(Standing::NeverAsMeant)) => change.is_some(),
-            Ok(Some(Standing::Changed)) | Err(_) => true,
-        };
+    pub(super) fn look_at_blocks(
+        &mut self,
+        change: Option<Change>,
+        noticed: BootNanos,
+        is_back: bool,
+    ) {
+        let was_wiped = is_back
+            || match self.means.blocks_standing() {
+                // One that was not put there is tried again in time, not at every change of others.
+                Ok(None | Some(Standing::AsMeant | Standing::NothingPut)) => false,
+                Ok(Some(Standing::NeverAsMeant)) => change.is_some(),
+                Ok(Some(Standing::Changed)) | Err(_) => true,
+            };
         if !was_wiped {
             return;
         }

@@ -184,6 +184,15 @@ impl Blocks {
         Ok(Undone::default())
     }
 
+    /// Puts the table back if it is gone, and says whether it was: the shortest way, still to be shown by
+    /// [`Blocks::apply`].
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn put_back(&mut self) -> Result<bool, NetlinkError> {
+        if self.held.is_empty() { Ok(false) } else { self.upheld.put_back() }
+    }
+
     /// Whether the table is in the kernel as it was put there; `None` if nothing is blocked.
     ///
     /// # Errors
