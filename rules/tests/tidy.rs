@@ -158,3 +158,24 @@ fn a_rule_that_may_isolate_a_machine_shows_normal_work_that_it_leaves_alone() {
         }
     }
 }
+
+/// A regular expression that needs no text of three letters would be run on nearly every value of its field,
+/// whatever else its rule asks.
+#[test]
+fn no_rule_runs_a_regular_expression_on_every_event() {
+    let mut asked = 0;
+    let mut slow = Vec::new();
+    for (origin, _, yaml) in rules() {
+        for line in yaml.lines().filter(|line| line.contains("|re")) {
+            let Some((_, value)) = line.split_once(": '") else { continue };
+            let expression = value.strip_suffix('\'').unwrap_or(value).replace("''", "'");
+            asked += 1;
+            let texts = cordon_detect::required_texts(&expression).unwrap_or_default();
+            if texts.is_empty() || texts.iter().any(|text| text.chars().count() < 3) {
+                slow.push(format!("{origin}: {expression} needs {texts:?}"));
+            }
+        }
+    }
+    assert!(asked > 100, "{asked} found");
+    assert!(slow.is_empty(), "{}", slow.join("\n"));
+}
