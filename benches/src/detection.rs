@@ -8,7 +8,7 @@
 
 use std::io::Cursor;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use cordon_detect::{Compiler, RuleSet};
@@ -19,7 +19,7 @@ use rsigma_eval::Engine;
 use rsigma_eval::event::JsonEvent;
 use serde_json::{Value as Json, json};
 
-use crate::{Row, cpu_seconds};
+use crate::{Row, cpu_seconds, shared_data};
 
 const EVENTS: usize = 50_000;
 
@@ -193,9 +193,7 @@ fn peer_hits(engine: &Engine, events: &[String]) -> Result<u64> {
 
 /// Origin and text of each rule, and whose they are.
 fn rules() -> Result<(Vec<(String, String)>, &'static str)> {
-    let shared =
-        std::env::var_os("CORDON_SHARED").map_or_else(|| "../shared".into(), PathBuf::from);
-    let folder = shared.join("data/detection/sigma/rules/windows");
+    let folder = shared_data().join("detection/sigma/rules/windows");
     if folder.is_dir() {
         let mut found = Vec::new();
         read_below(&folder, &mut found)?;
@@ -206,7 +204,8 @@ fn rules() -> Result<(Vec<(String, String)>, &'static str)> {
     Ok((own.collect(), "our own rules"))
 }
 
-fn read_below(folder: &Path, found: &mut Vec<(String, String)>) -> Result<()> {
+/// Adds every rule file below `folder`: its path and its text.
+pub fn read_below(folder: &Path, found: &mut Vec<(String, String)>) -> Result<()> {
     for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let path = entry?.path();
         if path.is_dir() {

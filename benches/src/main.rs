@@ -8,6 +8,7 @@
 
 mod agent_cost;
 mod detection;
+mod false_positives;
 mod fleet;
 mod helper;
 mod isolation;
@@ -54,8 +55,9 @@ impl Row {
 type Measurement = (&'static str, fn() -> Result<Vec<Row>>);
 
 /// All of them. The isolations last, as they take longest.
-const MEASUREMENTS: [Measurement; 6] = [
+const MEASUREMENTS: [Measurement; 7] = [
     ("detection", detection::measure),
+    ("false-positives", false_positives::measure),
     ("agent", agent_cost::measure),
     ("helper", helper::measure),
     ("undo", undo::measure),
@@ -108,6 +110,12 @@ fn main() -> Result<()> {
         bail!("these could not be measured, and why is said above: {}", failures.join(", "));
     }
     Ok(())
+}
+
+/// The data that lies beside the project, if it does (`CORDON_SHARED` says where).
+fn shared_data() -> PathBuf {
+    let shared = std::env::var_os("CORDON_SHARED").map_or_else(|| "../shared".into(), PathBuf::from);
+    shared.join("data")
 }
 
 /// The built program.

@@ -198,5 +198,6 @@ pub use filter::PREDICATES_OF_FILTERS;
 pub use lower::PREDICATES_A_RULE;
 pub use matcher::Matcher;
 pub use modifiers::{EXPANSIONS, Placeholders, REGEX_BYTES, REGEX_CACHE_BYTES};
+pub use required::required_texts;
 pub use rule::{LogSource, Refusal, RuleIndex, RuleInfo};
 pub use ruleset::{Interest, RuleSet};

@@ -32,6 +32,7 @@
 //! | [`process_table`] | who is who, and who forked whom |
 //! | [`event`] | what is told, and its JSON |
 //! | [`sigma`] | the same in the words of the rules |
+//! | [`Recording`] | what was seen, kept in files for `cordon scan` |
 //! | [`Place`] | in which namespaces the agent is, so what it can see |
 //! | `proc_files`, `accounts` | `/proc` and `/etc/passwd` |
 
@@ -44,6 +45,7 @@ pub(crate) mod proc_files;
 pub mod process_table;
 mod reading;
 mod record;
+mod recording;
 pub mod sigma;
 
 use std::fmt;
@@ -62,6 +64,7 @@ pub use self::event::{
 };
 pub use self::place::Place;
 pub use self::process_table::ProcessTable;
+pub use self::recording::{Recording, RecordingCounts};
 pub use self::sigma::SensorFields;
 
 use self::connector::Connector;

@@ -70,6 +70,14 @@ impl SensorFields {
         Self { names, keeps_unread }
     }
 
+    /// All that the sensor can fill, in a table of its own.
+    #[must_use]
+    pub fn all() -> (FieldTable, Self) {
+        let mut table = FieldTable::default();
+        let names = Name::ALL.map(|(_, name)| table.intern(name));
+        (table, Self { names, keeps_unread: false })
+    }
+
     /// The number of `name`, if its value is wanted.
     fn wanted(&self, name: Name) -> Option<FieldId> {
         let id = self.names[name as usize];
