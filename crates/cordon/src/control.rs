@@ -488,6 +488,7 @@ mod tests {
             unknown: None,
             opened_by_code: None,
             gaps: Vec::new(),
+            lowers: None,
             to_confirm: Vec::new(),
             counts: None,
         };
