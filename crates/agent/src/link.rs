@@ -13,9 +13,9 @@ use cordon_model::limits;
 use cordon_model::look::LookAt;
 use cordon_model::signed::Envelope;
 use cordon_model::time::UtcNanos;
-use cordon_model::wire::{COVERAGE, FromAgent, FromHub, Hello, Numbered, Status};
+use cordon_model::wire::{COVERAGE, Coverage, FromAgent, FromHub, Hello, Numbered, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::identity::Identity;
@@ -74,6 +74,9 @@ pub struct LinkSide {
     pub tell: mpsc::Sender<FromLink>,
     /// Small things to say that need no number.
     pub say: mpsc::Receiver<FromAgent>,
+    /// What the machine can see and do, as the hello says it. What has changed since is said as it is when it is
+    /// said, and not as it was when it changed: a word that waited for a link would undo a fresh hello.
+    pub coverage: watch::Receiver<Vec<Coverage>>,
 }
 
 /// Keeps the link up, for ever. Dropping the future ends it.
@@ -115,7 +118,9 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (mut from, mut to) = tokio::io::split(stream);
-    frame::write(&mut to, &FromAgent::Hello((side.hello)(hub)), limits::MESSAGE_BYTES).await?;
+    let hello = (side.hello)(hub);
+    let told = hello.coverage.clone();
+    frame::write(&mut to, &FromAgent::Hello(hello), limits::MESSAGE_BYTES).await?;
     let welcome = timeout(WELCOME_WITHIN, frame::read(&mut from, limits::MESSAGE_BYTES)).await;
     let version = match welcome.map_err(|_| silent())?? {
         Some(FromHub::Welcome { now, version }) => {
@@ -136,7 +141,7 @@ where
             }
         }
     });
-    let result = talk(&mut to, &mut heard, version, side).await;
+    let result = talk(&mut to, &mut heard, version, told, side).await;
     reader.abort();
     result
 }
@@ -145,14 +150,17 @@ async fn talk<W: AsyncWrite + Unpin>(
     to: &mut W,
     heard: &mut mpsc::Receiver<Result<Option<FromHub>, FrameError>>,
     version: u16,
+    told: Vec<Coverage>,
     side: &mut LinkSide,
 ) -> Result<(), FrameError> {
-    let LinkSide { status, spool, added, tell, say, .. } = side;
+    let LinkSide { status, spool, added, tell, say, coverage, .. } = side;
+    // A hub that does not know the message would end the link, each time.
+    let coverage = (version >= COVERAGE).then_some((told, coverage));
     // Both at once: an order never waits behind reports that the hub takes slowly, and a hub that takes
     // none and says none is silent even while we write.
     tokio::select! {
         ended = listen(heard, spool, tell) => ended,
-        ended = speak(to, version, status, spool, added, say) => ended,
+        ended = speak(to, coverage, status, spool, added, say) => ended,
     }
 }
 
@@ -179,7 +187,7 @@ async fn listen(
 /// Sends the reports that wait, one message after another, and between them what hurries more.
 async fn speak<W: AsyncWrite + Unpin>(
     to: &mut W,
-    version: u16,
+    mut coverage: Option<(Vec<Coverage>, &mut watch::Receiver<Vec<Coverage>>)>,
     status: &(dyn Fn() -> Status + Send + Sync),
     spool: &SharedSpool,
     added: &Notify,
@@ -200,11 +208,10 @@ async fn speak<W: AsyncWrite + Unpin>(
             biased;
             message = say.recv() => {
                 let Some(message) = message else { return Ok(()) };
-                // A hub that does not know it would end the link, each time.
-                if version < COVERAGE && matches!(message, FromAgent::Coverage(_)) {
-                    continue;
-                }
                 frame::write(to, &message, limits::MESSAGE_BYTES).await?;
+            }
+            now = news(&mut coverage) => {
+                frame::write(to, &FromAgent::Coverage(now), limits::MESSAGE_BYTES).await?;
             }
             _ = tick.tick() => {
                 frame::write(to, &FromAgent::Status(status()), limits::MESSAGE_BYTES).await?;
@@ -213,6 +220,19 @@ async fn speak<W: AsyncWrite + Unpin>(
             () = added.notified() => {}
         }
     }
+}
+
+/// What the machine can see and do, once that is another than what the hub was told over this link.
+async fn news(
+    coverage: &mut Option<(Vec<Coverage>, &mut watch::Receiver<Vec<Coverage>>)>,
+) -> Vec<Coverage> {
+    let Some((told, now)) = coverage else { return std::future::pending().await };
+    // An agent that is gone changes nothing any more.
+    let Ok(now) = now.wait_for(|now| now != told).await.map(|now| now.clone()) else {
+        return std::future::pending().await;
+    };
+    told.clone_from(&now);
+    now
 }
 
 fn news_of(message: FromHub, spool: &SharedSpool) -> Result<Option<FromLink>, FrameError> {
@@ -246,17 +266,25 @@ fn silent() -> FrameError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cordon_model::ids::OrderId;
     use cordon_model::policy::Policy;
     use cordon_model::signed::seal;
     use cordon_model::time::{BootId, BootNanos};
     use cordon_model::wire::Report;
     use ed25519_dalek::SigningKey;
 
-    fn side(spool: Spool) -> (LinkSide, mpsc::Receiver<FromLink>, mpsc::Sender<FromAgent>) {
+    /// What the agent says, and what it is told.
+    struct AgentSide {
+        told: mpsc::Receiver<FromLink>,
+        _say: mpsc::Sender<FromAgent>,
+        coverage: watch::Sender<Vec<Coverage>>,
+    }
+
+    fn side(spool: Spool) -> (LinkSide, AgentSide) {
         let (tell, told) = mpsc::channel(8);
         let (say, said) = mpsc::channel(8);
-        let hello = |_| Hello {
+        let (coverage, covered) = watch::channel(Vec::new());
+        let now = coverage.clone();
+        let hello = move |_| Hello {
             version: cordon_model::wire::VERSION,
             build: "test".into(),
             host: "m01".into(),
@@ -264,7 +292,7 @@ mod tests {
             last_order: 0,
             assignment: 0,
             policy: 0,
-            coverage: Vec::new(),
+            coverage: now.borrow().clone(),
         };
         let status = || Status {
             at_boot: BootNanos(1),
@@ -282,8 +310,9 @@ mod tests {
             added: Arc::new(Notify::new()),
             tell,
             say: said,
+            coverage: covered,
         };
-        (side, told, say)
+        (side, AgentSide { told, _say: say, coverage })
     }
 
     #[tokio::test]
@@ -294,7 +323,7 @@ mod tests {
             let what = "x".repeat(200);
             spool.push(Report::Gap { events: 1, what, at: UtcNanos::from_unix_nanos(1) }).unwrap();
         }
-        let (mut side, mut told, _say) = side(spool);
+        let (mut side, mut agent_side) = side(spool);
         // The pipe holds a few messages, and this hub reads the hello only.
         let (agent, mut hub) = tokio::io::duplex(16 << 10);
         let link = tokio::spawn(async move { converse(agent, None, &mut side).await });
@@ -307,34 +336,75 @@ mod tests {
         for message in [welcome, FromHub::Order(sealed)] {
             frame::write(&mut hub, &message, limits::MESSAGE_BYTES).await.unwrap();
         }
-        assert!(matches!(told.recv().await, Some(FromLink::Up(at)) if at == now));
-        assert!(matches!(told.recv().await, Some(FromLink::Order(_))));
+        assert!(matches!(agent_side.told.recv().await, Some(FromLink::Up(at)) if at == now));
+        assert!(matches!(agent_side.told.recv().await, Some(FromLink::Order(_))));
         link.abort();
+    }
+
+    fn gap(why: &str) -> Vec<Coverage> {
+        vec![Coverage { what: "isolation".into(), by: None, gap: Some(why.into()) }]
+    }
+
+    /// What a hub hears of it over one link up to the first status, which comes after what is to be said.
+    async fn heard(hub: &mut tokio::io::DuplexStream, version: u16) -> Vec<Vec<Coverage>> {
+        let welcome = FromHub::Welcome { version, now: UtcNanos::from_unix_nanos(7) };
+        frame::write(hub, &welcome, limits::MESSAGE_BYTES).await.unwrap();
+        let mut coverage = Vec::new();
+        loop {
+            let said = frame::read::<FromAgent, _>(hub, limits::MESSAGE_BYTES).await;
+            match said.unwrap().unwrap() {
+                FromAgent::Hello(hello) => coverage.push(hello.coverage),
+                FromAgent::Coverage(now) => coverage.push(now),
+                FromAgent::Status(_) => return coverage,
+                _ => {}
+            }
+        }
     }
 
     #[tokio::test]
     async fn a_hub_of_an_earlier_version_is_told_no_coverage_after_the_hello() {
         for version in [COVERAGE - 1, COVERAGE] {
             let directory = tempfile::tempdir().unwrap();
-            let (mut side, _told, say) = side(Spool::open(directory.path()).unwrap().0);
-            let (agent, mut hub) = tokio::io::duplex(16 << 10);
-            let link = tokio::spawn(async move { converse(agent, None, &mut side).await });
-            let welcome = FromHub::Welcome { version, now: UtcNanos::from_unix_nanos(7) };
-            frame::write(&mut hub, &welcome, limits::MESSAGE_BYTES).await.unwrap();
-            let last = OrderId::new(UtcNanos::from_unix_nanos(7), [1; 10]);
-            say.send(FromAgent::Coverage(Vec::new())).await.unwrap();
-            say.send(FromAgent::OrderTaken(last)).await.unwrap();
-            let mut was_told = false;
-            loop {
-                let said = frame::read::<FromAgent, _>(&mut hub, limits::MESSAGE_BYTES).await;
-                match said.unwrap().unwrap() {
-                    FromAgent::Coverage(_) => was_told = true,
-                    FromAgent::OrderTaken(_) => break,
-                    _ => {}
-                }
-            }
-            assert_eq!(was_told, version == COVERAGE);
+            let (mut side, agent) = side(Spool::open(directory.path()).unwrap().0);
+            let (stream, mut hub) = tokio::io::duplex(16 << 10);
+            let link = tokio::spawn(async move { converse(stream, None, &mut side).await });
+            let hello = frame::read::<FromAgent, _>(&mut hub, limits::MESSAGE_BYTES).await;
+            assert!(matches!(hello.unwrap(), Some(FromAgent::Hello(_))));
+            agent.coverage.send_replace(gap("new"));
+            let heard = heard(&mut hub, version).await;
+            let told = if version == COVERAGE { vec![gap("new")] } else { Vec::new() };
+            assert_eq!(heard, told);
             link.abort();
         }
+    }
+
+    /// What was to be said when the link went is not said after the hello that came later.
+    #[tokio::test]
+    async fn what_a_hello_says_is_undone_by_no_word_from_before_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut side, agent) = side(Spool::open(directory.path()).unwrap().0);
+        // Nobody is there to hear either, and the second is what is so when the link comes up.
+        agent.coverage.send_replace(gap("older"));
+        agent.coverage.send_replace(gap("newer"));
+        let (stream, mut hub) = tokio::io::duplex(16 << 10);
+        let link = tokio::spawn(async move {
+            drop(converse(stream, None, &mut side).await);
+            side
+        });
+        assert_eq!(heard(&mut hub, COVERAGE).await, [gap("newer")]);
+        drop(hub);
+        let mut side = link.await.unwrap();
+        // The same on the link after it; and what changes then is said.
+        agent.coverage.send_replace(gap("on no link"));
+        agent.coverage.send_replace(gap("newest"));
+        let (stream, mut hub) = tokio::io::duplex(16 << 10);
+        let link = tokio::spawn(async move { converse(stream, None, &mut side).await });
+        let hello = frame::read::<FromAgent, _>(&mut hub, limits::MESSAGE_BYTES).await;
+        assert!(
+            matches!(hello.unwrap(), Some(FromAgent::Hello(of)) if of.coverage == gap("newest"))
+        );
+        agent.coverage.send_replace(gap("since the hello"));
+        assert_eq!(heard(&mut hub, COVERAGE).await, [gap("since the hello")]);
+        link.abort();
     }
 }

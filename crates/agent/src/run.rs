@@ -144,7 +144,8 @@ pub async fn run(
     let identity = Arc::new(identity);
     let (spool, torn) = Spool::open(&config.directory)?;
     let spool: SharedSpool = Arc::new(Mutex::new(spool));
-    let view = Arc::new(Mutex::new(View { coverage, ..View::default() }));
+    let view = Arc::new(Mutex::new(View::default()));
+    let (coverage, covered) = watch::channel(coverage);
     let added = Arc::new(Notify::new());
 
     // The sensor's thread detects; what it notices comes here.
@@ -189,7 +190,8 @@ pub async fn run(
     let linking = tokio::spawn(link::run(
         Arc::clone(&identity),
         LinkSide {
-            hello: hello_from(&view, &config.host, &clocks, config.helper.is_ok()),
+            hello: hello_from(&view, &coverage, &config.host, &clocks, config.helper.is_ok()),
+            coverage: covered,
             status: status_from(&view, &clocks),
             spool: Arc::clone(&spool),
             added: Arc::clone(&added),
@@ -208,6 +210,7 @@ pub async fn run(
         added,
         say,
         view,
+        coverage,
         clocks,
         trusted: None,
         lately,
@@ -278,6 +281,8 @@ struct Agent {
     spool: SharedSpool,
     added: Arc<Notify>,
     say: mpsc::Sender<FromAgent>,
+    /// What it can see and do, as it is said to the hub.
+    coverage: watch::Sender<Vec<Coverage>>,
     view: Arc<Mutex<View>>,
     clocks: Clocks,
     /// What the hub's clock said, and our boot time then.

@@ -254,6 +254,7 @@ mod tests {
             opened_by_code: None,
             unknown: unknown.map(Into::into),
             gaps: vec![],
+            lowers: None,
             to_confirm: vec![],
             counts: None,
         };

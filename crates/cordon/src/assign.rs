@@ -40,8 +40,8 @@ pub struct DraftArgs {
     lifeline: Vec<Said>,
     /// A program that care needs there, by its absolute path: no order stops it, and what it runs neither;
     /// people are asked. May be repeated; none of these four: as it was said before.
-    #[arg(long)]
-    protect: Vec<String>,
+    #[arg(long, value_parser = program)]
+    protect: Vec<FilePath>,
     /// The same for a unit of systemd: `pacs-viewer.service`.
     #[arg(long)]
     protect_unit: Vec<String>,
@@ -104,10 +104,17 @@ impl DraftArgs {
         let protected = Protected {
             units: self.protect_unit.clone(),
             cgroups: self.protect_cgroup.clone(),
-            executables: self.protect.iter().map(|path| FilePath::new(path.as_bytes())).collect(),
+            executables: self.protect.clone(),
         };
         Some(protected).filter(|said| self.protect_nothing || *said != Protected::default())
     }
+}
+
+/// One that can never be met protects nothing, and nobody would notice.
+fn program(text: &str) -> Result<FilePath, String> {
+    let path = FilePath::new(text.as_bytes());
+    path.check().map_err(|error| error.to_string())?;
+    Ok(path)
 }
 
 fn contact(text: &str) -> Result<Ring, String> {

@@ -497,6 +497,7 @@ mod tests {
             unknown: None,
             opened_by_code: None,
             gaps: Vec::new(),
+            lowers: None,
             to_confirm: Vec::new(),
             counts: None,
         };

@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::cli::StateArg;
 use crate::control::{ask_at, plain, tell, tier_words, truth_word, unexpected};
+use crate::tools::hex;
 use crate::{lifelines, questions};
 
 /// `cordon machines`
@@ -84,6 +85,9 @@ fn missing(row: &MachineRow) -> String {
     for (extent, what) in crate::gaps::lines(&row.gaps) {
         text += &format!("    {extent} {what}\n");
     }
+    if let Some(lowers) = row.lowers {
+        text += &format!("    ITS WORD {}\n", lowers.in_words());
+    }
     if let Some(EventCounts { seen, lost: lost @ 1.. }) = row.counts {
         text += &format!("    LOST {lost} events, beside {seen} seen since its agent started\n");
     }
@@ -113,6 +117,10 @@ pub(crate) fn machine_json(row: &MachineRow) -> serde_json::Value {
         "opened_by_code": row.opened_by_code,
         "unknown": row.unknown,
         "gaps": row.gaps,
+        "lowers": row.lowers.map(|lowers| json!({
+            "since_unix_ns": lowers.since.unix_nanos(),
+            "times": lowers.times,
+        })),
         "to_confirm": row.to_confirm.iter().map(|name| json!({
             "name": name.host,
             "addresses": name.addresses.iter().map(|(address, _)| address).collect::<Vec<_>>(),
@@ -172,6 +180,7 @@ fn detail_json(detail: &MachineDetail) -> serde_json::Value {
             ("policy_mode", json!(detail.mode)),
             ("enrolled_unix_ns", json!(detail.enrolled_at.unix_nanos())),
             ("build", json!(detail.build)),
+            ("receipt_key", json!(detail.receipt_key.map(|key| hex(&key)))),
             ("revision", json!(assignment.map(|assignment| assignment.revision))),
             ("lifelines", json!(assignment.map(|assignment| &assignment.lifelines))),
             ("names", json!(detail.names)),
@@ -207,6 +216,9 @@ fn in_full(detail: &MachineDetail, now: UtcNanos) -> String {
     text += &format!("  policy     mode {mode}\n");
     let build = detail.build.as_deref().map_or_else(|| "not heard yet".to_owned(), plain);
     text += &format!("  agent      {build}, enrolled {}\n", detail.enrolled_at);
+    let key = detail.receipt_key.map_or_else(|| "not known".to_owned(), |key| hex(&key));
+    text +=
+        &format!("  signs by   {key} (its receipts and archives: cordon verify ARCHIVE --key)\n");
     match &detail.assignment {
         Some(assignment) => text += &lifelines::in_words(assignment),
         None => text += "  lifelines  nobody has said yet what it is\n",
@@ -268,6 +280,7 @@ pub(crate) fn measure_words(measure: &MeasureLine, now: UtcNanos) -> String {
 mod tests {
     use super::*;
     use cordon_hub::control::{CodesNow, FindingLine};
+    use cordon_hub::view::Lowers;
     use cordon_model::finding::Level;
     use cordon_model::ids::{FindingId, MachineId, MeasureId};
     use cordon_model::policy::Mode;
@@ -289,12 +302,14 @@ mod tests {
                 opened_by_code: None,
                 unknown: None,
                 gaps: vec![],
+                lowers: Some(Lowers { since: at, times: 3 }),
                 to_confirm: vec![],
                 counts: Some(EventCounts { seen: 9, lost: 2 }),
             },
             mode: Mode::Ask,
             assignment: None,
             enrolled_at: at,
+            receipt_key: Some([0xab; 32]),
             build: None,
             names: vec![],
             codes: Some(CodesNow { are_held: false, unused: 5, of: 6, printed_at: None }),
@@ -333,6 +348,9 @@ mod tests {
             "nobody has said yet what it is",
             "5 of 6 not used, NOT ON THE MACHINE, never printed",
             "LOST 2 events",
+            "ITS WORD lowers what the policy does by itself",
+            "3 times",
+            "signs by   abababab",
             "questions  0 open",
             "isolate (full) for 4 h on ct-2, for 1 h, DENIED by the machine",
             "445 answers",

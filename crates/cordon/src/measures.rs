@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use cordon_hub::control::{Answer, ListedMeasure, Request};
+use cordon_hub::effect;
 use cordon_hub::view::{MeasurePreview, Ordered};
 use cordon_model::action::{
     AccountTarget, Action, Blocked, BlockedPeer, Collection, Denied, FilePath, FileTarget, Piece,
@@ -19,7 +20,6 @@ use cordon_model::asset::{ClinicalTier, Direction, PortRange, Transport};
 use cordon_model::ids::MeasureId;
 use cordon_model::look::Seen;
 use cordon_model::measure::{Isolation, MeasureState, Receipt};
-use cordon_respond::effect;
 
 use crate::cli::StateArg;
 use crate::control::{

@@ -80,7 +80,7 @@ fn key_from_signer(path: &std::path::Path) -> Result<VerifyingKey> {
     Ok(SigningKey::from_bytes(&seed).verifying_key())
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -46,6 +46,7 @@ impl Hub {
         who: &Who,
     ) -> Result<Ordered, HubError> {
         // A watch in place of an isolation opens the machine.
+        self.must_be_reachable(machine)?;
         if isolation == Isolation::Watch {
             self.must_be_open(machine, who).await?;
         }
@@ -83,6 +84,7 @@ impl Hub {
         reason: &str,
         who: &Who,
     ) -> Result<Ordered, HubError> {
+        self.must_be_reachable(machine)?;
         if !self.card(machine)?.measures.contains_key(&measure) {
             return Err(HubError::Missing { what: "such measure in force on this machine" });
         }
@@ -179,6 +181,7 @@ impl Hub {
         reason: &str,
         who: &Who,
     ) -> Result<Ordered, HubError> {
+        self.must_be_reachable(machine)?;
         let card = self.card(machine)?;
         let acting = card.measures.iter().filter(|(_, known)| known.is_acting());
         let (measure, _) = acting
@@ -186,6 +189,15 @@ impl Hub {
             .ok_or(HubError::Missing { what: "measure in force on this machine" })?;
         let instruction = Instruction::Renew { measure: *measure, lease: self.policy().lease };
         self.order(machine, instruction, reason, None, who).await
+    }
+
+    /// Nothing is ordered for a machine that was struck off. Asked again in the step that orders, for it may be
+    /// struck off meanwhile.
+    pub(crate) fn must_be_reachable(&self, machine: MachineId) -> Result<(), HubError> {
+        match self.card(machine)?.is_struck_off {
+            true => Err(AnswerRefused::StruckOff.into()),
+            false => Ok(()),
+        }
     }
 
     pub(crate) async fn order(
@@ -198,7 +210,7 @@ impl Hub {
     ) -> Result<Ordered, HubError> {
         who.must(Role::Responder)?;
         let reason = text("reason", reason)?;
-        self.card(machine)?;
+        self.must_be_reachable(machine)?;
         self.shared.ensure_assigned(machine).await?;
         if let Some(incident) = incident {
             let key = Key::new(&self.shared.organisation.code, incident);

@@ -21,13 +21,16 @@ use cordon_model::measure::{Isolation, MeasureState, Origin};
 use cordon_model::policy::Policy;
 use cordon_model::time::UtcNanos;
 use cordon_model::wire::Status;
+use cordon_respond::hub_core::WayWord;
 use cordon_respond::signer_core::CodesRow;
 use cordon_store::{Seen, StoredMeasure};
 use ed25519_dalek::VerifyingKey;
 
 use crate::attention::Standing;
 use crate::guidance::Basis;
-use crate::view::{Contact, EventCounts, LedgerStatus, MachineRow, NameNow, Refused, ToConfirm};
+use crate::view::{
+    Contact, EventCounts, LedgerStatus, Lowers, MachineRow, NameNow, Refused, ToConfirm,
+};
 
 /// A machine is silent when it was not heard for this long: agents speak every 2 s, so four times
 /// nothing.
@@ -64,6 +67,8 @@ pub(crate) struct Card {
     pub codes_kept: u64,
     /// Which version of the protocol is written down of it (0: none).
     pub version_kept: u16,
+    /// What it says of its way to the hub, as it is written down.
+    pub way: WayWord,
     /// What the guidance that was signed last was made from, since the start.
     pub guided_by: Option<Basis>,
     /// Of which revision the hub has its guidance (0: none).
@@ -204,6 +209,13 @@ impl Card {
             && self.isolation().is_none_or(|isolation| isolation == Isolation::Watch)
     }
 
+    /// Its word by which the policy does less to it, if it gave one.
+    fn lowers(&self) -> Option<Lowers> {
+        let WayWord { way, since, lowered, .. } = &self.way;
+        let since = since.filter(|_| way.may_lose_the_hub())?;
+        Some(Lowers { since, times: *lowered })
+    }
+
     pub fn row(&self, id: MachineId, now: UtcNanos) -> MachineRow {
         let assignment = self.assignment.as_deref();
         let coverage = self.seen.iter().flat_map(|seen| &seen.coverage);
@@ -220,6 +232,7 @@ impl Card {
             opened_by_code: self.opened_by().map(|(code, _)| code),
             unknown: self.unknown(),
             gaps: coverage.filter(|coverage| coverage.gap.is_some()).cloned().collect(),
+            lowers: self.lowers(),
             to_confirm: self
                 .names
                 .iter()
@@ -261,6 +274,7 @@ pub(crate) struct Revisions {
     pub codes: u64,
     pub guidance: u64,
     pub version: u16,
+    pub way: u64,
 }
 
 /// Everything that is read often.
@@ -310,6 +324,7 @@ impl Board {
             codes: card.codes_kept,
             guidance: card.guidance_kept,
             version: card.version_kept,
+            way: card.way.revision,
         })
     }
 
@@ -423,6 +438,7 @@ pub(crate) mod tests {
             codes: None,
             codes_kept: 0,
             version_kept: 0,
+            way: WayWord::default(),
             guided_by: None,
             guidance_kept: 0,
         }

@@ -26,6 +26,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::authority::HUB_NAME;
+use cordon_respond::hub_core::WayWord;
+
 use crate::board::Card;
 use crate::clock::fresh_id;
 use crate::keep::{self, Draft, decode};
@@ -208,6 +210,7 @@ async fn enrol(request: &EnrolRequest, shared: &Arc<Shared>) -> Result<Enrolled,
             codes_kept: 0,
             gap_at: None,
             version_kept: 0,
+            way: WayWord::default(),
             guided_by: None,
             guidance_kept: 0,
         },

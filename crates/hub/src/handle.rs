@@ -132,12 +132,17 @@ impl Hub {
         if let Some(id) = name.parse().ok().filter(|id| machines.contains_key(id)) {
             return Some(id);
         }
-        // A struck-off machine's name may be another's by now.
-        let mut called =
-            machines.iter().filter(|(_, card)| !card.is_struck_off && card.name() == name);
-        match (called.next(), called.next()) {
-            (Some((id, _)), None) => Some(*id),
-            _ => None,
+        // A struck-off machine's name may be another's by now; else whoever says it hears what became of it.
+        let only = |is_struck_off: bool| {
+            let mut called = machines
+                .iter()
+                .filter(|(_, card)| card.is_struck_off == is_struck_off && card.name() == name);
+            (called.next().map(|(id, _)| *id), called.next().is_none())
+        };
+        match only(false) {
+            (Some(id), true) => Some(id),
+            (Some(_), false) => None,
+            (None, _) => only(true).0.filter(|_| only(true).1),
         }
     }
 

@@ -17,7 +17,7 @@ use cordon_model::time::UtcNanos;
 use cordon_respond::approval::{Approval, ApprovalState};
 use cordon_respond::delivery::Inbox;
 use cordon_respond::grouping::Story;
-use cordon_respond::hub_core::{self as core, MachineRow};
+use cordon_respond::hub_core::{self as core, MachineRow, WayWord};
 use cordon_respond::order::{Delivery, MeasureLife, OrderLife};
 use cordon_respond::signer_core::Proposal;
 use cordon_store::{
@@ -48,6 +48,9 @@ const GUIDANCE: &str = "guidance";
 
 /// The version of the protocol that a machine spoke on its last link.
 const VERSION: &str = "version";
+
+/// What a machine says of its way to the hub, and what came of it.
+const WAY: &str = "way";
 
 /// When something of a machine was last not seen that should have been.
 const GAP: &str = "gap";
@@ -122,6 +125,9 @@ pub(crate) fn changes_of(
             }
             if machine.version != kept.version {
                 changes.push(row(VERSION, machine.assignment.machine, Some(&machine.version))?);
+            }
+            if machine.way.revision > kept.way {
+                changes.push(row(WAY, machine.assignment.machine, Some(&machine.way))?);
             }
             if machine.assignment.revision > kept.assignment {
                 changes.push(Change::Assignment {
@@ -270,7 +276,7 @@ pub(crate) async fn restore(
     };
     let (mut struck_off, mut gaps) = (Vec::new(), Vec::new());
     let (mut codes, mut guidance) = (Documents::new(), Documents::new());
-    let mut versions = BTreeMap::new();
+    let (mut versions, mut ways) = (BTreeMap::new(), BTreeMap::new());
     for Row { kind, id, document } in store.rows(organisation).await? {
         match kind.as_str() {
             STORY => kept.rows.push(core::Change::Story(decode::<Story>(&document)?)),
@@ -298,6 +304,10 @@ pub(crate) async fn restore(
                 let machine = id.parse::<MachineId>().map_err(|error| unreadable(&error))?;
                 versions.insert(machine, decode::<u16>(&document)?);
             }
+            WAY => {
+                let machine = id.parse::<MachineId>().map_err(|error| unreadable(&error))?;
+                ways.insert(machine, decode::<WayWord>(&document)?);
+            }
             GUIDANCE => {
                 let machine = id.parse::<MachineId>().map_err(|error| unreadable(&error))?;
                 guidance.insert(machine, decode(&document)?);
@@ -312,7 +322,7 @@ pub(crate) async fn restore(
         organisation,
         command_key,
         now,
-        (&codes, &guidance, &versions),
+        (&codes, &guidance, &versions, &ways),
         &mut kept,
     )
     .await?;
@@ -362,12 +372,16 @@ fn prune_orders(kept: &mut Kept, now: UtcNanos) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// What else is kept of machines, each by itself.
+type Said<'a> =
+    (&'a Documents, &'a Documents, &'a BTreeMap<MachineId, u16>, &'a BTreeMap<MachineId, WayWord>);
+
 async fn restore_machines(
     store: &dyn State,
     organisation: &OdsCode,
     command_key: &VerifyingKey,
     now: UtcNanos,
-    (codes, guidance, versions): (&Documents, &Documents, &BTreeMap<MachineId, u16>),
+    (codes, guidance, versions, ways): Said<'_>,
     kept: &mut Kept,
 ) -> Result<(), StoreError> {
     let mut page = Page::default();
@@ -392,6 +406,7 @@ async fn restore_machines(
                     guidance: guidance.get(&machine.id).cloned(),
                     inbox: Inbox { highest: machine.reported },
                     version: versions.get(&machine.id).copied().unwrap_or(0),
+                    way: ways.get(&machine.id).cloned().unwrap_or_default(),
                 }));
             }
             kept.cards.insert(
@@ -413,6 +428,7 @@ async fn restore_machines(
                     codes: None,
                     codes_kept: codes.get(&machine.id).map_or(0, |(revision, _)| *revision),
                     version_kept: versions.get(&machine.id).copied().unwrap_or(0),
+                    way: ways.get(&machine.id).cloned().unwrap_or_default(),
                     guided_by: None,
                     guidance_kept: guidance.get(&machine.id).map_or(0, |(held, _)| *held),
                 },

@@ -17,7 +17,7 @@
 //! | what was found is eliminated, and the machine returns | `eliminate`, `returning` |
 //! | names of lifelines are looked up, here and never on a suspect machine | `names` |
 //! | people see what waits for them | `attention` |
-//! | people look and act | [`Hub`], [`view`], [`people`] |
+//! | people look and act | [`Hub`], [`view`], [`people`], [`effect`] (what a measure means for care, in words) |
 //!
 //! What is acknowledged is on disk (law 7): kill the hub at any time, and the next start goes on.
 
@@ -31,6 +31,7 @@ mod board;
 mod clock;
 mod codes;
 pub mod control;
+pub mod effect;
 mod eliminate;
 mod enrol;
 mod error;

@@ -10,13 +10,14 @@ use cordon_model::measure::{Isolation, MeasureState, Receipt};
 use cordon_model::order::Order;
 use cordon_model::record::{Actor, Deed, Record};
 use cordon_model::time::UtcNanos;
-use cordon_respond::approval::Approval;
+use cordon_respond::approval::{AnswerRefused, Approval};
 use cordon_respond::decision::needs_to_do;
 use cordon_store::{
     Cursor, FindingFilter, IncidentFilter, Key, Listed, PAGE_ROWS, Page, StoredMeasure,
 };
 use ed25519_dalek::VerifyingKey;
 
+use crate::board::Card;
 use crate::error::HubError;
 use crate::foretell;
 use crate::handle::Hub;
@@ -53,6 +54,7 @@ impl Hub {
             row: card.row(id, UtcNanos::now()),
             assignment: card.assignment.as_deref().cloned(),
             enrolled_at: card.enrolled_at,
+            receipt_key: card.receipt_key.map(|key| key.to_bytes()),
             build: card.seen.as_ref().map(|seen| seen.build.clone()),
             coverage: card.seen.as_ref().map(|seen| seen.coverage.clone()).unwrap_or_default(),
             status: card.seen.as_ref().and_then(|seen| seen.status.clone()),
@@ -213,7 +215,10 @@ impl Hub {
             cuts_everything_else: isolation == Isolation::Full,
             needs: self.policy().approval.needs(Needs::to_contain(tier), tier),
             night: self.night_people(tier, now),
-            cautions: cautions(&machine, isolation, stand_ins, assignment),
+            cautions: caution_of_membership(&card)
+                .into_iter()
+                .chain(cautions(&machine, isolation, stand_ins, assignment))
+                .collect(),
             stand_ins,
             machine,
             isolation,
@@ -286,7 +291,7 @@ impl Hub {
         let machine = card.row(id, now);
         let assignment = card.assignment.as_deref();
         let tier = assignment.map_or(ClinicalTier::WHEN_UNKNOWN, Assignment::effective_tier);
-        let mut cautions = Vec::new();
+        let mut cautions: Vec<String> = caution_of_membership(&card).into_iter().collect();
         if action.kind().stops_something() {
             cautions.extend(caution_of_tier(machine.tier, true));
         }
@@ -416,6 +421,11 @@ fn caution_of_tier(said: Option<ClinicalTier>, cuts: bool) -> Option<String> {
     }
 }
 
+/// That nothing reaches it any more: whoever orders is refused.
+fn caution_of_membership(card: &Card) -> Option<String> {
+    card.is_struck_off.then(|| AnswerRefused::StruckOff.to_string())
+}
+
 fn caution_of_contact(contact: Contact) -> Option<String> {
     match contact {
         Contact::Linked { .. } => None,
@@ -502,6 +512,7 @@ mod tests {
             unknown: None,
             opened_by_code: None,
             gaps: Vec::new(),
+            lowers: None,
             to_confirm: Vec::new(),
             counts: None,
         }

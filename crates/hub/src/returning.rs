@@ -128,6 +128,7 @@ impl Hub {
         who: &Who,
     ) -> Result<GateView, HubError> {
         who.must(Role::Responder)?;
+        self.must_be_reachable(machine)?;
         let card = self.card(machine)?;
         if card.isolation().is_none_or(|isolation| isolation == Isolation::Watch) {
             return Err(HubError::Missing { what: "isolation of this machine: it is in service" });
@@ -153,7 +154,7 @@ impl Hub {
         who.must(Role::Responder)?;
         let reason = text("reason", reason)?;
         let despite = despite.map(|why| text("reason despite the gate", why)).transpose()?;
-        self.card(machine)?;
+        self.must_be_reachable(machine)?;
         let missing = match (self.gate(machine).await, &despite) {
             (Ok(gate), _) if gate.is_open => Vec::new(),
             (Ok(gate), None) => return Err(closed(&gate)),

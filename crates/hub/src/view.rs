@@ -98,10 +98,41 @@ pub struct MachineRow {
     pub unknown: Option<String>,
     /// What its agent can't see or do, with the reason.
     pub gaps: Vec<Coverage>,
+    /// It says that an isolation in full may take it out of its hub's reach; `None`: it does not say so.
+    pub lowers: Option<Lowers>,
     /// Names of its lifelines that answer otherwise than what is pinned, for people to confirm.
     pub to_confirm: Vec<ToConfirm>,
     /// What its agent counted since its start, as it last said; `None`: it has not said.
     pub counts: Option<EventCounts>,
+}
+
+/// A machine's own word, which nobody else can check, by which it is cut off less than the policy would by
+/// itself: it is segmented in place of an isolation in full, and people are asked for the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lowers {
+    /// Since when it says so, by the hub's clock.
+    pub since: UtcNanos,
+    /// How many of the policy's responses were lowered by it since.
+    pub times: u32,
+}
+
+impl Lowers {
+    /// What that means, for whoever looks at the machine.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let times = match self.times {
+            0 => "not yet".to_owned(),
+            1 => "once".to_owned(),
+            times => format!("{times} times"),
+        };
+        format!(
+            "lowers what the policy does by itself: it says of its way to the hub, since {}, that an isolation in \
+             full may cut it, so it is segmented instead and people are asked for the rest (so far {times}). \
+             Nobody else can check that: is it so?",
+            self.since
+        )
+    }
 }
 
 /// Addresses of a name that people have to confirm, or else stay cut in an isolation.
@@ -177,6 +208,8 @@ pub struct MachineView {
     pub assignment: Option<Assignment>,
     /// When it was enrolled.
     pub enrolled_at: UtcNanos,
+    /// The public key that what it signs is checked by: receipts, and archives of evidence.
+    pub receipt_key: Option<[u8; 32]>,
     /// Build of its agent.
     pub build: Option<String>,
     /// What it can and can't see and do.

@@ -267,7 +267,7 @@ impl Work {
                     }
                 });
                 self.step(|step| {
-                    step.core.covered(machine, link, &coverage);
+                    step.outputs = step.core.covered(machine, link, &coverage, &step.now);
                     step.after.push(After::News(News::Machine(machine)));
                 })
                 .await
@@ -331,10 +331,14 @@ impl Work {
         }
     }
 
-    /// What the board shows of a machine whose link is up.
+    /// What the board shows of a machine whose link is up. Two that came up one after the other may be told of
+    /// the other way round: the newer one stands, as the mind has it.
     fn linked(&self, machine: MachineId, link: u64, hello: &Hello) {
         let at = self.clock.now().utc;
         self.board.change(machine, |card| {
+            if card.link.is_some_and(|present| present >= link) {
+                return;
+            }
             card.link = Some(link);
             card.is_unsaved = true;
             card.seen = Some(Seen {
@@ -515,6 +519,7 @@ impl Work {
                     }
                     card.codes_kept = row.codes.as_ref().map_or(0, |(revision, _)| *revision);
                     card.version_kept = row.version;
+                    card.way.clone_from(&row.way);
                     card.guidance_kept = row.guidance.as_ref().map_or(0, |(held, _)| *held);
                 });
                 is_news.then_some(News::Machine(assignment.machine))

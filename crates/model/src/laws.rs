@@ -498,6 +498,19 @@ pub fn attention(machine: MachineId, level: Level, is_seen_to: bool) -> Result<(
     })
 }
 
+/// Law 10: what people said no to is not asked of them again in the same story, unless something new was found
+/// on the machine since: who is asked again and again reads no more.
+///
+/// # Errors
+/// About which machine they are.
+pub fn asked_again(machine: MachineId, was_declined: bool) -> Result<(), Violation> {
+    hold(Law::Attention, !was_declined, || {
+        format!(
+            "people are asked again about {machine} what they said no to, and nothing new was found"
+        )
+    })
+}
+
 /// Law 11: a message of `from` changed only what is `of` it.
 ///
 /// # Errors

@@ -51,6 +51,10 @@ pub enum Deed {
     Assigned,
     /// A name of a machine's lifelines answers with what is not pinned, and people have to confirm it.
     NameChanged,
+    /// What a machine says of its way to the hub has changed.
+    WaySaid,
+    /// What the policy does by itself was lowered by what a machine says of its way to the hub.
+    ResponseLowered,
     /// A policy was set.
     PolicySet,
     /// A finding was received.
@@ -125,6 +129,8 @@ impl Deed {
             Self::EnrolmentRefused => "An enrolment was refused",
             Self::Assigned => "What the machine is was said",
             Self::NameChanged => "A lifeline’s name answers otherwise",
+            Self::WaySaid => "What the machine says of its way to the hub changed",
+            Self::ResponseLowered => "The machine’s own word lowered the policy’s response",
             Self::PolicySet => "The policy was set",
             Self::Found(_) => "A finding",
             Self::IncidentOpened => "The incident was opened",

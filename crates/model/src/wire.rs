@@ -105,6 +105,54 @@ pub const HUB_LINK: &str = "link to the hub under full isolation";
 /// What [`Coverage::what`] is of the way to the hub where the kernel does not tell it.
 pub const HUB_WAY: &str = "way to the hub";
 
+/// What a machine says of its way to the hub: its own word, which nobody else can check.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Way {
+    /// Through no tunnel that it knows of; or it has not said.
+    #[default]
+    Plain,
+    /// Through one that an isolation in full keeps, and by what.
+    Kept(String),
+    /// By a way that an isolation in full cuts, and why.
+    Cut(String),
+    /// It does not know, and why.
+    Unknown(String),
+}
+
+impl Way {
+    /// What of all that a machine says is about its way; of several words the worst.
+    #[must_use]
+    pub fn said_in(coverage: &[Coverage]) -> Self {
+        let gap = |of: &Coverage| of.gap.clone().unwrap_or_default();
+        let cut = coverage.iter().find(|of| of.loses_the_hub()).map(|of| Self::Cut(gap(of)));
+        let unknown = || coverage.iter().find(|of| of.may_lose_the_hub());
+        let kept = || coverage.iter().find(|of| of.what == HUB_LINK);
+        cut.or_else(|| unknown().map(|of| Self::Unknown(gap(of))))
+            .or_else(|| kept().map(|of| Self::Kept(of.by.clone().unwrap_or_default())))
+            .unwrap_or_default()
+    }
+
+    /// Whether an isolation in full may take the machine out of its hub's reach.
+    #[must_use]
+    pub fn may_lose_the_hub(&self) -> bool {
+        matches!(self, Self::Cut(_) | Self::Unknown(_))
+    }
+}
+
+impl std::fmt::Display for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Plain => f.write_str("through no tunnel that it knows of"),
+            Self::Kept(by) => write!(f, "through a tunnel that an isolation in full keeps ({by})"),
+            Self::Cut(why) => write!(f, "an isolation in full would cut it ({why})"),
+            Self::Unknown(why) => {
+                write!(f, "whether an isolation in full would cut it is not known ({why})")
+            }
+        }
+    }
+}
+
 /// One thing that an agent can or can't see or do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -88,6 +88,10 @@ pub struct Approval {
     pub expires_at: UtcNanos,
     /// What people said.
     pub answers: Vec<Answer>,
+    /// How often its story had brought something new about the machine when they last said something: see
+    /// [`Story::news_of`](crate::grouping::Story::news_of).
+    #[serde(default)]
+    pub news: u32,
     /// Where it is.
     pub state: ApprovalState,
     /// Why nobody has to answer it any more, in words; `None`: it waits, was answered, or its time is over.
@@ -114,6 +118,12 @@ pub enum AnswerRefused {
         /// Who.
         name: String,
     },
+    /// Nothing reaches it any more.
+    #[error(
+        "this machine was struck off: nothing that is ordered for it arrives there. What is in force on it only \
+         a break-glass code opens, or a hand at it; to bring it back, enrol it anew"
+    )]
+    StruckOff,
     /// There is no room for one more question.
     #[error("too many questions about this machine are open: answer some first")]
     TooMany,
@@ -293,6 +303,7 @@ mod tests {
             asked_at: at,
             expires_at: at.plus(HOUR),
             answers: vec![],
+            news: 0,
             state: ApprovalState::Open,
             withdrawn: None,
         }

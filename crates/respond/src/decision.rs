@@ -83,7 +83,7 @@ pub enum AskReason {
     HeldOpen,
     /// Nobody could take it back.
     #[error(
-        "isolated in full the machine may lose its hub, which it reaches through a tunnel that is no lifeline, or by a way that is not known"
+        "the machine says that isolated in full it may lose its hub, which it reaches through a tunnel that is no lifeline, or by a way that it does not know"
     )]
     OutOfReach,
 }

@@ -73,6 +73,9 @@ pub struct Story {
     /// On which of the incident's machines each of its findings is, by their places in the two lists.
     #[serde(default)]
     found_on: Vec<u16>,
+    /// How often findings on each of the incident's machines brought something new.
+    #[serde(default)]
+    news_on: Vec<u32>,
     /// When it last took a finding, by the hub's clock.
     touched: cordon_model::time::UtcNanos,
 }
@@ -307,6 +310,7 @@ impl Grouping {
             rules: BTreeSet::new(),
             tactics: BTreeSet::new(),
             found_on: Vec::new(),
+            news_on: Vec::new(),
             touched: received.received,
         };
         self.stories.insert(id, story);
@@ -315,6 +319,13 @@ impl Grouping {
 }
 
 impl Story {
+    /// How often findings on this machine brought something new: a rule, a tactic, a higher level, or itself.
+    #[must_use]
+    pub fn news_of(&self, machine: MachineId) -> u32 {
+        let place = self.incident.machines.iter().position(|known| *known == machine);
+        place.and_then(|place| self.news_on.get(place)).copied().unwrap_or(0)
+    }
+
     fn own(&mut self, person: &str) {
         self.incident.state = IncidentState::Owned;
         self.incident.owner = Some(person.to_owned());
@@ -368,6 +379,14 @@ impl Story {
             self.found_on.resize(incident.findings.len(), UNKNOWN_PLACE);
             self.found_on.push(place.and_then(|p| u16::try_from(p).ok()).unwrap_or(UNKNOWN_PLACE));
             incident.findings.push(finding.id);
+        }
+        if is_news {
+            let place = self.incident.machines.iter().position(|on| *on == received.machine);
+            let places = self.incident.machines.len().max(self.news_on.len());
+            self.news_on.resize(places, 0);
+            if let Some(news) = place.and_then(|place| self.news_on.get_mut(place)) {
+                *news = news.saturating_add(1);
+            }
         }
         self.touched = self.touched.max(received.received);
         is_news

@@ -5,6 +5,15 @@
 //! could forget, and after a crash [`HubCore::restore`] goes on from the rows: it proposes again what the
 //! signer has not answered and sends again what no machine has confirmed.
 //!
+//! | what | where |
+//! |---|---|
+//! | a machine's link, and what it says over it of its way here | `link`, `way` |
+//! | a finding: placed, decided, proposed or asked | `found`, `intended` |
+//! | an order, from the proposal to the machine's disk | `orders`, `documents` |
+//! | what a machine shows and says of its measures | `receipts`, `truth` |
+//! | people: what they wish, are asked, answer, and leave unanswered | `wishing`, `asking`, `answering`, `waiting`, `spared` |
+//! | people: incidents taken and closed, machines struck off | `working`, `striking` |
+//!
 //! It signs nothing and believes no machine about another (law 11): who a message is from is said by the
 //! link, and messages of an older link are ignored.
 
@@ -35,15 +44,27 @@ use crate::grouping::{Grouping, How, Story};
 use crate::order::{Delivery, MeasureLife, OrderLife};
 use crate::signer_core::{Basis, Proposal, Refusal};
 
+mod answering;
 mod asking;
 mod by_machine;
+mod documents;
+mod found;
+mod intended;
+mod link;
+mod orders;
+mod receipts;
 mod spared;
+mod striking;
 mod truth;
+mod waiting;
+mod way;
+mod wishing;
 mod words;
-mod work;
-pub use asking::Wished;
-use asking::{Question, one_of_each_story};
+mod working;
+use asking::one_of_each_story;
 use by_machine::ByMachine;
+pub use way::WayWord;
+pub use wishing::Wished;
 pub use words::{Arrived, Change, ForSigner, MachineRow, Notice, Output, Wish};
 
 /// How long a serious incident may have no owner before it escalates (law 10): 15 minutes.
@@ -66,8 +87,6 @@ struct Machine {
     status: Option<Status>,
     /// The boot that it was last linked in.
     boot: Option<BootId>,
-    /// It says that a full isolation would cut its link to this hub, or that it does not know.
-    loses_the_hub: bool,
     /// What its statuses say of some of them in a row, against what is shown.
     said: BTreeMap<MeasureId, truth::Said>,
     signer_told: Option<BootNanos>,
@@ -78,6 +97,13 @@ struct Machine {
     codes_sent: Option<(u64, u64)>,
     /// The same of its guidance.
     guidance_sent: Option<(u64, u64)>,
+}
+
+impl Machine {
+    /// It says that a full isolation would cut its link to this hub, or that it does not know.
+    fn loses_the_hub(&self) -> bool {
+        self.row.way.way.may_lose_the_hub()
+    }
 }
 
 /// The hub's state.
@@ -280,332 +306,6 @@ impl HubCore {
         self.machines.get(&machine).is_some_and(|known| known.link.is_some())
     }
 
-    /// The signer signed an assignment: a machine is new, or is now something else.
-    pub fn assigned(&mut self, assignment: &Verified<Assignment>) -> Vec<Output> {
-        let id = assignment.machine;
-        if let Some(machine) = self.machines.get_mut(&id) {
-            if machine.row.assignment.revision > assignment.revision {
-                // Two were signed at about the same time, and the newer one was here first.
-                return Vec::new();
-            }
-            machine.row.assignment = (**assignment).clone();
-            machine.row.assignment_envelope = assignment.envelope().clone();
-        } else {
-            self.add_machine(MachineRow {
-                assignment: (**assignment).clone(),
-                assignment_envelope: assignment.envelope().clone(),
-                permit: None,
-                codes: None,
-                guidance: None,
-                inbox: Inbox::default(),
-                version: 0,
-            });
-        }
-        let mut outputs = self.keep_machine(id);
-        outputs.extend(self.send(id, FromHub::Assignment(assignment.envelope().clone())));
-        if let Some(permit) = self.early.remove(&id) {
-            outputs.extend(self.permitted(&permit));
-        }
-        outputs
-    }
-
-    /// The signer signed a policy.
-    pub fn policy_set(&mut self, policy: &Verified<Policy>) -> Vec<Output> {
-        self.policy = (**policy).clone();
-        self.policy_envelope = policy.envelope().clone();
-        let kept = Change::Policy(self.policy.clone(), self.policy_envelope.clone());
-        let mut outputs = vec![Output::Keep(kept)];
-        let open = self.approvals.all().filter(|open| open.state == ApprovalState::Open);
-        outputs.extend(open.filter_map(|open| self.for_the_signer(open)).map(Output::Signer));
-        for machine in self.machines.keys() {
-            outputs.extend(self.send(*machine, FromHub::Policy(self.policy_envelope.clone())));
-        }
-        outputs
-    }
-
-    /// The signer signed a permit.
-    pub fn permitted(&mut self, permit: &Verified<Permit>) -> Vec<Output> {
-        let Some(machine) = self.machines.get_mut(&permit.machine) else {
-            self.early.insert(permit.machine, permit.clone());
-            return Vec::new();
-        };
-        machine.row.permit = Some(permit.envelope().clone());
-        let mut outputs = self.keep_machine(permit.machine);
-        outputs.extend(self.send(permit.machine, FromHub::Permit(permit.envelope().clone())));
-        outputs
-    }
-
-    /// The signer signed the hashes of a machine's break-glass codes.
-    pub fn coded(&mut self, document: &Verified<BreakGlass>) -> Vec<Output> {
-        let Some(machine) = self.machines.get_mut(&document.machine) else { return Vec::new() };
-        let revision = document.revision;
-        machine.row.codes = Some((revision, document.envelope().clone()));
-        machine.codes_sent = machine.link.map(|link| (link, revision));
-        let mut outputs = self.keep_machine(document.machine);
-        let message = FromHub::BreakGlass(document.envelope().clone());
-        outputs.extend(self.send(document.machine, message));
-        outputs
-    }
-
-    /// The signer signed what people in front of a machine are told.
-    pub fn guided(&mut self, guidance: &Verified<Guidance>) -> Vec<Output> {
-        let Some(machine) = self.machines.get_mut(&guidance.machine) else { return Vec::new() };
-        let revision = guidance.revision;
-        if machine.row.guidance.as_ref().is_some_and(|(held, _)| *held >= revision) {
-            return Vec::new();
-        }
-        machine.row.guidance = Some((revision, guidance.envelope().clone()));
-        machine.guidance_sent = machine.link.map(|link| (link, revision));
-        let mut outputs = self.keep_machine(guidance.machine);
-        let message = FromHub::Guidance(guidance.envelope().clone());
-        outputs.extend(self.send(guidance.machine, message));
-        outputs
-    }
-
-    /// A machine's link is up. `link` counts up; messages that come with an older one are ignored.
-    pub fn linked(&mut self, id: MachineId, link: u64, hello: &Hello, now: &Moment) -> Vec<Output> {
-        if self.struck_off.contains(&id) {
-            return Vec::new();
-        }
-        let Some(machine) = self.machines.get_mut(&id) else { return Vec::new() };
-        if machine.link.is_some_and(|present| present >= link) {
-            return Vec::new();
-        }
-        machine.link = Some(link);
-        machine.boot = Some(hello.boot.clone());
-        machine.loses_the_hub = hello.coverage.iter().any(Coverage::may_lose_the_hub);
-        machine.status = None;
-        machine.said.clear();
-        let version = hello.version.min(cordon_model::wire::VERSION);
-        let is_other_version = std::mem::replace(&mut machine.row.version, version) != version;
-        let mut messages = vec![
-            FromHub::Welcome { version, now: now.utc },
-            FromHub::Acknowledged(machine.row.inbox.highest),
-        ];
-        if hello.assignment < machine.row.assignment.revision {
-            messages.push(FromHub::Assignment(machine.row.assignment_envelope.clone()));
-        }
-        if hello.policy < self.policy.revision {
-            messages.push(FromHub::Policy(self.policy_envelope.clone()));
-        }
-        messages.extend(machine.row.permit.clone().map(FromHub::Permit));
-        let mut outputs: Vec<Output> =
-            messages.into_iter().map(|message| Output::Send(id, link, message)).collect();
-        if is_other_version {
-            outputs.extend(self.keep_machine(id));
-        }
-        let orders: Vec<OrderId> = self.orders.ids_of(id).collect();
-        for order in orders {
-            if let Some(life) = self.orders.get_mut(order) {
-                life.last_sent = None;
-            }
-        }
-        outputs.extend(self.deliver(id, now));
-        outputs
-    }
-
-    /// What a machine can see and do has changed since its hello.
-    pub fn covered(&mut self, id: MachineId, link: u64, coverage: &[Coverage]) {
-        if self.is_present(id, link)
-            && let Some(machine) = self.machines.get_mut(&id)
-        {
-            machine.loses_the_hub = coverage.iter().any(Coverage::may_lose_the_hub);
-        }
-    }
-
-    /// A machine's link is down.
-    pub fn unlinked(&mut self, id: MachineId, link: u64) {
-        if let Some(machine) = self.machines.get_mut(&id)
-            && machine.link == Some(link)
-        {
-            machine.link = None;
-        }
-    }
-
-    /// Reports of a machine, in order of number. Answered with what is taken, also where there are none.
-    pub fn arrived(
-        &mut self,
-        id: MachineId,
-        link: u64,
-        reports: Vec<(u64, Arrived)>,
-        now: &Moment,
-        randomness: Randomness<'_>,
-    ) -> Vec<Output> {
-        if !self.is_present(id, link) {
-            return Vec::new();
-        }
-        let mut outputs = Vec::new();
-        let is_news = !reports.is_empty();
-        for (number, report) in reports {
-            let Some(machine) = self.machines.get_mut(&id) else { break };
-            if !machine.row.inbox.take(number) {
-                continue;
-            }
-            outputs.extend(match report {
-                Arrived::Finding(finding, touched) => {
-                    self.found(id, *finding, &touched, now, randomness)
-                }
-                Arrived::Receipt(receipt) => self.receipt(id, number, receipt, now, randomness),
-                Arrived::OrderRefused(order, why) => self.order_refused(id, order, &why, now),
-                Arrived::Gap(what) => {
-                    vec![self.record(Actor::Agent(id), Deed::Gap, Some(id), None, what, now)]
-                }
-            });
-        }
-        // A status asks for no more than the answer.
-        if is_news {
-            outputs.extend(self.keep_machine(id));
-        }
-        let highest = self.machines.get(&id).map_or(0, |machine| machine.row.inbox.highest);
-        outputs.extend(self.send(id, FromHub::Acknowledged(highest)));
-        outputs
-    }
-
-    /// A machine says that it has an order on its disk.
-    pub fn order_taken(
-        &mut self,
-        id: MachineId,
-        link: u64,
-        order: OrderId,
-        now: &Moment,
-    ) -> Vec<Output> {
-        if !self.is_present(id, link) {
-            return Vec::new();
-        }
-        let mut outputs = Vec::new();
-        if self.orders.get(order).is_some_and(|life| life.order.machine != id) {
-            let what = "it says that it has another machine's order; refused";
-            outputs.push(self.refuse(id, what, now));
-        } else if let Some(life) = self.orders.get_mut(order)
-            && life.taken()
-        {
-            let incident = life.order.incident;
-            let detail = life.order.instruction.to_string();
-            let taken = life.order.clone();
-            outputs.push(Output::Keep(Change::Order(life.clone())));
-            if let Some(measure) = self.measures.get_mut(order.into())
-                && measure.delivered()
-            {
-                outputs.push(Output::Keep(Change::Measure(measure.clone())));
-            }
-            outputs.extend(self.let_go(&taken));
-            let deed = Deed::Delivered(order);
-            outputs.push(self.record(Actor::Agent(id), deed, Some(id), incident, detail, now));
-        }
-        outputs.extend(self.deliver(id, now));
-        outputs
-    }
-
-    /// A person takes an incident.
-    pub fn own(&mut self, incident: IncidentId, person: &str, now: &Moment) -> Vec<Output> {
-        let story = self.grouping.own(incident, person).cloned();
-        story.map_or_else(Vec::new, |story| self.taken(story, person, now))
-    }
-
-    /// The same of one that made room for others, as it was kept.
-    pub fn own_kept(&mut self, kept: Story, person: &str, now: &Moment) -> Vec<Output> {
-        let story = self.grouping.own_kept(kept, person);
-        story.map_or_else(Vec::new, |story| self.taken(story, person, now))
-    }
-
-    fn taken(&self, story: Story, person: &str, now: &Moment) -> Vec<Output> {
-        let (actor, incident) = (Actor::Person(person.to_owned()), Some(story.incident.id));
-        let deed = Deed::IncidentChanged;
-        let record = self.record(actor, deed, None, incident, "taken".into(), now);
-        vec![Output::Keep(Change::Story(story)), record]
-    }
-
-    /// A person closes an incident. What the policy asked in it is withdrawn at once, with the reason.
-    pub fn close(
-        &mut self,
-        incident: IncidentId,
-        person: &str,
-        reason: &str,
-        now: &Moment,
-    ) -> Vec<Output> {
-        let story = self.grouping.close(incident);
-        story.map_or_else(Vec::new, |story| self.closed(story, person, reason, now))
-    }
-
-    /// The same of one that made room for others, as it was kept.
-    pub fn close_kept(
-        &mut self,
-        kept: Story,
-        person: &str,
-        reason: &str,
-        now: &Moment,
-    ) -> Vec<Output> {
-        let story = self.grouping.close_kept(kept);
-        story.map_or_else(Vec::new, |story| self.closed(story, person, reason, now))
-    }
-
-    fn closed(&mut self, story: Story, person: &str, reason: &str, now: &Moment) -> Vec<Output> {
-        let incident = story.incident.id;
-        self.escalated.remove(&incident);
-        let actor = Actor::Person(person.to_owned());
-        let deed = Deed::IncidentChanged;
-        let why = format!("its incident was closed by {person}: {reason}");
-        let withdrawn = self.withdraw_of(incident, &why);
-        let detail = match withdrawn.len() {
-            0 => format!("closed: {reason}"),
-            1 => format!("closed: {reason} (withdrawn with it: 1 question)"),
-            many => format!("closed: {reason} (withdrawn with it: {many} questions)"),
-        };
-        let mut outputs = vec![Output::Keep(Change::Story(story))];
-        outputs.extend(withdrawn);
-        outputs.push(self.record(actor, deed, None, Some(incident), detail, now));
-        outputs
-    }
-
-    /// The signer's answer to a proposal. Repeated answers change nothing.
-    pub fn signer_answered(
-        &mut self,
-        proposal: OrderId,
-        answer: Result<Verified<Order>, Refusal>,
-        now: &Moment,
-        randomness: Randomness<'_>,
-    ) -> Vec<Output> {
-        let Some(proposal) = self.proposals.remove(&proposal) else { return Vec::new() };
-        let mut outputs = vec![Output::Keep(Change::Answered(proposal.id))];
-        outputs.extend(self.next_of(&proposal));
-        match answer {
-            Ok(order) => {
-                outputs.extend(self.ordered(&order, now, randomness));
-                outputs.extend(self.ask_for_the_rest(&proposal, now, randomness));
-            }
-            Err(refusal) => {
-                let deed = Deed::OrderRefused;
-                let (machine, incident) = (Some(proposal.machine), proposal.incident);
-                let detail = refusal.to_string();
-                outputs.push(self.record(Actor::Signer, deed, machine, incident, detail, now));
-                if let (Refusal::Ask { needs, why }, Basis::Policy { finding, level }) =
-                    (&refusal, &proposal.basis)
-                {
-                    let question = Question {
-                        machine: proposal.machine,
-                        instruction: proposal.instruction,
-                        also: Vec::new(),
-                        needs: *needs,
-                        why: format!("{why}: {}", proposal.reason),
-                        incident: proposal.incident,
-                        of: Some((*finding, *level)),
-                        refused: None,
-                        asked_by: None,
-                    };
-                    outputs.extend(self.ask(question, now, randomness));
-                } else if let Basis::Unanswered { approval, .. }
-                | Basis::People { approval: Some(approval), .. } = proposal.basis
-                {
-                    // Approved or not, nothing is done: it may not lie unread.
-                    outputs.extend(self.asked_in_vain(approval, now, randomness));
-                } else {
-                    outputs.extend(self.not_blocked(&proposal, &refusal));
-                }
-            }
-        }
-        outputs
-    }
-
     /// Time goes by: sends again, drops what is too late, and escalates what lies unread. Call every
     /// second.
     pub fn tick(&mut self, now: &Moment, randomness: Randomness<'_>) -> Vec<Output> {
@@ -631,6 +331,83 @@ impl HubCore {
             }
         }
         outputs
+    }
+
+    /// What a machine said is not taken: counted, and in the ledger.
+    fn refuse(&mut self, id: MachineId, what: &str, now: &Moment) -> Output {
+        self.refused = self.refused.saturating_add(1);
+        self.record(Actor::Agent(id), Deed::Gap, Some(id), None, what.to_owned(), now)
+    }
+
+    /// Lets go of what has long been closed. Ids are in order of time, so the first are the oldest.
+    fn forget_closed(&mut self, id: MachineId) {
+        let orders = self.orders.of(id).filter(|o| !o.is_open());
+        let orders: Vec<OrderId> = orders.map(|o| o.order.id).collect();
+        for old in orders.iter().rev().skip(CLOSED_PER_MACHINE) {
+            self.orders.remove(*old);
+        }
+        self.forget_closed_measures(id);
+        let closed = self.approvals.of(id).filter(|a| a.state != ApprovalState::Open);
+        let closed = closed.filter(|approval| !self.is_last_no(approval));
+        let closed: Vec<ApprovalId> = closed.map(|a| a.id).collect();
+        for old in closed.iter().rev().skip(CLOSED_PER_MACHINE) {
+            self.approvals.remove(*old);
+        }
+    }
+
+    /// Whether it is the no that counts in an open story: forgotten, people would be asked again.
+    fn is_last_no(&self, approval: &Approval) -> bool {
+        let is_no = |of: &Approval| of.state == ApprovalState::Declined;
+        let is_later = |of: &Approval| {
+            is_no(of)
+                && of.incident == approval.incident
+                && (of.news, of.id) > (approval.news, approval.id)
+        };
+        is_no(approval)
+            && approval.incident.is_some_and(|incident| self.grouping.is_open(incident))
+            && !self.approvals.of(approval.machine).any(is_later)
+    }
+
+    fn add_machine(&mut self, row: MachineRow) {
+        let id = row.assignment.machine;
+        let machine = Machine {
+            row,
+            link: None,
+            status: None,
+            boot: None,
+            said: BTreeMap::new(),
+            signer_told: None,
+            is_warned: false,
+            told: VecDeque::new(),
+            codes_sent: None,
+            guidance_sent: None,
+        };
+        self.machines.insert(id, machine);
+    }
+
+    fn keep_machine(&self, id: MachineId) -> Vec<Output> {
+        let row = self.machines.get(&id).map(|machine| machine.row.clone());
+        row.map(|row| Output::Keep(Change::Machine(row))).into_iter().collect()
+    }
+
+    fn record(
+        &self,
+        actor: Actor,
+        deed: Deed,
+        machine: Option<MachineId>,
+        incident: Option<IncidentId>,
+        detail: String,
+        now: &Moment,
+    ) -> Output {
+        Output::Record(Record {
+            at: now.utc,
+            organisation: self.organisation.clone(),
+            actor,
+            deed,
+            machine,
+            incident,
+            detail,
+        })
     }
 }
 

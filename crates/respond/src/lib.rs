@@ -15,7 +15,7 @@
 //! They are made of parts that each keep one rule: [`decision`] (do, ask or watch), [`budget`] (the
 //! brake), [`approval`] (who agreed), [`peoples_brake`] (how much people order at once), [`lease`] (every measure ends), [`grouping`]
 //! (one story), [`notice`] (what the person in front of a machine is told), [`names`] (a name of a lifeline answers otherwise),
-//! [`order`] (an order's delivery, a measure's state), [`delivery`] (exactly once), [`permits`] (leave given ahead), [`plan`] (what else a finding calls for), [`effect`] (what a measure means for care),
+//! [`order`] (an order's delivery, a measure's state), [`delivery`] (exactly once), [`permits`] (leave given ahead), [`plan`] (what else a finding calls for),
 //! [`clock`] (running time, which nobody can set).
 
 #![forbid(unsafe_code)]
@@ -26,7 +26,6 @@ pub mod budget;
 pub mod clock;
 pub mod decision;
 pub mod delivery;
-pub mod effect;
 pub mod eliminate;
 pub mod grouping;
 pub mod helper_core;

@@ -21,6 +21,7 @@ use cordon_respond::order::{MeasureLife, OrderLife};
 use cordon_respond::signer_core::{Basis, Proposal, Refusal};
 
 use crate::besides;
+use crate::declined::Declined;
 use crate::machine::Clock;
 use crate::network::{Fate, Way};
 use crate::scenario::{self, Sabotage};
@@ -83,6 +84,8 @@ pub(crate) struct Hub {
     told_of: BTreeSet<MachineId>,
     /// When each machine was last heard, as the hub shows it.
     heard: BTreeMap<MachineId, Duration>,
+    /// What people said no to.
+    declined: Declined,
 }
 
 impl Hub {
@@ -97,6 +100,7 @@ impl Hub {
             told: BTreeSet::new(),
             told_of: BTreeSet::new(),
             heard: BTreeMap::new(),
+            declined: Declined::default(),
         }
     }
 }
@@ -159,7 +163,11 @@ impl World<'_> {
                         laws::distrust(from, life.machine, true)?;
                     }
                     if let Change::Finding(received, incident) = &change {
+                        self.hub.declined.found(received, *incident);
                         serious.push((received.clone(), *incident));
+                    }
+                    if let Change::Approval(question) = &change {
+                        self.hub.declined.kept(question)?;
                     }
                     if let Change::Approval(question) = &change
                         && !self.hub.rows.approvals.contains_key(&question.id)
@@ -581,8 +589,12 @@ impl World<'_> {
                 seal(&self.hub.policy, &self.key).and_then(|e| e.open::<Policy>(&self.pinned));
             self.hub.sealed_policy = opened.ok();
         }
+        let forgets = self.sabotaged(Sabotage::ForgetsNo);
         let Some(policy) = &self.hub.sealed_policy else { return Ok(()) };
-        let (core, outputs) = HubCore::restore(policy, self.hub.rows.all());
+        let mut rows = self.hub.rows.all();
+        let is_no = |row: &Change| matches!(row, Change::Approval(question) if question.state == ApprovalState::Declined);
+        rows.retain(|row| !forgets || !is_no(row));
+        let (core, outputs) = HubCore::restore(policy, rows);
         self.hub.core = Some(core);
         let life = self.hub.life;
         self.after(Duration::from_secs(1), Event::HubTick { life });

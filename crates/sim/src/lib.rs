@@ -19,6 +19,7 @@
 
 mod agent_shell;
 mod besides;
+mod declined;
 mod glass;
 mod helper_shell;
 mod hub_shell;

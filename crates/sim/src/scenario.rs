@@ -178,6 +178,8 @@ pub enum Sabotage {
     LooksInsideForOne,
     /// The hub leaves out of its questions what is to be done besides the isolation.
     AsksForIsolationsOnly,
+    /// The hub forgets at each start what people said no to.
+    ForgetsNo,
 }
 
 const TIERS: &[ClinicalTier] = &[

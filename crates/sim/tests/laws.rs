@@ -207,6 +207,11 @@ fn a_hub_that_tells_nobody_what_the_signer_refused_is_seen() {
 }
 
 #[test]
+fn a_hub_that_asks_again_what_people_said_no_to_is_seen() {
+    is_seen(Sabotage::ForgetsNo, Law::Attention);
+}
+
+#[test]
 fn a_hub_that_folds_two_machines_findings_of_one_id_is_seen() {
     is_seen(Sabotage::FoldsFindings, Law::NothingLost);
 }

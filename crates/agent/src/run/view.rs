@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use cordon_model::asset::Assignment;
 use cordon_model::holds::Holds;
-use cordon_model::wire::{Coverage, FromAgent, Hello, Status};
+use cordon_model::wire::{Coverage, Hello, Status};
+use tokio::sync::watch;
 
 use super::{Agent, locked};
 use crate::contain::moment::Clocks;
@@ -18,7 +19,6 @@ pub(super) struct View {
     pub(super) last_order: u64,
     pub(super) assignment: u64,
     pub(super) policy: u64,
-    pub(super) coverage: Vec<Coverage>,
     /// Where the hub is and what an isolation keeps, for the way there.
     pub(super) given: Option<Assignment>,
     /// The address that the present link stands on, or the last one stood on.
@@ -58,21 +58,24 @@ fn with_way(coverage: &[Coverage], told: Option<Coverage>) -> Vec<Coverage> {
 
 pub(super) fn hello_from(
     view: &Arc<Mutex<View>>,
+    coverage: &watch::Sender<Vec<Coverage>>,
     host: &str,
     clocks: &Clocks,
     is_helped: bool,
 ) -> Box<dyn Fn(Option<IpAddr>) -> Hello + Send + Sync> {
     let (view, host, clocks) = (Arc::clone(view), host.to_owned(), clocks.clone());
+    let coverage = coverage.clone();
     Box::new(move |hub| {
-        let given = locked(&view).given.clone();
         // Asked now: while there was no link the way may have become another, and what waits at the hub is
         // sent by what the hello says.
-        let told = given.filter(|_| is_helped).map(|given| way::told(&given, hub));
-        let mut view = locked(&view);
-        view.hub = hub;
-        if let Some(told) = told {
-            view.coverage = with_way(&view.coverage, told);
-        }
+        coverage.send_if_modified(|coverage| {
+            locked(&view).hub = hub;
+            let given = locked(&view).given.clone();
+            let told = given.filter(|_| is_helped).map(|given| way::told(&given, hub));
+            told.is_some_and(|told| replaced(coverage, told))
+        });
+        let coverage = coverage.borrow().clone();
+        let view = locked(&view);
         Hello {
             version: cordon_model::wire::VERSION,
             build: env!("CARGO_PKG_VERSION").to_owned(),
@@ -81,9 +84,17 @@ pub(super) fn hello_from(
             last_order: view.last_order,
             assignment: view.assignment,
             policy: view.policy,
-            coverage: view.coverage.clone(),
+            coverage,
         }
     })
+}
+
+/// Puts what is told now of the way to the hub in the place of what was. Whether that is another word.
+fn replaced(coverage: &mut Vec<Coverage>, told: Option<Coverage>) -> bool {
+    let now = with_way(coverage, told);
+    let is_news = now != *coverage;
+    *coverage = now;
+    is_news
 }
 
 pub(super) fn status_from(
@@ -107,20 +118,16 @@ pub(super) fn status_from(
 
 impl Agent {
     /// Tells the hub, where it has changed, whether a full isolation would leave this machine its way there.
+    /// Looked at and said in one, as a hello does: what was seen first is not said last.
     pub(super) fn look_at_way(&mut self) {
         if self.helper.is_none() {
             return;
         }
-        let hub = locked(&self.view).hub;
-        let told = self.core.assignment().and_then(|given| way::told(given, hub));
-        let mut view = locked(&self.view);
-        let coverage = with_way(&view.coverage, told);
-        // One that can't be said now is tried again.
-        if coverage != view.coverage
-            && self.say.try_send(FromAgent::Coverage(coverage.clone())).is_ok()
-        {
-            view.coverage = coverage;
-        }
+        let given = self.core.assignment();
+        self.coverage.send_if_modified(|coverage| {
+            let hub = locked(&self.view).hub;
+            replaced(coverage, given.and_then(|given| way::told(given, hub)))
+        });
     }
 }
 
@@ -154,14 +161,15 @@ mod tests {
             Coverage { what: what.into(), by: None, gap }
         };
         let before = vec![coverage("isolation"), coverage(HUB_LINK)];
-        let view = View { coverage: before.clone(), given: Some(given), ..View::default() };
-        let view = Arc::new(Mutex::new(view));
+        let view = Arc::new(Mutex::new(View { given: Some(given), ..View::default() }));
+        let covered = watch::channel(before.clone()).0;
         let clocks = Clocks::of_this_boot().unwrap();
         let here = Some(IpAddr::from([127, 0, 0, 1]));
         // Without a helper nothing is isolated, and nothing asked.
-        assert_eq!(hello_from(&view, "m01", &clocks, false)(here).coverage, before);
-        let said = hello_from(&view, "m01", &clocks, true)(here).coverage;
+        assert_eq!(hello_from(&view, &covered, "m01", &clocks, false)(here).coverage, before);
+        let said = hello_from(&view, &covered, "m01", &clocks, true)(here).coverage;
         assert_eq!(said, before[..1]);
+        assert_eq!(*covered.borrow(), said, "what is told later is told of this");
         assert_eq!(locked(&view).hub, here);
     }
 }

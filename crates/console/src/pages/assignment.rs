@@ -5,7 +5,8 @@
 //! opposites; what is wrong is said with its line.
 
 use cordon_hub::view::{AssignmentDraft, MachineView};
-use cordon_model::asset::{ClinicalTier, Direction, Lifeline, PortRange, Transport};
+use cordon_model::action::FilePath;
+use cordon_model::asset::{ClinicalTier, Direction, Lifeline, PortRange, Protected, Transport};
 use cordon_model::guidance::{Bedside, Contact, MOST_CONTACTS, check_contacts};
 use cordon_model::limits;
 use cordon_model::named::{HostName, NamedDraft, NamedLifeline, Service};
@@ -28,6 +29,8 @@ pub struct Typed {
     pub group: String,
     /// One flow a line.
     pub lifelines: String,
+    /// What care needs there, one a line.
+    pub protected: String,
     /// Where it stands.
     pub place: String,
     /// Where to go when no other of its kind works.
@@ -52,6 +55,7 @@ impl Typed {
             kind: assignment.kind.clone().unwrap_or_default(),
             group: assignment.group.clone().unwrap_or_default(),
             lifelines: lifeline_lines(&assignment.lifelines, &assignment.names),
+            protected: protected_lines(&assignment.protected),
         }
     }
 
@@ -79,7 +83,7 @@ impl Typed {
             lifelines,
             named,
             names: Vec::new(),
-            protected: None,
+            protected: Some(protected_from(&self.protected)?),
             bedside: Some(Bedside {
                 place: said(&self.place),
                 instead: said(&self.instead),
@@ -128,6 +132,11 @@ pub fn page(frame: &Frame, view: &MachineView, typed: &Typed, problem: Option<&s
                  on the machine’s page. Within: a network in which further addresses of the name are \
                  followed without a person.",
                 &typed.lifelines, 6))
+            (text_field("protected", "What care needs on it, one a line",
+                "program | /opt/pacs/bin/viewer, or unit | pacs-viewer.service (of systemd), or \
+                 cgroup | /machine.slice/modality (and all below it). No order stops these, whoever gives \
+                 it: people are asked. Empty: nothing is protected.",
+                &typed.protected, 4))
             h2 { "What the person in front of it is told when it is cut off" }
             (text_field("place", "Where it stands", "So that people find it as the next one: Ward 7, bay 2.", &typed.place, 1))
             (text_field("instead", "Where to go instead", "When no other of its kind is known to work: CT of A&E, ground floor.", &typed.instead, 1))
@@ -233,6 +242,106 @@ fn add_named(
         None => names.push(NamedDraft { named, at: Vec::new(), services: vec![service] }),
     }
     Ok(())
+}
+
+/// What care needs on a machine, as lines of text.
+pub fn protected_lines(protected: &Protected) -> String {
+    let Protected { units, cgroups, executables } = protected;
+    let programs = executables.iter().map(|path| (PROGRAM, path.as_bytes()));
+    let units = units.iter().map(|unit| (UNIT, unit.as_bytes()));
+    let cgroups = cgroups.iter().map(|cgroup| (CGROUP, cgroup.as_bytes()));
+    let lines = programs.chain(units).chain(cgroups);
+    lines.map(|(kind, name)| format!("{kind} | {}\n", escaped(name))).collect()
+}
+
+/// What care needs on a machine, from lines of text.
+///
+/// # Errors
+/// A sentence with the line that is wrong.
+pub fn protected_from(lines: &str) -> Result<Protected, String> {
+    let mut protected = Protected::default();
+    let said = lines.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    for (index, line) in said {
+        let wrong = |why: &str| format!("what care needs, line {}: {why}", index + 1);
+        let (kind, name) = line
+            .split_once('|')
+            .ok_or_else(|| wrong("it is: program, unit or cgroup, then |, then which"))?;
+        let name =
+            unescaped(name.trim()).ok_or_else(|| wrong("\\ is \\\\ or \\x and two digits"))?;
+        let text = |name| String::from_utf8(name).map_err(|_| wrong("this is a name, of text"));
+        match kind.trim().to_ascii_lowercase().as_str() {
+            PROGRAM => {
+                let path = FilePath::new(name);
+                path.check().map_err(|error| wrong(&error.to_string()))?;
+                protected.executables.push(path);
+            }
+            UNIT if name.is_empty() => return Err(wrong("which unit?")),
+            UNIT => protected.units.push(text(name)?),
+            CGROUP if !name.starts_with(b"/") => {
+                return Err(wrong("a control group begins with /, as /machine.slice/modality"));
+            }
+            CGROUP => protected.cgroups.push(text(name)?),
+            _ => return Err(wrong("the first part is program, unit or cgroup")),
+        }
+        if !protected.is_short() {
+            return Err(format!("what care needs on one machine is {} at most", limits::PROTECTED));
+        }
+    }
+    Ok(protected)
+}
+
+const PROGRAM: &str = "program";
+const UNIT: &str = "unit";
+const CGROUP: &str = "cgroup";
+
+/// A name in a line, that [`unescaped`] gives back to the byte: a form that is only looked at and saved may not
+/// change what is protected.
+fn escaped(name: &[u8]) -> String {
+    let mut line = String::new();
+    for chunk in name.utf8_chunks() {
+        for letter in chunk.valid().chars() {
+            match letter {
+                '\\' => line += "\\\\",
+                // The ends of a line are trimmed, and a text area knows its own line breaks.
+                ' ' => line.push(' '),
+                _ if letter.is_control() || letter.is_whitespace() => {
+                    let mut bytes = [0; 4];
+                    let bytes = letter.encode_utf8(&mut bytes).as_bytes();
+                    bytes.iter().for_each(|byte| line += &format!("\\x{byte:02x}"));
+                }
+                _ => line.push(letter),
+            }
+        }
+        chunk.invalid().iter().for_each(|byte| line += &format!("\\x{byte:02x}"));
+    }
+    let is_trimmed = |line: &str| line.trim_matches(' ').len() == line.len();
+    match is_trimmed(&line) {
+        true => line,
+        false => {
+            let inner = line.trim_matches(' ');
+            let start = line.len() - line.trim_start_matches(' ').len();
+            let end = line.len() - inner.len() - start;
+            format!("{}{inner}{}", "\\x20".repeat(start), "\\x20".repeat(end))
+        }
+    }
+}
+
+fn unescaped(line: &str) -> Option<Vec<u8>> {
+    let (mut name, mut rest) = (Vec::new(), line);
+    while let Some((before, after)) = rest.split_once('\\') {
+        name.extend(before.as_bytes());
+        rest = if let Some(after) = after.strip_prefix('\\') {
+            name.push(b'\\');
+            after
+        } else {
+            let digits = after.strip_prefix('x')?.get(..2)?;
+            let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+            name.push(u8::from_str_radix(digits, 16).ok().filter(|_| is_hex)?);
+            after.get(3..)?
+        };
+    }
+    name.extend(rest.as_bytes());
+    Some(name)
 }
 
 /// Whom to ring, as lines of text.
@@ -345,6 +454,25 @@ mod tests {
         #[test]
         fn no_text_of_lifelines_panics(lines in ".{0,200}") {
             let _ = lifelines_from(&lines);
+            let _ = protected_from(&lines);
+        }
+
+        /// Whoever opens the form and saves it changes nothing.
+        #[test]
+        fn what_is_protected_survives_being_lines_of_text(
+            path in prop::collection::vec(any::<u8>(), 1..20), unit in ".{0,10}[a-z.\\\\|]",
+            cgroup in ".{0,10}",
+        ) {
+            let path = FilePath::new([b"/", &path[..]].concat());
+            prop_assume!(path.check().is_ok());
+            let protected = Protected {
+                units: vec![unit],
+                cgroups: vec![format!("/{cgroup}")],
+                executables: vec![path],
+            };
+            let lines = protected_lines(&protected);
+            prop_assert_eq!(lines.lines().count(), 3);
+            prop_assert_eq!(protected_from(&lines), Ok(protected));
         }
     }
 
@@ -391,6 +519,26 @@ mod tests {
         assert!(contacts_from("x | 5555\n\nring me").unwrap_err().contains("line 3"));
         assert!(contacts_from("x | none").is_err());
         assert!(contacts_from(&"x | 5555\n".repeat(MOST_CONTACTS + 1)).is_err());
+    }
+
+    #[test]
+    fn what_is_protected_is_said_with_its_line_if_it_is_wrong() {
+        let typed =
+            "program | /opt/pacs/viewer\r\n\r\nUnit | pacs.service\ncgroup | /machine.slice";
+        let protected = protected_from(typed).unwrap();
+        assert_eq!(protected.executables, [FilePath::new(&b"/opt/pacs/viewer"[..])]);
+        assert_eq!(
+            (protected.units, protected.cgroups),
+            (vec!["pacs.service".to_owned()], vec!["/machine.slice".to_owned()],)
+        );
+        for wrong in
+            ["/opt/x", "program | viewer", "unit |", "cgroup | a", "file | /a", "program | /a\\q"]
+        {
+            let why = protected_from(&format!("unit | a\n{wrong}")).unwrap_err();
+            assert!(why.starts_with("what care needs, line 2:"), "{wrong}: {why}");
+        }
+        assert!(protected_from(&"unit | a\n".repeat(limits::PROTECTED + 1)).is_err());
+        assert_eq!(protected_from(" \n"), Ok(Protected::default()));
     }
 
     #[test]

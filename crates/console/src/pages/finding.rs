@@ -124,7 +124,7 @@ pub fn headline(finding: &Finding) -> Markup {
     html! { (words::level(finding.rule.level)) " " (Shown(&finding.rule.title)) }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

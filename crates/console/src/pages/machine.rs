@@ -8,6 +8,8 @@ use cordon_respond::signer_core::CodeFate;
 use maud::{Markup, html};
 
 use crate::page::{Frame, Place, Table, facts, more};
+use crate::pages::assignment::protected_lines;
+use crate::pages::finding::hex;
 use crate::pages::{finding, gate, measure, measuring, question};
 use crate::text::{Shown, utc, when};
 use crate::words;
@@ -20,6 +22,11 @@ pub fn page(frame: &Frame, view: &MachineView, judged: &Result<GateView, String>
         p { a.back href="/machines" { "All machines" } }
         h1 { (Shown(&row.name)) }
         p { (words::isolation(row)) }
+        @if let Some(lowers) = &row.lowers {
+            div.notice.notice--warn #its-word {
+                p { strong { "Its own word" } " " (lowers.in_words()) }
+            }
+        }
         (measure::actions(row, None))
         (facts(&[
             ("Contact", words::contact(row.contact, now)),
@@ -27,6 +34,9 @@ pub fn page(frame: &Frame, view: &MachineView, judged: &Result<GateView, String>
             ("Enrolled", when(view.enrolled_at, now)),
             ("Agent", html! {
                 @match &view.build { Some(build) => (Shown(build)), None => "Not heard yet" }
+            }),
+            ("Signs by", html! {
+                @match &view.receipt_key { Some(key) => code { (hex(key)) }, None => "Not known" }
             }),
             ("Rules", html! {
                 @match &view.status {
@@ -115,6 +125,11 @@ fn assignment(view: &MachineView) -> Markup {
                         ("Lifelines", html! {
                             @if assignment.lifelines.is_empty() { "None said" }
                             ul.plain { @for line in &assignment.lifelines { li { (words::lifeline(line)) } } }
+                        }),
+                        ("Needed for care, and touched by no order", html! {
+                            @let lines = protected_lines(&assignment.protected);
+                            @if lines.is_empty() { "None said" }
+                            ul.plain { @for line in lines.lines() { li { (Shown(line)) } } }
                         }),
                         ("Revision", html! { (assignment.revision) }),
                         ("Where it stands", html! {

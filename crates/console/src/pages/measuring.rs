@@ -3,6 +3,7 @@
 //! The one idea, as with an isolation: the page that confirms is the page that shows. What is confirmed is
 //! the very action that was shown, and nothing that has changed since takes its place.
 
+use cordon_hub::effect;
 use cordon_hub::view::MachineView;
 use cordon_model::action::{Action, ActionKind};
 use cordon_model::approval::Needs;
@@ -10,7 +11,6 @@ use cordon_model::asset::{Assignment, ClinicalTier};
 use cordon_model::finding::Finding;
 use cordon_model::ids::MachineId;
 use cordon_model::look::SeenProcess;
-use cordon_respond::effect;
 use cordon_store::StoredMeasure;
 use maud::{Markup, html};
 

@@ -42,6 +42,9 @@ async fn a_link_that_a_full_isolation_cuts_is_shown_under_what_stops() {
     says(&ann, &full, "The agent’s link to this hub, too:").await;
     let text = ann.get(&full).await.text();
     assert_eq!(text.matches("The agent’s link to this hub").count(), 1, "{text}");
+    // Whoever looks at the machine sees that this is its word, and what it does.
+    let text = ann.get(&here).await.text();
+    assert!(text.contains("Its own word lowers what the policy does by itself"), "{text}");
     let text = ann.get(&format!("{here}/isolate?how=segment")).await.text();
     assert!(text.contains("The agent’s link to this hub") && !text.contains("hub, too"), "{text}");
 }
@@ -274,6 +277,7 @@ async fn what_a_machine_is_is_said_by_a_named_person_and_mistakes_are_given_back
             ("kind", "CT workstation"),
             ("group", "Radiology"),
             ("lifelines", lifelines),
+            ("protected", "unit | pacs-viewer.service\r\nprogram | /opt/pacs/viewer"),
             ("place", "ground floor, room 0.12"),
             ("instead", ""),
             ("ring", "Security operations | 5555"),
@@ -289,6 +293,17 @@ async fn what_a_machine_is_is_said_by_a_named_person_and_mistakes_are_given_back
     assert!(text.contains("CT 2") && text.contains("Tier 2: clinical"), "{text}");
     assert!(text.contains("room 0.12") && text.contains("Security operations 5555"), "{text}");
     assert!(text.contains("Break-glass codes"), "{text}");
+    assert!(text.contains("unit | pacs-viewer.service"), "{text}");
+    let signed = served.site.hub().machine(machine.id()).await.unwrap().assignment.unwrap();
+    assert_eq!(signed.protected.units, ["pacs-viewer.service"]);
+    assert_eq!(signed.protected.executables[0].as_bytes(), b"/opt/pacs/viewer");
+    // The form shows what is signed, so that who saves it as it is changes nothing; emptied, nothing is protected.
+    assert!(boss.get(&form).await.body.contains("program | /opt/pacs/viewer\nunit | pacs-viewer"));
+    let mut emptied = typed("PACS | to | 10.0.4.9 | tcp | 11112");
+    emptied[5].1 = " ";
+    assert_eq!(boss.act(&form, &form, &emptied).await.status, 303);
+    let signed = served.site.hub().machine(machine.id()).await.unwrap().assignment.unwrap();
+    assert_eq!(signed.protected, cordon_model::asset::Protected::default());
     assert!(text.contains("PACS: TCP 11112 to 10.0.4.9/32"), "{text}");
     let text = boss.get(&format!("/machines/{}/isolate?how=full", machine.id())).await.text();
     assert!(text.contains("PACS: TCP 11112"), "a lifeline is shown as what lives: {text}");

@@ -51,6 +51,8 @@ pub struct MachineDetail {
     pub assignment: Option<Assignment>,
     /// When it was enrolled.
     pub enrolled_at: UtcNanos,
+    /// The public key that what it signs is checked by: receipts, and archives of evidence.
+    pub receipt_key: Option<[u8; 32]>,
     /// Build of its agent.
     pub build: Option<String>,
     /// How the names of its lifelines are.
@@ -192,6 +194,7 @@ impl Hub {
                 .assignment
                 .map(|assignment| Assignment { protected: Protected::default(), ..assignment }),
             enrolled_at: view.enrolled_at,
+            receipt_key: view.receipt_key,
             build: view.build,
             names: view.names,
             codes,

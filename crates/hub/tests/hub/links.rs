@@ -1,5 +1,6 @@
 //! Who may speak on a link.
 
+use cordon_hub::control::{Answer, Request, ask};
 use cordon_hub::view::Contact;
 use cordon_model::finding::Level;
 use cordon_model::limits;
@@ -57,6 +58,37 @@ async fn a_machine_that_is_struck_off_is_cut_off_at_once_and_never_comes_back() 
     assert!(machine.connect().await.is_err(), "also after a restart");
     assert!(site.hub().machines().is_empty());
     assert_eq!(site.hub().status().await.unwrap().counts.machines, 0);
+}
+
+/// An order for it would be signed and die at once: whoever wishes for one is told so instead.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_ordered_for_a_machine_that_is_struck_off() {
+    let site = Site::start().await;
+    let machine = site.machine("office-1").await;
+    let (hub, id) = (site.hub(), machine.id());
+    hub.isolate(id, Isolation::Segment, "worm", None, &admin()).await.unwrap();
+    hub.strike_off(id, "stolen", true, &admin()).await.unwrap();
+    let signed = hub.status().await.unwrap().counts;
+    for refused in [
+        hub.isolate(id, Isolation::Full, "worm", None, &admin()).await,
+        hub.release(id, "clean", Some("care needs it"), None, &admin()).await,
+        hub.isolate(id, Isolation::Watch, "clean", None, &admin()).await,
+        hub.renew(id, "goes on", &admin()).await,
+    ] {
+        let why = refused.unwrap_err().to_string();
+        assert!(why.starts_with("this machine was struck off"), "{why}");
+    }
+    let preview = hub.preview(id, Isolation::Full).unwrap();
+    assert!(preview.cautions[0].contains("struck off"), "{:?}", preview.cautions);
+    // The command line is told the same, also by the name that people know it by.
+    for called in [id.to_string(), "office-1".to_owned()] {
+        let (machine, reason) = (called, "worm".to_owned());
+        let request = Request::Isolate { machine, isolation: Isolation::Full, reason };
+        let answer = ask(&site.control(), &request).await.unwrap();
+        let Answer::Refused(why) = &answer else { panic!("{answer:?}") };
+        assert!(why.contains("was struck off"), "{why}");
+    }
+    assert_eq!(hub.status().await.unwrap().counts, signed, "nothing was signed or asked");
 }
 
 /// Nobody at the hub can open it then.

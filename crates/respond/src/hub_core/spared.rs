@@ -63,17 +63,11 @@ impl HubCore {
             Some(further) => Instruction::isolate(further, lease),
             None => Instruction::begin(receipt.action.clone(), lease),
         };
-        Some(Question {
-            machine,
-            needs: self.needed_for(machine, &instruction),
-            instruction,
-            also: Vec::new(),
-            why: in_words(receipt, &order.reason, further),
-            incident: Some(incident),
-            of: Some((finding, level)),
-            refused: Some(receipt.measure),
-            asked_by: None,
-        })
+        let needs = self.needed_for(machine, &instruction);
+        let (why, of) = (in_words(receipt, &order.reason, further), (finding, level));
+        let question =
+            Question::of_the_policy(machine, instruction, needs, why, Some(incident), of);
+        Some(Question { refused: Some(receipt.measure), ..question })
     }
 
     /// Whether people were asked about what was left alone for this finding, or are asked, or have decided, in

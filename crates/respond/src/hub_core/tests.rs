@@ -11,6 +11,7 @@ use cordon_model::signed::{Document, seal};
 use cordon_model::time::{BootId, UtcNanos};
 use ed25519_dalek::SigningKey;
 
+use super::asking::Question;
 use super::*;
 use crate::clock::tests::moment;
 use crate::signer_core::SignerCore;
@@ -125,6 +126,12 @@ impl Bench {
         };
         let now = self.now();
         let outputs = self.hub.linked(machine(number), link, &hello, &now);
+        self.carry(outputs);
+    }
+
+    fn covered(&mut self, id: MachineId, link: u64, coverage: &[Coverage]) {
+        let now = self.now();
+        let outputs = self.hub.covered(id, link, coverage, &now);
         self.carry(outputs);
     }
 

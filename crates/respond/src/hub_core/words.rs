@@ -14,6 +14,7 @@ use cordon_model::time::UtcNanos;
 use cordon_model::wire::FromHub;
 use serde::{Deserialize, Serialize};
 
+use super::WayWord;
 use crate::approval::{Approval, Identity};
 use crate::delivery::Inbox;
 use crate::grouping::Story;
@@ -66,6 +67,9 @@ pub struct MachineRow {
     /// The version that was spoken on its last link; 0: it had none, or of before this was kept.
     #[serde(default)]
     pub version: u16,
+    /// What it says of its way to the hub.
+    #[serde(default)]
+    pub way: WayWord,
 }
 
 /// Something that people must see.

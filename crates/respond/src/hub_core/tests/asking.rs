@@ -626,3 +626,13 @@ fn a_yes_that_suffices_for_what_is_left_of_a_question_is_acted_on_at_once() {
     assert_eq!((left.state, left.needs), (ApprovalState::Open, Needs::OnePerson));
     assert_eq!(bench.order(1).unwrap().instruction, collect);
 }
+
+#[test]
+fn nobody_orders_anything_for_a_machine_that_is_struck_off() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.hub.struck_off(machine(1));
+    for wish in [isolate(), Instruction::Release] {
+        assert_eq!(bench.wish_of("ann", 1, wish), Err(AnswerRefused::StruckOff));
+    }
+    assert_eq!(bench.hub.proposed_for(machine(1)).count(), 0);
+}

@@ -1,0 +1,181 @@
+//! Questions that wait: told of again, withdrawn, and what follows when nobody answers.
+
+use super::asking::{Question, Story, one_of_each_story};
+use super::*;
+
+impl HubCore {
+    /// What is to be told again, and what follows from questions whose time is over. Called every second.
+    pub(super) fn mind_questions(
+        &mut self,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        let mut over = Vec::new();
+        for approval in self.approvals.all_mut() {
+            if approval.expire(now.utc) {
+                outputs.push(Output::Keep(Change::Approval(approval.clone())));
+                over.push(approval.clone());
+            }
+        }
+        let first = one_of_each_story(&over);
+        outputs.extend(first.into_iter().map(|of| Output::Tell(Notice::Unanswered(of))));
+        for question in over {
+            let machine = question.machine;
+            outputs.extend(self.after_no_answer(question, now, randomness));
+            self.forget_closed(machine);
+        }
+        outputs.extend(self.remind(now));
+        outputs
+    }
+
+    /// People are told of what is still open, of each story once; what does not matter any more is closed.
+    fn remind(&mut self, now: &Moment) -> Vec<Output> {
+        let every = Duration::from_secs(self.policy.approval.remind_seconds.into());
+        let story = |open: &Approval| open.incident.ok_or(open.id);
+        let is_open = |approval: &&Approval| approval.state == ApprovalState::Open;
+        let stories: BTreeSet<Story> = self.approvals.all().filter(is_open).map(story).collect();
+        self.told_last.retain(|of, _| stories.contains(of));
+        let mut due = BTreeSet::new();
+        for of in stories {
+            let told = self.told_last.entry(of).or_insert(now.at);
+            if now.at.since(*told) >= every {
+                *told = now.at;
+                due.insert(of);
+            }
+        }
+        let is_due = |open: &&Approval| due.contains(&story(open));
+        let due: Vec<Approval> =
+            self.approvals.all().filter(is_open).filter(is_due).cloned().collect();
+        let (mut outputs, mut standing) = (Vec::new(), Vec::new());
+        for question in due {
+            // What a person asked stays that person's until its time is over.
+            match self.still_matters(question.clone()) {
+                Err(why) if question.asked_by.is_none() => {
+                    outputs.extend(self.withdraw(question.id, why));
+                }
+                _ => standing.push(question),
+            }
+        }
+        let first = one_of_each_story(&standing);
+        outputs.extend(first.into_iter().map(|of| Output::Tell(Notice::Asked(of))));
+        outputs
+    }
+
+    /// Nobody answered: what the policy has done then, or the same question again, as long as it matters.
+    fn after_no_answer(
+        &mut self,
+        question: Approval,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
+        let Ok(question) = self.still_matters(question) else { return Vec::new() };
+        let tier = self.machines.get(&question.machine).and_then(|m| m.row.assignment.tier);
+        let is_for_segment = self.policy.approval.unanswered == Unanswered::Segment
+            && question.instruction.isolation().is_some()
+            && self.intended(question.machine) < Some(Isolation::Segment)
+            && tier.is_some_and(|tier| !tier.is_clinical());
+        let (true, Some(finding), Some(level)) = (is_for_segment, question.finding, question.level)
+        else {
+            return self.ask_again(question, now, randomness);
+        };
+        let proposal = Proposal {
+            id: OrderId::new(now.utc, id_bytes(randomness)),
+            machine: question.machine,
+            instruction: Instruction::isolate(Isolation::Segment, self.policy.lease),
+            basis: Basis::Unanswered { approval: question.id, finding, level },
+            incident: question.incident,
+            reason: format!("nobody answered: {}", question.why),
+        };
+        let mut outputs = self.propose_this(proposal);
+        // What else was asked is not the policy's to answer.
+        let mut also = question.also.clone().into_iter();
+        if let Some(instruction) = also.next() {
+            let rest = Approval { instruction, also: also.collect(), ..question };
+            outputs.extend(self.ask_again(rest, now, randomness));
+        }
+        outputs
+    }
+
+    /// The signer does not sign what people agreed to, or does not let the policy answer for them: then they
+    /// are asked again.
+    pub(super) fn asked_in_vain(
+        &mut self,
+        approval: ApprovalId,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
+        let question = self.approvals.get(approval).cloned();
+        match question.and_then(|question| self.still_matters(question).ok()) {
+            Some(question) => self.ask_again(question, now, randomness),
+            None => Vec::new(),
+        }
+    }
+
+    fn ask_again(
+        &mut self,
+        question: Approval,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
+        let Approval { machine, instruction, also, why, incident, refused, .. } = question;
+        let wishes = std::iter::once(&instruction).chain(&also);
+        let needs = wishes.map(|wish| self.needed_for(machine, wish)).max();
+        let needs = needs.unwrap_or(question.needs);
+        let of = question.finding.zip(question.level);
+        let again = Question {
+            machine,
+            instruction,
+            also,
+            needs,
+            why,
+            incident,
+            of,
+            refused,
+            asked_by: None,
+        };
+        self.ask(again, now, randomness)
+    }
+
+    /// What of a question that nobody answered is worth asking again: the policy's, about a story that is
+    /// open, and that is not done by now. What a person wished is that person's to wish again.
+    ///
+    /// # Errors
+    /// Why it does not, in words.
+    fn still_matters(&self, question: Approval) -> Result<Approval, &'static str> {
+        if question.asked_by.is_some() {
+            return Err("what a person asked is theirs to ask again");
+        }
+        if !question.incident.is_some_and(|of| self.grouping.is_open(of)) {
+            return Err("its incident is closed");
+        }
+        let wanted = question.instruction.isolation();
+        let is_done = wanted.is_some() && self.intended(question.machine) >= wanted;
+        if !is_done {
+            return Ok(question);
+        }
+        let mut rest = question.also.into_iter();
+        let instruction = rest.next().ok_or("its machine is isolated as far by now")?;
+        Ok(Approval { instruction, also: rest.collect(), ..question })
+    }
+
+    /// Nobody has to answer it any more.
+    pub(super) fn withdraw(&mut self, question: ApprovalId, why: &str) -> Option<Output> {
+        let question = self.approvals.get_mut(question)?;
+        question.withdraw(why);
+        Some(Output::Keep(Change::Approval(question.clone())))
+    }
+
+    /// A person closes a story: what the policy asked in it is withdrawn. What a person asked stays that
+    /// person's, and can still be answered.
+    pub(super) fn withdraw_of(&mut self, incident: IncidentId, why: &str) -> Vec<Output> {
+        let is_its = |open: &&Approval| {
+            open.state == ApprovalState::Open
+                && open.incident == Some(incident)
+                && open.asked_by.is_none()
+        };
+        let its: Vec<ApprovalId> =
+            self.approvals.all().filter(is_its).map(|open| open.id).collect();
+        its.into_iter().filter_map(|open| self.withdraw(open, why)).collect()
+    }
+}

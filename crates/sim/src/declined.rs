@@ -1,0 +1,73 @@
+//! What people said no to, as whoever watches the hub's database sees it.
+//!
+//! It keeps its own account of what was new in each story, and never asks the mind that it judges.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cordon_model::finding::{Level, ReceivedFinding};
+use cordon_model::ids::{ApprovalId, IncidentId, MachineId};
+use cordon_model::laws::{self, Violation};
+use cordon_model::order::Instruction;
+use cordon_respond::approval::{Approval, ApprovalState};
+
+/// What was found in one story.
+#[derive(Debug, Default)]
+struct Found {
+    rules: BTreeSet<String>,
+    tags: BTreeSet<String>,
+    level: Option<Level>,
+    /// On each machine, how many findings had something that no finding before had.
+    news: BTreeMap<MachineId, u32>,
+}
+
+/// A no.
+#[derive(Debug)]
+struct No {
+    machine: MachineId,
+    incident: IncidentId,
+    to: Instruction,
+    /// What was new on the machine until then.
+    news: u32,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Declined {
+    stories: BTreeMap<IncidentId, Found>,
+    asked: BTreeSet<ApprovalId>,
+    no: BTreeMap<ApprovalId, No>,
+}
+
+impl Declined {
+    pub(crate) fn found(&mut self, received: &ReceivedFinding, incident: IncidentId) {
+        let (story, rule) = (self.stories.entry(incident).or_default(), &received.finding.rule);
+        let mut is_news = story.rules.insert(rule.id.clone());
+        for tag in &rule.tags {
+            is_news |= story.tags.insert(tag.clone());
+        }
+        is_news |= story.level.max(Some(rule.level)) > story.level;
+        story.level = story.level.max(Some(rule.level));
+        is_news |= !story.news.contains_key(&received.machine);
+        *story.news.entry(received.machine).or_default() += u32::from(is_news);
+    }
+
+    /// The hub keeps a question.
+    pub(crate) fn kept(&mut self, question: &Approval) -> Result<(), Violation> {
+        let Some(incident) = question.incident else { return Ok(()) };
+        let (machine, to) = (question.machine, &question.instruction);
+        let news = self.stories.get(&incident).and_then(|story| story.news.get(&machine));
+        let news = news.copied().unwrap_or_default();
+        if question.state == ApprovalState::Declined && !self.no.contains_key(&question.id) {
+            let no = No { machine, incident, to: to.clone(), news };
+            self.no.insert(question.id, no);
+        }
+        // What a person wishes is theirs to wish again, and that a machine refuses something is new.
+        let is_policys = question.asked_by.is_none() && question.refused.is_none();
+        if !self.asked.insert(question.id) || !is_policys {
+            return Ok(());
+        }
+        let is_it = |no: &No| {
+            no.machine == machine && no.incident == incident && no.to == *to && no.news >= news
+        };
+        laws::asked_again(machine, self.no.values().any(is_it))
+    }
+}
