@@ -2,8 +2,7 @@
 //!
 //! The one idea: where a match begins and ends is never asked. So a repetition at either end need not be longer
 //! than its least number, and what may be empty there need not be there at all: `-k\s\w{1,64}(?: -p)?` has a
-//! match where `-k\s\w` has one. The machine for the long one has so many states that it is given up halfway
-//! and a slower one begins.
+//! match where `-k\s\w` has one, and the machine for the long one has far more states.
 
 use regex_syntax::hir::{Hir, HirKind, Repetition};
 
