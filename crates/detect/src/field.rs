@@ -2,15 +2,15 @@
 //! value.
 //!
 //! The one idea: literals of `contains`, `startswith`, `endswith`, globs, case-sensitive texts and regular
-//! expressions are all found by one automaton over the folded value; whole values by one look-up in a hash
+//! expressions are all found in one pass over the folded value; whole values by one look-up in a hash
 //! table; numbers by a search in sorted bounds; addresses by one look-up a prefix length. Only what has no
 //! literal at all is tried by itself. So the cost follows the value's bytes and its hits, not the number
 //! of rules.
 
-use aho_corasick::{AhoCorasick, MatchKind};
 use ipnet::IpNet;
 
 use crate::fold::fold;
+use crate::literals::Finder;
 use crate::number::Number;
 use crate::pattern::Shape;
 use crate::predicate::{Comparison, Place, Seen, Test, address};
@@ -58,7 +58,7 @@ struct Answer {
 
 #[derive(Debug)]
 struct Literals {
-    automaton: AhoCorasick,
+    finder: Finder,
     /// By literal: where its answers start in `answers`; one more at the end.
     starts: Vec<u32>,
     answers: Vec<Answer>,
@@ -153,11 +153,9 @@ impl FieldMachineBuilder {
         // In order of text, so that the same rules always give the same machine.
         let mut literals: Vec<(String, Vec<Answer>)> = self.literals.into_iter().collect();
         literals.sort_by(|(left, _), (right, _)| left.cmp(right));
-        let automaton = AhoCorasick::builder()
-            .match_kind(MatchKind::Standard)
-            .build(literals.iter().map(|(text, _)| text.as_bytes()));
-        match automaton {
-            Ok(automaton) => {
+        let texts: Vec<&[u8]> = literals.iter().map(|(text, _)| text.as_bytes()).collect();
+        match Finder::new(&texts) {
+            Ok(finder) => {
                 let mut starts = Vec::with_capacity(literals.len() + 1);
                 let mut answers = Vec::new();
                 for (_, own) in literals {
@@ -165,7 +163,7 @@ impl FieldMachineBuilder {
                     answers.extend(own);
                 }
                 starts.push(answers.len() as u32);
-                self.machine.literals = Some(Literals { automaton, starts, answers });
+                self.machine.literals = Some(Literals { finder, starts, answers });
             }
             // Only past 2^31 states: slower then, but still right.
             Err(_) => {
@@ -229,19 +227,19 @@ impl FieldMachine {
 
 impl Literals {
     fn find(&self, folded: &str, verdicts: &mut impl Verdicts) {
-        for found in self.automaton.find_overlapping_iter(folded) {
-            let literal = found.pattern().as_usize();
+        self.finder.find(folded.as_bytes(), &mut |literal, begin, end| {
+            let literal = literal as usize;
             let answers = match self.starts.get(literal..literal + 2) {
                 Some(&[from, to]) => {
                     self.answers.get(from as usize..to as usize).unwrap_or_default()
                 }
-                _ => continue,
+                _ => return,
             };
             for answer in answers {
                 let is_there = match answer.how {
                     How::Anywhere => true,
-                    How::AtStart => found.start() == 0,
-                    How::AtEnd => found.end() == folded.len(),
+                    How::AtStart => begin == 0,
+                    How::AtEnd => end == folded.len(),
                     How::Ask => {
                         verdicts.may_hold(answer.predicate);
                         continue;
@@ -251,7 +249,7 @@ impl Literals {
                     verdicts.holds(answer.predicate);
                 }
             }
-        }
+        });
     }
 }
 

@@ -103,8 +103,6 @@ pub(crate) struct Group {
     /// By local number: the slot whose values a predicate is tried on when a rule gets as far as it, instead
     /// of before: nothing in a value shows that it might hold. [`NO_SLOT`] for all others.
     pub(crate) put_off: Vec<Slot>,
-    /// Whether a predicate compares one field with another.
-    pub(crate) compares: bool,
     reach_starts: Vec<u32>,
     reached: Vec<u32>,
     pub(crate) fields: Vec<FieldMachine>,
@@ -243,7 +241,6 @@ pub(crate) fn compile<'w>(
         rules: compiled,
         unreached,
         predicates: building.locals,
-        compares: building.late.iter().any(|late| matches!(late, Late::SameAs { .. })),
         late: building.late,
         reach_starts,
         reached,

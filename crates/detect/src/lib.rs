@@ -172,6 +172,7 @@ mod field;
 mod filter;
 mod fold;
 mod group;
+mod literals;
 mod lower;
 mod matcher;
 mod memo;
@@ -180,12 +181,16 @@ mod names;
 pub mod number;
 pub mod pattern;
 pub mod predicate;
+mod program;
 mod quick_hash;
 mod required;
 mod rule;
 mod ruleset;
+mod shorten;
 pub mod taxonomy;
+mod texts;
 pub mod timestamp;
+mod verdict;
 
 pub use compiler::{Added, Compiler, FIELDS, RULES, TEXT_BYTES};
 pub use correlation::state::{

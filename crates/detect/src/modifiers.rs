@@ -18,6 +18,8 @@ use rsigma_parser::{DetectionItem, Modifier, SigmaString, SigmaValue};
 use crate::number::Number;
 use crate::pattern::{Pattern, Piece, pieces_of, with_any_dash};
 use crate::predicate::{Comparison, Expression, Place, Reference, Test};
+use crate::required::texts_in_each_match;
+use crate::shorten::shortened;
 use crate::timestamp::TimePart;
 
 /// What a placeholder (`%name%`) stands for.
@@ -486,7 +488,8 @@ fn base64_at_offsets(bytes: &[u8]) -> impl Iterator<Item = Kind> {
 
 fn compile_regex(source: &str, flags: &str) -> Result<Expression, String> {
     let source = if flags.is_empty() { source.to_owned() } else { format!("(?{flags}){source}") };
-    let regex = Regex::builder()
+    let mut builder = Regex::builder();
+    builder
         .configure(
             Regex::config()
                 .nfa_size_limit(Some(REGEX_BYTES))
@@ -495,10 +498,15 @@ fn compile_regex(source: &str, flags: &str) -> Result<Expression, String> {
                 .which_captures(WhichCaptures::None)
                 .onepass(false),
         )
-        .syntax(syntax::Config::new())
-        .build(&source)
-        .map_err(|error| regex_reason(&source, &error))?;
-    Ok(Expression { source: Arc::from(source), regex })
+        .syntax(syntax::Config::new());
+    let regex = match regex_syntax::parse(&source) {
+        Ok(hir) => builder.build_from_hir(&shortened(&hir)),
+        // Said in the builder's own words.
+        Err(_) => builder.build(&source),
+    };
+    let regex = regex.map_err(|error| regex_reason(&source, &error))?;
+    let needs = texts_in_each_match(&source).map(Arc::from);
+    Ok(Expression { source: Arc::from(source), needs, regex })
 }
 
 fn regex_reason(source: &str, error: &regex_automata::meta::BuildError) -> String {

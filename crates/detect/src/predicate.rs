@@ -119,6 +119,8 @@ impl Place {
 pub struct Expression {
     /// Its text, flags included, as the engine reads it.
     pub source: Arc<str>,
+    /// Folded texts of which every match has one in it; none if that can't be said.
+    pub needs: Option<Arc<[String]>>,
     /// The machine: linear in the value's length.
     pub regex: Regex,
 }
@@ -168,7 +170,12 @@ impl Test {
             _ if seen.is_null() => false,
             Self::Text(pattern) if pattern.is_cased() => pattern.matches(seen.text),
             Self::Text(pattern) => pattern.matches(seen.folded),
-            Self::Regex(expression) => expression.regex.is_match(seen.text),
+            Self::Regex(Expression { needs, regex, .. }) => {
+                let may_match = |needs: &Arc<[String]>| {
+                    needs.iter().any(|needed| seen.folded.contains(needed.as_str()))
+                };
+                needs.as_ref().is_none_or(may_match) && regex.is_match(seen.text)
+            }
             Self::Network(network) => {
                 address(seen.text).is_some_and(|address| network.contains(&address))
             }

@@ -9,7 +9,7 @@ use regex_syntax::hir::{Class, Hir, HirKind};
 
 use crate::fold::fold_char;
 
-/// A shorter text is found in too many values to be worth a place in the automaton.
+/// The fewest characters of a text that is looked for in every value.
 const SHORTEST: usize = 2;
 /// More alternatives than this cost more in the automaton than they save.
 const MOST: usize = 64;
@@ -21,9 +21,11 @@ const CLASS: usize = 4;
 /// The folded texts of which every match of `source` has one, if that can be said.
 #[must_use]
 pub fn required_texts(source: &str) -> Option<Vec<String>> {
-    let hir = regex_syntax::parse(source).ok()?;
-    let known = Known::of(&hir);
-    let mut texts = best([known.exact, known.required])?;
+    let mut texts = texts_in_each_match(source)?;
+    // A shorter text is found in too many values to be worth looking for in all of them.
+    if shortest(&texts) < SHORTEST {
+        return None;
+    }
     texts.sort_by_key(|text| text.len());
     // Where a text is found, every text within it is found too.
     let mut needed: Vec<String> = Vec::new();
@@ -34,6 +36,13 @@ pub fn required_texts(source: &str) -> Option<Vec<String>> {
     }
     needed.sort();
     Some(needed)
+}
+
+/// The same, be they however short and many: whether one is there is quicker seen than whether the expression
+/// matches.
+pub fn texts_in_each_match(source: &str) -> Option<Vec<String>> {
+    let known = Known::of(&regex_syntax::parse(source).ok()?);
+    best([known.exact, known.required])
 }
 
 type Texts = Option<Vec<String>>;
@@ -129,7 +138,7 @@ impl Known {
 fn best<const N: usize>(sets: [Texts; N]) -> Texts {
     sets.into_iter()
         .flatten()
-        .filter(|texts| !texts.is_empty() && texts.len() <= MOST && shortest(texts) >= SHORTEST)
+        .filter(|texts| !texts.is_empty() && texts.len() <= MOST && shortest(texts) > 0)
         .max_by_key(|texts| (shortest(texts), std::cmp::Reverse(texts.len())))
 }
 

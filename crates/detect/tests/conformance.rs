@@ -524,6 +524,63 @@ fn what_is_remembered_of_a_value_is_all_that_holds_for_it() {
 }
 
 #[test]
+fn what_is_remembered_of_an_event_leaves_open_what_its_values_decide() {
+    // No literal leads to these expressions, and two fields compare by no value alone.
+    let rules = compiled(
+        "title: x\nlogsource: {}\ndetection:\n  s: {A: a}\n  r: {B|re: '[xy][12]'}\n  f: {C|fieldref: B}\n  condition: s and (not r or f)\n",
+    );
+    let mut matcher = rules.matcher();
+    for _ in 0..5 {
+        for (a, b, c, is_match) in [
+            ("a", "x1", "c", false),
+            ("a", "x3", "c", true),
+            ("a", "y2", "y2", true),
+            ("a", "z2", "z", true),
+            ("b", "x3", "c", false),
+        ] {
+            let json = json!({"A": a, "B": b, "C": c});
+            let event = event_of(&rules, Source::default(), &json);
+            assert_eq!(!matched(&mut matcher, &rules, &event).is_empty(), is_match, "{json}");
+        }
+    }
+}
+
+#[test]
+fn an_id_that_comes_with_the_source_is_there_however_often_it_came() {
+    let rules = compiled(
+        "title: x\nlogsource: {product: windows}\ndetection:\n  s: {A: a}\n  n: {EventID: null}\n  condition: s and n\n",
+    );
+    let mut matcher = rules.matcher();
+    for _ in 0..5 {
+        for (event_id, is_match) in [(None, true), (Some(7), false)] {
+            let source = Source { product: Some("windows".into()), event_id, ..Source::default() };
+            let json = json!({"A": "a"});
+            let event = event_of(&rules, source, &json);
+            assert_eq!(!matched(&mut matcher, &rules, &event).is_empty(), is_match, "{event_id:?}");
+        }
+    }
+}
+
+#[test]
+fn an_event_of_many_values_that_make_much_hold_is_put_to_all_rules() {
+    // More predicates for one value than are remembered of one.
+    let words: Vec<String> = (0..80).map(|number| format!("w{number:02}")).collect();
+    let rules = compiled(&format!(
+        "title: x\nlogsource: {{}}\ndetection:\n  s: {{F|contains|all: [{}]}}\n  g: {{G: a}}\n  condition: s and g\n",
+        words.join(", ")
+    ));
+    let mut matcher = rules.matcher();
+    let (all, most) = (words.concat(), words[1..].concat());
+    for _ in 0..4 {
+        for (f, g, is_match) in [(&all, "a", true), (&most, "a", false), (&all, "b", false)] {
+            let json = json!({"F": f, "G": g});
+            let event = event_of(&rules, Source::default(), &json);
+            assert_eq!(!matched(&mut matcher, &rules, &event).is_empty(), is_match, "{json}");
+        }
+    }
+}
+
+#[test]
 fn a_matcher_may_go_from_one_rule_set_to_another() {
     let one = compiled("title: one\nlogsource: {}\ndetection:\n  s: {F: a}\n  condition: s\n");
     let two =

@@ -16,7 +16,7 @@ mod reference;
 
 mod support;
 
-use cordon_detect::Compiler;
+use cordon_detect::{Compiler, Matcher, RuleSet};
 use cordon_model::event::Source;
 use dice::Random;
 use rsigma_parser::parse_sigma_yaml;
@@ -306,6 +306,48 @@ fn reference_fields(event: &Json) -> reference::Fields {
     fields
 }
 
+/// The same events and others made of their fields, in other orders, by a matcher that remembers them; and by
+/// other numbers of the same rules in between. What was right the first time stays right.
+fn again(
+    random: &mut Random,
+    rules: &RuleSet,
+    texts: &[String],
+    matcher: &mut Matcher,
+    seen: &[(Source<'static>, Json, Vec<String>)],
+    seed: u64,
+) {
+    let mut compiler = Compiler::new();
+    for text in texts.iter().rev() {
+        compiler.add_yaml("random.yml", text);
+    }
+    let (reloaded, _) = compiler.compile();
+    for round in 0..5 {
+        let rules = if round == 3 { &reloaded } else { rules };
+        for _ in 0..seen.len() {
+            let (source, json, first) = random.pick(seen);
+            let event = event_of(rules, source.clone(), json);
+            let mut first = first.clone();
+            let mut now = matched(matcher, rules, &event);
+            first.sort_unstable();
+            now.sort_unstable();
+            assert_eq!(now, first, "seed {seed}, round {round}:\n{texts:#?}\n{json:#}");
+            if random.below(3) > 0 {
+                continue;
+            }
+            // Half of the fields of another event: by a matcher that remembers nothing.
+            let (_, other, _) = random.pick(seen);
+            let mut mixed = json.clone();
+            for (name, value) in other.as_object().unwrap().iter().filter(|_| random.one_in(2)) {
+                mixed[name] = value.clone();
+            }
+            let event = event_of(rules, source.clone(), &mixed);
+            let known = matched(matcher, rules, &event);
+            let fresh = matched(&mut rules.matcher(), rules, &event);
+            assert_eq!(known, fresh, "seed {seed}, round {round}:\n{texts:#?}\n{mixed:#}");
+        }
+    }
+}
+
 #[test]
 fn the_engine_agrees_with_the_slow_evaluator_on_random_rules_and_events() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
@@ -325,6 +367,7 @@ fn the_engine_agrees_with_the_slow_evaluator_on_random_rules_and_events() {
         let parsed: Vec<_> =
             texts.iter().map(|text| parse_sigma_yaml(text).unwrap().rules.remove(0)).collect();
         let mut matcher = rules.matcher();
+        let mut seen = Vec::new();
         for _ in 0..12 {
             let json = event(&mut random);
             let source = Source {
@@ -333,7 +376,7 @@ fn the_engine_agrees_with_the_slow_evaluator_on_random_rules_and_events() {
                 event_id: random.one_in(2).then(|| json["EventID"].as_u64().unwrap() as u32),
                 ..Source::default()
             };
-            let event = event_of(&rules, source, &json);
+            let event = event_of(&rules, source.clone(), &json);
             let ours = matched(&mut matcher, &rules, &event);
             let fields = reference_fields(&json);
             for (index, (rule, text)) in
@@ -351,7 +394,10 @@ fn the_engine_agrees_with_the_slow_evaluator_on_random_rules_and_events() {
                 pairs += 1;
                 matching += usize::from(ours);
             }
+            let ours = ours.into_iter().map(str::to_owned).collect::<Vec<_>>();
+            seen.push((source, json, ours));
         }
+        again(&mut random, &rules, &texts, &mut matcher, &seen, seed);
     }
     println!("{pairs} pairs, {matching} of them matching");
     assert!(

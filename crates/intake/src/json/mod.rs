@@ -1,6 +1,8 @@
-//! Events as JSON: [`text`] steps through one value, [`shape`] knows what its names mean, [`stream`]
+//! Events as JSON: [`text`] steps through one value, [`shape`] knows what its names mean, [`keys`] what was
+//! learnt of them, [`stream`]
 //! finds the next event in a file and goes on after a torn one.
 
+pub(crate) mod keys;
 pub(crate) mod shape;
 pub(crate) mod stream;
 pub(crate) mod text;

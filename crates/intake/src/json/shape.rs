@@ -19,7 +19,8 @@ use cordon_model::event::{Event, FieldId, Source, Value};
 use cordon_model::limits::NAME_BYTES;
 use cordon_model::time::UtcNanos;
 
-use super::text::{Cursor, Fault, Kind, Scalar};
+use super::keys::Keys;
+use super::text::{Cursor, Fault, Kind, text_of};
 use crate::Reading;
 
 /// Values nested deeper than this are stepped over, not read. The deepest of some 32,000 Windows records
@@ -40,46 +41,67 @@ pub(crate) struct Shaped<'a> {
     pub left_out: u64,
 }
 
-/// Memory that is used again for event after event. Most Windows events have a dozen paths, each with
-/// escapes: a text of its own for each costs more than looking it through.
+/// What is used again for event after event: memory, and what is known of keys.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    /// What texts with escapes stand for, one after the other.
-    unescaped: String,
-    /// Which of the event's values they are, and where.
-    places: Vec<(usize, Range<usize>)>,
+    /// The texts of an event's values, one after the other: most Windows events have a dozen paths, each with
+    /// escapes, and to copy the other texts too costs less than to find out which they are.
+    arena: Vec<u8>,
+    /// The values, in the order they came.
+    found: Vec<(FieldId, Found)>,
     path: String,
     name: String,
+    /// Of one [`Reading`].
+    keys: Keys<Place, Meaning>,
 }
 
-/// Reads the JSON object that `bytes` starts with.
+/// A value that was found.
+#[derive(Debug)]
+enum Found {
+    /// It is no text.
+    Plain(Value<'static>),
+    /// A text, at this place of the arena.
+    Text(Range<usize>),
+}
+
+/// Reads the JSON object that `bytes` starts with. A [`Scratch`] belongs to one [`Reading`].
 pub(crate) fn read_event<'a>(
-    bytes: &'a [u8],
+    bytes: &[u8],
     reading: &Reading<'_>,
     scratch: &'a mut Scratch,
 ) -> Result<Shaped<'a>, Fault> {
-    scratch.unescaped.clear();
-    scratch.places.clear();
+    scratch.arena.clear();
+    scratch.found.clear();
     scratch.path.clear();
+    scratch.keys.begin();
     let mut shaper = Shaper {
         cursor: Cursor::new(bytes),
         reading,
-        event: Event { fields: Vec::with_capacity(24), ..Event::default() },
+        event: Event::default(),
+        host: None,
+        channel: None,
         scratch: &mut *scratch,
         has_windows_signs: false,
         left_out: 0,
     };
     shaper.object(Scope::Root, 0)?;
-    let Shaper { cursor, event, has_windows_signs, left_out, .. } = shaper;
+    let Shaper { cursor, event, host, channel, has_windows_signs, left_out, .. } = shaper;
     let mut event: Event<'a> = event;
-    let Scratch { unescaped, places, .. } = &*scratch;
-    for (at, range) in places {
-        if let (Some((_, value)), Some(text)) =
-            (event.fields.get_mut(*at), unescaped.get(range.clone()))
-        {
-            *value = Value::Text(Cow::Borrowed(text));
-        }
-    }
+    let Scratch { arena, found, .. } = &*scratch;
+    let arena = arena.as_slice();
+    // Looked through once for all: what is no UTF-8 is mended value by value.
+    let whole = std::str::from_utf8(arena).ok();
+    let text = |at: &Range<usize>| match whole.and_then(|whole| whole.get(at.clone())) {
+        Some(text) => Cow::Borrowed(text),
+        None => text_of(arena.get(at.clone()).unwrap_or_default()),
+    };
+    let value = |found: &Found| match found {
+        Found::Plain(value) => value.clone(),
+        Found::Text(at) => Value::Text(text(at)),
+    };
+    event.fields = found.iter().map(|(field, found)| (*field, value(found))).collect();
+    event.host = host.as_ref().map(text);
+    event.source.channel = channel.as_ref().map(text);
     if has_windows_signs {
         event.source.product = Some(Cow::Borrowed("windows"));
     } else {
@@ -114,8 +136,33 @@ enum Scope<'k> {
     Path,
 }
 
+/// A kind of object in which a key always means the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// The outermost one, or `Event`.
+    Flat,
+    System,
+    Data,
+    Winlog,
+}
+
+impl Scope<'_> {
+    fn place(self) -> Option<Place> {
+        match self {
+            Self::Root | Self::Event => Some(Place::Flat),
+            Self::System => Some(Place::System),
+            Self::Data => Some(Place::Data),
+            Self::Winlog => Some(Place::Winlog),
+            Self::SystemElement(_)
+            | Self::SystemAttributes(_)
+            | Self::DataElement(_)
+            | Self::Path => None,
+        }
+    }
+}
+
 /// What a value is for besides being a field.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Use {
     Field,
     Channel,
@@ -128,25 +175,56 @@ enum Use {
     Nothing,
 }
 
-struct Shaper<'a, 'r> {
-    cursor: Cursor<'a>,
+/// What a scalar is for.
+#[derive(Debug, Clone, Copy)]
+struct Meaning {
+    /// The field that it is a value of, if anybody reads that.
+    field: Option<FieldId>,
+    used: Use,
+}
+
+struct Shaper<'b, 'r> {
+    cursor: Cursor<'b>,
     reading: &'r Reading<'r>,
-    event: Event<'a>,
+    event: Event<'static>,
+    /// Where in the arena the machine's name is.
+    host: Option<Range<usize>>,
+    /// Where in the arena the channel's name is.
+    channel: Option<Range<usize>>,
     /// `path` is the dotted path of the object being read, for [`Scope::Path`]; `name` a joined name.
     scratch: &'r mut Scratch,
     has_windows_signs: bool,
     left_out: u64,
 }
 
-impl<'a> Shaper<'a, '_> {
+impl Shaper<'_, '_> {
     fn object(&mut self, scope: Scope<'_>, depth: usize) -> Result<(), Fault> {
         self.cursor.take(b'{', "expected an object")?;
+        let place = scope.place();
         let mut is_first = true;
-        while let Some(key) = self.cursor.next_key(is_first)? {
+        loop {
+            if let Some(place) = place
+                && let Some((meaning, length)) =
+                    self.scratch.keys.expected(place, is_first, self.cursor.rest())
+            {
+                self.cursor.pass(length);
+                self.take(meaning)?;
+                is_first = false;
+                continue;
+            }
+            let start = self.cursor.at();
+            let Some(key) = self.cursor.next_key(is_first)? else { return Ok(()) };
+            if let Some(place) = place
+                && self.cursor.kind()? == Kind::Scalar
+                && let Some(meaning) = self.meaning_at(place, &key)
+            {
+                self.scratch.keys.learn(place, is_first, self.cursor.since(start), meaning);
+                self.take(meaning)?;
+            } else {
+                self.member(scope, &key, depth)?;
+            }
             is_first = false;
-            self.member(scope, &key, depth)?;
         }
-        Ok(())
     }
 
     fn member(&mut self, scope: Scope<'_>, key: &str, depth: usize) -> Result<(), Fault> {
@@ -204,11 +282,10 @@ impl<'a> Shaper<'a, '_> {
     /// A scalar under `key`: what it is called, and what else it is for.
     fn leaf(&mut self, scope: Scope<'_>, key: &str) -> Result<(), Fault> {
         match scope {
-            Scope::Root | Scope::Event => {
-                let (name, used) = flat_name(key);
-                self.value(name, used)
-            }
-            Scope::System => self.value(key, use_of_system(key)),
+            Scope::Root | Scope::Event => self.placed(Place::Flat, key),
+            Scope::System => self.placed(Place::System, key),
+            Scope::Data => self.placed(Place::Data, key),
+            Scope::Winlog => self.placed(Place::Winlog, key),
             Scope::SystemElement(element) => {
                 if key == "#text" {
                     self.value(element, use_of_system(element))
@@ -221,12 +298,9 @@ impl<'a> Shaper<'a, '_> {
                 ("TimeCreated", "SystemTime") => self.value("TimeCreated_SystemTime", Use::Time),
                 _ => self.joined(element, '_', key, Use::Field),
             },
-            Scope::Data => self.data(key),
-            Scope::DataElement(element) => self.data(if key == "#text" { element } else { key }),
-            Scope::Winlog => match winlog_name(key) {
-                Some((name, used)) => self.value(name, used),
-                None => self.joined("winlog", '.', key, Use::Field),
-            },
+            Scope::DataElement(element) => {
+                self.placed(Place::Data, if key == "#text" { element } else { key })
+            }
             Scope::Path => {
                 let path = std::mem::take(&mut self.scratch.path);
                 let used = match (path.as_str(), key) {
@@ -241,105 +315,149 @@ impl<'a> Shaper<'a, '_> {
         }
     }
 
+    /// A scalar under `key` of an object in which a key always means the same.
+    fn placed(&mut self, place: Place, key: &str) -> Result<(), Fault> {
+        match self.meaning_at(place, key) {
+            Some(meaning) => self.take(meaning),
+            None => self.numbered(key),
+        }
+    }
+
+    /// What `key` means in every object of this kind. None if that depends on what came before it.
+    fn meaning_at(&mut self, place: Place, key: &str) -> Option<Meaning> {
+        match place {
+            Place::Flat => {
+                let (name, used) = flat_name(key);
+                Some(self.meaning(name, used))
+            }
+            Place::System => Some(self.meaning(key, use_of_system(key))),
+            Place::Winlog => Some(match winlog_name(key) {
+                Some((name, used)) => self.meaning(name, used),
+                None => self.joined_meaning("winlog", '.', key, Use::Field),
+            }),
+            Place::Data => self.meaning_in_data(key),
+        }
+    }
+
     /// A field of event data. Defender and others write blanks into their names (`Threat Name`), rules
     /// leave them out. EVTX as JSON numbers a name that comes again (`LogonGuid`, `LogonGuid_1`), rules
     /// mean each of them.
-    fn data(&mut self, name: &str) -> Result<(), Fault> {
+    fn meaning_in_data(&mut self, name: &str) -> Option<Meaning> {
         if self.reading.fields.find(name).is_some() {
-            return self.value(name, Use::Field);
+            return Some(self.meaning(name, Use::Field));
         }
-        if let Some(first) = self.first_of_numbered(name) {
-            return self.value(first, Use::Field);
+        if self.first_of_numbered(name).is_some() {
+            return None;
         }
         if !name.contains(' ') {
-            return self.value(name, Use::Field);
+            return Some(self.meaning(name, Use::Field));
         }
         let mut joined = std::mem::take(&mut self.scratch.name);
         joined.clear();
         joined.extend(name.chars().filter(|letter| *letter != ' '));
-        let done = self.value(&joined, Use::Field);
+        let meaning = self.meaning(&joined, Use::Field);
         self.scratch.name = joined;
-        done
+        Some(meaning)
     }
 
-    /// The name before its number, if a field of that name came before.
-    fn first_of_numbered<'n>(&self, name: &'n str) -> Option<&'n str> {
+    /// The field of the name before its number.
+    fn first_of_numbered(&self, name: &str) -> Option<FieldId> {
         let first = name.trim_end_matches(|letter: char| letter.is_ascii_digit());
         let first = if first.len() < name.len() { first.strip_suffix('_')? } else { return None };
-        let field = self.reading.fields.find(first)?;
-        self.event.first(field).map(|_| first)
+        self.reading.fields.find(first)
+    }
+
+    /// A value under a name with a number: the same field's again, if that came before.
+    fn numbered(&mut self, name: &str) -> Result<(), Fault> {
+        let first = self.first_of_numbered(name);
+        let came = first.filter(|first| self.scratch.found.iter().any(|(field, _)| field == first));
+        let meaning = match came {
+            Some(_) => Meaning { field: came, used: Use::Field },
+            None => self.meaning(&name.replace(' ', ""), Use::Field),
+        };
+        self.take(meaning)
     }
 
     fn joined(&mut self, left: &str, by: char, right: &str, used: Use) -> Result<(), Fault> {
+        let meaning = self.joined_meaning(left, by, right, used);
+        self.take(meaning)
+    }
+
+    fn joined_meaning(&mut self, left: &str, by: char, right: &str, used: Use) -> Meaning {
         if left.len() + right.len() > NAME_BYTES {
             // No rule has such a name, and joining it for every value below a long key would be slow.
-            return self.value("", used);
+            return self.meaning("", used);
         }
         let mut name = std::mem::take(&mut self.scratch.name);
         name.clear();
         name.push_str(left);
         name.push(by);
         name.push_str(right);
-        let done = self.value(&name, used);
+        let meaning = self.meaning(&name, used);
         self.scratch.name = name;
-        done
+        meaning
     }
 
-    /// Takes the scalar that comes next as field `name`, or steps over it when nobody reads it.
+    /// A scalar as field `name`.
     fn value(&mut self, name: &str, used: Use) -> Result<(), Fault> {
-        if used == Use::Nothing {
-            return self.cursor.skip();
-        }
-        let field = self.reading.fields.find(name);
-        let field = match field {
+        let meaning = self.meaning(name, used);
+        self.take(meaning)
+    }
+
+    fn meaning(&self, name: &str, used: Use) -> Meaning {
+        let field = match self.reading.fields.find(name) {
+            _ if used == Use::Nothing => None,
             None if self.reading.every_value => Some(FieldId::UNREAD),
             found => found,
         };
-        if field.is_none() && used == Use::Field {
+        Meaning { field, used }
+    }
+
+    /// Takes the scalar that comes next, or steps over it when nobody reads it.
+    fn take(&mut self, Meaning { field, used }: Meaning) -> Result<(), Fault> {
+        if field.is_none() && matches!(used, Use::Field | Use::Nothing) {
             return self.cursor.skip();
         }
-        let text = &mut self.scratch.unescaped;
-        let (value, place) = match self.cursor.scalar_in(text)? {
-            Scalar::Value(value) => (value, None),
-            Scalar::Unescaped(place) if used == Use::Field => (Value::Null, Some(place)),
-            // What the event is known by has to outlive the texts of its fields.
-            Scalar::Unescaped(place) => {
-                let own = text.get(place).unwrap_or_default().to_owned();
-                (Value::Text(own.into()), None)
-            }
+        let found = match self.cursor.is_at_text()? {
+            true => Found::Text(self.cursor.text_into(&mut self.scratch.arena)?),
+            false => Found::Plain(self.cursor.plain()?),
         };
-        self.put_to_use(used, &value);
+        if used != Use::Field {
+            self.put_to_use(used, &found);
+        }
         match field {
-            Some(_) if self.event.fields.len() >= VALUES => self.left_out += 1,
-            Some(field) => {
-                if let Some(place) = place {
-                    self.scratch.places.push((self.event.fields.len(), place));
-                }
-                self.event.fields.push((field, value));
-            }
+            Some(_) if self.scratch.found.len() >= VALUES => self.left_out += 1,
+            Some(field) => self.scratch.found.push((field, found)),
             None => {}
         }
         Ok(())
     }
 
-    fn put_to_use(&mut self, used: Use, value: &Value<'a>) {
-        let event = &mut self.event;
-        match (used, value) {
-            (Use::Field | Use::Nothing, _) => {}
-            (Use::Channel, Value::Text(text)) => {
-                self.has_windows_signs = true;
-                event.source.channel = Some(text.clone());
+    fn put_to_use(&mut self, used: Use, found: &Found) {
+        let text;
+        let value = match found {
+            Found::Plain(value) => value,
+            Found::Text(at) => {
+                text = Value::Text(text_of(self.scratch.arena.get(at.clone()).unwrap_or_default()));
+                &text
             }
-            (Use::EventId, _) => {
+        };
+        let event = &mut self.event;
+        match (used, value, found) {
+            (Use::Channel, _, Found::Text(at)) => {
+                self.has_windows_signs = true;
+                self.channel = Some(at.clone());
+            }
+            (Use::EventId, _, _) => {
                 let id = whole(value).and_then(|id| u32::try_from(id).ok());
                 event.source.event_id = event.source.event_id.or(id);
             }
-            (Use::Computer, Value::Text(text)) if event.host.is_none() => {
-                event.host = Some(text.clone());
+            (Use::Computer, _, Found::Text(at)) if self.host.is_none() => {
+                self.host = Some(at.clone());
             }
-            (Use::RecordId, _) => event.record_id = event.record_id.or(whole(value)),
-            (Use::Time, Value::Text(text)) if event.time.is_none() => event.time = time(text),
-            (Use::Provider, Value::Text(_)) => self.has_windows_signs = true,
+            (Use::RecordId, _, _) => event.record_id = event.record_id.or(whole(value)),
+            (Use::Time, Value::Text(text), _) if event.time.is_none() => event.time = time(text),
+            (Use::Provider, Value::Text(_), _) => self.has_windows_signs = true,
             _ => {}
         }
     }
@@ -605,6 +723,16 @@ mod tests {
         let shaped = read_event(json.as_bytes(), &reading, fresh()).unwrap();
         assert_eq!((shaped.event.fields.len(), shaped.left_out), (VALUES, 8));
         assert_eq!(shaped.event.source.channel.as_deref(), Some("C"));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_spoil_their_own_value_only() {
+        let mut table = FieldTable::default();
+        let (a, b) = (table.intern("a"), table.intern("b"));
+        let reading = Reading { fields: &table, every_value: false, assumed: Source::default() };
+        let json = b"{\"a\":\"x\xe2\x82\\ny\",\"b\":\"\xc3\xa9\"}";
+        let event = read_event(json, &reading, fresh()).unwrap().event;
+        assert_eq!(event.fields, [(a, text("x\u{fffd}\ny")), (b, text("é"))]);
     }
 
     #[test]
