@@ -46,7 +46,8 @@ pub fn measure() -> Result<Vec<Row>> {
     let recorded = std::thread::spawn(move || record(Path::new("target/bench/benign"), lasting));
     let (folder, lost) = recorded.join().map_err(|_| anyhow::anyhow!("the work panicked"))??;
     let packs = [own_pack(), sigma_hq()?];
-    let mut rows = vec![Row::new("benign work: events lost by the sensor", lost as f64, "events", 1)];
+    let mut rows =
+        vec![Row::new("benign work: events lost by the sensor", lost as f64, "events", 1)];
     for pack in packs.iter().flatten() {
         rows.extend(judge(pack, &folder, "benign work")?);
     }
@@ -90,7 +91,8 @@ fn record(folder: &Path, lasting: Duration) -> Result<(PathBuf, u64)> {
             let outcome = work.run()?;
             if round == 0 {
                 std::thread::sleep(LAST_WORDS);
-                let events = count().starts + count().connections - before.starts - before.connections;
+                let events =
+                    count().starts + count().connections - before.starts - before.connections;
                 println!("  {:<12} {events:>5} events a round; {outcome}", work.name);
             }
         }

@@ -114,7 +114,8 @@ fn main() -> Result<()> {
 
 /// The data that lies beside the project, if it does (`CORDON_SHARED` says where).
 fn shared_data() -> PathBuf {
-    let shared = std::env::var_os("CORDON_SHARED").map_or_else(|| "../shared".into(), PathBuf::from);
+    let shared =
+        std::env::var_os("CORDON_SHARED").map_or_else(|| "../shared".into(), PathBuf::from);
     shared.join("data")
 }
 

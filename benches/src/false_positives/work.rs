@@ -172,8 +172,11 @@ impl Work {
         if let Some(missing) = self.needs.iter().find(|program| !is_there(program)) {
             return Ok(format!("left out: no {missing}"));
         }
-        let home = std::env::temp_dir()
-            .join(format!("cordon-bench-work-{}-{}", std::process::id(), self.name));
+        let home = std::env::temp_dir().join(format!(
+            "cordon-bench-work-{}-{}",
+            std::process::id(),
+            self.name
+        ));
         std::fs::create_dir_all(&home).context("making a directory to work in")?;
         let script = format!("ip link set lo up\n{}", self.script);
         let status = Command::new("sh")

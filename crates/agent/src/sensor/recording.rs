@@ -111,10 +111,7 @@ impl Recording {
     /// The files, each with the category of what is in it.
     #[must_use]
     pub fn files(&self) -> [(&'static str, &Path); 2] {
-        [
-            ("process_creation", &self.starts.path),
-            ("network_connection", &self.connections.path),
-        ]
+        [("process_creation", &self.starts.path), ("network_connection", &self.connections.path)]
     }
 
     /// Hands what was kept to the system.
