@@ -170,10 +170,15 @@ fn no_rule_runs_a_regular_expression_on_every_event() {
         let lines: Vec<&str> = detection.take_while(|line| line.starts_with("  ")).collect();
         let begins = |line: &&str| !line.starts_with("   ") && !line.trim_start().starts_with('#');
         for part in lines.chunk_by(|_, next| !begins(next)) {
-            let is_held_back = part.iter().skip(1).any(|line| {
-                let key = line.trim_start().trim_start_matches("- ").split(':').next();
-                key.is_some_and(|key| key.starts_with(char::is_uppercase) && !key.contains("|re"))
-            });
+            // A filter is asked when all else holds.
+            let is_filter = part.first().is_some_and(|name| name.starts_with("  filter_"));
+            let is_held_back = is_filter
+                || part.iter().skip(1).any(|line| {
+                    let key = line.trim_start().trim_start_matches("- ").split(':').next();
+                    key.is_some_and(|key| {
+                        key.starts_with(char::is_uppercase) && !key.contains("|re")
+                    })
+                });
             for line in part.iter().filter(|line| line.contains("|re")) {
                 let Some((_, value)) = line.split_once(": '") else { continue };
                 let expression = value.strip_suffix('\'').unwrap_or(value).replace("''", "'");

@@ -178,9 +178,10 @@ impl Work {
             self.name
         ));
         std::fs::create_dir_all(&home).context("making a directory to work in")?;
-        let script = format!("ip link set lo up\n{}", self.script);
+        // As a file: given by `-c`, a day's commands would all stand in one command line.
+        std::fs::write(home.join("work"), format!("ip link set lo up\n{}", self.script))?;
         let status = Command::new("sh")
-            .args(["-c", &script])
+            .arg("work")
             .current_dir(&home)
             // What a build was told by the one that runs this must not reach the builds in here.
             .env_remove("CARGO_TARGET_DIR")
