@@ -16,7 +16,7 @@ use cordon_model::ids::{FindingId, MeasureId};
 use cordon_model::measure::Isolation;
 use cordon_model::order::{Order, Permit};
 use cordon_model::signed::{Document, Envelope, Verified};
-use cordon_respond::helper_core::{Acted, Effect, HelperCore, NotObeyed, Outcome};
+use cordon_respond::helper_core::{Acted, Effect, HelperCore, NotObeyed, Outcome, TakenBack};
 use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,7 @@ use super::survey::Surveyor;
 use batch::batch;
 
 mod batch;
+mod beside;
 mod codes;
 mod surveying;
 mod telling;
@@ -195,6 +196,8 @@ impl Keeper {
         }
         self.keep_floor_or_say();
         self.carry_out(effects);
+        let denials = self.means.denials();
+        self.say_came(denials);
         self.save_or_say();
         Ok(())
     }
@@ -462,25 +465,27 @@ impl Keeper {
                     let Some(assignment) = self.assignment() else { continue };
                     let people = self.acting(measure).map_or_else(Vec::new, |(.., people)| people);
                     let under = Under { assignment: &assignment, people };
-                    let outcome = self.means.apply(measure, &action, under);
-                    self.say_acted(measure, outcome);
+                    if let Some(outcome) = self.means.apply(measure, &action, under) {
+                        self.say_acted(measure, outcome);
+                    }
                 }
                 Effect::LookAgain { measure } => {
                     let Some((action, assignment, people)) = self.acting(measure) else {
                         continue;
                     };
                     let under = Under { assignment: &assignment, people };
-                    let outcome = self.means.look(measure, &action, under);
-                    self.say_acted(measure, outcome);
+                    if let Some(outcome) = self.means.look(measure, &action, under) {
+                        self.say_acted(measure, outcome);
+                    }
                 }
                 Effect::TakeBack { measure } => {
                     let Some((action, assignment, people)) = self.acting(measure) else {
                         continue;
                     };
                     let under = Under { assignment: &assignment, people };
-                    let outcome = self.means.take_back(measure, &action, under);
-                    let now = self.clocks.now();
-                    self.with_core(|core| core.taken_back(measure, outcome, &now));
+                    if let Some(outcome) = self.means.take_back(measure, &action, under) {
+                        self.say_taken_back(measure, outcome);
+                    }
                 }
                 Effect::Warn { measure, ends } => self.tell(Event::LeaseEnds { measure, ends }),
             }
@@ -512,6 +517,11 @@ impl Keeper {
         if is_over == Some(true) {
             self.killed.push(measure);
         }
+    }
+
+    fn say_taken_back(&mut self, measure: MeasureId, outcome: TakenBack) {
+        let now = self.clocks.now();
+        self.with_core(|core| core.taken_back(measure, outcome, &now));
     }
 
     /// What was on its way when a helper died is begun with what it was to replace, so that the machine
