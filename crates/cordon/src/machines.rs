@@ -174,6 +174,12 @@ fn detail_json(detail: &MachineDetail) -> serde_json::Value {
             ("build", json!(detail.build)),
             ("revision", json!(assignment.map(|assignment| assignment.revision))),
             ("lifelines", json!(assignment.map(|assignment| &assignment.lifelines))),
+            (
+                "watched",
+                json!(assignment.map(|assignment| {
+                    assignment.watched.iter().map(ToString::to_string).collect::<Vec<_>>()
+                })),
+            ),
             ("names", json!(detail.names)),
             ("codes", json!(detail.codes)),
             ("bedside", json!(detail.bedside)),

@@ -397,6 +397,7 @@ pub(crate) fn assignment(
                 .collect(),
             ..Protected::default()
         },
+        watched: Vec::new(),
         hub: Vec::new(),
     }
 }

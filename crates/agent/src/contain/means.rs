@@ -111,6 +111,7 @@ fn quarantined(quarantine: &Quarantine, job: &Job) -> CameBeside {
 fn denied(deny: &mut Deny, job: &Job) -> CameBeside {
     let (measure, protected) = (job.measure, &job.assignment.protected);
     let Action::Deny(denied) = &job.action else { return not_this(job) };
+    deny.watch(&job.assignment.watched);
     match job.verb {
         // A warden that was started again is told anew what is denied.
         Verb::Look if let Err(error) = deny.tell_again(protected) => {

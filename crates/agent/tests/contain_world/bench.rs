@@ -181,6 +181,7 @@ impl Bench {
             }],
             names: Vec::new(),
             protected: cordon_model::asset::Protected::default(),
+            watched: Vec::new(),
             hub: vec![
                 SocketAddr::new(HUB.parse().unwrap(), HUB_PORT),
                 SocketAddr::new(HUB6.parse().unwrap(), HUB_PORT),

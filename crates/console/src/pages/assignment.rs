@@ -80,6 +80,7 @@ impl Typed {
             named,
             names: Vec::new(),
             protected: None,
+            watched: None,
             bedside: Some(Bedside {
                 place: said(&self.place),
                 instead: said(&self.instead),
