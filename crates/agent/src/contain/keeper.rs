@@ -27,16 +27,20 @@ use super::floor::FloorFile;
 use super::intent::{HUB_ADDRESSES, Intent};
 use super::means::{Means, Places, Under};
 use super::moment::Clocks;
-use super::protocol::{Answer, Ask, Event, InForce, Pin, Receipts, Refusal, Status, WrongCodes};
+use super::protocol::{
+    Answer, Ask, Event, InForce, Pin, Receipts, Refusal, Status, Unwatched, WrongCodes,
+};
 use super::ruleset::ruleset;
 use super::survey::Surveyor;
 use batch::batch;
+use unwatched::Stood;
 
 mod batch;
 mod beside;
 mod codes;
 mod surveying;
 mod telling;
+mod unwatched;
 mod watching;
 
 /// Events that wait for a listener. An agent that restarts is back within seconds; a storm of wipes
@@ -57,6 +61,12 @@ struct Kept {
     /// more, no start takes it for what a release left behind.
     #[serde(default)]
     is_unaccounted_for: bool,
+    /// How Cordon's tables stood when this was written; `None` while they are being changed from here.
+    #[serde(default)]
+    stood: Option<Stood>,
+    /// Changes by others while no helper ran.
+    #[serde(default)]
+    unwatched: Unwatched,
 }
 
 impl Kept {
@@ -174,16 +184,20 @@ impl Keeper {
             core: HelperCore::new(pin.organisation.clone(), pin.machine, &now),
             reported: 0,
             is_unaccounted_for: false,
+            stood: None,
+            unwatched: Unwatched::default(),
         };
         let (mut kept, is_whole) = match self.disk.read::<Kept>(STATE)? {
             Found::Whole(kept) => (kept, true),
-            Found::Previous(kept) => (kept, false),
+            // What the tables were after that is not known.
+            Found::Previous(kept) => (Kept { stood: None, ..kept }, false),
             // Law 2: never silently open. What the kernel holds stays until an order says more.
             Found::Nothing | Found::Torn => (Kept { is_unaccounted_for: true, ..fresh() }, false),
         };
         self.is_unaccounted_for =
             kept.is_unaccounted_for && self.enforcer.holds_any().unwrap_or(true);
         kept.is_unaccounted_for = self.is_unaccounted_for;
+        self.count_unwatched(&mut kept);
         let (floor, lowest) = FloorFile::find(&self.disk, pin.machine, is_whole)?;
         kept.core.meet(&lowest);
         self.enrolled = Some(Enrolled { pin, key, kept, floor });
@@ -267,7 +281,8 @@ impl Keeper {
         let has_work = !effects.is_empty();
         if has_work || self.held().is_some() {
             // The checkpoint of the lease, and whatever the tick decided, before it is done.
-            self.save_or_say();
+            let stood = (!has_work).then(|| self.as_it_stands());
+            self.save_so_or_say(stood);
         }
         self.carry_out(effects);
         if has_work {
@@ -378,6 +393,7 @@ impl Keeper {
             holds: core.map_or_else(Vec::new, |core| core.holdings(&now)),
             is_unaccounted_for: self.is_unaccounted_for,
             wiped: self.wiped,
+            unwatched: self.enrolled.as_ref().map(|held| held.kept.unwatched).unwrap_or_default(),
             break_glass: core
                 .and_then(|core| core.glass().document.as_ref())
                 .map_or(0, |document| document.revision),
@@ -579,7 +595,7 @@ impl Keeper {
     /// Before anything is done: the memory, then the floor. If either can't be written, the state is as it
     /// was `before`, in the memory and, as far as the disk allows, on it.
     fn save_all_or_forget(&mut self, before: Kept) -> io::Result<()> {
-        let saved = self.save().and_then(|()| self.keep_floor());
+        let saved = self.write_state(None).and_then(|()| self.keep_floor());
         if saved.is_err() {
             if let Some(enrolled) = &mut self.enrolled {
                 enrolled.kept = before;
@@ -623,13 +639,19 @@ impl Keeper {
         self.is_reserved = kept.is_ok();
     }
 
-    fn save(&self) -> io::Result<()> {
-        self.enrolled.as_ref().map_or(Ok(()), |enrolled| self.disk.write(STATE, &enrolled.kept))
+    fn save(&mut self) -> io::Result<()> {
+        let stood = self.as_it_stands();
+        self.write_state(Some(stood))
     }
 
     /// For what was done already: the next tick tries again, and a crash before it does it again.
     fn save_or_say(&mut self) {
-        if let Err(error) = self.save() {
+        let stood = self.as_it_stands();
+        self.save_so_or_say(Some(stood));
+    }
+
+    fn save_so_or_say(&mut self, stood: Option<Stood>) {
+        if let Err(error) = self.write_state(stood) {
             tracing::error!(%error, "the state can't be written to disk");
             return;
         }

@@ -32,7 +32,7 @@ use super::action::spared::SparedFiles;
 use super::action::would;
 use super::action::{ActError, Freeze, Journal, Kill, Quarantine, Undone};
 use super::beside::{Bell, Beside, Came as CameBeside, Job, Verb};
-use super::enforce::Standing;
+use super::enforce::{Mark, Standing};
 use super::moment::boot_time;
 use super::netlink::NetlinkError;
 use crate::sensor::ProcessId;
@@ -366,6 +366,20 @@ impl Means {
     /// When they can't be read.
     pub fn blocks_standing(&mut self) -> Result<Option<Standing>, NetlinkError> {
         self.blocks.standing()
+    }
+
+    /// By what the table of blocked peers is known again that was put there last, as it was meant.
+    #[must_use]
+    pub fn blocks_mark(&self) -> Option<Mark> {
+        self.blocks.mark()
+    }
+
+    /// The same of what is in the kernel now.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn blocks_found(&mut self) -> Result<Option<Mark>, NetlinkError> {
+        self.blocks.found()
     }
 
     /// The number by which the kernel's notifications tell what was done from here.
