@@ -112,7 +112,7 @@ impl Upheld {
     /// Puts what was seen as meant back if its table is gone, or another by now; and says whether it was. Nothing
     /// is read back yet: [`Upheld::put`] does, and finds it there.
     pub(super) fn put_back(&mut self) -> Result<bool, NetlinkError> {
-        let Seen::AsMeant(seen) = &self.seen else { return Ok(false) };
+        let Seen::AsMeant(seen, _) = &self.seen else { return Ok(false) };
         if self.tables.handle()? == Some(seen.handle) {
             return Ok(false);
         }
