@@ -26,7 +26,7 @@ use cordon_model::action::{Action, FilePath, FileTarget};
 use cordon_model::asset::{
     Assignment, ClinicalTier, Direction, Lifeline, PortRange, Protected, Transport,
 };
-use cordon_model::ids::{MachineId, OdsCode, OrderId};
+use cordon_model::ids::{MachineId, MeasureId, OdsCode, OrderId};
 use cordon_model::measure::{Isolation, MeasureState, Receipt};
 use cordon_model::order::{Approver, Authority, Instruction, Lease, Order};
 use cordon_model::signed::seal;
@@ -253,6 +253,7 @@ impl Ward {
             lifelines: (0..lifelines).map(lifeline).collect::<Result<_>>()?,
             names: Vec::new(),
             protected: Protected::default(),
+            watched: Vec::new(),
             hub: vec![self.hub],
         };
         let envelope = seal(&assignment, &self.key)?;
@@ -391,17 +392,36 @@ impl Ward {
         drop(file);
         let path = FilePath::new(path.as_os_str().as_bytes());
         let action = Action::Quarantine(FileTarget { path, sha256: None });
+        // It is done beside, and told when it is.
+        let mut told = connected(&self.folder.join("helper.sock"))?;
+        frame::write(&mut told, &Request { id: 1, ask: Ask::Listen }, MESSAGE_BYTES)?;
         let began = Instant::now();
-        let (order, receipts) =
+        let (order, _) =
             self.order(Instruction::Begin { action, lease: LEASE, if_isolated: None })?;
-        let took = began.elapsed();
-        let is_its = |receipt: &&Receipt| receipt.measure == order.into();
-        match receipts.iter().rfind(is_its).map(|receipt| &receipt.state) {
-            Some(MeasureState::Verified | MeasureState::Done) => {}
+        match told_of(&mut told, order.into(), |_| true)? {
+            MeasureState::Verified | MeasureState::Done => {}
             other => bail!("the file was not set aside: {other:?}"),
         }
+        let took = began.elapsed();
         self.order(Instruction::Undo { measure: order.into() })?;
+        told_of(&mut told, order.into(), |state| *state == MeasureState::Released)?;
         Ok(took)
+    }
+}
+
+/// Waits until a listener is told that a measure is so; how it is.
+fn told_of(
+    told: &mut UnixStream,
+    measure: MeasureId,
+    is_so: impl Fn(&MeasureState) -> bool,
+) -> Result<MeasureState> {
+    loop {
+        let said = frame::read(told, MESSAGE_BYTES)?.context("the helper is gone")?;
+        let FromHelper::Event(Event::Receipts(receipts)) = said else { continue };
+        let is_it = |receipt: &Receipt| receipt.measure == measure && is_so(&receipt.state);
+        if let Some(receipt) = receipts.receipts.into_iter().find(is_it) {
+            return Ok(receipt.state);
+        }
     }
 }
 

@@ -68,6 +68,7 @@ mod tests {
             wrong_codes: crate::contain::protocol::WrongCodes::default(),
             is_unaccounted_for: false,
             wiped: 0,
+            unwatched: crate::contain::protocol::Unwatched::default(),
         }
     }
 

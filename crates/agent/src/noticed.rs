@@ -9,7 +9,32 @@ use cordon_model::measure::{MeasureState, Origin, Receipt};
 use cordon_model::time::{BootNanos, UtcNanos};
 use sha2::{Digest as _, Sha256};
 
-use crate::contain::protocol::WrongCodes;
+use crate::contain::protocol::{Unwatched, WrongCodes};
+
+/// The rule by which changes of Cordon's tables are found.
+const WIPED: &str = "7d9f2a54-2f52-4a53-9a63-0c6a4b9c1e11";
+
+/// Somebody changed or removed Cordon's tables while no helper ran.
+pub(crate) fn wiped_unwatched(unwatched: &Unwatched, host: &str) -> Finding {
+    let event =
+        serde_json::json!({ "type": "isolation_wiped_unwatched", "wiped": unwatched.total });
+    let matched = MatchedField {
+        field: "table".into(),
+        value: format!("changed {} times so far while no helper ran", unwatched.total),
+        pattern: "not as the helper left it".into(),
+    };
+    let time = unwatched.noticed.unwrap_or_else(UtcNanos::now);
+    finding(host, wiped_rule(), &event, matched, time, None)
+}
+
+fn wiped_rule() -> RuleRef {
+    RuleRef {
+        id: WIPED.into(),
+        title: "Cordon's packet rules were changed or removed by somebody else".into(),
+        level: Level::High,
+        tags: vec!["attack.defense-evasion".into(), "attack.t1562.004".into()],
+    }
+}
 
 /// Somebody removed Cordon's table.
 pub(crate) fn wiped(
@@ -19,12 +44,6 @@ pub(crate) fn wiped(
     noticed: BootNanos,
     restored: Option<BootNanos>,
 ) -> Finding {
-    let rule = RuleRef {
-        id: "7d9f2a54-2f52-4a53-9a63-0c6a4b9c1e11".into(),
-        title: "Cordon's packet rules were changed or removed by somebody else".into(),
-        level: Level::High,
-        tags: vec!["attack.defense-evasion".into(), "attack.t1562.004".into()],
-    };
     let event = serde_json::json!({
         "type": "isolation_wiped",
         "pid": pid,
@@ -37,7 +56,7 @@ pub(crate) fn wiped(
         value: format!("{name} ({pid})"),
         pattern: "changed nftables last".into(),
     };
-    finding(host, rule, &event, matched, UtcNanos::now(), Some(noticed))
+    finding(host, wiped_rule(), &event, matched, UtcNanos::now(), Some(noticed))
 }
 
 /// A one-time code opened this machine: what its receipt says, as a finding that opens an incident.

@@ -219,6 +219,7 @@ pub async fn run(
         host: config.host.clone(),
         gaps: Gaps::default(),
         wrong_codes: 0,
+        unwatched: 0,
         not_yet: None,
         turn: 0,
     };
@@ -294,6 +295,8 @@ struct Agent {
     gaps: Gaps,
     /// Wrong break-glass codes that were told.
     wrong_codes: u64,
+    /// Changes of rules while no helper ran that the hub was told of by this process.
+    unwatched: u64,
     /// The order that the helper was last unable to take.
     not_yet: Option<OrderId>,
     /// Counts up whenever what the helper said is out of date: an answer from before says nothing of after.

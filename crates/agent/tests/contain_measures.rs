@@ -10,9 +10,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use contain_world::bench::{Bench, LEASE, last};
+use contain_world::bench::{Bench, LEASE};
 use contain_world::running::Running;
-use cordon_agent::contain::protocol::Answer;
 use cordon_model::action::{Action, Collection, FilePath, FileTarget, Piece};
 use cordon_model::asset::{Assignment, ClinicalTier, Protected};
 use cordon_model::ids::FindingId;
@@ -33,11 +32,7 @@ fn role_of_who_never_ends() {
 }
 
 fn begin(bench: &mut Bench, action: Action) -> Receipt {
-    let order = bench.order(Instruction::begin(action, LEASE));
-    match bench.give(&order) {
-        answer @ Answer::Obeyed(_) => last(answer),
-        other => panic!("{other:?}"),
-    }
+    bench.begin(action, LEASE)
 }
 
 /// A machine on which care needs a program, and where that is.
@@ -73,7 +68,7 @@ fn by_itself(bench: &mut Bench, action: Action) -> Receipt {
     let finding = FindingId::of("rule", "m", &[0; 32]);
     let authority = Authority::Policy { revision: 1, finding };
     let order = Order { authority, ..bench.order(Instruction::begin(action, LEASE)) };
-    last(bench.give(&order))
+    bench.outcome(&order, order.id.into(), |_| true)
 }
 
 #[test]

@@ -51,6 +51,14 @@ pub struct DraftArgs {
     /// Nothing there is protected any more.
     #[arg(long, conflicts_with_all = ["protect", "protect_unit", "protect_cgroup"])]
     protect_nothing: bool,
+    /// A filesystem there, by its mount point (a data, home or scratch disk), on which every program is looked at
+    /// before it starts while a content is denied: a copy under any name can't be started then. Never that of
+    /// `/`, nor one that holds something that the machine needs. May be repeated; none: as it was said before.
+    #[arg(long, value_name = "MOUNT_POINT")]
+    watch_for_content: Vec<String>,
+    /// No filesystem there is watched any more.
+    #[arg(long, conflicts_with = "watch_for_content")]
+    watch_nothing: bool,
     /// Where it stands, for people who are sent there: `Ward 7, bay 2`.
     #[arg(long)]
     place: Option<String>,
@@ -73,6 +81,7 @@ impl DraftArgs {
             named: self.named(),
             names: Vec::new(),
             protected: self.protected(),
+            watched: self.watched(),
             bedside: Some(Bedside {
                 place: self.place.clone(),
                 instead: self.instead.clone(),
@@ -107,6 +116,12 @@ impl DraftArgs {
             executables: self.protect.clone(),
         };
         Some(protected).filter(|said| self.protect_nothing || *said != Protected::default())
+    }
+
+    /// The filesystems to watch, if anything was said of them.
+    fn watched(&self) -> Option<Vec<FilePath>> {
+        let watched = self.watch_for_content.iter().map(|path| FilePath::new(path.as_bytes()));
+        Some(watched.collect()).filter(|said: &Vec<_>| self.watch_nothing || !said.is_empty())
     }
 }
 

@@ -190,6 +190,9 @@ pub fn in_words(assignment: &Assignment) -> String {
     if assignment.lifelines.is_empty() {
         text += "  lifelines  none\n";
     }
+    for path in &assignment.watched {
+        text += &format!("  watched    {} for denied contents\n", plain(&path.to_string()));
+    }
     text
 }
 

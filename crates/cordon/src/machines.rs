@@ -183,6 +183,12 @@ fn detail_json(detail: &MachineDetail) -> serde_json::Value {
             ("receipt_key", json!(detail.receipt_key.map(|key| hex(&key)))),
             ("revision", json!(assignment.map(|assignment| assignment.revision))),
             ("lifelines", json!(assignment.map(|assignment| &assignment.lifelines))),
+            (
+                "watched",
+                json!(assignment.map(|assignment| {
+                    assignment.watched.iter().map(ToString::to_string).collect::<Vec<_>>()
+                })),
+            ),
             ("names", json!(detail.names)),
             ("codes", json!(detail.codes)),
             ("bedside", json!(detail.bedside)),

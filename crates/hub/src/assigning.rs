@@ -10,6 +10,7 @@ use cordon_model::ids::{MachineId, OdsCode};
 use cordon_model::limits;
 use cordon_model::record::{Actor, Deed, Record};
 use cordon_model::time::UtcNanos;
+use cordon_model::wire::WATCHED;
 use tokio::sync::oneshot;
 
 use crate::error::HubError;
@@ -49,7 +50,10 @@ impl Shared {
         let draft = self.resolved(draft, Some(machine)).await?;
         let card = self.board.card(machine).ok_or(HubError::Missing { what: "machine" })?;
         check_draft(&self.organisation.code, &draft)?;
-        let before = card.assignment.as_ref().map(|before| before.protected.clone());
+        check_read(&draft, card.version_kept)?;
+        let before = card.assignment.as_ref();
+        let watched_before = before.map(|before| before.watched.clone());
+        let before = before.map(|before| before.protected.clone());
         let assignment = Assignment {
             organisation: self.organisation.code.clone(),
             machine,
@@ -61,6 +65,7 @@ impl Shared {
             lifelines: draft.lifelines,
             names: draft.names,
             protected: draft.protected.or(before).unwrap_or_default(),
+            watched: draft.watched.or(watched_before).unwrap_or_default(),
             hub: self.link_addresses.clone(),
         };
         let is_new = card.assignment.is_none();
@@ -155,6 +160,17 @@ pub(crate) fn text(what: &'static str, given: &str) -> Result<String, HubError> 
     Err(HubError::Invalid { what, why: why.to_owned() })
 }
 
+/// Refuses what a machine that speaks `version` (0: nobody knows) could not read.
+pub(crate) fn check_read(draft: &AssignmentDraft, version: u16) -> Result<(), HubError> {
+    let is_watching = draft.watched.as_ref().is_some_and(|watched| !watched.is_empty());
+    if is_watching && (1..WATCHED).contains(&version) {
+        let why =
+            "the agent there is too old to read which filesystems are watched: update it first";
+        return Err(HubError::Invalid { what: "filesystem to watch", why: why.to_owned() });
+    }
+    Ok(())
+}
+
 pub(crate) fn check_draft(organisation: &OdsCode, draft: &AssignmentDraft) -> Result<(), HubError> {
     for (what, given) in [("name", &draft.name), ("kind", &draft.kind), ("group", &draft.group)] {
         given.as_deref().map(|given| text(what, given)).transpose()?;
@@ -175,6 +191,7 @@ pub(crate) fn check_draft(organisation: &OdsCode, draft: &AssignmentDraft) -> Re
     let assignment = Assignment {
         lifelines: draft.lifelines.clone(),
         names: draft.names.clone(),
+        watched: draft.watched.clone().unwrap_or_default(),
         ..Assignment::of(organisation.clone(), nobody, "")
     };
     assignment.check().map_err(|error| invalid(error.to_string()))

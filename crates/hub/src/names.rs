@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::assigning::{check_draft, from_signer, text};
+use crate::assigning::{check_draft, check_read, from_signer, text};
 use crate::error::HubError;
 use crate::handle::Hub;
 use crate::people::Who;
@@ -450,8 +450,16 @@ impl Hub {
         let card = self.card(machine)?;
         let draft = self.shared.resolved(draft, Some(machine)).await?;
         check_draft(&self.shared.organisation.code, &draft)?;
+        check_read(&draft, card.version_kept)?;
         let name = draft.name.unwrap_or_else(|| card.host.clone());
         let of = Assignment::of(self.shared.organisation.code.clone(), machine, name);
-        Ok(Assignment { lifelines: draft.lifelines, names: draft.names, tier: draft.tier, ..of })
+        let before = card.assignment.as_ref().map(|before| before.watched.clone());
+        Ok(Assignment {
+            lifelines: draft.lifelines,
+            names: draft.names,
+            tier: draft.tier,
+            watched: draft.watched.or(before).unwrap_or_default(),
+            ..of
+        })
     }
 }

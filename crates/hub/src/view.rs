@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use cordon_model::action::Action;
+use cordon_model::action::{Action, FilePath};
 use cordon_model::approval::Needs;
 use cordon_model::asset::{Assignment, ClinicalTier, Lifeline, PortRange, Protected, Transport};
 use cordon_model::finding::ReceivedFinding;
@@ -521,6 +521,8 @@ pub struct AssignmentDraft {
     pub names: Vec<NamedLifeline>,
     /// What is needed for care there; `None`: as it was said before.
     pub protected: Option<Protected>,
+    /// The filesystems there that are watched for denied contents; `None`: as it was said before.
+    pub watched: Option<Vec<FilePath>>,
     /// What the person in front of it is told; `None`: as it was said before.
     pub bedside: Option<Bedside>,
 }

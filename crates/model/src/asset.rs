@@ -199,6 +199,21 @@ pub enum LifelineError {
     /// Too many names of what is needed for care.
     #[error("more than {limit} names of what is needed for care", limit = limits::PROTECTED)]
     TooMuchProtected,
+    /// The root, no plain absolute path, or named twice.
+    #[error(
+        "{path} can't be watched for denied contents: name the mount point of another filesystem than that \
+             of /, once"
+    )]
+    Watched {
+        /// As given.
+        path: String,
+    },
+    /// Too many filesystems that are watched.
+    #[error("{count} filesystems to watch, and one machine may have {limit}", limit = limits::WATCHED)]
+    TooManyWatched {
+        /// How many were given.
+        count: usize,
+    },
     /// Too many.
     #[error("{count} lifelines, and one machine may have {limit}", limit = limits::LIFELINES_PER_MACHINE)]
     TooMany {
@@ -298,6 +313,10 @@ pub struct Assignment {
     /// What is needed for care there.
     #[serde(default)]
     pub protected: Protected,
+    /// Mount points of filesystems there on which every program is looked at before it starts, while a content
+    /// is denied. Never that of `/`: who is asked must answer, and a machine whose every start waits stands still.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub watched: Vec<FilePath>,
     /// Where the hub's link is, by address: always kept, for the agent's own user only.
     pub hub: Vec<SocketAddr>,
 }
@@ -317,6 +336,7 @@ impl Assignment {
             lifelines: Vec::new(),
             names: Vec::new(),
             protected: Protected::default(),
+            watched: Vec::new(),
             hub: Vec::new(),
         }
     }
@@ -338,9 +358,23 @@ impl Assignment {
         if !self.protected.is_short() {
             return Err(LifelineError::TooMuchProtected);
         }
+        check_watched(&self.watched)?;
         self.lifelines.iter().try_for_each(Lifeline::check)?;
         named::check(self)
     }
+}
+
+fn check_watched(watched: &[FilePath]) -> Result<(), LifelineError> {
+    if watched.len() > limits::WATCHED {
+        return Err(LifelineError::TooManyWatched { count: watched.len() });
+    }
+    for (number, path) in watched.iter().enumerate() {
+        // No plain path is `/`.
+        if path.check().is_err() || watched[..number].contains(path) {
+            return Err(LifelineError::Watched { path: path.to_string() });
+        }
+    }
+    Ok(())
 }
 
 impl Document for Assignment {
@@ -368,6 +402,23 @@ mod tests {
         assert!(lifeline(445, "10.0.0.0/8", Some("Dr A")).check().is_err());
         assert!(lifeline(445, "10.0.0.1/32", None).check().is_err());
         assert!(lifeline(445, "10.0.0.1/32", Some("Dr A")).check().is_ok());
+    }
+
+    #[test]
+    fn the_filesystem_of_the_root_is_never_watched_and_no_other_twice() {
+        let watching = |paths: &[&str]| {
+            let watched = paths.iter().map(|path| FilePath::new(path.as_bytes())).collect();
+            let nobody = MachineId::new(crate::time::UtcNanos::from_unix_nanos(0), [0; 10]);
+            Assignment { watched, ..Assignment::of("RJ1".parse().unwrap(), nobody, "ward 7") }
+                .check()
+        };
+        assert!(watching(&["/srv", "/home"]).is_ok());
+        for wrong in [&["/"][..], &["/srv/.."], &["//"], &["srv"], &[""], &["/srv", "/srv"]] {
+            assert!(matches!(watching(wrong), Err(LifelineError::Watched { .. })), "{wrong:?}");
+        }
+        let many: Vec<String> = (0..=limits::WATCHED).map(|number| format!("/{number}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(matches!(watching(&many), Err(LifelineError::TooManyWatched { count: 17 })));
     }
 
     #[test]

@@ -88,6 +88,9 @@ pub const WHY_BYTES: usize = 1024;
 /// What an organisation names as needed for care on one machine: a page of names at most.
 pub const PROTECTED: usize = 256;
 
+/// Filesystems of one machine that are watched for contents that are denied: more disks than any has.
+pub const WATCHED: usize = 16;
+
 /// People who may say yes at night: a rota of a month; and parts of a policy's terms of approval.
 pub const NIGHT_PEOPLE: usize = 32;
 

@@ -14,7 +14,8 @@ use crate::look::{LookAt, Seen};
 use crate::signed::Envelope;
 use crate::time::{BootId, BootNanos, UtcNanos};
 
-/// The version that this build speaks. Since 2 an order may have a [condition](CONDITIONS).
+/// The version that this build speaks. Since 2 an order may have a [condition](CONDITIONS), and an
+/// assignment [filesystems to watch](WATCHED).
 pub const VERSION: u16 = 2;
 
 /// The first version in which an order may say that it is only for a machine that is isolated
@@ -24,6 +25,10 @@ pub const CONDITIONS: u16 = 2;
 /// The first version in which an agent may say its [coverage](FromAgent::Coverage) after the hello. A hub that
 /// speaks an earlier one is told in the hello only.
 pub const COVERAGE: u16 = 2;
+
+/// The first version in which an [assignment](crate::asset::Assignment) may name filesystems that are watched for
+/// denied contents. For a machine that speaks an earlier version none is signed that does.
+pub const WATCHED: u16 = 2;
 
 /// From an enrolling machine, over TLS with the hub's pinned certificate and no client certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -275,6 +275,7 @@ mod tests {
             lifelines: vec![],
             names: Vec::new(),
             protected: cordon_model::asset::Protected::default(),
+            watched: Vec::new(),
             hub: vec![],
         }));
         let permit = Permit {

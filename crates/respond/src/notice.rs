@@ -249,6 +249,7 @@ mod tests {
                 .collect(),
             names: Vec::new(),
             protected: cordon_model::asset::Protected::default(),
+            watched: Vec::new(),
             hub: vec![],
         }
     }

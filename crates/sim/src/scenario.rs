@@ -403,6 +403,7 @@ pub(crate) fn assignment(
                 .collect(),
             ..Protected::default()
         },
+        watched: Vec::new(),
         hub: Vec::new(),
     }
 }

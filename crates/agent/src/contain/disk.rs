@@ -15,6 +15,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{CWD, FallocateFlags, RenameFlags, fallocate, fstatvfs, renameat_with};
 use serde::Serialize;
@@ -47,6 +48,14 @@ const LEFT_FREE: u64 = 64 << 10;
 /// The name of the first file of the reserve; the others have a number behind it. It has no ending, so it is
 /// nobody's value.
 const RESERVE: &str = "reserve";
+
+/// Held while files of a reserve are taken, given back or filled: two threads write the measures' journals.
+/// Whoever writes where there is room needs none of that.
+static RESERVES: Mutex<()> = Mutex::new(());
+
+fn reserves_alone() -> MutexGuard<'static, ()> {
+    RESERVES.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A folder that only root reads.
 #[derive(Debug, Clone)]
@@ -134,6 +143,7 @@ impl Disk {
     /// # Errors
     /// When there is less room than that; what could be had is kept.
     pub fn keep_reserve(&self) -> io::Result<()> {
+        let _alone = reserves_alone();
         // All of them: one may be there for its file where another is not for its bytes.
         let kept: Vec<io::Result<()>> = self.reserves().map(|path| self.keep_one(&path)).collect();
         kept.into_iter().collect()
@@ -178,6 +188,7 @@ impl Disk {
     /// Writes what has no room elsewhere; `full` is what the filesystem said. Afterwards the reserve has the
     /// file that the write makes superfluous: no file more is needed, however often.
     fn write_in_reserve(&self, name: &str, bytes: &[u8], full: io::Error) -> io::Result<()> {
+        let _alone = reserves_alone();
         let (fresh, current) = (self.path(name, "new"), self.path(name, "cbor"));
         match std::fs::remove_file(&fresh) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -238,6 +249,7 @@ impl Disk {
         // The previous first: cut short, what was written last is still what is read.
         for ending in ["previous", "new", "cbor"] {
             let path = self.path(name, ending);
+            let alone = reserves_alone();
             // Whoever took all files of the filesystem would take the one that is let go of, too.
             let removed = match self.missing_reserve() {
                 Some(missing) => std::fs::rename(&path, missing),
@@ -247,6 +259,7 @@ impl Disk {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
+            drop(alone);
             // In that order on the disk too.
             File::open(&self.folder)?.sync_data()?;
         }

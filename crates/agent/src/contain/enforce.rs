@@ -17,7 +17,7 @@ use super::table::Tables;
 use super::tracked::Tracked;
 use super::upheld::Upheld;
 
-pub use super::upheld::Standing;
+pub use super::upheld::{Mark, Standing};
 
 /// Why an isolation could not be carried out. The kernel is then as it was before.
 #[derive(Debug, thiserror::Error)]
@@ -162,6 +162,20 @@ impl Enforcer {
         let meant = ruleset(&Intent::new(isolation, assignment, self.agent_user), measure)?;
         let found = self.upheld.tables.read_back()?.map(|found| found.table);
         Ok(found == meant)
+    }
+
+    /// By what the table is known again that was put there last, as it was meant.
+    #[must_use]
+    pub fn mark(&self) -> Option<Mark> {
+        self.upheld.mark()
+    }
+
+    /// The same of what is in the kernel now.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn found(&mut self) -> Result<Option<Mark>, NetlinkError> {
+        self.upheld.found()
     }
 
     /// Whether a table of Cordon's name is in the kernel, whatever it holds.

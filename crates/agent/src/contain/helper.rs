@@ -2,7 +2,8 @@
 //! may speak to.
 //!
 //! It decides in one thread, so nothing is ever half decided, and it waits for whichever comes first: a
-//! request, a change of any nftables table (the kernel notifies), the next step of a lease. It opens its
+//! request, a change of any nftables table (the kernel notifies), the next step of a lease, the end of what
+//! takes long and is done beside. It opens its
 //! socket only when what is on disk is in force again. When it ends, by whatever signal, the kernel goes
 //! on holding the rules.
 
@@ -179,7 +180,9 @@ impl Server {
         let mut waiting = vec![
             PollFd::new(self.watch.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.keeper.bell(), PollFlags::POLLIN),
         ];
+        let fixed = waiting.len();
         waiting.extend(self.connections.iter().map(|connection| {
             let unsent = !connection.unsent.is_empty();
             let writable = if unsent { PollFlags::POLLOUT } else { PollFlags::empty() };
@@ -201,7 +204,10 @@ impl Server {
         if ready[0] {
             self.rules_changed();
         }
-        for (connection, is_ready) in self.connections.iter_mut().zip(&ready[2..own]) {
+        if ready[2] {
+            self.keeper.hear();
+        }
+        for (connection, is_ready) in self.connections.iter_mut().zip(&ready[fixed..own]) {
             if *is_ready {
                 connection.serve(&mut self.keeper);
             }

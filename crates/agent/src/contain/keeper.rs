@@ -16,7 +16,7 @@ use cordon_model::ids::{FindingId, MeasureId};
 use cordon_model::measure::Isolation;
 use cordon_model::order::{Order, Permit};
 use cordon_model::signed::{Document, Envelope, Verified};
-use cordon_respond::helper_core::{Acted, Effect, HelperCore, NotObeyed, Outcome};
+use cordon_respond::helper_core::{Acted, Effect, HelperCore, NotObeyed, Outcome, TakenBack};
 use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Serialize};
 
@@ -27,15 +27,20 @@ use super::floor::FloorFile;
 use super::intent::{HUB_ADDRESSES, Intent};
 use super::means::{Means, Places, Under};
 use super::moment::{Clocks, boot_time};
-use super::protocol::{Answer, Ask, Event, InForce, Pin, Receipts, Refusal, Status, WrongCodes};
+use super::protocol::{
+    Answer, Ask, Event, InForce, Pin, Receipts, Refusal, Status, Unwatched, WrongCodes,
+};
 use super::ruleset::ruleset;
 use super::survey::Surveyor;
 use batch::batch;
+use unwatched::Stood;
 
 mod batch;
+mod beside;
 mod codes;
 mod surveying;
 mod telling;
+mod unwatched;
 mod watching;
 
 /// Events that wait for a listener. An agent that restarts is back within seconds; a storm of wipes
@@ -56,6 +61,12 @@ struct Kept {
     /// more, no start takes it for what a release left behind.
     #[serde(default)]
     is_unaccounted_for: bool,
+    /// How Cordon's tables stood when this was written; `None` while they are being changed from here.
+    #[serde(default)]
+    stood: Option<Stood>,
+    /// Changes by others while no helper ran.
+    #[serde(default)]
+    unwatched: Unwatched,
 }
 
 impl Kept {
@@ -173,16 +184,20 @@ impl Keeper {
             core: HelperCore::new(pin.organisation.clone(), pin.machine, &now),
             reported: 0,
             is_unaccounted_for: false,
+            stood: None,
+            unwatched: Unwatched::default(),
         };
         let (mut kept, is_whole) = match self.disk.read::<Kept>(STATE)? {
             Found::Whole(kept) => (kept, true),
-            Found::Previous(kept) => (kept, false),
+            // What the tables were after that is not known.
+            Found::Previous(kept) => (Kept { stood: None, ..kept }, false),
             // Law 2: never silently open. What the kernel holds stays until an order says more.
             Found::Nothing | Found::Torn => (Kept { is_unaccounted_for: true, ..fresh() }, false),
         };
         self.is_unaccounted_for =
             kept.is_unaccounted_for && self.enforcer.holds_any().unwrap_or(true);
         kept.is_unaccounted_for = self.is_unaccounted_for;
+        self.count_unwatched(&mut kept);
         let (floor, lowest) = FloorFile::find(&self.disk, pin.machine, is_whole)?;
         kept.core.meet(&lowest);
         self.enrolled = Some(Enrolled { pin, key, kept, floor });
@@ -195,6 +210,8 @@ impl Keeper {
         }
         self.keep_floor_or_say();
         self.carry_out(effects);
+        let denials = self.means.denials();
+        self.say_came(denials);
         self.save_or_say();
         Ok(())
     }
@@ -264,7 +281,8 @@ impl Keeper {
         let has_work = !effects.is_empty();
         if has_work || self.held().is_some() {
             // The checkpoint of the lease, and whatever the tick decided, before it is done.
-            self.save_or_say();
+            let stood = (!has_work).then(|| self.as_it_stands());
+            self.save_so_or_say(stood);
         }
         self.carry_out(effects);
         if has_work {
@@ -375,6 +393,7 @@ impl Keeper {
             holds: core.map_or_else(Vec::new, |core| core.holdings(&now)),
             is_unaccounted_for: self.is_unaccounted_for,
             wiped: self.wiped,
+            unwatched: self.enrolled.as_ref().map(|held| held.kept.unwatched).unwrap_or_default(),
             break_glass: core
                 .and_then(|core| core.glass().document.as_ref())
                 .map_or(0, |document| document.revision),
@@ -462,25 +481,27 @@ impl Keeper {
                     let Some(assignment) = self.assignment() else { continue };
                     let people = self.acting(measure).map_or_else(Vec::new, |(.., people)| people);
                     let under = Under { assignment: &assignment, people };
-                    let outcome = self.means.apply(measure, &action, under);
-                    self.say_acted(measure, outcome);
+                    if let Some(outcome) = self.means.apply(measure, &action, under) {
+                        self.say_acted(measure, outcome);
+                    }
                 }
                 Effect::LookAgain { measure } => {
                     let Some((action, assignment, people)) = self.acting(measure) else {
                         continue;
                     };
                     let under = Under { assignment: &assignment, people };
-                    let outcome = self.means.look(measure, &action, under);
-                    self.say_acted(measure, outcome);
+                    if let Some(outcome) = self.means.look(measure, &action, under) {
+                        self.say_acted(measure, outcome);
+                    }
                 }
                 Effect::TakeBack { measure } => {
                     let Some((action, assignment, people)) = self.acting(measure) else {
                         continue;
                     };
                     let under = Under { assignment: &assignment, people };
-                    let outcome = self.means.take_back(measure, &action, under);
-                    let now = self.clocks.now();
-                    self.with_core(|core| core.taken_back(measure, outcome, &now));
+                    if let Some(outcome) = self.means.take_back(measure, &action, under) {
+                        self.say_taken_back(measure, outcome);
+                    }
                 }
                 Effect::Warn { measure, ends } => self.tell(Event::LeaseEnds { measure, ends }),
             }
@@ -512,6 +533,11 @@ impl Keeper {
         if is_over == Some(true) {
             self.killed.push(measure);
         }
+    }
+
+    fn say_taken_back(&mut self, measure: MeasureId, outcome: TakenBack) {
+        let now = self.clocks.now();
+        self.with_core(|core| core.taken_back(measure, outcome, &now));
     }
 
     /// What was on its way when a helper died is begun with what it was to replace, so that the machine
@@ -569,7 +595,7 @@ impl Keeper {
     /// Before anything is done: the memory, then the floor. If either can't be written, the state is as it
     /// was `before`, in the memory and, as far as the disk allows, on it.
     fn save_all_or_forget(&mut self, before: Kept) -> io::Result<()> {
-        let saved = self.save().and_then(|()| self.keep_floor());
+        let saved = self.write_state(None).and_then(|()| self.keep_floor());
         if saved.is_err() {
             if let Some(enrolled) = &mut self.enrolled {
                 enrolled.kept = before;
@@ -613,13 +639,19 @@ impl Keeper {
         self.is_reserved = kept.is_ok();
     }
 
-    fn save(&self) -> io::Result<()> {
-        self.enrolled.as_ref().map_or(Ok(()), |enrolled| self.disk.write(STATE, &enrolled.kept))
+    fn save(&mut self) -> io::Result<()> {
+        let stood = self.as_it_stands();
+        self.write_state(Some(stood))
     }
 
     /// For what was done already: the next tick tries again, and a crash before it does it again.
     fn save_or_say(&mut self) {
-        if let Err(error) = self.save() {
+        let stood = self.as_it_stands();
+        self.save_so_or_say(Some(stood));
+    }
+
+    fn save_so_or_say(&mut self, stood: Option<Stood>) {
+        if let Err(error) = self.write_state(stood) {
             tracing::error!(%error, "the state can't be written to disk");
             return;
         }

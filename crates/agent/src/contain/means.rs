@@ -2,9 +2,12 @@
 //!
 //! The one idea: the helper's mind says *apply*, *look again*, *take back*, each as often as it likes; here
 //! each is passed to the mechanism of that action, and what came of it is put into the mind's words. Each
-//! mechanism keeps its own journal, so that a half-done measure is known after a crash, whoever asks.
+//! mechanism keeps its own journal, so that a half-done measure is known after a crash, whoever asks. Setting
+//! a file aside and denying a program take seconds, so they are done [`beside`](super::beside), each kind by a
+//! thread of its own, and what came of them is heard later.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use cordon_evidence::archive::Statement;
@@ -28,7 +31,8 @@ use super::action::quarantine::vault::{Limits, Vault};
 use super::action::spared::SparedFiles;
 use super::action::would;
 use super::action::{ActError, Freeze, Journal, Kill, Quarantine, Undone};
-use super::enforce::Standing;
+use super::beside::{Bell, Beside, Came as CameBeside, Job, Verb};
+use super::enforce::{Mark, Standing};
 use super::moment::boot_time;
 use super::netlink::NetlinkError;
 use crate::sensor::ProcessId;
@@ -40,8 +44,9 @@ pub struct Means {
     journal: Journal,
     freeze: Freeze,
     kill: Kill,
-    quarantine: Quarantine,
-    deny: Deny,
+    quarantine: Beside,
+    deny: Beside,
+    bell: Bell,
     blocks: Blocks,
     accounts: Accounts,
     collector: Collector,
@@ -74,13 +79,74 @@ impl Under<'_> {
     fn protected(&self) -> Protected {
         self.assignment.protected.clone()
     }
+
+    fn job(&self, verb: Verb, measure: MeasureId, action: &Action) -> Job {
+        Job { verb, measure, action: action.clone(), assignment: self.assignment.clone() }
+    }
+}
+
+/// Does with a file what is to be done.
+fn quarantined(quarantine: &Quarantine, job: &Job) -> CameBeside {
+    let measure = job.measure;
+    let Action::Quarantine(target) = &job.action else { return not_this(job) };
+    match job.verb {
+        Verb::Apply | Verb::Look => {
+            let applied = quarantine.apply(measure, target, &job.assignment.protected);
+            CameBeside::Acted(acted(applied.and_then(|quarantined| {
+                let proof = quarantine.prove(&quarantined)?;
+                Ok(Came::shown(proof, set_aside(&quarantined)))
+            })))
+        }
+        Verb::TakeBack => {
+            let undone = quarantine.begun(measure).and_then(|begun| {
+                let undone = begun.map(|begun| quarantine.undo(&begun)).transpose()?;
+                Ok((undone, quarantine.begun(measure)?.is_none()))
+            });
+            CameBeside::TakenBack(taken_back(undone))
+        }
+    }
+}
+
+/// Does with a program what is to be done.
+fn denied(deny: &mut Deny, job: &Job) -> CameBeside {
+    let (measure, protected) = (job.measure, &job.assignment.protected);
+    let Action::Deny(denied) = &job.action else { return not_this(job) };
+    deny.watch(&job.assignment.watched);
+    match job.verb {
+        // A warden that was started again is told anew what is denied.
+        Verb::Look if let Err(error) = deny.tell_again(protected) => {
+            CameBeside::Acted(acted(Err(error)))
+        }
+        Verb::Apply | Verb::Look => {
+            let applied = deny.apply(measure, denied, &[], protected);
+            CameBeside::Acted(acted(applied.and_then(|program| {
+                Ok(Came::shown(deny.prove(&program)?, program.not_covered.clone()))
+            })))
+        }
+        // Also where nothing is known to have begun: the warden may still hold it.
+        Verb::TakeBack => {
+            let undone = deny
+                .undo(measure, protected)
+                .and_then(|undone| Ok((Some(undone), deny.begun(measure)?.is_none())));
+            CameBeside::TakenBack(taken_back(undone))
+        }
+    }
+}
+
+/// Nobody asks this of whom it is not for.
+fn not_this(job: &Job) -> CameBeside {
+    let why = format!("{} is done by another", job.action.kind());
+    match job.verb {
+        Verb::Apply | Verb::Look => CameBeside::Acted(Acted::Failed { why }),
+        Verb::TakeBack => CameBeside::TakenBack(TakenBack::Failed { why }),
+    }
 }
 
 impl Means {
     /// Opens them, in this thread's network namespace.
     ///
     /// # Errors
-    /// When the journal or the vault can't be made.
+    /// When the journal or the vault can't be made, or the system gives no thread.
     pub fn open(places: &Places, boot: BootId, agent_user: u32) -> io::Result<Self> {
         let journal_folder = places.state.join("measures");
         let journal = Journal::open(&journal_folder)?;
@@ -91,17 +157,19 @@ impl Means {
         let root = Path::new("/");
         let evidence = places.state.join("evidence");
         let vault = Vault::open(&places.state.join("vault"), Limits::default())?;
+        let quarantine = Quarantine::new(journal.clone(), vault, places.state.clone());
+        let mut deny =
+            Deny::new(journal.clone(), places.warden.clone(), Vec::new(), places.state.clone());
+        let bell = Bell::new()?;
         let holder = || Holder::new(journal.clone(), boot.clone(), true).beside_agent(agent_user);
         Ok(Self {
             freeze: Freeze::new(holder()),
             kill: Kill::new(holder()),
-            quarantine: Quarantine::new(journal.clone(), vault, places.state.clone()),
-            deny: Deny::new(
-                journal.clone(),
-                places.warden.clone(),
-                Vec::new(),
-                places.state.clone(),
-            ),
+            quarantine: Beside::start("quarantine", bell.clone(), move |job| {
+                quarantined(&quarantine, job)
+            })?,
+            deny: Beside::start("deny", bell.clone(), move |job| denied(&mut deny, job))?,
+            bell,
             blocks: Blocks::open(journal.clone(), root).map_err(io::Error::other)?,
             accounts: Accounts::new(journal.clone(), root, agent_user),
             collector: Collector::open(&journal_folder, &evidence, root, program)?,
@@ -121,8 +189,21 @@ impl Means {
         self.journal.keep_reserve()
     }
 
-    /// Does it, or sees that it is done.
-    pub fn apply(&mut self, measure: MeasureId, action: &Action, under: Under<'_>) -> Acted {
+    /// Does it, or sees that it is done. `None`: that goes on beside, and [`Means::finished`] says what came of it.
+    pub fn apply(
+        &mut self,
+        measure: MeasureId,
+        action: &Action,
+        under: Under<'_>,
+    ) -> Option<Acted> {
+        if let Some(beside) = self.beside(action) {
+            beside.ask(under.job(Verb::Apply, measure, action));
+            return None;
+        }
+        Some(self.apply_now(measure, action, under))
+    }
+
+    fn apply_now(&mut self, measure: MeasureId, action: &Action, under: Under<'_>) -> Acted {
         let protected = under.protected();
         let came = match action {
             Action::Isolate(_) => Err(ActError::Refused("an isolation has its own way".into())),
@@ -136,16 +217,8 @@ impl Means {
                 let came = Came::shown(self.kill.prove(&killed)?, killed_in_words(&killed));
                 Ok(came.sparing(&killed.held.spared))
             }),
-            Action::Quarantine(target) => {
-                self.quarantine.apply(measure, target, &protected).and_then(|quarantined| {
-                    let proof = self.quarantine.prove(&quarantined)?;
-                    Ok(Came::shown(proof, set_aside(&quarantined)))
-                })
-            }
-            Action::Deny(denied) => {
-                self.deny.apply(measure, denied, &[], &protected).and_then(|program| {
-                    Ok(Came::shown(self.deny.prove(&program)?, program.not_covered.clone()))
-                })
+            Action::Quarantine(_) | Action::Deny(_) => {
+                Err(ActError::Unfit("it is done beside".into()))
             }
             Action::Block(peer) => self
                 .blocks
@@ -182,27 +255,33 @@ impl Means {
         would.bounded()
     }
 
-    /// Looks whether it still holds. A warden that was started again is told anew what is denied.
-    pub fn look(&mut self, measure: MeasureId, action: &Action, under: Under<'_>) -> Acted {
-        if matches!(action, Action::Deny(_))
-            && let Err(error) = self.deny.tell_again(&under.protected())
-        {
-            return acted(Err(error));
+    /// Looks whether it still holds. `None`: as with [`Means::apply`].
+    pub fn look(&mut self, measure: MeasureId, action: &Action, under: Under<'_>) -> Option<Acted> {
+        if let Some(beside) = self.beside(action) {
+            beside.ask(under.job(Verb::Look, measure, action));
+            return None;
         }
         // Doing it again finds it done, and proves it.
-        self.apply(measure, action, under)
+        Some(self.apply_now(measure, action, under))
     }
 
-    /// Takes it back. What was never begun leaves nothing to take back.
+    /// Takes it back. What was never begun leaves nothing to take back. `None`: as with [`Means::apply`].
     pub fn take_back(
         &mut self,
         measure: MeasureId,
         action: &Action,
         under: Under<'_>,
-    ) -> TakenBack {
-        let protected = under.protected();
+    ) -> Option<TakenBack> {
+        if let Some(beside) = self.beside(action) {
+            beside.ask(under.job(Verb::TakeBack, measure, action));
+            return None;
+        }
         let undone = match action {
-            Action::Isolate(_) | Action::Kill(_) | Action::Collect(_) => Ok(None),
+            Action::Isolate(_)
+            | Action::Kill(_)
+            | Action::Collect(_)
+            | Action::Quarantine(_)
+            | Action::Deny(_) => Ok(None),
             Action::Block(_) => self.blocks.begun(measure).and_then(|begun| {
                 begun.map(|_| self.blocks.undo(measure, under.assignment)).transpose()
             }),
@@ -214,21 +293,20 @@ impl Means {
                 .freeze
                 .begun(measure)
                 .and_then(|begun| begun.map(|held| self.freeze.undo(&held)).transpose()),
-            Action::Quarantine(_) => self.quarantine.begun(measure).and_then(|begun| {
-                begun.map(|quarantined| self.quarantine.undo(&quarantined)).transpose()
-            }),
-            // Also where nothing is known to have begun: the warden may still hold it.
-            Action::Deny(_) => self.deny.undo(measure, &protected).map(Some),
         };
-        taken_back(undone.and_then(|undone| Ok((undone, self.is_gone(measure, action)?))))
+        Some(taken_back(undone.and_then(|undone| Ok((undone, self.is_gone(measure, action)?)))))
     }
 
     /// Whether a look, after it was undone, shows nothing of it: no journal of it, which is the last that goes,
     /// and for peers, of whom the kernel's table is what holds, the table as it is meant without it.
     fn is_gone(&mut self, measure: MeasureId, action: &Action) -> Result<bool, ActError> {
         Ok(match action {
-            // Nothing of these stays in force.
-            Action::Isolate(_) | Action::Kill(_) | Action::Collect(_) => true,
+            // Nothing of these stays in force, or it is looked at where it is done.
+            Action::Isolate(_)
+            | Action::Kill(_)
+            | Action::Collect(_)
+            | Action::Quarantine(_)
+            | Action::Deny(_) => true,
             Action::Block(_) => {
                 let standing =
                     self.blocks.standing().map_err(|error| ActError::Unfit(error.to_string()))?;
@@ -237,9 +315,40 @@ impl Means {
             }
             Action::DisableAccount(_) => self.accounts.begun(measure)?.is_none(),
             Action::Freeze(_) => self.freeze.begun(measure)?.is_none(),
-            Action::Quarantine(_) => self.quarantine.begun(measure)?.is_none(),
-            Action::Deny(_) => self.deny.begun(measure)?.is_none(),
         })
+    }
+
+    fn beside(&mut self, action: &Action) -> Option<&mut Beside> {
+        match action {
+            Action::Quarantine(_) => Some(&mut self.quarantine),
+            Action::Deny(_) => Some(&mut self.deny),
+            Action::Isolate(_)
+            | Action::Freeze(_)
+            | Action::Kill(_)
+            | Action::Block(_)
+            | Action::DisableAccount(_)
+            | Action::Collect(_) => None,
+        }
+    }
+
+    /// What was done beside and has come to an end since this was called last. Never waits.
+    pub fn finished(&mut self) -> Vec<(MeasureId, CameBeside)> {
+        self.bell.silence();
+        let mut finished = self.deny.finished();
+        finished.extend(self.quarantine.finished());
+        finished
+    }
+
+    /// What came of all denials that are being done, when they are: what is denied is denied again before
+    /// anything else of a starting machine goes on.
+    pub fn denials(&mut self) -> Vec<(MeasureId, CameBeside)> {
+        self.deny.wait()
+    }
+
+    /// Readable when something that was done beside has come to an end.
+    #[must_use]
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.bell.descriptor()
     }
 
     /// Removes the journal of a kill that is over.
@@ -265,6 +374,20 @@ impl Means {
     /// When they can't be read.
     pub fn blocks_standing(&mut self) -> Result<Option<Standing>, NetlinkError> {
         self.blocks.standing()
+    }
+
+    /// By what the table of blocked peers is known again that was put there last, as it was meant.
+    #[must_use]
+    pub fn blocks_mark(&self) -> Option<Mark> {
+        self.blocks.mark()
+    }
+
+    /// The same of what is in the kernel now.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn blocks_found(&mut self) -> Result<Option<Mark>, NetlinkError> {
+        self.blocks.found()
     }
 
     /// The number by which the kernel's notifications tell what was done from here.

@@ -22,7 +22,7 @@
 //! | [`sockets`], [`probe`] | cutting what is open; showing that it holds |
 //! | [`enforce`] | these four, in their order |
 //! | [`way`] | whether a full isolation would leave a machine behind a tunnel its way to the hub |
-//! | `means` | everything that can be done besides isolating |
+//! | `means`, `beside` | everything that can be done besides isolating; what of it takes long |
 //! | [`action`] | freezing, killing, quarantining, denying, blocking: how each is done, proven and taken back |
 //! | [`disk`], [`floor`], [`keeper`] | what survives a crash, and what even a lost memory; documents in, receipts out |
 //! | [`helper`], `pace`, [`protocol`], [`client`] | the process, how often it looks after changes, what it is asked, and the agent's end |
@@ -32,6 +32,7 @@
 //! | [`moment`], [`urgency`], `ready` | its clocks, its place on the processor, and its word to a service manager |
 
 pub mod action;
+mod beside;
 pub mod bulletin;
 pub mod client;
 mod codec;

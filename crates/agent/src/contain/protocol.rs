@@ -267,12 +267,24 @@ pub struct Status {
     pub is_unaccounted_for: bool,
     /// How often the table was wiped since the helper started.
     pub wiped: u64,
+    /// What was changed while no helper ran to notice it. This is a finding.
+    pub unwatched: Unwatched,
     /// Revision of the break-glass codes held; 0: none.
     pub break_glass: u64,
     /// Revision of the guidance for people that is held; 0: none.
     pub guidance: u64,
     /// Wrong break-glass codes that were typed here.
     pub wrong_codes: WrongCodes,
+}
+
+/// Changes of Cordon's tables by others while no helper ran, as its next start found them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unwatched {
+    /// How many, ever.
+    pub total: u64,
+    /// When the last of them was found; `None`: there was none.
+    pub noticed: Option<UtcNanos>,
 }
 
 /// Break-glass codes that were typed at this machine and opened nothing.

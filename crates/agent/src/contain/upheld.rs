@@ -10,6 +10,9 @@
 //! `nf_tables_api.c`; seen with Linux 6.18): 4 to 16 ms in which a transaction of ours stands still, and packets
 //! pass. A transaction that is there first is in force in a fraction of one.
 
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
 use super::netlink::NetlinkError;
 use super::nft::Table;
 use super::table::{InForce, Tables};
@@ -27,6 +30,24 @@ pub enum Standing {
     Changed,
 }
 
+/// By what a table of Cordon's is known again: see [`Standing`] for what may be different.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mark {
+    /// The kernel's handle.
+    pub handle: u64,
+    /// SHA-256 of what it holds, as this build of the program writes that down.
+    #[serde(with = "serde_bytes")]
+    content: [u8; 32],
+}
+
+impl Mark {
+    fn of(found: &InForce) -> Self {
+        let content = Sha256::digest(format!("{:?}", found.table)).into();
+        Self { handle: found.handle, content }
+    }
+}
+
 /// What was seen of a table when it was put in force.
 #[derive(Debug)]
 pub(super) struct Put {
@@ -42,7 +63,7 @@ pub(super) struct Put {
 #[derive(Debug)]
 enum Seen {
     Nothing,
-    AsMeant(InForce),
+    AsMeant(InForce, Mark),
     Otherwise,
 }
 
@@ -75,14 +96,23 @@ impl Upheld {
         }
         let handle = found.as_ref().map(|found| found.handle);
         let is_as_meant = found.as_ref().is_some_and(|found| found.table == *meant);
-        self.seen = found.filter(|_| is_as_meant).map_or(Seen::Otherwise, Seen::AsMeant);
+        self.seen = match (found, &self.seen) {
+            (Some(found), Seen::AsMeant(seen, _)) if is_as_meant && found == *seen => {
+                return Ok(Put { handle, is_as_meant, unread });
+            }
+            (Some(found), _) if is_as_meant => {
+                let mark = Mark::of(&found);
+                Seen::AsMeant(found, mark)
+            }
+            _ => Seen::Otherwise,
+        };
         Ok(Put { handle, is_as_meant, unread })
     }
 
     /// Puts what was seen as meant back if its table is gone, or another by now; and says whether it was. Nothing
     /// is read back yet: [`Upheld::put`] does, and finds it there.
     pub(super) fn put_back(&mut self) -> Result<bool, NetlinkError> {
-        let Seen::AsMeant(seen) = &self.seen else { return Ok(false) };
+        let Seen::AsMeant(seen, _) = &self.seen else { return Ok(false) };
         if self.tables.handle()? == Some(seen.handle) {
             return Ok(false);
         }
@@ -109,10 +139,23 @@ impl Upheld {
         Ok(match &self.seen {
             Seen::Nothing => Standing::NothingPut,
             Seen::Otherwise => Standing::NeverAsMeant,
-            Seen::AsMeant(seen) if self.tables.read_back()?.as_ref() == Some(seen) => {
+            Seen::AsMeant(seen, _) if self.tables.read_back()?.as_ref() == Some(seen) => {
                 Standing::AsMeant
             }
-            Seen::AsMeant(_) => Standing::Changed,
+            Seen::AsMeant(..) => Standing::Changed,
         })
+    }
+
+    /// By what the table is known again that was put there last, as it was meant.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        match &self.seen {
+            Seen::AsMeant(_, mark) => Some(*mark),
+            Seen::Nothing | Seen::Otherwise => None,
+        }
+    }
+
+    /// The same of what is in the kernel now, whoever put it there.
+    pub(super) fn found(&mut self) -> Result<Option<Mark>, NetlinkError> {
+        Ok(self.tables.read_back()?.as_ref().map(Mark::of))
     }
 }

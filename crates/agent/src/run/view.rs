@@ -154,6 +154,7 @@ mod tests {
             lifelines: Vec::new(),
             names: Vec::new(),
             protected: Protected::default(),
+            watched: Vec::new(),
             hub: Vec::new(),
         };
         let coverage = |what: &str| {

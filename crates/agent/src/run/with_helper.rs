@@ -161,6 +161,12 @@ impl Agent {
             let finding = noticed::wrong_code(&wrong, &self.host);
             self.report(Report::Finding(Box::new(finding)));
         }
+        if status.unwatched.total > self.unwatched {
+            self.unwatched = status.unwatched.total;
+            // Told again by the next process of this agent: the same finding, and no other.
+            let finding = noticed::wiped_unwatched(&status.unwatched, &self.host);
+            self.report(Report::Finding(Box::new(finding)));
+        }
         let mut view = locked(&self.view);
         view.status.break_glass = status.break_glass;
         view.status.guidance = status.guidance;

@@ -10,12 +10,13 @@ use std::time::Duration;
 use cordon_agent::contain::bulletin::Places;
 use cordon_agent::contain::helper::{HelperConfig, serve};
 use cordon_agent::contain::protocol::{
-    Answer, Ask, Event, FromHelper, MESSAGE_BYTES, Pin, Refusal, Request, Status,
+    Answer, Ask, Event, FromHelper, MESSAGE_BYTES, Pin, Receipts, Refusal, Request, Status,
 };
 use cordon_link::frame::blocking as frame;
+use cordon_model::action::Action;
 use cordon_model::asset::{Assignment, ClinicalTier, Direction, Lifeline, PortRange, Transport};
-use cordon_model::ids::{MachineId, OrderId};
-use cordon_model::measure::{Isolation, Receipt};
+use cordon_model::ids::{MachineId, MeasureId, OrderId};
+use cordon_model::measure::{Isolation, MeasureState, Receipt};
 use cordon_model::order::{Approver, Authority, Instruction, Lease, Order};
 use cordon_model::signed::{Envelope, seal};
 use cordon_model::time::{BootId, UtcNanos};
@@ -180,6 +181,7 @@ impl Bench {
             }],
             names: Vec::new(),
             protected: cordon_model::asset::Protected::default(),
+            watched: Vec::new(),
             hub: vec![
                 SocketAddr::new(HUB.parse().unwrap(), HUB_PORT),
                 SocketAddr::new(HUB6.parse().unwrap(), HUB_PORT),
@@ -225,6 +227,32 @@ impl Bench {
 
     pub fn sealed(&self, order: &Order) -> Envelope {
         seal(order, &self.key).unwrap()
+    }
+
+    /// Gives an order, and waits for what came of it, also where that takes its time: the first receipt of
+    /// `measure` that `is_it`.
+    pub fn outcome(
+        &self,
+        order: &Order,
+        measure: MeasureId,
+        is_it: impl Fn(&MeasureState) -> bool,
+    ) -> Receipt {
+        let mut agent = self.connect();
+        agent.ask(Ask::Listen);
+        agent.give(self.sealed(order));
+        agent.receipt(|receipt| receipt.measure == measure && is_it(&receipt.state))
+    }
+
+    /// Begins a measure under `lease`, and gives the receipt of what became of it.
+    pub fn begin(&mut self, action: Action, lease: Lease) -> Receipt {
+        let order = self.order(Instruction::begin(action, lease));
+        self.outcome(&order, order.id.into(), |_| true)
+    }
+
+    /// Takes a measure back, and gives the receipt of that.
+    pub fn undo(&mut self, measure: MeasureId) -> Receipt {
+        let order = self.order(Instruction::Undo { measure });
+        self.outcome(&order, measure, |state| *state == MeasureState::Released)
     }
 
     /// Isolates, and gives the receipt of it.
@@ -285,6 +313,44 @@ impl Connection {
                 frame::read(&mut self.stream, MESSAGE_BYTES).unwrap().unwrap()
             {
                 self.events.push(event);
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// Gives an order that is obeyed; what its answer tells is heard like what comes later.
+    #[track_caller]
+    pub fn give(&mut self, order: Envelope) {
+        match self.ask(Ask::Order(order)) {
+            Answer::Obeyed(receipts) => self.events.push(Event::Receipts(receipts)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits until this measure is said to be so. What else is told is kept for who asks later.
+    pub fn receipt_of(&mut self, measure: MeasureId, state: MeasureState) -> Receipt {
+        let is_it = |receipt: &Receipt| receipt.measure == measure && receipt.state == state;
+        let told = self.event(|event| match event {
+            Event::Receipts(told) => told.receipts.iter().any(is_it),
+            _ => false,
+        });
+        let Event::Receipts(told) = &told else { unreachable!() };
+        let found = told.receipts.iter().find(|receipt| is_it(receipt)).cloned().unwrap();
+        self.events.insert(0, Event::Receipts(told.clone()));
+        found
+    }
+
+    /// Waits for a receipt; those that are told before it are passed over.
+    pub fn receipt(&mut self, is_it: impl Fn(&Receipt) -> bool) -> Receipt {
+        loop {
+            let told = self.event(|event| matches!(event, Event::Receipts(_)));
+            let Event::Receipts(mut told) = told else { unreachable!() };
+            if let Some(at) = told.receipts.iter().position(&is_it) {
+                let rest = told.receipts.split_off(at + 1);
+                let receipt = told.receipts.swap_remove(at);
+                self.events.insert(0, Event::Receipts(Receipts { receipts: rest, ..told }));
+                return receipt;
             }
         }
     }

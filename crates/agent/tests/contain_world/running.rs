@@ -16,16 +16,20 @@ impl Running {
     }
 
     pub fn target(&self) -> ProcessTarget {
-        let seen = Seen::now(self.0.id()).unwrap();
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-        let process =
-            ProcessRef { pid: seen.id.pid, started: seen.id.started, image: "sleep".into() };
-        ProcessTarget { boot: BootId(boot.trim().into()), process }
+        target(self.0.id())
     }
 
     pub fn lives(&mut self) -> bool {
         self.0.try_wait().unwrap().is_none()
     }
+}
+
+/// A process that runs now, as an order names it.
+pub fn target(pid: u32) -> ProcessTarget {
+    let seen = Seen::now(pid).unwrap();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let process = ProcessRef { pid: seen.id.pid, started: seen.id.started, image: "sleep".into() };
+    ProcessTarget { boot: BootId(boot.trim().into()), process }
 }
 
 impl Drop for Running {

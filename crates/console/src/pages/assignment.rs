@@ -84,6 +84,7 @@ impl Typed {
             named,
             names: Vec::new(),
             protected: Some(protected_from(&self.protected)?),
+            watched: None,
             bedside: Some(Bedside {
                 place: said(&self.place),
                 instead: said(&self.instead),

@@ -542,6 +542,10 @@ fn weakens(known: Option<&Assignment>, draft: &Assignment) -> Option<String> {
     if draft.protected != *known.map_or(&unprotected, |known| &known.protected) {
         return Some("what must not be stopped on it for care is other".to_owned());
     }
+    // What is watched waits for an answer at each start; what is not any more can start what is denied.
+    if draft.watched != known.map_or(&[][..], |known| &known.watched[..]) {
+        return Some("the filesystems that are watched for denied contents are others".to_owned());
+    }
     // A machine that is new weakens nobody by joining a kind or a group, nor by what it is called and by where
     // it hears its hub.
     let known = known?;

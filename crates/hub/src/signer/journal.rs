@@ -260,6 +260,7 @@ mod tests {
                     lifelines: vec![],
                     names: Vec::new(),
                     protected: cordon_model::asset::Protected::default(),
+                    watched: Vec::new(),
                     hub: vec![],
                 }),
                 receipt_key: Some(ByteArray::new([id; 32])),

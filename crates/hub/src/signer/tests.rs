@@ -123,6 +123,7 @@ fn assignment(number: u8, tier: Option<ClinicalTier>) -> Assignment {
         lifelines: vec![],
         names: Vec::new(),
         protected: cordon_model::asset::Protected::default(),
+        watched: Vec::new(),
         hub: vec![],
     }
 }
@@ -251,6 +252,10 @@ async fn what_weakens_a_machines_protection_needs_a_name() {
         Assignment { group: None, ..assignment(1, None) },
         Assignment { kind: Some("printer".into()), ..assignment(1, None) },
         Assignment { protected: viewer, ..assignment(1, None) },
+        Assignment {
+            watched: vec![cordon_model::action::FilePath::new("/srv")],
+            ..assignment(1, None)
+        },
         Assignment { hub: vec!["192.0.2.1:443".parse().unwrap()], ..assignment(1, None) },
         Assignment { name: "ring 0800 thieves".into(), ..assignment(1, None) },
     ];
@@ -270,7 +275,7 @@ async fn what_weakens_a_machines_protection_needs_a_name() {
     signer.stop().await;
     let records = own_records(directory.path());
     let said = records.iter().filter(|r| r.deed == Deed::Assigned && r.detail.ends_with("by ada"));
-    assert_eq!(said.count(), 7);
+    assert_eq!(said.count(), 8);
     assert!(records.iter().all(|record| record.actor == Actor::Signer));
 }
 

@@ -297,7 +297,6 @@ impl HelperCore {
                     // What was found missing is put in place again.
                     let is_missing = acting.state.is_unproven()
                         && !acting.proof.as_ref().is_some_and(|proof| proof.is_read_back);
-                    acting.was_tried = true;
                     effects.push(match phase {
                         Phase::Applying => acting.apply(),
                         Phase::InForce if is_missing => acting.apply(),

@@ -32,6 +32,7 @@ pub(super) fn assignment(revision: u64, tier: ClinicalTier) -> Assignment {
         lifelines: vec![],
         names: Vec::new(),
         protected: cordon_model::asset::Protected::default(),
+        watched: Vec::new(),
         hub: vec![],
     }
 }

@@ -85,6 +85,7 @@ impl Bench {
                 lifelines: vec![],
                 names: Vec::new(),
                 protected: cordon_model::asset::Protected::default(),
+                watched: Vec::new(),
                 hub: vec![],
             };
             let assignment = verified(&bench.signer.assign(draft).unwrap());
@@ -593,6 +594,7 @@ fn a_permit_that_comes_before_its_machines_assignment_is_not_lost() {
         lifelines: vec![],
         names: Vec::new(),
         protected: cordon_model::asset::Protected::default(),
+        watched: Vec::new(),
         hub: vec![],
     };
     let assignment = verified(&bench.signer.assign(draft).unwrap());

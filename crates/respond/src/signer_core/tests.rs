@@ -51,6 +51,7 @@ impl Bench {
                 lifelines: vec![],
                 names: Vec::new(),
                 protected: cordon_model::asset::Protected::default(),
+                watched: Vec::new(),
                 hub: vec![],
             };
             assert_eq!(signer.assign(draft).unwrap().revision, 1);

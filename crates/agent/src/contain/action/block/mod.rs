@@ -37,7 +37,7 @@ use super::super::probe::Probes;
 use super::super::sockets::{Cut, Sockets, own_addresses};
 use super::super::table::Tables;
 use super::super::tracked::Tracked;
-use super::super::upheld::{Put, Standing, Upheld};
+use super::super::upheld::{Mark, Put, Standing, Upheld};
 use super::journal::Journal;
 use super::{ActError, Undone, failed};
 
@@ -202,6 +202,20 @@ impl Blocks {
             return Ok(None);
         }
         self.upheld.standing().map(Some)
+    }
+
+    /// By what the table is known again that was put there last, as it was meant.
+    #[must_use]
+    pub fn mark(&self) -> Option<Mark> {
+        self.upheld.mark()
+    }
+
+    /// The same of what is in the kernel now.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn found(&mut self) -> Result<Option<Mark>, NetlinkError> {
+        self.upheld.found()
     }
 
     /// What blocking the peer would do now: which open connections it would close.

@@ -12,8 +12,6 @@ use super::super::spared::{FileId, Protected};
 pub const DENIED: usize = 128;
 /// Files that are known to have a denied content, for one measure.
 pub const KNOWN: usize = 8;
-/// Filesystems that are watched for denied contents.
-pub const WATCHED: usize = 16;
 /// The longest message between helper and warden: see [`DENIED`], and 256 protected paths of 4 KiB.
 pub const MESSAGE_BYTES: usize = 8 << 20;
 /// Refusals that the warden remembers to tell: a page.

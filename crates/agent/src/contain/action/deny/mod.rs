@@ -105,6 +105,14 @@ impl Deny {
         }
     }
 
+    /// From now on the warden is to look at every program of the filesystems mounted at `watched`; it hears of it
+    /// with the next list that it is told.
+    pub fn watch(&mut self, watched: &[FilePath]) {
+        if self.watched != watched {
+            self.watched = watched.to_vec();
+        }
+    }
+
     /// Denies a program. `seen_at` are files that had the denied content when they were seen.
     ///
     /// # Errors

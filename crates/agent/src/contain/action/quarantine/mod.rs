@@ -12,8 +12,8 @@
 //! | removed | gone | a whole copy |
 //! | restored | there again | perhaps a copy |
 //!
-//! This can take seconds for a large file, and its thread does nothing else meanwhile: run it beside
-//! what must answer at once.
+//! This can take seconds for a large file, and its thread does nothing else meanwhile: the helper has one for
+//! it beside its own ([`beside`](super::super::beside)).
 
 pub mod chunks;
 pub mod metadata;
@@ -43,7 +43,7 @@ use self::metadata::Metadata;
 use self::vault::Vault;
 
 /// A file that somebody goes on writing to is copied again after this long at most. A GiB takes about ten
-/// seconds of the helper's one thread.
+/// seconds, in which no other file is set aside.
 const COPIED_AGAIN_WITHIN: Duration = Duration::from_secs(300);
 
 /// How far it came.
