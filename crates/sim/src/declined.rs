@@ -25,7 +25,8 @@ struct Found {
 struct No {
     machine: MachineId,
     incident: IncidentId,
-    to: Instruction,
+    /// All that was asked for.
+    to: Vec<Instruction>,
     /// What was new on the machine until then.
     news: u32,
 }
@@ -35,6 +36,8 @@ pub(crate) struct Declined {
     stories: BTreeMap<IncidentId, Found>,
     asked: BTreeSet<ApprovalId>,
     no: BTreeMap<ApprovalId, No>,
+    /// Stories in which people said yes to something on a machine, or did not answer.
+    in_vain: BTreeSet<(MachineId, IncidentId)>,
 }
 
 impl Declined {
@@ -53,20 +56,34 @@ impl Declined {
     /// The hub keeps a question.
     pub(crate) fn kept(&mut self, question: &Approval) -> Result<(), Violation> {
         let Some(incident) = question.incident else { return Ok(()) };
-        let (machine, to) = (question.machine, &question.instruction);
+        let machine = question.machine;
+        // What was asked beside it, and nobody has answered, may be asked again.
+        let to: Vec<Instruction> =
+            std::iter::once(&question.instruction).chain(&question.also).cloned().collect();
         let news = self.stories.get(&incident).and_then(|story| story.news.get(&machine));
         let news = news.copied().unwrap_or_default();
         if question.state == ApprovalState::Declined && !self.no.contains_key(&question.id) {
             let no = No { machine, incident, to: to.clone(), news };
             self.no.insert(question.id, no);
         }
+        // What the signer does not sign of a yes, and what nobody answered, is asked again, whatever people said
+        // to something else.
+        let is_in_vain = match question.state {
+            ApprovalState::Approved => true,
+            ApprovalState::Expired => question.withdrawn.is_none(),
+            ApprovalState::Open | ApprovalState::Declined => false,
+        };
+        if is_in_vain {
+            self.in_vain.insert((machine, incident));
+        }
         // What a person wishes is theirs to wish again, and that a machine refuses something is new.
         let is_policys = question.asked_by.is_none() && question.refused.is_none();
-        if !self.asked.insert(question.id) || !is_policys {
+        let is_judged = is_policys && !self.in_vain.contains(&(machine, incident));
+        if !self.asked.insert(question.id) || !is_judged {
             return Ok(());
         }
         let is_it = |no: &No| {
-            no.machine == machine && no.incident == incident && no.to == *to && no.news >= news
+            no.machine == machine && no.incident == incident && no.to == to && no.news >= news
         };
         laws::asked_again(machine, self.no.values().any(is_it))
     }
