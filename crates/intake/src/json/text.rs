@@ -419,7 +419,7 @@ mod tests {
             Kind::Scalar if cursor.is_at_text()? => {
                 let mut text = b"before".to_vec();
                 let place = cursor.text_into(&mut text)?;
-                std::str::from_utf8(&text[place]).unwrap().into()
+                text_of(&text[place]).into_owned().into()
             }
             Kind::Scalar => match cursor.plain()? {
                 Value::Null => serde_json::Value::Null,
