@@ -13,7 +13,7 @@
 //! | restored | there again | perhaps a copy |
 //!
 //! This can take seconds for a large file, and its thread does nothing else meanwhile: the helper has one for
-//! it beside its own ([`beside`](super::super::beside)).
+//! it beside its own (`contain::beside`).
 
 pub mod chunks;
 pub mod metadata;
