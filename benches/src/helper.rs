@@ -338,9 +338,10 @@ impl Ward {
             }
             let (noticed, restored) = loop {
                 let said = frame::read(&mut told, MESSAGE_BYTES)?.context("the helper is gone")?;
-                // What was told of an earlier wipe is over.
+                // What was told of an earlier wipe is over. (Not by when it was noticed: a look that waited its
+                // turn after some other change finds this wipe, too.)
                 if let FromHelper::Event(Event::Wiped { noticed, restored, .. }) = said
-                    && noticed > before
+                    && restored.is_none_or(|restored| restored > before)
                 {
                     break (noticed, restored.context("wiped rules could not be put back")?);
                 }
