@@ -181,8 +181,14 @@ impl Common {
     }
 
     fn set(self, of: &str, pieces: &[Patch]) -> Set {
-        let elements: BTreeSet<Element> = pieces.iter().map(|piece| self.element(piece)).collect();
-        let digest = Sha256::digest(format!("{self:?}{elements:?}"));
+        let keys: BTreeSet<Vec<u8>> = pieces.iter().map(|piece| self.key_of(piece)).collect();
+        // The name says the rest; every key of a set is equally long.
+        let mut digest = Sha256::new();
+        for key in &keys {
+            digest.update(key);
+        }
+        let digest = digest.finalize();
+        let elements = keys.into_iter().map(Element::Key).collect();
         let digest: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
         Set { name: format!("{of}-{self}-{digest}"), flags: 0, key: self.key(), elements }
     }
@@ -205,7 +211,7 @@ impl Common {
         }
     }
 
-    fn element(self, piece: &Patch) -> Element {
+    fn key_of(self, piece: &Patch) -> Vec<u8> {
         let mut key = match piece.network.trunc() {
             _ if self.prefix == 0 => Vec::new(),
             IpNet::V4(network) => network.addr().octets().to_vec(),
@@ -216,7 +222,7 @@ impl Common {
             // Each field is filled up to 4 bytes.
             key.extend([number_of(piece.transport), 0, 0, 0, high, low, 0, 0]);
         }
-        Element::Key(key)
+        key
     }
 
     /// Goes on only with what is in `set`, by the peer's side and the port that tells.
