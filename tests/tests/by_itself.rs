@@ -97,7 +97,8 @@ fn until(up: &Up, name: &str, kind: &str, state: &str) {
 
 /// The one question, as soon as people are asked: about everything at once.
 fn asked(up: &Up) -> Value {
-    let question = eventually("people are asked", || up.json(&["questions"])[0].as_object().cloned());
+    let question =
+        eventually("people are asked", || up.json(&["questions"])[0].as_object().cloned());
     let words = up.cordon(&["questions"]).unwrap();
     for kind in ["isolate (full)"].iter().chain(&KINDS) {
         assert!(words.contains(kind), "{kind} is not asked: {words}");

@@ -408,7 +408,8 @@ impl SparedFiles {
     pub fn why_named(&self, path: &Path) -> Option<String> {
         let far = self.far.iter().find(|(real, named)| *real == path || *named == path);
         let far = far.map(|(_, named)| named.as_path());
-        let named = far.or_else(|| self.iter().map(|(_, needed)| needed).find(|name| *name == path));
+        let named =
+            far.or_else(|| self.iter().map(|(_, needed)| needed).find(|name| *name == path));
         named.map(|name| self.in_words(name))
     }
 
