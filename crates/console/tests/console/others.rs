@@ -7,7 +7,7 @@ use cordon_model::holds::{Holding, Holds};
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::order::{Instruction, Order};
 use cordon_model::time::BootNanos;
-use cordon_model::wire::{FromAgent, Report, Status};
+use cordon_model::wire::{FromAgent, Numbered, Report, Status};
 use cordon_store::Role;
 
 use super::browser::{Browser, Served};
@@ -90,17 +90,19 @@ async fn kibana_104375_a_success_is_not_shown_as_a_failure() {
     let ann = served.person("ann", Role::Responder).await;
     let (order, here) = ordered(&served, &mut machine, &ann).await;
     // It is in force, and shown; that the order was taken was never heard…
+    let first = machine.next;
+    let receipt =
+        |machine: &Machine, state| Report::Receipt(machine.sealed(&machine.receipt(&order, state)));
     for state in [MeasureState::Applied, MeasureState::Verified] {
-        let receipt = machine.sealed(&machine.receipt(&order, state));
-        machine.report(Report::Receipt(receipt)).await;
+        machine.report(receipt(&machine, state)).await;
     }
     says(&ann, &here, "Verified").await;
     // …so it is sent twice, and the second is refused as old.
     let why = "its sequence 1 is not above 1".to_owned();
     machine.report(Report::OrderRefused { order: order.id, why }).await;
-    // A receipt of before comes late, too.
-    let late = machine.sealed(&machine.receipt(&order, MeasureState::Applied));
-    machine.report(Report::Receipt(late)).await;
+    // A receipt of before comes once more, too.
+    let report = receipt(&machine, MeasureState::Applied);
+    machine.say(&FromAgent::Reports(vec![Numbered { number: first, report }])).await;
     machine.say(&status(1, &[&order])).await;
     machine.say(&status(3, &[&order])).await;
     // Whatever was said before this is taken by the time that this is shown.
@@ -143,5 +145,6 @@ async fn kibana_116114_one_bad_exception_does_not_make_the_machine_unhealthy() {
     );
     let (order, here) = ordered(&served, &mut machine, &boss).await;
     machine.carry_out(&order).await;
+    machine.say(&status(1, &[&order])).await;
     says(&boss, &here, "Segment Verified").await;
 }
