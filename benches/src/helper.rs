@@ -338,8 +338,7 @@ impl Ward {
             }
             let (noticed, restored) = loop {
                 let said = frame::read(&mut told, MESSAGE_BYTES)?.context("the helper is gone")?;
-                // What was told of an earlier wipe is over. (Not by when it was noticed: a look that waited its
-                // turn after some other change finds this wipe, too.)
+                // What was told of an earlier wipe is over.
                 if let FromHelper::Event(Event::Wiped { noticed, restored, .. }) = said
                     && restored.is_none_or(|restored| restored > before)
                 {

@@ -18,7 +18,7 @@ async fn says(browser: &Browser, path: &str, what: &str) {
 }
 
 /// A person's order for an office machine; where it is looked at.
-async fn ordered(served: &Served, machine: &mut Machine, ann: &Browser) -> (Order, String) {
+async fn ordered(machine: &mut Machine, ann: &Browser) -> (Order, String) {
     let here = format!("/machines/{}", machine.id());
     let confirm = format!("{here}/isolate?how=segment");
     let fields = [("how", "segment"), ("reason", "a worm")];
@@ -53,7 +53,7 @@ async fn kibana_138151_a_machine_is_not_shown_as_isolating_for_ever_though_it_is
     let served = Served::start().await;
     let mut machine = served.site.machine_of("office-1", Some(ClinicalTier::None)).await;
     let ann = served.person("ann", Role::Responder).await;
-    let (order, here) = ordered(&served, &mut machine, &ann).await;
+    let (order, here) = ordered(&mut machine, &ann).await;
     says(&ann, &here, "Requested, not with the machine yet").await;
 
     // It takes the order and carries it out; all that it says of that is lost with the link.
@@ -88,7 +88,7 @@ async fn kibana_104375_a_success_is_not_shown_as_a_failure() {
     let served = Served::start().await;
     let mut machine = served.site.machine_of("office-1", Some(ClinicalTier::None)).await;
     let ann = served.person("ann", Role::Responder).await;
-    let (order, here) = ordered(&served, &mut machine, &ann).await;
+    let (order, here) = ordered(&mut machine, &ann).await;
     // It is in force, and shown; that the order was taken was never heard…
     let first = machine.next;
     let receipt =
@@ -143,7 +143,7 @@ async fn kibana_116114_one_bad_exception_does_not_make_the_machine_unhealthy() {
         text.contains("In contact") && text.contains("PACS: TCP 11112 to 10.0.4.9/32"),
         "{text}"
     );
-    let (order, here) = ordered(&served, &mut machine, &boss).await;
+    let (order, here) = ordered(&mut machine, &boss).await;
     machine.carry_out(&order).await;
     machine.say(&status(1, &[&order])).await;
     says(&boss, &here, "Segment Verified").await;
