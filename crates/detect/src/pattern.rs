@@ -79,6 +79,12 @@ impl Pattern {
         self.cased
     }
 
+    /// How many wildcards, and texts between them, it has.
+    #[must_use]
+    pub fn pieces(&self) -> usize {
+        self.pieces.len()
+    }
+
     /// What the pattern comes down to.
     #[must_use]
     pub fn shape(&self) -> Shape<'_> {
@@ -132,9 +138,21 @@ impl Pattern {
 }
 
 /// The texts that a stretch of text and dashes stands for: none if it has a wildcard, is empty, or has so
-/// many dashes that the automaton would grow by more than 25 texts for it.
+/// many dashes that the automaton would grow by more than 25 texts for it, or 64 KiB.
 fn forms(stretch: &[Piece]) -> Option<Vec<String>> {
     const MOST: usize = 25;
+    const MOST_BYTES: usize = 64 << 10;
+    let is_dash = |piece: &&Piece| matches!(piece, Piece::Dash);
+    let bytes: usize = stretch
+        .iter()
+        .map(|piece| match piece {
+            Piece::Text(text) => text.len(),
+            _ => 0,
+        })
+        .sum();
+    if stretch.iter().any(|piece| is_dash(&piece)) && bytes * DASHES.len() > MOST_BYTES {
+        return None;
+    }
     let mut forms = vec![String::new()];
     for piece in stretch {
         match piece {
