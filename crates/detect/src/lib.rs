@@ -189,6 +189,7 @@ mod required;
 mod rule;
 mod ruleset;
 mod shorten;
+pub mod stored;
 pub mod taxonomy;
 mod texts;
 pub mod timestamp;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ipnet::IpNet;
-use regex_automata::meta::Regex;
+use regex_automata::meta::{BuildError, Regex};
 use regex_automata::nfa::thompson::WhichCaptures;
 use regex_automata::util::syntax;
 use rsigma_parser::{DetectionItem, Modifier, SigmaString, SigmaValue};
@@ -552,23 +552,7 @@ fn compile_regex(source: &str, flags: &str, budget: &mut Budget) -> Result<Expre
     if most == 0 {
         return Err(USED_UP.to_owned());
     }
-    let mut builder = Regex::builder();
-    builder
-        .configure(
-            Regex::config()
-                .nfa_size_limit(Some(most))
-                .hybrid_cache_capacity(REGEX_CACHE_BYTES)
-                // Only whether there is a match is ever asked.
-                .which_captures(WhichCaptures::None)
-                .onepass(false),
-        )
-        .syntax(syntax::Config::new());
-    let regex = match regex_syntax::parse(&source) {
-        Ok(hir) => builder.build_from_hir(&shortened(&hir)),
-        // Said in the builder's own words.
-        Err(_) => builder.build(&source),
-    };
-    let regex = regex.map_err(|error| {
+    let regex = regex(&source, most).map_err(|error| {
         let is_too_large = error.size_limit().is_some();
         // It was worked at up to there.
         budget.take_regex_bytes(if is_too_large { most } else { source.len() });
@@ -580,7 +564,27 @@ fn compile_regex(source: &str, flags: &str, budget: &mut Budget) -> Result<Expre
     })?;
     budget.take_regex_bytes(regex.memory_usage());
     let needs = texts_in_each_match(&source).map(Arc::from);
-    Ok(Expression { source: Arc::from(source), needs, regex })
+    Ok(Expression::new(Arc::from(source), needs, regex))
+}
+
+/// The machine of an expression, each of its parts of at most so many bytes.
+pub(crate) fn regex(source: &str, most: usize) -> Result<Regex, BuildError> {
+    let mut builder = Regex::builder();
+    builder
+        .configure(
+            Regex::config()
+                .nfa_size_limit(Some(most))
+                .hybrid_cache_capacity(REGEX_CACHE_BYTES)
+                // Only whether there is a match is ever asked.
+                .which_captures(WhichCaptures::None)
+                .onepass(false),
+        )
+        .syntax(syntax::Config::new());
+    match regex_syntax::parse(source) {
+        Ok(hir) => builder.build_from_hir(&shortened(&hir)),
+        // Said in the builder's own words.
+        Err(_) => builder.build(source),
+    }
 }
 
 /// The beginning of an expression, for people.
@@ -591,7 +595,7 @@ fn shown(source: &str) -> String {
     }
 }
 
-fn regex_reason(source: &str, error: &regex_automata::meta::BuildError) -> String {
+fn regex_reason(source: &str, error: &BuildError) -> String {
     if error.size_limit().is_some() {
         return format!(
             "the regular expression {} is too large: at most {} MiB compiled; shorten its repetitions",

@@ -8,6 +8,7 @@
 use std::fmt;
 
 use rsigma_parser::{SigmaString, SpecialChar, StringPart};
+use serde::{Deserialize, Serialize};
 
 use crate::fold::fold;
 use crate::predicate::Place;
@@ -17,7 +18,7 @@ use crate::predicate::Place;
 pub const DASHES: [char; 5] = ['-', '/', '\u{2013}', '\u{2014}', '\u{2015}'];
 
 /// One piece of a pattern.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Piece {
     /// This text.
     Text(String),
@@ -47,7 +48,7 @@ pub enum Shape<'p> {
 }
 
 /// A pattern over a whole value.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Pattern {
     pieces: Vec<Piece>,
     cased: bool,

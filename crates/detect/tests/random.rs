@@ -20,6 +20,7 @@ mod support;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use cordon_detect::stored::Stored;
 use cordon_detect::{Compiler, Matcher, RuleSet};
 use cordon_model::event::Source;
 use dice::Random;
@@ -311,7 +312,8 @@ fn reference_fields(event: &Json) -> reference::Fields {
 }
 
 /// The same events and others made of their fields, in other orders, by a matcher that remembers them; and by
-/// other numbers of the same rules in between. What was right the first time stays right.
+/// other numbers of the same rules in between, and by the rules as they were stored. What was right the first
+/// time stays right.
 fn again(
     random: &mut Random,
     rules: &RuleSet,
@@ -325,8 +327,14 @@ fn again(
         compiler.add_yaml("random.yml", text);
     }
     let (reloaded, _) = compiler.compile();
+    let bytes = Stored { set: rules, refusals: &[][..], withdrawn: 0 }.to_bytes().unwrap();
+    let stored = Stored::from_bytes(&bytes).unwrap().set;
     for round in 0..5 {
-        let rules = if round == 3 { &reloaded } else { rules };
+        let rules = match round {
+            1 => &stored,
+            3 => &reloaded,
+            _ => rules,
+        };
         for _ in 0..seen.len() {
             let (source, json, first) = random.pick(seen);
             let event = event_of(rules, source.clone(), json);
