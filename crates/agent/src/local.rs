@@ -501,25 +501,16 @@ level: high
         assert_eq!(images, expected);
         // From another thread, whenever it is ready.
         let given = Handover::default();
-        let done = std::sync::atomic::AtomicBool::new(false);
         let (images, correlated, taken) = std::thread::scope(|scope| {
-            let (compiling, done) = (given.clone(), &done);
-            scope.spawn(move || {
-                let mut more = 0;
-                while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                    more = (more + 1) % 4;
-                    compiling.give(set(more));
-                }
-            });
-            let judged = judged_through_reloads(|number, handover| {
+            let compiling = given.clone();
+            scope.spawn(move || (0..200).for_each(|more| compiling.give(set(more % 4))));
+            judged_through_reloads(|number, handover| {
                 // At least at every hundredth event there is one.
                 let own = || (number % 100 == 99).then(|| set(1));
                 if let Some(rules) = given.take().or_else(own) {
                     handover.give(rules);
                 }
-            });
-            done.store(true, std::sync::atomic::Ordering::Relaxed);
-            judged
+            })
         });
         assert_eq!((correlated, taken >= 10), (1, true));
         assert_eq!(images, expected);

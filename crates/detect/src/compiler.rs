@@ -477,3 +477,30 @@ fn level(level: rsigma_parser::Level) -> Level {
         rsigma_parser::Level::Critical => Level::Critical,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_stays_of_a_rule_that_is_refused() {
+        let rule = |id: &str, field: &str, last: &str| {
+            format!(
+                "title: {id}\nid: {id}\nlogsource: {{product: windows}}\ndetection:\n  s:\n    {field}: [a, b]\n    {field}2|re: 'k+l'\n    {last}\n  condition: s\n"
+            )
+        };
+        let mut compiler = Compiler::new();
+        compiler.add_yaml("good.yml", &rule("good", "A", "B: c"));
+        let state = |compiler: &Compiler| {
+            (compiler.predicates.count(), compiler.fields.len(), compiler.regexes.of_set)
+        };
+        let before = state(&compiler);
+        assert_eq!((before.0, before.1), (4, 3));
+        compiler.add_yaml("bad.yml", &rule("bad", "C", "D|re: '(?=a)'"));
+        assert_eq!(state(&compiler), before);
+        assert!(compiler.regexes.of_file > 0, "what was tried counts for the file");
+        // The same predicates, of a rule that is taken, have their numbers all the same.
+        compiler.add_yaml("good.yml", &rule("other", "C", "D: c"));
+        assert_eq!(compiler.predicates.count(), 8);
+    }
+}

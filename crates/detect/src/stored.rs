@@ -126,3 +126,17 @@ pub(crate) mod fed {
         Ok(fed.into_iter().map(|(field, slot)| (FieldId(field), slot)).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::condition::Condition;
+
+    #[test]
+    fn conditions_in_one_another_without_end_are_not_read() {
+        // "Not" is the fifth kind of condition, "Holds" the first: not not … not the predicate 0.
+        let nots = |depth: usize| [vec![4; depth], vec![0, 0]].concat();
+        assert!(postcard::from_bytes::<Condition>(&nots(300)).is_ok());
+        assert!(postcard::from_bytes::<Condition>(&nots(1_000_000)).is_err());
+        assert!(postcard::from_bytes::<Condition>(&nots(300)).is_ok(), "and the next is read again");
+    }
+}
