@@ -132,7 +132,8 @@ fn started() -> Result<Vec<Row>> {
     let cold = cpu_seconds() - began;
     let bytes = Stored { set: &set, refusals: &refusals[..], withdrawn: 0 }.to_bytes();
     let bytes = bytes.context("the rules can't be stored")?;
-    let (kept, _) = best(|| Ok(Stored::from_bytes(&bytes).context("not read")?.set.rules().len() as u64))?;
+    let (kept, _) =
+        best(|| Ok(Stored::from_bytes(&bytes).context("not read")?.set.rules().len() as u64))?;
     Ok(vec![
         Row::new("all rules at hand, loaded and compiled", cold, "CPU s", n),
         Row::new("the same as they were kept", kept * 1e3, "CPU ms", n),

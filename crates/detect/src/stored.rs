@@ -137,6 +137,9 @@ mod tests {
         let nots = |depth: usize| [vec![4; depth], vec![0, 0]].concat();
         assert!(postcard::from_bytes::<Condition>(&nots(300)).is_ok());
         assert!(postcard::from_bytes::<Condition>(&nots(1_000_000)).is_err());
-        assert!(postcard::from_bytes::<Condition>(&nots(300)).is_ok(), "and the next is read again");
+        assert!(
+            postcard::from_bytes::<Condition>(&nots(300)).is_ok(),
+            "and the next is read again"
+        );
     }
 }
