@@ -1,0 +1,297 @@
+//! Steps about what a machine's lookout saw to be changed by the processes that findings name, or by what came of them.
+//!
+//! The one idea: what stood there before is put back only if **nobody else** has changed the place since the first of
+//! those processes did: else what they wrote would go with it, and a person decides. A process is told by its number and
+//! its start, and so are those above it: what an intruder's shell started counts with the shell.
+//!
+//! Of a place that has a step here, no other step is made by what the survey says of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cordon_model::action::{Action, FilePath, FileTarget, PutBackTarget};
+use cordon_model::change::{Change, Changes, Doer, Stood};
+use cordon_model::finding::ReceivedFinding;
+use cordon_model::survey::ThingKind;
+
+use super::processes::TICK;
+use super::{Draft, Drafts, Facts, How, Measured, Rank, StepStatus, age, measured, place, status_of};
+
+/// Lines of a change that a step shows.
+const SHOWN_LINES: usize = 3;
+
+/// The steps; the places that they are about.
+pub(super) fn steps(
+    counted: &[&ReceivedFinding],
+    facts: &Facts<'_>,
+    drafts: &mut Drafts,
+    looked_at: &mut Vec<String>,
+) -> BTreeSet<FilePath> {
+    let changes = match &facts.changes {
+        Ok(changes) => changes,
+        Err(why) => {
+            looked_at.push(format!("what was changed there, and by whom: NOT SEEN: {why}"));
+            return BTreeSet::new();
+        }
+    };
+    let named: BTreeSet<(u32, u64)> = counted
+        .iter()
+        .filter_map(|received| received.finding.process.as_ref())
+        .map(|process| (process.pid, process.started.0 / TICK))
+        .collect();
+    let mut by_path: BTreeMap<&FilePath, Vec<&Change>> = BTreeMap::new();
+    for change in &changes.changes {
+        by_path.entry(&change.path).or_default().push(change);
+    }
+    let mut places = BTreeSet::new();
+    for (path, mut changes) in by_path {
+        changes.sort_by_key(|change| change.number);
+        // What was done before the first of theirs is what stood there.
+        let first = changes.iter().position(|change| is_theirs(change, &named));
+        let Some(first) = first.filter(|_| path.check().is_ok()) else { continue };
+        drafts.put(of_place(facts, path, &changes[first..], &named));
+        places.insert(path.clone());
+    }
+    looked_at.push(in_words(facts, changes, places.len()));
+    if (changes.changes.len() as u64) < u64::from(changes.of) {
+        drafts.put(not_told(changes));
+    }
+    places
+}
+
+fn in_words(facts: &Facts<'_>, changes: &Changes, places: usize) -> String {
+    let gaps = match &changes.gaps[..] {
+        [] => String::new(),
+        [first, ..] => format!("; NOT ALL WAS SEEN: {first} ({} such)", changes.gaps.len()),
+    };
+    format!(
+        "{} of {} changes of what starts by itself or lets somebody in, looked at {} ago, seen since {}; {places} \
+         places were changed by what findings name{gaps}",
+        changes.changes.len(),
+        changes.of,
+        age(facts.now, changes.taken_at),
+        changes.watched_since,
+    )
+}
+
+fn not_told(changes: &Changes) -> Draft {
+    Draft {
+        key: "changes not told".to_owned(),
+        rank: Rank::Look,
+        what: "changes that were not told".to_owned(),
+        why: vec![format!("{} of {} were told", changes.changes.len(), changes.of)],
+        how: How::ByHand {
+            todo: "look on the machine itself at what else was changed since the beginning".to_owned(),
+            because: "there are more than one answer holds, and the newest are told".to_owned(),
+        },
+        status: StepStatus::Unknown { why: "they were not told".to_owned() },
+    }
+}
+
+/// Whether one of the processes that findings name did it, or what came of one, and nobody else.
+fn is_theirs(change: &Change, named: &BTreeSet<(u32, u64)>) -> bool {
+    let of_them =
+        |doer: &Doer| doer.line().any(|(pid, started)| named.contains(&(pid, started.0 / TICK)));
+    !change.by.is_empty() && change.by.iter().all(of_them)
+}
+
+/// `changes`: from the first of theirs on, the oldest first.
+fn of_place(
+    facts: &Facts<'_>,
+    path: &FilePath,
+    changes: &[&Change],
+    named: &BTreeSet<(u32, u64)>,
+) -> Draft {
+    let (Some(first), Some(last)) = (changes.first(), changes.last()) else {
+        return nothing_known(path);
+    };
+    let theirs: Vec<&&Change> =
+        changes.iter().filter(|change| is_theirs(change, named)).collect();
+    let by_others = changes
+        .iter()
+        .find(|change| !is_theirs(change, named) && !change.is_by_cordon());
+    let target = PutBackTarget {
+        path: path.clone(),
+        first: first.number,
+        last: theirs.last().map_or(first.number, |change| change.number),
+        found: theirs.last().and_then(|change| change.after.sha256()),
+        wanted: first.before.sha256(),
+    };
+    let why = theirs.iter().map(|change| in_short(change)).collect();
+    let is_as_before = last.after.is(&first.before) && last.is_now;
+    let measure = of_measure(facts, path);
+    let (how, status) = match by_hand(first, last, by_others.copied()) {
+        _ if is_as_before => {
+            (order(path, first, target), done(measure, "it is as it was before, by a look"))
+        }
+        Some(because) => (by_a_person(path, first, because), StepStatus::ToDo { last: None }),
+        None => {
+            let how = order(path, first, target);
+            let status = match status_of(measure) {
+                StepStatus::Done { .. } => StepStatus::ToDo {
+                    last: Some("it was put back, and is another again".to_owned()),
+                },
+                status => status,
+            };
+            (how, status)
+        }
+    };
+    Draft {
+        // Of another change by the same or others it is another step: a person's word is not good for that.
+        key: format!("change {path} {} {}", first.number, last_of_theirs(&theirs)),
+        rank: Rank::Persistence,
+        what: format!("{path} ({}), as it was before {}", first.kind, first.at),
+        why,
+        how,
+        status,
+    }
+}
+
+fn last_of_theirs(theirs: &[&&Change]) -> u64 {
+    theirs.last().map_or(0, |change| change.number)
+}
+
+fn nothing_known(path: &FilePath) -> Draft {
+    Draft {
+        key: format!("change {path}"),
+        rank: Rank::Look,
+        what: path.to_string(),
+        why: Vec::new(),
+        how: How::ByHand { todo: format!("look at {path}"), because: "nothing is told".to_owned() },
+        status: StepStatus::Unknown { why: "nothing is told of it".to_owned() },
+    }
+}
+
+fn done(measure: Option<&Measured>, shown: &str) -> StepStatus {
+    match status_of(measure) {
+        status @ StepStatus::Unknown { .. } => status,
+        _ => StepStatus::Done { shown: shown.to_owned() },
+    }
+}
+
+/// Why a person has to decide; `None`: nobody else is concerned.
+fn by_hand(first: &Change, last: &Change, by_others: Option<&Change>) -> Option<String> {
+    if let Some(other) = by_others {
+        return Some(format!(
+            "somebody else changed it since ({}): what they did would be lost",
+            in_short(other)
+        ));
+    }
+    if first.kind == ThingKind::Account {
+        return Some("the file holds accounts that may have been changed since by programs".to_owned());
+    }
+    if !last.is_now {
+        return Some("it is not as it was seen last: somebody changes it at this moment".to_owned());
+    }
+    if let Stood::Other(what) = &last.after {
+        return Some(format!("there is {what} now"));
+    }
+    if !first.before.can_be_put_back() {
+        return Some("what stood there before is too large to be kept".to_owned());
+    }
+    None
+}
+
+fn order(path: &FilePath, first: &Change, target: PutBackTarget) -> How {
+    let back = "`cordon measure undo` takes that back exactly";
+    let unit = match first.kind {
+        ThingKind::Unit | ThingKind::UnitLink => {
+            "; systemd goes by it from the next `systemctl daemon-reload` or start on"
+        }
+        _ => "",
+    };
+    // A file that came is set aside like any other; a link has no content to set aside.
+    if first.before == Stood::Nothing && !matches!(target.found, None) && is_file(first) {
+        if place::put_aside_by_hand(path).is_none() {
+            let file = FileTarget { path: path.clone(), sha256: target.found };
+            return How::Order {
+                does: format!(
+                    "moves {path}, which was not there before, into the machine's vault, encrypted{unit}. {back}"
+                ),
+                action: Action::Quarantine(file),
+            };
+        }
+    }
+    let does = match &first.before {
+        Stood::Nothing => format!("takes {path} away, which was not there before, and keeps it"),
+        Stood::Link { to, .. } => format!("makes {path} the link to {to} again that it was"),
+        Stood::File { bytes, rights, sha256, .. } => format!(
+            "puts {path} back as it was before {}: {bytes} bytes ({rights}, sha256 {sha256}), to the byte, with owner, \
+             times and attributes; what is there now is kept, encrypted",
+            first.at
+        ),
+        Stood::Other(what) => format!("nothing: {what} stood at {path}"),
+    };
+    How::Order { action: Action::PutBack(target), does: format!("{does}{unit}. {back}") }
+}
+
+fn is_file(change: &Change) -> bool {
+    matches!(change.after, Stood::File { .. })
+}
+
+fn by_a_person(path: &FilePath, first: &Change, because: String) -> How {
+    let before = match &first.before {
+        Stood::Nothing => "nothing was there".to_owned(),
+        Stood::File { bytes, rights, sha256, .. } => {
+            format!("a file of {bytes} bytes ({rights}, sha256 {sha256})")
+        }
+        Stood::Link { to, .. } => format!("a link to {to}"),
+        Stood::Other(what) => what.clone(),
+    };
+    let what = match &first.lines[..] {
+        [] => String::new(),
+        lines => format!("; take back by hand: {}", shown(lines)),
+    };
+    How::ByHand { todo: format!("look at {path}: before {} it was: {before}{what}", first.at), because }
+}
+
+/// When, by whom, and which lines.
+fn in_short(change: &Change) -> String {
+    let by: Vec<String> = change.by.iter().map(who).collect();
+    let by = match &by[..] {
+        [] => "by whom is not known".to_owned(),
+        by => format!("by {}", by.join(" or ")),
+    };
+    let what = match (&change.before, &change.after) {
+        (Stood::Nothing, _) => "came",
+        (_, Stood::Nothing) => "was removed",
+        (Stood::File { sha256, .. }, Stood::File { sha256: other, .. }) if sha256 == other => {
+            "got other rights, times or attributes"
+        }
+        _ => "was changed",
+    };
+    let digest = change.after.sha256().map_or_else(String::new, |it| format!(", sha256 {it}"));
+    let lines = match &change.lines[..] {
+        [] => String::new(),
+        lines => format!(": {}", shown(lines)),
+    };
+    format!("{what} at {} {by}{digest}{lines}", change.at)
+}
+
+fn who(doer: &Doer) -> String {
+    match &doer.process {
+        Some(process) => format!("process {} ({})", doer.pid, plain(&process.image)),
+        None => format!("process {}, which had ended", doer.pid),
+    }
+}
+
+fn shown(lines: &[String]) -> String {
+    let mut shown: Vec<String> =
+        lines.iter().take(SHOWN_LINES).map(|line| format!("\u{201c}{}\u{201d}", plain(line))).collect();
+    if lines.len() > SHOWN_LINES {
+        shown.push("and more".to_owned());
+    }
+    shown.join(" ")
+}
+
+fn of_measure<'a>(facts: &Facts<'a>, path: &FilePath) -> Option<&'a Measured> {
+    measured(facts, |action| match action {
+        Action::PutBack(target) => target.path == *path,
+        Action::Quarantine(target) => target.path == *path,
+        _ => false,
+    })
+}
+
+/// Words of strangers: nothing in them may drive a terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
