@@ -10,7 +10,7 @@ use crate::action::{FilePath, Sha256Digest};
 use crate::finding::ProcessRef;
 use crate::limits;
 use crate::survey::{PLACE_BYTES, ThingKind};
-use crate::time::{BootNanos, UtcNanos};
+use crate::time::{BootId, BootNanos, UtcNanos};
 
 /// Changes in one answer: 192 of at most 4.6 KB (a path of 512 bytes, 8 lines of 160, three processes of 720, links
 /// of 256) are 880 KB, below a message.
@@ -56,6 +56,8 @@ pub struct Change {
     pub kind: ThingKind,
     /// When it was first seen.
     pub at: UtcNanos,
+    /// In which boot: a process's number and start are of one.
+    pub boot: BootId,
     /// Who did it: several, if they did it at one time and can't be told apart. Empty: that is not known.
     pub by: Vec<Doer>,
     /// What was there before.
@@ -177,6 +179,7 @@ impl Change {
                 && doer.process.as_ref().is_none_or(|process| process.image.len() <= WORD_BYTES)
         };
         self.path.as_bytes().len() <= PLACE_BYTES
+            && self.boot.0.len() <= WORD_BYTES
             && self.lines.len() <= MOST_LINES
             && self.lines.iter().all(|line| line.len() <= LINE_BYTES)
             && self.by.len() <= MOST_DOERS

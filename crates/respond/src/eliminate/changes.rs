@@ -12,9 +12,10 @@ use cordon_model::action::{Action, FilePath, FileTarget, PutBackTarget};
 use cordon_model::change::{Change, Changes, Doer, Stood};
 use cordon_model::finding::ReceivedFinding;
 use cordon_model::survey::ThingKind;
+use cordon_model::time::BootId;
 
-use super::processes::TICK;
-use super::{Draft, Drafts, Facts, How, Measured, Rank, StepStatus, age, measured, place, status_of};
+use super::processes::{CLOCKS_APART, TICK};
+use super::{Draft, Drafts, Facts, How, Measured, Rank, StepStatus, age, measured, status_of};
 
 /// Lines of a change that a step shows.
 const SHOWN_LINES: usize = 3;
@@ -33,20 +34,19 @@ pub(super) fn steps(
             return BTreeSet::new();
         }
     };
-    let named: BTreeSet<(u32, u64)> = counted
-        .iter()
-        .filter_map(|received| received.finding.process.as_ref())
-        .map(|process| (process.pid, process.started.0 / TICK))
-        .collect();
+    let named = Named::of(counted, facts);
     let mut by_path: BTreeMap<&FilePath, Vec<&Change>> = BTreeMap::new();
     for change in &changes.changes {
-        by_path.entry(&change.path).or_default().push(change);
+        // An account that came is disabled, and its line left: others of that file are everybody's.
+        if change.kind != ThingKind::Account {
+            by_path.entry(&change.path).or_default().push(change);
+        }
     }
     let mut places = BTreeSet::new();
     for (path, mut changes) in by_path {
         changes.sort_by_key(|change| change.number);
         // What was done before the first of theirs is what stood there.
-        let first = changes.iter().position(|change| is_theirs(change, &named));
+        let first = changes.iter().position(|change| named.did(change));
         let Some(first) = first.filter(|_| path.check().is_ok()) else { continue };
         drafts.put(of_place(facts, path, &changes[first..], &named));
         places.insert(path.clone());
@@ -87,11 +87,41 @@ fn not_told(changes: &Changes) -> Draft {
     }
 }
 
-/// Whether one of the processes that findings name did it, or what came of one, and nobody else.
-fn is_theirs(change: &Change, named: &BTreeSet<(u32, u64)>) -> bool {
-    let of_them =
-        |doer: &Doer| doer.line().any(|(pid, started)| named.contains(&(pid, started.0 / TICK)));
-    !change.by.is_empty() && change.by.iter().all(of_them)
+/// The processes that findings name: a number and a start are of one boot.
+struct Named {
+    boot: Option<BootId>,
+    of_this_boot: BTreeSet<(u32, u64)>,
+    of_earlier: BTreeSet<(u32, u64)>,
+}
+
+impl Named {
+    fn of(counted: &[&ReceivedFinding], facts: &Facts<'_>) -> Self {
+        let boot = facts.processes.as_ref().ok().map(|processes| processes.boot.clone());
+        let mut named =
+            Self { boot, of_this_boot: BTreeSet::new(), of_earlier: BTreeSet::new() };
+        for received in counted {
+            let Some(process) = &received.finding.process else { continue };
+            let id = (process.pid, process.started.0 / TICK);
+            let began = facts.boot_began;
+            if began.is_none_or(|began| received.finding.time.plus(CLOCKS_APART) >= began) {
+                named.of_this_boot.insert(id);
+            }
+            if began.is_none_or(|began| received.finding.time < began.plus(CLOCKS_APART)) {
+                named.of_earlier.insert(id);
+            }
+        }
+        named
+    }
+
+    /// Whether one of them did it, or what came of one, and nobody else.
+    fn did(&self, change: &Change) -> bool {
+        let is_of_this_boot = self.boot.as_ref() == Some(&change.boot);
+        let named = if is_of_this_boot { &self.of_this_boot } else { &self.of_earlier };
+        let of_them = |doer: &Doer| {
+            doer.line().any(|(pid, started)| named.contains(&(pid, started.0 / TICK)))
+        };
+        !change.by.is_empty() && change.by.iter().all(of_them)
+    }
 }
 
 /// `changes`: from the first of theirs on, the oldest first.
@@ -99,16 +129,14 @@ fn of_place(
     facts: &Facts<'_>,
     path: &FilePath,
     changes: &[&Change],
-    named: &BTreeSet<(u32, u64)>,
+    named: &Named,
 ) -> Draft {
     let (Some(first), Some(last)) = (changes.first(), changes.last()) else {
         return nothing_known(path);
     };
-    let theirs: Vec<&&Change> =
-        changes.iter().filter(|change| is_theirs(change, named)).collect();
-    let by_others = changes
-        .iter()
-        .find(|change| !is_theirs(change, named) && !change.is_by_cordon());
+    let theirs: Vec<&&Change> = changes.iter().filter(|change| named.did(change)).collect();
+    let by_others =
+        changes.iter().find(|change| !named.did(change) && !change.is_by_cordon());
     let target = PutBackTarget {
         path: path.clone(),
         first: first.number,
@@ -119,13 +147,14 @@ fn of_place(
     let why = theirs.iter().map(|change| in_short(change)).collect();
     let is_as_before = last.after.is(&first.before) && last.is_now;
     let measure = of_measure(facts, path);
+    let last_after = theirs.last().map_or(&first.after, |change| &change.after);
     let (how, status) = match by_hand(first, last, by_others.copied()) {
         _ if is_as_before => {
-            (order(path, first, target), done(measure, "it is as it was before, by a look"))
+            (order(path, first, last_after, target), done(measure, "it is as it was before, by a look"))
         }
         Some(because) => (by_a_person(path, first, because), StepStatus::ToDo { last: None }),
         None => {
-            let how = order(path, first, target);
+            let how = order(path, first, last_after, target);
             let status = match status_of(measure) {
                 StepStatus::Done { .. } => StepStatus::ToDo {
                     last: Some("it was put back, and is another again".to_owned()),
@@ -176,9 +205,6 @@ fn by_hand(first: &Change, last: &Change, by_others: Option<&Change>) -> Option<
             in_short(other)
         ));
     }
-    if first.kind == ThingKind::Account {
-        return Some("the file holds accounts that may have been changed since by programs".to_owned());
-    }
     if !last.is_now {
         return Some("it is not as it was seen last: somebody changes it at this moment".to_owned());
     }
@@ -191,7 +217,8 @@ fn by_hand(first: &Change, last: &Change, by_others: Option<&Change>) -> Option<
     None
 }
 
-fn order(path: &FilePath, first: &Change, target: PutBackTarget) -> How {
+/// `there`: what stands there after the last change of theirs.
+fn order(path: &FilePath, first: &Change, there: &Stood, target: PutBackTarget) -> How {
     let back = "`cordon measure undo` takes that back exactly";
     let unit = match first.kind {
         ThingKind::Unit | ThingKind::UnitLink => {
@@ -200,16 +227,16 @@ fn order(path: &FilePath, first: &Change, target: PutBackTarget) -> How {
         _ => "",
     };
     // A file that came is set aside like any other; a link has no content to set aside.
-    if first.before == Stood::Nothing && !matches!(target.found, None) && is_file(first) {
-        if place::put_aside_by_hand(path).is_none() {
-            let file = FileTarget { path: path.clone(), sha256: target.found };
-            return How::Order {
-                does: format!(
-                    "moves {path}, which was not there before, into the machine's vault, encrypted{unit}. {back}"
-                ),
-                action: Action::Quarantine(file),
-            };
-        }
+    // By which people log in, no file is set aside; but what let them in before is put back.
+    let is_set_aside = first.kind != ThingKind::Pam && matches!(there, Stood::File { .. });
+    if first.before == Stood::Nothing && is_set_aside {
+        let file = FileTarget { path: path.clone(), sha256: target.found };
+        return How::Order {
+            does: format!(
+                "moves {path}, which was not there before, into the machine's vault, encrypted{unit}. {back}"
+            ),
+            action: Action::Quarantine(file),
+        };
     }
     let does = match &first.before {
         Stood::Nothing => format!("takes {path} away, which was not there before, and keeps it"),
@@ -222,10 +249,6 @@ fn order(path: &FilePath, first: &Change, target: PutBackTarget) -> How {
         Stood::Other(what) => format!("nothing: {what} stood at {path}"),
     };
     How::Order { action: Action::PutBack(target), does: format!("{does}{unit}. {back}") }
-}
-
-fn is_file(change: &Change) -> bool {
-    matches!(change.after, Stood::File { .. })
 }
 
 fn by_a_person(path: &FilePath, first: &Change, because: String) -> How {

@@ -1,6 +1,7 @@
 //! A plan takes away what surely is the intruder's, leaves the rest to people, and is done when it is seen.
 
 use cordon_model::action::{AccountTarget, FilePath, FileTarget, ProcessTarget, Sha256Digest};
+use cordon_model::change::{Change, Doer, Stood};
 use cordon_model::event::RawEvent;
 use cordon_model::finding::{Finding, Level, ProcessRef, RuleRef};
 use cordon_model::ids::{FindingId, MachineId};
@@ -81,6 +82,7 @@ struct Case {
     known_since: UtcNanos,
     survey_fails: bool,
     is_whole: bool,
+    changes: Result<Vec<Change>, String>,
     measures: Vec<Measured>,
     accepted: Vec<Accepted>,
     boot_began: Option<UtcNanos>,
@@ -98,6 +100,7 @@ impl Default for Case {
             known_since: at(0),
             survey_fails: false,
             is_whole: true,
+            changes: Ok(vec![]),
             measures: vec![],
             accepted: vec![],
             boot_began: None,
@@ -132,6 +135,13 @@ impl Case {
             boot_began: self.boot_began,
             processes,
             survey: if self.survey_fails { Err("no answer".into()) } else { Ok(survey) },
+            changes: self.changes.clone().map(|changes| Changes {
+                taken_at: at(11_000),
+                watched_since: at(0),
+                of: u32::try_from(changes.len()).unwrap(),
+                changes,
+                gaps: vec![],
+            }),
             is_whole: self.is_whole,
             measures: &self.measures,
             accepted: &self.accepted,

@@ -72,6 +72,7 @@ fn told(record: Record, root: &Path) -> Change {
         path: record.path,
         kind: record.kind,
         at: record.at,
+        boot: record.boot,
         by: record.by,
         before: record.before.told(),
         after: record.after.told(),
