@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use action_world::{PATIENCE, boot, measure};
+use action_world::{PATIENCE, boot};
 use cordon_agent::contain::action::put_back::PutBack;
 use cordon_agent::contain::action::quarantine::metadata::Metadata;
 use cordon_agent::contain::action::quarantine::vault::{Limits, Vault};
@@ -26,11 +26,17 @@ use cordon_agent::contain::lookout::tell::tell;
 use cordon_agent::contain::lookout::watching::Lookout;
 use cordon_model::action::{FilePath, PutBackTarget};
 use cordon_model::change::Change;
+use cordon_model::ids::MeasureId;
 use cordon_model::time::UtcNanos;
 use cordon_tests::lacks_root;
 use rustix::fs::{Timespec, Timestamps, XattrFlags};
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\nann:x:1000:1000::/home/ann:/bin/bash\n";
+
+/// The one measure of each machine.
+fn measure() -> MeasureId {
+    "018f0000-0000-7000-8000-000000000001".parse().unwrap()
+}
 
 /// A machine's tree of files, and somebody who looks out on it.
 struct Machine {
