@@ -43,7 +43,10 @@ impl Planted {
                 planted.made.push(folder.to_owned());
             }
         }
-        assert!(!planted.keys.exists(), "another program keeps keys here: this test would change them");
+        assert!(
+            !planted.keys.exists(),
+            "another program keeps keys here: this test would change them"
+        );
         fs::write(&planted.crontab, "0 0 31 2 * nobody /bin/true\n").unwrap();
         fs::write(&planted.shared, "0 0 31 2 * nobody /bin/true\n").unwrap();
         fs::write(&planted.script, "#!/bin/sh\nexit 0\n").unwrap();
@@ -174,7 +177,11 @@ fn what_an_intruder_changed_is_seen_put_back_and_shown_to_be_as_it_was() {
     println!("{}", up.cordon(&["eliminate", name]).unwrap());
     for path in changed {
         let step = step(&plan, path).unwrap();
-        assert_eq!((&step["how"], &step["status"]), (&"put-back".into(), &"to-do".into()), "{step:#}");
+        assert_eq!(
+            (&step["how"], &step["status"]),
+            (&"put-back".into(), &"to-do".into()),
+            "{step:#}"
+        );
         let why = step["why"].to_string();
         assert!(why.contains(&format!("process {}", intruder.0.id())), "{why}");
     }
@@ -198,9 +205,8 @@ fn what_an_intruder_changed_is_seen_put_back_and_shown_to_be_as_it_was() {
     assert_eq!(whole(&planted.shared), shared, "what somebody else changed is left");
     in_the_end("a look shows it", || {
         let plan = up.json(&["eliminate", name]);
-        let is_done = |path: &PathBuf| {
-            step(&plan, path).is_some_and(|step| step["status"] == "done")
-        };
+        let is_done =
+            |path: &PathBuf| step(&plan, path).is_some_and(|step| step["status"] == "done");
         (changed.iter().all(|path| is_done(path)) && is_done(&planted.unit)).then_some(())
     });
     let verified = Command::new(cordon())
@@ -216,7 +222,10 @@ fn what_an_intruder_changed_is_seen_put_back_and_shown_to_be_as_it_was() {
     let list = up.cordon(&["measure", "list", name]).unwrap();
     let line = list
         .lines()
-        .find(|line| line.contains("put-back") && line.contains(planted.crontab.to_str().unwrap()))
+        .find(|line| {
+            line.contains("back as it was")
+                && line.contains(&format!("put {} ", planted.crontab.display()))
+        })
         .unwrap_or_else(|| panic!("{list}"));
     let measure = line.split_whitespace().next().unwrap();
     up.cordon(&["measure", "undo", name, measure, "--reason", "a test"]).unwrap();

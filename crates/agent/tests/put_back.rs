@@ -178,8 +178,7 @@ fn of<'a>(changes: &'a [Change], path: &str) -> Vec<&'a Change> {
 
 /// Whether this process did it, or one below it, and nobody else.
 fn is_by(change: &Change, pid: u32) -> bool {
-    !change.by.is_empty()
-        && change.by.iter().all(|doer| doer.line().any(|(above, _)| above == pid))
+    !change.by.is_empty() && change.by.iter().all(|doer| doer.line().any(|(above, _)| above == pid))
 }
 
 fn target(first: &Change, last: &Change) -> PutBackTarget {
@@ -308,7 +307,10 @@ fn what_was_removed_and_what_was_a_link_is_there_again() {
     apply(&put_back, &ends(paths[1])).unwrap();
     let now = fs::symlink_metadata(&link).unwrap();
     assert_eq!(fs::read_link(&link).unwrap(), Path::new("a.service"));
-    assert_eq!((now.mtime(), now.mtime_nsec(), now.uid()), (linked.mtime(), linked.mtime_nsec(), 0));
+    assert_eq!(
+        (now.mtime(), now.mtime_nsec(), now.uid()),
+        (linked.mtime(), linked.mtime_nsec(), 0)
+    );
     undo(&put_back);
     assert_eq!(fs::read_link(&link).unwrap(), Path::new("/dev/null"));
 
@@ -390,9 +392,8 @@ fn what_is_dropped_into_a_folder_that_was_made_for_it_is_seen() {
     let folder = format!("{home}/.config/systemd/user");
     intruder.does(&format!("mkdir -p {folder} && echo '[Service]' > {folder}/evil.service"));
     let path = "/home/ann/.config/systemd/user/evil.service";
-    let changes = machine.until("the unit is seen", |changes| {
-        of(changes, path).iter().any(|change| change.is_now)
-    });
+    let changes = machine
+        .until("the unit is seen", |changes| of(changes, path).iter().any(|change| change.is_now));
     assert!(of(&changes, path).iter().all(|change| is_by(change, intruder.pid())), "{changes:#?}");
     // The folder goes with all that is in it.
     intruder.does(&format!("mv {home}/.config {home}/elsewhere"));
@@ -458,8 +459,7 @@ const DEED: &str = "CORDON_PUT_BACK";
 fn the_deed_that_is_cut_short() {
     let Some(words) = cut_short::is_deed(DEED) else { return };
     let mut words = words.split('\n');
-    let (what, state, root) =
-        (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+    let (what, state, root) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
     let state = PathBuf::from(state);
     let limits = Limits { free_bytes: 0, ..Limits::default() };
     let vault = Vault::open(&state.join("vault"), limits).unwrap();
@@ -504,14 +504,14 @@ fn cut_short_at_each_call(place: &str, intrusion: &str) {
     machine.look_out();
     let mut intruder = Intruder::new();
     intruder.does(&intrusion.replace("PLACE", path.to_str().unwrap()));
-    let changes = machine.until("it is seen", |changes| changes.last().is_some_and(|one| one.is_now));
+    let changes =
+        machine.until("it is seen", |changes| changes.last().is_some_and(|one| one.is_now));
     assert_eq!(changes.len(), 1, "{changes:#?}");
     machine.lookout = None;
     let evil = looks(&path);
     assert_ne!(good, evil);
-    let words = |what: &str| {
-        format!("{what}\n{}\n{}", machine.state().display(), machine.root().display())
-    };
+    let words =
+        |what: &str| format!("{what}\n{}\n{}", machine.state().display(), machine.root().display());
     let put_back = machine.put_back();
     let target = target(&changes[0], &changes[0]);
     let deed = "the_deed_that_is_cut_short";

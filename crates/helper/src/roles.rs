@@ -150,7 +150,9 @@ pub fn run(role: Role) -> Result<()> {
             // Nor is this.
             std::process::exit(code);
         }
-        Role::Lookout(args) => match lookout::run(&args.folder, &args.root).context("the lookout")? {},
+        Role::Lookout(args) => {
+            match lookout::run(&args.folder, &args.root).context("the lookout")? {}
+        }
         Role::Changes(args) => {
             std::process::exit(lookout::tell::run(&args.folder, &args.root, args.wanted));
         }

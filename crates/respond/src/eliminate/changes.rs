@@ -80,7 +80,8 @@ fn not_told(changes: &Changes) -> Draft {
         what: "changes that were not told".to_owned(),
         why: vec![format!("{} of {} were told", changes.changes.len(), changes.of)],
         how: How::ByHand {
-            todo: "look on the machine itself at what else was changed since the beginning".to_owned(),
+            todo: "look on the machine itself at what else was changed since the beginning"
+                .to_owned(),
             because: "there are more than one answer holds, and the newest are told".to_owned(),
         },
         status: StepStatus::Unknown { why: "they were not told".to_owned() },
@@ -97,8 +98,7 @@ struct Named {
 impl Named {
     fn of(counted: &[&ReceivedFinding], facts: &Facts<'_>) -> Self {
         let boot = facts.processes.as_ref().ok().map(|processes| processes.boot.clone());
-        let mut named =
-            Self { boot, of_this_boot: BTreeSet::new(), of_earlier: BTreeSet::new() };
+        let mut named = Self { boot, of_this_boot: BTreeSet::new(), of_earlier: BTreeSet::new() };
         for received in counted {
             let Some(process) = &received.finding.process else { continue };
             let id = (process.pid, process.started.0 / TICK);
@@ -125,18 +125,12 @@ impl Named {
 }
 
 /// `changes`: from the first of theirs on, the oldest first.
-fn of_place(
-    facts: &Facts<'_>,
-    path: &FilePath,
-    changes: &[&Change],
-    named: &Named,
-) -> Draft {
+fn of_place(facts: &Facts<'_>, path: &FilePath, changes: &[&Change], named: &Named) -> Draft {
     let (Some(first), Some(last)) = (changes.first(), changes.last()) else {
         return nothing_known(path);
     };
     let theirs: Vec<&&Change> = changes.iter().filter(|change| named.did(change)).collect();
-    let by_others =
-        changes.iter().find(|change| !named.did(change) && !change.is_by_cordon());
+    let by_others = changes.iter().find(|change| !named.did(change) && !change.is_by_cordon());
     let target = PutBackTarget {
         path: path.clone(),
         first: first.number,
@@ -149,9 +143,10 @@ fn of_place(
     let measure = of_measure(facts, path);
     let last_after = theirs.last().map_or(&first.after, |change| &change.after);
     let (how, status) = match by_hand(first, last, by_others.copied()) {
-        _ if is_as_before => {
-            (order(path, first, last_after, target), done(measure, "it is as it was before, by a look"))
-        }
+        _ if is_as_before => (
+            order(path, first, last_after, target),
+            done(measure, "it is as it was before, by a look"),
+        ),
         Some(because) => (by_a_person(path, first, because), StepStatus::ToDo { last: None }),
         None => {
             let how = order(path, first, last_after, target);
@@ -206,7 +201,9 @@ fn by_hand(first: &Change, last: &Change, by_others: Option<&Change>) -> Option<
         ));
     }
     if !last.is_now {
-        return Some("it is not as it was seen last: somebody changes it at this moment".to_owned());
+        return Some(
+            "it is not as it was seen last: somebody changes it at this moment".to_owned(),
+        );
     }
     if let Stood::Other(what) = &last.after {
         return Some(format!("there is {what} now"));
@@ -264,7 +261,10 @@ fn by_a_person(path: &FilePath, first: &Change, because: String) -> How {
         [] => String::new(),
         lines => format!("; take back by hand: {}", shown(lines)),
     };
-    How::ByHand { todo: format!("look at {path}: before {} it was: {before}{what}", first.at), because }
+    How::ByHand {
+        todo: format!("look at {path}: before {} it was: {before}{what}", first.at),
+        because,
+    }
 }
 
 /// When, by whom, and which lines.
@@ -298,8 +298,11 @@ fn who(doer: &Doer) -> String {
 }
 
 fn shown(lines: &[String]) -> String {
-    let mut shown: Vec<String> =
-        lines.iter().take(SHOWN_LINES).map(|line| format!("\u{201c}{}\u{201d}", plain(line))).collect();
+    let mut shown: Vec<String> = lines
+        .iter()
+        .take(SHOWN_LINES)
+        .map(|line| format!("\u{201c}{}\u{201d}", plain(line)))
+        .collect();
     if lines.len() > SHOWN_LINES {
         shown.push("and more".to_owned());
     }

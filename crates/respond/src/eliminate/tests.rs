@@ -633,8 +633,7 @@ const TAB: &str = "/etc/crontab";
 
 #[test]
 fn what_came_of_a_findings_process_is_put_back_as_it_was_before_the_first_of_its_changes() {
-    let changes =
-        vec![change(3, TAB, (1, 2), &[INTRUDER]), change(4, TAB, (2, 3), &[INTRUDER])];
+    let changes = vec![change(3, TAB, (1, 2), &[INTRUDER]), change(4, TAB, (2, 3), &[INTRUDER])];
     let plan = changed(changes).plan();
     let step = about(&plan, TAB);
     let target = PutBackTarget {
@@ -648,17 +647,14 @@ fn what_came_of_a_findings_process_is_put_back_as_it_was_before_the_first_of_its
     assert!(step.why[0].contains("process 701") && step.why[0].contains("/tmp/x"), "{step:?}");
     // What came is set aside as any file is, by what it holds.
     let plan = changed(vec![change(3, "/etc/cron.d/x", (0, 2), &[INTRUDER])]).plan();
-    let aside = FileTarget {
-        path: FilePath::new("/etc/cron.d/x"),
-        sha256: Some(Sha256Digest([2; 32])),
-    };
+    let aside =
+        FileTarget { path: FilePath::new("/etc/cron.d/x"), sha256: Some(Sha256Digest([2; 32])) };
     assert_eq!(about(&plan, "/etc/cron.d/x").to_order(), Some(&Action::Quarantine(aside)));
 }
 
 #[test]
 fn what_anybody_else_changed_since_is_for_a_person_and_what_they_changed_before_is_not() {
-    let after =
-        vec![change(3, TAB, (1, 2), &[INTRUDER]), change(4, TAB, (2, 3), &[SOMEBODY])];
+    let after = vec![change(3, TAB, (1, 2), &[INTRUDER]), change(4, TAB, (2, 3), &[SOMEBODY])];
     let unknown = vec![change(3, TAB, (1, 2), &[INTRUDER]), change(4, TAB, (2, 3), &[])];
     let between = vec![
         change(3, TAB, (1, 2), &[INTRUDER]),
@@ -672,8 +668,7 @@ fn what_anybody_else_changed_since_is_for_a_person_and_what_they_changed_before_
         let How::ByHand { because, .. } = &step.how else { panic!("{step:?}") };
         assert!(because.contains("somebody else changed it since"), "{because}");
     }
-    let before =
-        vec![change(3, TAB, (1, 2), &[SOMEBODY]), change(4, TAB, (2, 3), &[INTRUDER])];
+    let before = vec![change(3, TAB, (1, 2), &[SOMEBODY]), change(4, TAB, (2, 3), &[INTRUDER])];
     let plan = changed(before).plan();
     let Some(Action::PutBack(target)) = about(&plan, TAB).to_order() else { panic!() };
     assert_eq!((target.first, target.wanted), (4, Some(Sha256Digest([2; 32]))));
@@ -684,8 +679,7 @@ fn what_anybody_else_changed_since_is_for_a_person_and_what_they_changed_before_
 
 #[test]
 fn what_was_put_back_is_done_by_a_look_and_is_left_again_when_that_is_taken_back() {
-    let mut changes =
-        vec![change(3, TAB, (1, 2), &[INTRUDER]), change(4, TAB, (2, 1), &[CORDON])];
+    let mut changes = vec![change(3, TAB, (1, 2), &[INTRUDER]), change(4, TAB, (2, 1), &[CORDON])];
     let plan = changed(changes.clone()).plan();
     assert!(matches!(about(&plan, TAB).status, StepStatus::Done { .. }));
     changes.push(change(5, TAB, (1, 2), &[CORDON]));

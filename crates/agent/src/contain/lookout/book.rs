@@ -218,8 +218,7 @@ impl Book {
 
     /// Somebody is named for a place where nothing is new: they may have had their part in what was seen just before.
     fn late(&mut self, path: &FilePath, doers: Vec<Doer>, at: UtcNanos) -> Noted {
-        let Some(record) =
-            self.last_of.get(path).and_then(|number| self.records.get_mut(number))
+        let Some(record) = self.last_of.get(path).and_then(|number| self.records.get_mut(number))
         else {
             return Noted::Nothing;
         };
@@ -311,7 +310,10 @@ mod tests {
         assert_eq!(see(&mut book, link("c"), &[8], 2), Noted::Change(2));
         // Long after, the same process begins another change.
         assert_eq!(see(&mut book, link("d"), &[8], 60), Noted::Change(3));
-        assert_eq!((&book.records[&1].before, &book.records[&1].after), (&Standing::Nothing, &link("b")));
+        assert_eq!(
+            (&book.records[&1].before, &book.records[&1].after),
+            (&Standing::Nothing, &link("b"))
+        );
         assert_eq!((by(&book, 1), by(&book, 2)), (vec![7], vec![8]));
     }
 

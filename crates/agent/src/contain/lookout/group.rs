@@ -82,7 +82,10 @@ impl Group {
             return Err(io::Error::other(format!("it is no folder but a {}", seen.kind())));
         }
         let handle = handle_of(&seen)?;
-        if self.marked.get(path).is_some_and(|(old, files)| *old == handle && *files >= is_for_files)
+        if self
+            .marked
+            .get(path)
+            .is_some_and(|(old, files)| *old == handle && *files >= is_for_files)
         {
             return Ok(());
         }

@@ -105,7 +105,9 @@ fn go_on(config: &LookoutConfig) {
             .spawn();
         match child.and_then(|mut child| child.wait()) {
             Ok(status) => tracing::warn!(%status, "nobody looks out on this machine; tried again"),
-            Err(error) => tracing::warn!(%error, "nobody can look out on this machine; tried again"),
+            Err(error) => {
+                tracing::warn!(%error, "nobody can look out on this machine; tried again")
+            }
         }
         pause = if began.elapsed() > PAUSE.1 { PAUSE.0 } else { (pause * 2).min(PAUSE.1) };
         std::thread::sleep(pause);

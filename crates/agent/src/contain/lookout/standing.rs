@@ -140,10 +140,7 @@ pub fn look(path: &Path) -> Result<(Standing, Option<Vec<u8>>), Unseen> {
     let seen = match plain::look_at_itself(path) {
         Ok(seen) => seen,
         Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
         {
             return Ok((Standing::Nothing, None));
         }

@@ -60,7 +60,13 @@ pub fn tell(folder: &Path, root: &Path, since: UtcNanos, now: UtcNanos) -> io::R
     let changes = records.into_iter().map(|record| told(record, root)).collect();
     let first = known.since.unwrap_or(now);
     let watched_since = known.breaks.back().map_or(first, |(_, to)| *to);
-    Ok(Changes { taken_at: now, watched_since, changes, of, gaps: gaps(&known, &store, since, now) })
+    Ok(Changes {
+        taken_at: now,
+        watched_since,
+        changes,
+        of,
+        gaps: gaps(&known, &store, since, now),
+    })
 }
 
 fn told(record: Record, root: &Path) -> Change {
@@ -93,7 +99,10 @@ fn gaps(known: &Known, store: &Store, since: UtcNanos, now: UtcNanos) -> Vec<Str
         ));
     }
     let counted = [
-        (known.overflows, "times the kernel told of more than could be heard: by whom is not known of what changed then"),
+        (
+            known.overflows,
+            "times the kernel told of more than could be heard: by whom is not known of what changed then",
+        ),
         (known.forgotten, "older changes are not remembered any more"),
         (known.beyond, "things are more than are known at once"),
         (known.unkept, "contents were not kept, for want of room"),

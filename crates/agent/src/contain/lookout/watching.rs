@@ -21,11 +21,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::book::{Book, Noted, Sight};
 use super::group::{Group, Heard};
 use super::limits;
+use super::lines;
 use super::spots::Spots;
 use super::standing::{self, Standing, Unseen, cut};
 use super::store::Store;
 use super::who::Processes;
-use super::lines;
 use crate::contain::action::mounts::{Mount, far, mounts};
 use crate::contain::action::plain;
 use crate::contain::survey::limits::NAMES;
@@ -434,7 +434,8 @@ impl Lookout {
 /// Each path once, with all who are named for it.
 fn add(pending: &mut Pending, more: Pending) {
     for (path, is_folder, doers) in more {
-        let known = pending.iter_mut().find(|(other, folder, _)| *other == path && *folder == is_folder);
+        let known =
+            pending.iter_mut().find(|(other, folder, _)| *other == path && *folder == is_folder);
         match known {
             Some((.., known)) => doers.into_iter().for_each(|doer| add_doer(known, doer)),
             None => pending.push((path, is_folder, doers)),

@@ -51,10 +51,10 @@ impl Processes {
             self.lost = self.lost.saturating_add(reading.missing);
             match reading.message {
                 Some(Message::Forked { parent, child }) => {
-                    let parent =
-                        self.known(parent).or_else(|| proc_files::identity(parent)).unwrap_or(
-                            ProcessId { pid: parent, started: BootNanos(0) },
-                        );
+                    let parent = self
+                        .known(parent)
+                        .or_else(|| proc_files::identity(parent))
+                        .unwrap_or(ProcessId { pid: parent, started: BootNanos(0) });
                     // Gone already: it began a moment ago.
                     let child = proc_files::identity(child)
                         .unwrap_or(ProcessId { pid: child, started: boot_time() });

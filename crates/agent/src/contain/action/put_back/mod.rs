@@ -192,7 +192,9 @@ impl PutBack {
         let record = |number| {
             let found = store.change(number).map_err(failed("reading what was seen"))?;
             found.filter(|record| record.path == *shown).ok_or_else(|| {
-                ActError::not_there(format!("change {number} of {shown} is not known here any more"))
+                ActError::not_there(format!(
+                    "change {number} of {shown} is not known here any more"
+                ))
             })
         };
         let (first, last) = (record(target.first)?, record(target.last)?);
@@ -296,9 +298,9 @@ impl PutBack {
             new.set_len(ending.size).map_err(building())?;
         } else {
             let store = Store::open(&self.lookout).map_err(failed("opening what was seen"))?;
-            let content = store.content(file.sha256).map_err(failed(format!(
-                "reading what stood at {shown}"
-            )))?;
+            let content = store
+                .content(file.sha256)
+                .map_err(failed(format!("reading what stood at {shown}")))?;
             new.write_all_at(&content, 0).map_err(building())?;
         }
         let differs = file.metadata.put_on(&new).map_err(building())?;
@@ -323,8 +325,7 @@ impl PutBack {
     /// Goes on with an `apply` that was cut short while the two changed places.
     fn go_on(&self, mut put_back: PutBackMeasure) -> Result<PutBackMeasure, ActError> {
         let place = Place::find(&self.real(&put_back.target.path))?;
-        let swap =
-            Swap::between(&put_back.found, &put_back.wanted, self.aside(put_back.measure));
+        let swap = Swap::between(&put_back.found, &put_back.wanted, self.aside(put_back.measure));
         match swap.settle(&place, put_back.built).map_err(failed("looking what was done"))? {
             Settled::Changed => self.finish(put_back, &place),
             Settled::Untouched => {
@@ -340,8 +341,7 @@ impl PutBack {
 
     /// Leaves nothing behind of an `apply` that can't go on; gives back why.
     fn give_up(&self, put_back: &PutBackMeasure, place: &Place, error: ActError) -> ActError {
-        let swap =
-            Swap::between(&put_back.found, &put_back.wanted, self.aside(put_back.measure));
+        let swap = Swap::between(&put_back.found, &put_back.wanted, self.aside(put_back.measure));
         let is_clean = swap.clear(place, put_back.built).is_ok()
             && matches!(place.found_as(swap.aside()), Ok(None));
         if !is_clean {
@@ -391,7 +391,8 @@ impl PutBack {
             _ => true,
         };
         if !is_kept {
-            unproven.push("what was there before is not in the vault: it can't be taken back".into());
+            unproven
+                .push("what was there before is not in the vault: it can't be taken back".into());
         }
         if put_back.was_open_for_writing {
             unproven.push(
@@ -477,7 +478,8 @@ impl PutBack {
         if begun.step == Step::GoingBack {
             // What was put there keeps the inode that it had: the journal's is by now that of what comes back.
             let swap = Swap::between(&wanted, &found, self.aside(begun.measure));
-            let settled = swap.settle(place, begun.built).map_err(failed("looking what was done"))?;
+            let settled =
+                swap.settle(place, begun.built).map_err(failed("looking what was done"))?;
             match settled {
                 Settled::Changed => return Ok(()),
                 Settled::Untouched => {}
@@ -542,10 +544,7 @@ fn link_of(metadata: &std::fs::Metadata, target: Vec<u8>) -> LinkStanding {
         target,
         user: metadata.uid(),
         group: metadata.gid(),
-        modified: FileTime((
-            metadata.mtime(),
-            u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
-        )),
+        modified: FileTime((metadata.mtime(), u32::try_from(metadata.mtime_nsec()).unwrap_or(0))),
     }
 }
 

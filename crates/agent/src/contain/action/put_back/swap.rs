@@ -102,9 +102,8 @@ impl Swap {
         };
         let (here, beside) = (id(place.name())?, id(&self.aside)?);
         let goes_is_nothing = self.goes == Standing::Nothing;
-        let is_built = |found: Option<(FileId, bool)>| {
-            found.is_some() && found.map(|(id, _)| id) == built
-        };
+        let is_built =
+            |found: Option<(FileId, bool)>| found.is_some() && found.map(|(id, _)| id) == built;
         let is_old = |found: Option<(FileId, bool)>| found.is_some_and(|(_, is_it)| is_it);
         let has_come = if built.is_some() { is_built(here) } else { here.is_none() };
         let is_there = if goes_is_nothing { here.is_none() } else { is_old(here) };
