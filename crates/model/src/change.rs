@@ -66,6 +66,8 @@ pub struct Change {
     pub after: Stood,
     /// Lines that came (`+`) and went (`-`), if these may be told.
     pub lines: Vec<String>,
+    /// Earlier changes of this place are not remembered any more: what was there before may be somebody's doing, too.
+    pub follows_unknown: bool,
     /// Whether what stands there now, looked at for this answer, is what was there after it.
     pub is_now: bool,
 }

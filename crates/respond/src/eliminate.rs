@@ -258,7 +258,7 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
     let mut looked_at = vec![findings_in_words(facts, counted.len())];
     // What brings an intruder back goes first, then what they brought, then what runs of it: a process that
     // ends while its unit is there is started again.
-    let put_back = changes::steps(&counted, facts, &mut drafts, &mut looked_at);
+    let put_back = changes::steps(&counted, facts, since, &mut drafts, &mut looked_at);
     things::steps(facts, since, &put_back, &mut drafts, &mut looked_at);
     processes::programs(&counted, facts, &mut drafts);
     processes::trees(&counted, facts, &mut drafts, &mut looked_at);

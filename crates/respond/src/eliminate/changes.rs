@@ -12,7 +12,7 @@ use cordon_model::action::{Action, FilePath, FileTarget, PutBackTarget};
 use cordon_model::change::{Change, Changes, Doer, Stood};
 use cordon_model::finding::ReceivedFinding;
 use cordon_model::survey::ThingKind;
-use cordon_model::time::BootId;
+use cordon_model::time::{BootId, UtcNanos};
 
 use super::processes::{CLOCKS_APART, TICK};
 use super::{Draft, Drafts, Facts, How, Measured, Rank, StepStatus, age, measured, status_of};
@@ -24,6 +24,7 @@ const SHOWN_LINES: usize = 3;
 pub(super) fn steps(
     counted: &[&ReceivedFinding],
     facts: &Facts<'_>,
+    since: Option<UtcNanos>,
     drafts: &mut Drafts,
     looked_at: &mut Vec<String>,
 ) -> BTreeSet<FilePath> {
@@ -48,7 +49,7 @@ pub(super) fn steps(
         // What was done before the first of theirs is what stood there.
         let first = changes.iter().position(|change| named.did(change));
         let Some(first) = first.filter(|_| path.check().is_ok()) else { continue };
-        drafts.put(of_place(facts, path, &changes[first..], &named));
+        drafts.put(of_place(facts, path, changes.split_at(first), since, &named));
         places.insert(path.clone());
     }
     looked_at.push(in_words(facts, changes, places.len()));
@@ -124,8 +125,14 @@ impl Named {
     }
 }
 
-/// `changes`: from the first of theirs on, the oldest first.
-fn of_place(facts: &Facts<'_>, path: &FilePath, changes: &[&Change], named: &Named) -> Draft {
+/// Of the changes, the oldest first, those before the first of theirs, and the others.
+fn of_place(
+    facts: &Facts<'_>,
+    path: &FilePath,
+    (earlier, changes): (&[&Change], &[&Change]),
+    since: Option<UtcNanos>,
+    named: &Named,
+) -> Draft {
     let (Some(first), Some(last)) = (changes.first(), changes.last()) else {
         return nothing_known(path);
     };
@@ -142,7 +149,7 @@ fn of_place(facts: &Facts<'_>, path: &FilePath, changes: &[&Change], named: &Nam
     let is_as_before = last.after.is(&first.before) && last.is_now;
     let measure = of_measure(facts, path);
     let last_after = theirs.last().map_or(&first.after, |change| &change.after);
-    let (how, status) = match by_hand(first, last, by_others.copied()) {
+    let (how, status) = match by_hand((earlier, since), first, last, by_others.copied()) {
         _ if is_as_before => (
             order(path, first, last_after, target),
             done(measure, "it is as it was before, by a look"),
@@ -193,7 +200,25 @@ fn done(measure: Option<&Measured>, shown: &str) -> StepStatus {
 }
 
 /// Why a person has to decide; `None`: nobody else is concerned.
-fn by_hand(first: &Change, last: &Change, by_others: Option<&Change>) -> Option<String> {
+fn by_hand(
+    (earlier, since): (&[&Change], Option<UtcNanos>),
+    first: &Change,
+    last: &Change,
+    by_others: Option<&Change>,
+) -> Option<String> {
+    if first.follows_unknown {
+        return Some(
+            "earlier changes of it are not remembered: they may be theirs, too".to_owned(),
+        );
+    }
+    let is_unknown =
+        |change: &&&Change| change.by.is_empty() && since.is_none_or(|since| change.at >= since);
+    if let Some(unknown) = earlier.iter().find(is_unknown) {
+        return Some(format!(
+            "it was changed before that, and nobody knows who did ({}): it may be theirs, too",
+            in_short(unknown)
+        ));
+    }
     if let Some(other) = by_others {
         return Some(format!(
             "somebody else changed it since ({}): what they did would be lost",

@@ -609,6 +609,7 @@ fn change(number: u64, path: &str, sides: (u8, u8), by: &[(u32, u64)]) -> Change
         before: file(sides.0),
         after: file(sides.1),
         lines: vec!["+ * * * * * root /tmp/x".into()],
+        follows_unknown: false,
         is_now: true,
     }
 }
@@ -690,6 +691,23 @@ fn what_was_put_back_is_done_by_a_look_and_is_left_again_when_that_is_taken_back
     changes[2].is_now = false;
     let plan = changed(changes).plan();
     assert!(about(&plan, TAB).to_order().is_none());
+}
+
+#[test]
+fn what_may_have_been_theirs_before_is_not_what_is_put_back() {
+    let unknown = vec![change(3, TAB, (1, 2), &[]), change(4, TAB, (2, 3), &[INTRUDER])];
+    let mut forgotten = vec![change(4, TAB, (2, 3), &[INTRUDER])];
+    forgotten[0].follows_unknown = true;
+    for changes in [unknown, forgotten] {
+        let plan = changed(changes).plan();
+        let step = about(&plan, TAB);
+        assert!(step.to_order().is_none() && step.is_left(), "{step:?}");
+    }
+    // Long before the beginning it was somebody of the hospital's, whoever that was.
+    let mut old = change(3, TAB, (1, 2), &[]);
+    old.at = at(100);
+    let plan = changed(vec![old, change(4, TAB, (2, 3), &[INTRUDER])]).plan();
+    assert!(about(&plan, TAB).to_order().is_some());
 }
 
 #[test]

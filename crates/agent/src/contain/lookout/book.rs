@@ -31,6 +31,10 @@ pub struct Known {
     pub overflows: u64,
     /// Changes that are not remembered any more.
     pub forgotten: u64,
+    /// Places of which changes are not remembered any more…
+    pub unremembered: BTreeSet<FilePath>,
+    /// …or it is not remembered either of which.
+    pub is_any_unremembered: bool,
     /// Things that are beyond what is known at most.
     pub beyond: u64,
     /// Contents that were not kept for want of room.
@@ -65,6 +69,8 @@ pub struct Record {
     pub after: Standing,
     /// Which lines came and went.
     pub lines: Vec<String>,
+    /// Earlier changes of this place are not remembered any more.
+    pub follows_unknown: bool,
 }
 
 /// What became of what was seen.
@@ -165,23 +171,56 @@ impl Book {
             before,
             after: now,
             lines: Vec::new(),
+            follows_unknown: self.known.is_any_unremembered
+                || self.known.unremembered.contains(path),
         };
         self.records.insert(number, record);
         self.last_of.insert(path.clone(), number);
         Noted::Change(number)
     }
 
-    /// Those changes that are beyond what is remembered, oldest first; they are forgotten by this.
-    pub fn beyond(&mut self) -> Vec<u64> {
-        let mut gone = Vec::new();
+    /// Those changes that are beyond what is remembered; they are forgotten by this. The oldest of the place that has the
+    /// most: whoever changes one place over and over does not have the others forgotten. And those that follow one of
+    /// them, which are to be written again.
+    pub fn beyond(&mut self) -> (Vec<u64>, Vec<u64>) {
+        let (mut gone, mut follow) = (Vec::new(), BTreeSet::new());
         while self.records.len() > limits::CHANGES {
-            let Some((number, _)) = self.records.first_key_value() else { break };
-            let number = *number;
+            let mut of: BTreeMap<&FilePath, (usize, u64)> = BTreeMap::new();
+            for record in self.records.values() {
+                let (count, _) = of.entry(&record.path).or_insert((0, record.number));
+                *count += 1;
+            }
+            let most = of.values().max_by_key(|(count, first)| (*count, u64::MAX - first));
+            let Some(&(_, number)) = most else { break };
+            let path = self.records.get(&number).map(|record| record.path.clone());
             self.forget(number);
+            follow.remove(&number);
             self.known.forgotten = self.known.forgotten.saturating_add(1);
             gone.push(number);
+            let Some(path) = path else { continue };
+            for record in self.records.values_mut().filter(|record| record.path == path) {
+                record.follows_unknown = true;
+                follow.insert(record.number);
+            }
+            if self.known.unremembered.len() < limits::UNREMEMBERED {
+                self.known.unremembered.insert(path);
+            } else if !self.known.unremembered.contains(&path) {
+                self.known.is_any_unremembered = true;
+            }
         }
-        gone
+        (gone, follow.into_iter().collect())
+    }
+
+    /// How many bytes of contents of this user's are kept.
+    #[must_use]
+    pub fn bytes_of(&self, user: u32) -> u64 {
+        let of = |standing: &Standing| match standing {
+            Standing::File(file) if file.is_kept && file.metadata.user == user => {
+                file.metadata.size
+            }
+            _ => 0,
+        };
+        self.known.standings.values().map(of).sum()
     }
 
     /// Every content that may be needed.
@@ -198,13 +237,25 @@ impl Book {
     fn stand(&mut self, path: &FilePath, now: Standing) {
         if now == Standing::Nothing {
             self.known.standings.remove(path);
-        } else if self.known.standings.len() < limits::THINGS
-            || self.known.standings.contains_key(path)
+        } else if self.known.standings.contains_key(path)
+            || (self.known.standings.len() < limits::THINGS && self.has_room_for(&now))
         {
             self.known.standings.insert(path.clone(), now);
         } else {
             self.known.beyond = self.known.beyond.saturating_add(1);
         }
+    }
+
+    /// Whether the thing's owner has not too many already.
+    fn has_room_for(&self, now: &Standing) -> bool {
+        let user = |standing: &Standing| match standing {
+            Standing::File(file) => file.metadata.user,
+            Standing::Link(link) => link.user,
+            Standing::Nothing | Standing::Other(_) => 0,
+        };
+        let owner = user(now);
+        let theirs = || self.known.standings.values().filter(|other| user(other) == owner).count();
+        owner == 0 || theirs() < limits::USER_THINGS
     }
 
     /// The change that `doers` go on with.
@@ -374,7 +425,28 @@ mod tests {
         for number in 0..limits::CHANGES + 3 {
             see(&mut book, link(&number.to_string()), &[u32::try_from(number).unwrap() + 2], 0);
         }
-        assert_eq!(book.beyond(), [1, 2, 3]);
+        let (gone, follow) = book.beyond();
+        assert_eq!((&gone[..], follow.len()), (&[1, 2, 3][..], limits::CHANGES));
         assert_eq!((book.records.len(), book.known.forgotten), (limits::CHANGES, 3));
+        assert!(book.records.values().all(|record| record.follows_unknown));
+    }
+
+    #[test]
+    fn who_changes_one_place_over_and_over_has_no_other_forgotten() {
+        let mut book = Book::default();
+        let other = FilePath::new("/etc/crontab");
+        let sight = Sight {
+            path: &other,
+            kind: ThingKind::CronLine,
+            now: link("evil"),
+            doers: vec![doer(7)],
+            is_first_look: false,
+        };
+        assert_eq!(book.note(sight, at(0), &BootId("boot".into())), Noted::Change(1));
+        for number in 0..limits::CHANGES + 3 {
+            see(&mut book, link(&number.to_string()), &[u32::try_from(number).unwrap() + 9], 0);
+        }
+        assert_eq!(book.beyond().0, [2, 3, 4, 5]);
+        assert!(!book.records[&1].follows_unknown);
     }
 }

@@ -11,10 +11,17 @@ pub const KEPT_BYTES: u64 = 64 << 20;
 pub const HASHED_BYTES: u64 = 16 << 20;
 /// Things that are known: 8,192 of some 600 bytes are below the largest file of a [`Disk`](crate::contain::disk::Disk).
 pub const THINGS: usize = 8_192;
+/// Of these so many may be of one user other than root, and so many bytes of their contents be kept: nobody crowds out
+/// what the system starts by filling their own home.
+pub const USER_THINGS: usize = 512;
+/// See [`USER_THINGS`].
+pub const USER_BYTES: u64 = 4 << 20;
 /// Folders that are watched: each keeps an inode in the kernel's memory, of about a KiB.
 pub const FOLDERS: usize = 8_192;
 /// Changes that are remembered: the newest. Of at most some 8 KiB each.
 pub const CHANGES: usize = 1_024;
+/// Places of which it is remembered that earlier changes are not.
+pub const UNREMEMBERED: usize = 1_024;
 /// What one process does to one thing within so long is one change: an editor writes in several steps.
 pub const TOGETHER: Duration = Duration::from_secs(10);
 /// A process that is told of so late may have had its part in the change before it.

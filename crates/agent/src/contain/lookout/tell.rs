@@ -1,10 +1,12 @@
 //! What the lookout saw, told by a process of its own: it reads what is kept, and looks at each place once more.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use cordon_model::action::FilePath;
 use cordon_model::change::{Change, Changes, MOST_CHANGES, MOST_GAPS};
 use cordon_model::time::UtcNanos;
 
@@ -53,7 +55,13 @@ pub fn tell(folder: &Path, root: &Path, since: UtcNanos, now: UtcNanos) -> io::R
     let nobody = || io::Error::other("nobody has looked out on this machine yet");
     let known = store.known()?.ok_or_else(nobody)?;
     let mut records = store.changes()?;
-    records.retain(|record| record.until >= since);
+    // Of a place that changed since, what was done to it before, too: what stood there is told by all of it.
+    let concerned: BTreeSet<FilePath> = records
+        .iter()
+        .filter(|record| record.until >= since)
+        .map(|record| record.path.clone())
+        .collect();
+    records.retain(|record| concerned.contains(&record.path));
     let of = u32::try_from(records.len()).unwrap_or(u32::MAX);
     records.reverse();
     records.truncate(MOST_CHANGES);
@@ -83,6 +91,7 @@ fn told(record: Record, root: &Path) -> Change {
         before: record.before.told(),
         after: record.after.told(),
         lines: record.lines,
+        follows_unknown: record.follows_unknown,
         is_now,
     }
 }

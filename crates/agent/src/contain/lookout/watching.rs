@@ -261,8 +261,14 @@ impl Lookout {
                 self.forget(number);
             }
         }
-        for number in self.book.beyond() {
-            self.forget(number);
+        let (gone, follow) = self.book.beyond();
+        gone.into_iter().for_each(|number| self.forget(number));
+        for number in follow {
+            if let Some(record) = self.book.records.get(&number)
+                && let Err(error) = self.store.write_change(record)
+            {
+                tracing::error!(%error, number, "a change can't be written");
+            }
         }
     }
 
@@ -277,7 +283,10 @@ impl Lookout {
             return;
         }
         let length = content.len() as u64;
-        if self.kept_bytes.saturating_add(length) > limits::KEPT_BYTES {
+        let user = file.metadata.user;
+        let is_theirs_full =
+            user != 0 && self.book.bytes_of(user).saturating_add(length) > limits::USER_BYTES;
+        if is_theirs_full || self.kept_bytes.saturating_add(length) > limits::KEPT_BYTES {
             file.is_kept = false;
             self.book.known.unkept = self.book.known.unkept.saturating_add(1);
             return;
