@@ -46,8 +46,7 @@ pub(super) fn steps(
     let mut places = BTreeSet::new();
     for (path, mut changes) in by_path {
         changes.sort_by_key(|change| change.number);
-        // What was done before the first of theirs is what stood there.
-        let first = changes.iter().position(|change| named.did(change));
+        let first = first_left(&changes, &named);
         let Some(first) = first.filter(|_| path.check().is_ok()) else { continue };
         drafts.put(of_place(facts, path, changes.split_at(first), since, &named));
         places.insert(path.clone());
@@ -87,6 +86,27 @@ fn not_told(changes: &Changes) -> Draft {
         },
         status: StepStatus::Unknown { why: "they were not told".to_owned() },
     }
+}
+
+/// From where on something of theirs is left: the first of their changes, or the first since Cordon put the place back.
+/// What stood there before it is what is put back.
+fn first_left(changes: &[&Change], named: &Named) -> Option<usize> {
+    let mut first = changes.iter().position(|change| named.did(change))?;
+    while let Some(at) = put_back_at(changes, first) {
+        match changes[at..].iter().position(|change| named.did(change)) {
+            Some(next) => first = at + next,
+            None => break,
+        }
+    }
+    Some(first)
+}
+
+/// Where Cordon put back what stood there before the change at `first`, if it did not take that back.
+fn put_back_at(changes: &[&Change], first: usize) -> Option<usize> {
+    let before = &changes.get(first)?.before;
+    let last_by_cordon = changes.iter().rposition(|change| change.is_by_cordon())?;
+    let is_it = last_by_cordon > first && changes.get(last_by_cordon)?.after.is(before);
+    is_it.then_some(last_by_cordon)
 }
 
 /// The processes that findings name: a number and a start are of one boot.
@@ -147,6 +167,7 @@ fn of_place(
     };
     let why = theirs.iter().map(|change| in_short(change)).collect();
     let is_as_before = last.after.is(&first.before) && last.is_now;
+    let was_put_back = put_back_at(changes, 0).and_then(|at| changes.get(at));
     let measure = of_measure(facts, path);
     let last_after = theirs.last().map_or(&first.after, |change| &change.after);
     let (how, status) = match by_hand((earlier, since), first, last, by_others.copied()) {
@@ -154,6 +175,12 @@ fn of_place(
             order(path, first, last_after, target),
             done(measure, "it is as it was before, by a look"),
         ),
+        _ if was_put_back.is_some() => {
+            let at = was_put_back.map_or(last.at, |change| change.at);
+            let shown =
+                format!("it was put back at {at}, and nobody whom findings name changed it since");
+            (order(path, first, last_after, target), done(measure, &shown))
+        }
         Some(because) => (by_a_person(path, first, because), StepStatus::ToDo { last: None }),
         None => {
             let how = order(path, first, last_after, target);

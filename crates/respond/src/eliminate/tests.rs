@@ -687,6 +687,15 @@ fn what_was_put_back_is_done_by_a_look_and_is_left_again_when_that_is_taken_back
     let plan = changed(changes.clone()).plan();
     let Some(Action::PutBack(target)) = about(&plan, TAB).to_order() else { panic!() };
     assert_eq!((target.first, target.last), (3, 3));
+    // Put back, and changed by somebody of the hospital's since: nothing of the intruder's is left.
+    let since = vec![changes[0].clone(), changes[1].clone(), change(5, TAB, (1, 3), &[SOMEBODY])];
+    assert!(matches!(about(&changed(since.clone()).plan(), TAB).status, StepStatus::Done { .. }));
+    // Who comes back after that is put back to what stood there then.
+    let mut again = since;
+    again.push(change(6, TAB, (3, 4), &[INTRUDER]));
+    let plan = changed(again).plan();
+    let Some(Action::PutBack(target)) = about(&plan, TAB).to_order() else { panic!() };
+    assert_eq!((target.first, target.wanted), (6, Some(Sha256Digest([3; 32]))));
     // What is not there as it was seen last is put back by nobody.
     changes[2].is_now = false;
     let plan = changed(changes).plan();
