@@ -137,7 +137,7 @@ impl Group {
 
     /// How many folders are watched.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn folders(&self) -> usize {
         self.marked.len()
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use cordon_model::action::Sha256Digest;
@@ -189,9 +189,9 @@ pub fn read(file: &File, path: &Path) -> io::Result<Option<(Standing, Option<Vec
     let mut bytes = Vec::new();
     // One more than it has, so that a longer one is seen to be longer.
     file.take(metadata.size.saturating_add(1)).read_to_end(&mut bytes)?;
-    let now = rustix::fs::fstat(file.as_fd())?;
-    let is_unchanged = now.st_ctime == metadata.changed.0.0
-        && u64::try_from(now.st_ctime_nsec).ok() == Some(metadata.changed.0.1.into())
+    let now = file.metadata()?;
+    let FileTime((seconds, nanos)) = metadata.changed;
+    let is_unchanged = (now.ctime(), now.ctime_nsec()) == (seconds, i64::from(nanos))
         && bytes.len() as u64 == metadata.size;
     if !is_unchanged {
         return Ok(None);

@@ -157,7 +157,7 @@ impl Lookout {
     /// How many folders are watched, and how many things are known.
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
-        (self.group.len(), self.book.known.standings.len())
+        (self.group.folders(), self.book.known.standings.len())
     }
 
     /// Looks at what is pending; what has happened meanwhile is given back.
