@@ -262,7 +262,7 @@ fn what_an_intruder_changes_is_put_back_to_the_byte_and_that_is_taken_back_too()
         apply(&put_back, &target(first, last)).unwrap();
         undo(&put_back);
         assert!(machine.is_as(place, &evil), "{path}: undone");
-        assert_eq!(machine.leftovers(), [PathBuf::new(); 0]);
+        assert_eq!(machine.leftovers(), Vec::<PathBuf>::new());
         // And once more, by the same order.
         apply(&put_back, &target(first, last)).unwrap();
         assert!(machine.is_as(place, before), "{path}: again");
@@ -274,7 +274,7 @@ fn what_an_intruder_changes_is_put_back_to_the_byte_and_that_is_taken_back_too()
     assert!(!machine.at("etc/systemd/system/evil.service").exists());
     undo(&put_back);
     assert!(machine.is_as("etc/systemd/system/evil.service", &evil));
-    assert_eq!(machine.leftovers(), [PathBuf::new(); 0]);
+    assert_eq!(machine.leftovers(), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -318,7 +318,7 @@ fn what_was_removed_and_what_was_a_link_is_there_again() {
     assert!(fs::symlink_metadata(machine.at("etc/cron.daily/evil")).is_err());
     undo(&put_back);
     assert_eq!(fs::read_link(machine.at("etc/cron.daily/evil")).unwrap(), Path::new("/tmp/evil"));
-    assert_eq!(machine.leftovers(), [PathBuf::new(); 0]);
+    assert_eq!(machine.leftovers(), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn what_an_administrator_changed_since_is_left_as_it_is() {
     assert!(error.contains("changed by somebody since"), "{error}");
     assert!(put_back.would(&target, &Protected::default()).refused.is_some());
     assert!(machine.is_as("etc/crontab", &now));
-    assert_eq!(machine.leftovers(), [PathBuf::new(); 0]);
+    assert_eq!(machine.leftovers(), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -537,7 +537,7 @@ fn cut_short_at_each_call(place: &str, intrusion: &str) {
                 let _ = fs::remove_file(
                     machine.state().join("vault").join(format!("{}.new", measure())),
                 );
-                assert_eq!(machine.leftovers(), [PathBuf::new(); 0], "call {call}, {then}");
+                assert_eq!(machine.leftovers(), Vec::<PathBuf>::new(), "call {call}, {then}");
             },
         );
         println!("{place}: {then} after each of {calls} calls");
@@ -580,4 +580,64 @@ fn killed_at_any_call_a_link_is_one_of_the_two() {
 #[test]
 fn killed_at_any_call_what_came_is_there_or_gone() {
     cut_short_at_each_call("etc/cron.daily/evil", "echo '#!/bin/sh' > PLACE");
+}
+
+/// Somebody of the hospital's changes the crontab while it is put back, at each of its system calls: by another file in
+/// its place, as editors do, and by a line at its end.
+fn an_administrator_meets(what: &str, changes_it: impl Fn(&Path)) {
+    let Some(mut machine) = Machine::new() else { return };
+    let path = machine.at("etc/crontab");
+    let good = fs::read(&path).unwrap();
+    machine.look_out();
+    let mut intruder = Intruder::new();
+    intruder.does(&format!("echo '* * * * * root /tmp/x' >> {}", path.display()));
+    let seen = |changes: &[Change]| changes.last().is_some_and(|one| one.is_now);
+    let changes = machine.until("it is seen", seen);
+    machine.lookout = None;
+    let target = target(&changes[0], &changes[0]);
+    let evil = machine.whole("etc/crontab");
+    let state = machine.state();
+    let words = format!("apply\n{}\n{}", state.display(), machine.root().display());
+    let calls = cut_short::met_at_every_call(
+        "the_deed_that_is_cut_short",
+        |_, command| {
+            // As the intruder left it, whatever came before.
+            let _ = fs::remove_dir_all(state.join("measures"));
+            let _ = fs::remove_dir_all(state.join("vault"));
+            let _ = fs::remove_file(&path);
+            fs::write(&path, &evil.0).unwrap();
+            evil.1.put_on(&File::options().write(true).open(&path).unwrap()).unwrap();
+            command.env(DEED, &words);
+        },
+        || changes_it(&path),
+        |call| {
+            let now = fs::read(&path).unwrap();
+            let has_theirs = String::from_utf8_lossy(&now).contains("ours");
+            // The last comes through, and nobody met it.
+            assert!(has_theirs || now == good, "{what}, call {call}: {now:?}");
+            assert!(now != evil.0, "{what}, call {call}");
+            let beside =
+                fs::read_dir(machine.at("etc")).unwrap().map(|entry| entry.unwrap().path());
+            let left: Vec<_> =
+                beside.filter(|path| path.to_str().unwrap().contains("/.cordon-")).collect();
+            assert_eq!(left, Vec::<PathBuf>::new(), "{what}, call {call}");
+        },
+    );
+    println!("{what}: at each of {calls} calls");
+    let put_back = machine.put_back();
+    assert!(put_back.would(&target, &Protected::default()).refused.is_some());
+}
+
+#[test]
+fn an_administrator_who_is_faster_at_any_call_keeps_what_they_wrote() {
+    an_administrator_meets("another file", |path| {
+        let fresh = path.with_extension("fresh");
+        fs::write(&fresh, "5 5 * * * root /usr/bin/ours\n").unwrap();
+        fs::rename(&fresh, path).unwrap();
+    });
+    an_administrator_meets("another line", |path| {
+        use std::io::Write as _;
+        let mut file = File::options().append(true).open(path).unwrap();
+        file.write_all(b"5 5 * * * root /usr/bin/ours\n").unwrap();
+    });
 }

@@ -432,6 +432,23 @@ mod tests {
     }
 
     #[test]
+    fn one_user_does_not_fill_what_can_be_known() {
+        let mut book = Book::default();
+        let theirs = |to: &str| match link(to) {
+            Standing::Link(link) => Standing::Link(LinkStanding { user: 1000, ..link }),
+            other => other,
+        };
+        for number in 0..=limits::USER_THINGS {
+            let path = FilePath::new(format!("/home/ann/{number}"));
+            book.stand(&path, theirs("a"));
+        }
+        assert_eq!((book.known.standings.len(), book.known.beyond), (limits::USER_THINGS, 1));
+        book.stand(&FilePath::new("/etc/crontab"), link("a"));
+        book.stand(&FilePath::new("/home/ann/1"), theirs("b"));
+        assert_eq!((book.known.standings.len(), book.known.beyond), (limits::USER_THINGS + 1, 1));
+    }
+
+    #[test]
     fn who_changes_one_place_over_and_over_has_no_other_forgotten() {
         let mut book = Book::default();
         let other = FilePath::new("/etc/crontab");
