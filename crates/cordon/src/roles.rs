@@ -149,7 +149,7 @@ fn root(role: cordon_helper::Role) -> Result<()> {
             tracing::info!("this role runs within cordon: {why}");
         }
         // Started by a helper as its own program: where that is this one, there was no other to go on as.
-        Role::Collect(_) | Role::Survey(_) => {}
+        Role::Collect(_) | Role::Survey(_) | Role::Lookout(_) | Role::Changes(_) => {}
     }
     cordon_helper::run(role)
 }

@@ -22,7 +22,8 @@ pub fn action_for(kind: ActionKind, finding: &Finding, boot: Option<&BootId>) ->
         ActionKind::Isolate
         | ActionKind::Block
         | ActionKind::DisableAccount
-        | ActionKind::Collect => return None,
+        | ActionKind::Collect
+        | ActionKind::PutBack => return None,
     };
     action.check().is_ok().then_some(action)
 }

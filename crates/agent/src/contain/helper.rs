@@ -26,6 +26,7 @@ use super::bulletin::Places;
 use super::door::Door;
 use super::enforce::Enforcer;
 use super::keeper::Keeper;
+use super::lookout::{self, LookoutConfig};
 use super::moment::{Clocks, boot_time};
 use super::netlink::NetlinkError;
 use super::pace::{Pace, looked_for};
@@ -63,6 +64,8 @@ pub struct HelperConfig {
     pub agent_user: u32,
     /// How this machine is looked at for what starts by itself or lets somebody in; `None`: it is not.
     pub survey: Option<SurveyConfig>,
+    /// Who looks out for changes of what starts by itself or lets somebody in; `None`: nobody does.
+    pub lookout: Option<LookoutConfig>,
     /// Which boot this is, if not to be read from the kernel (to try out a restart of the machine).
     pub boot: Option<BootId>,
 }
@@ -124,6 +127,12 @@ pub fn serve(config: &HelperConfig) -> Result<Infallible, HelperError> {
         && let Err(error) = keeper.survey_by(survey.clone())
     {
         tracing::error!(%error, "this machine can't be looked at for what starts by itself");
+    }
+    if let Some(config) = &config.lookout
+        && let Err(error) =
+            lookout::start(config.clone()).and_then(|()| keeper.tell_changes_by(config.telling()))
+    {
+        tracing::error!(%error, "nobody can look out for changes on this machine");
     }
     // What holds the network back until then is let go; an isolation stands with or without it.
     if let Err(error) = super::ready::tell() {

@@ -403,6 +403,15 @@ impl SparedFiles {
             .map(|(folder, _)| format!("{} is Cordon's own", folder.display()))
     }
 
+    /// Why what stood at `path` before may not be put in the place of `file`. A file by which people log in may: what is
+    /// put there is what let them in before somebody changed it.
+    #[must_use]
+    pub fn why_not_put_back(&self, file: FileId, path: &Path) -> Option<String> {
+        let name = self.files.get(&file).or_else(|| self.far.get(path));
+        let is_needed_only = name.is_some_and(|name| !self.for_care.contains(name));
+        if is_needed_only { None } else { self.why(file, Some(path)) }
+    }
+
     /// Why what has the name `path` may not be touched, if it may not: also where no file is there, or was looked at.
     #[must_use]
     pub fn why_named(&self, path: &Path) -> Option<String> {
