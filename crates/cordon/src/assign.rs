@@ -188,7 +188,13 @@ fn draft_words(machine: &str, verb: &str, draft: &AssignmentDraft, signed: &Assi
     text += &in_words(signed);
     match &draft.protected {
         None => text += "  protected  as it was said before\n",
-        Some(protected) => text += &protected_words(protected),
+        Some(nothing) if *nothing == Protected::default() => text += "  protected  nothing\n",
+        Some(protected) => {
+            let programs = protected.executables.iter().map(ToString::to_string);
+            for what in protected.units.iter().chain(&protected.cgroups).cloned().chain(programs) {
+                text += &format!("  protected  {}\n", plain(&what));
+            }
+        }
     }
     let bedside = draft.bedside.as_ref();
     for (what, said) in [
@@ -201,16 +207,6 @@ fn draft_words(machine: &str, verb: &str, draft: &AssignmentDraft, signed: &Assi
         text += &format!("  ring       {} {}\n", plain(&ring.who), plain(&ring.number));
     }
     text
-}
-
-/// What care needs on a machine, and nothing stops by itself.
-pub fn protected_words(protected: &Protected) -> String {
-    if *protected == Protected::default() {
-        return "  protected  nothing\n".to_owned();
-    }
-    let programs = protected.executables.iter().map(ToString::to_string);
-    let all = protected.units.iter().chain(&protected.cgroups).cloned().chain(programs);
-    all.map(|what| format!("  protected  {}\n", plain(&what))).collect()
 }
 
 /// `cordon enrol-token`

@@ -8,12 +8,11 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use cordon_hub::control::{Answer, MachineDetail, MeasureLine, Request};
 use cordon_hub::view::{Contact, EventCounts, MachineRow, SAID_ONLY};
-use cordon_model::asset::{ClinicalTier, Protected};
+use cordon_model::asset::ClinicalTier;
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::time::{UtcNanos, span};
 use serde_json::json;
 
-use crate::assign::protected_words;
 use crate::cli::StateArg;
 use crate::control::{ask_at, plain, tell, tier_words, truth_word, unexpected};
 use crate::tools::hex;
@@ -190,14 +189,6 @@ fn detail_json(detail: &MachineDetail) -> serde_json::Value {
                     assignment.watched.iter().map(ToString::to_string).collect::<Vec<_>>()
                 })),
             ),
-            (
-                "protected",
-                json!(assignment.map(|assignment| {
-                    let Protected { units, cgroups, executables } = &assignment.protected;
-                    let programs = executables.iter().map(ToString::to_string);
-                    units.iter().chain(cgroups).cloned().chain(programs).collect::<Vec<_>>()
-                })),
-            ),
             ("names", json!(detail.names)),
             ("codes", json!(detail.codes)),
             ("bedside", json!(detail.bedside)),
@@ -235,10 +226,7 @@ fn in_full(detail: &MachineDetail, now: UtcNanos) -> String {
     text +=
         &format!("  signs by   {key} (its receipts and archives: cordon verify ARCHIVE --key)\n");
     match &detail.assignment {
-        Some(assignment) => {
-            text += &lifelines::in_words(assignment);
-            text += &protected_words(&assignment.protected);
-        }
+        Some(assignment) => text += &lifelines::in_words(assignment),
         None => text += "  lifelines  nobody has said yet what it is\n",
     }
     text += &match &detail.codes {
