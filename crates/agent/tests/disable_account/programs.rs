@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output, Stdio};
 
-use super::{GROUP, SHADOW, Tree, accounts, is_root, until};
+use super::{GROUP, PASSWD, SHADOW, SSHD, Tree, is_root, until};
 
 /// A mount namespace in which `/etc` is a copy with our accounts in it: for the real programs.
 struct Machine {

@@ -12,7 +12,7 @@ use cordon_model::action::{AccountTarget, FilePath};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::{Tree, accounts, is_root, measure, target, until};
+use super::{PASSWD, SHADOW, Tree, is_root, measure, until};
 
 /// An account of its own, under a number that no other test and no other run of the tests has: each counts
 /// what runs for its own.
