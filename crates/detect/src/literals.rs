@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::quick_hash::QuickMap;
 
 /// The most literals that may be known by the same bytes.
-const ALIKE: usize = 4;
+const ALIKE: usize = 8;
 
 /// Finds all literals of a set.
 #[derive(Debug)]
@@ -104,7 +104,11 @@ impl Finder {
         let mut others = Vec::new();
         let of = |lengths: std::ops::RangeInclusive<usize>| -> Vec<(u32, &[u8])> {
             let numbered = (0..).zip(literals.iter().copied());
-            numbered.filter(|(_, literal)| lengths.contains(&literal.len())).collect()
+            let mut of: Vec<(u32, &[u8])> =
+                numbered.filter(|(_, literal)| lengths.contains(&literal.len())).collect();
+            // The shortest have the fewest places to choose from.
+            of.sort_by_key(|(_, literal)| literal.len());
+            of
         };
         let ones = of(1..=1).into_iter().filter_map(|(n, text)| Some((*text.first()?, n)));
         let ones = ones.collect();

@@ -568,7 +568,7 @@ fn compile_regex(source: &str, flags: &str, budget: &mut Budget) -> Result<Expre
 }
 
 /// The machine of an expression, each of its parts of at most so many bytes.
-pub(crate) fn regex(source: &str, most: usize) -> Result<Regex, BuildError> {
+pub(crate) fn regex(source: &str, most: usize) -> Result<Regex, Box<BuildError>> {
     let mut builder = Regex::builder();
     builder
         .configure(
@@ -585,6 +585,7 @@ pub(crate) fn regex(source: &str, most: usize) -> Result<Regex, BuildError> {
         // Said in the builder's own words.
         Err(_) => builder.build(source),
     }
+    .map_err(Box::new)
 }
 
 /// The beginning of an expression, for people.

@@ -405,6 +405,7 @@ impl Shaper<'_, '_> {
 mod tests {
     use super::*;
     use cordon_model::event::FieldTable;
+    use cordon_model::time::UtcNanos;
 
     fn fresh() -> &'static mut Scratch {
         Box::leak(Box::default())
