@@ -198,7 +198,7 @@ impl Means {
         Ok(Self {
             freeze: Freeze::new(holder()),
             kill: Kill::new(holder()),
-            files: Beside::start("files", bell.clone(), move |job| match &job.action {
+            files: Beside::start("quarantine", bell.clone(), move |job| match &job.action {
                 Action::PutBack(_) => put_back(&mechanism, job),
                 _ => quarantined(&quarantine, job),
             })?,
