@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cordon_tests::{Attack, Up, cordon, eventually, lacks_root};
+use cordon_tests::{Attack, Up, Where, cordon, eventually, lacks_root};
 use serde_json::Value;
 
 /// Files of this test's own where something starts by itself or lets somebody in; taken away with it.
@@ -135,7 +135,7 @@ fn what_an_intruder_changed_is_seen_put_back_and_shown_to_be_as_it_was() {
         return;
     }
     let planted = Planted::new();
-    let up = Up::start();
+    let up = Up::start_in(Where::OwnNetwork, &["--look-out"]);
     let name = up.linked_machine()["name"].as_str().unwrap().to_owned();
     let name = name.as_str();
     up.cordon(&["assign", name, "--tier", "0"]).unwrap();

@@ -55,9 +55,12 @@ pub struct HelperArgs {
     #[arg(long, requires = "notice")]
     pub tell_everybody: bool,
     /// Do not look again and again at what starts by itself on this machine or lets somebody in: for all but
-    /// one of several helpers on one machine. Nor look out for changes there.
+    /// one of several helpers on one machine.
     #[arg(long)]
     pub no_survey: bool,
+    /// Look out for each change there as it is made, keep what stood there before, and let people put it back.
+    #[arg(long, conflicts_with = "no_survey")]
+    pub look_out: bool,
     /// The only user, besides root, that it speaks to, by number or name; the hub's link is this user's
     /// alone.
     #[arg(long, value_parser = user_number)]
@@ -174,7 +177,7 @@ fn run_helper(args: HelperArgs) -> Result<()> {
         warden: args.warden,
         agent_user: args.agent_uid,
         survey: (!args.no_survey).then_some(survey),
-        lookout: (!args.no_survey).then_some(lookout),
+        lookout: args.look_out.then_some(lookout),
         boot: None,
     };
     let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGTERM);
