@@ -130,8 +130,9 @@ fn with_sets(isolation: Isolation) -> Intent {
         ("fd78::/64", 11112, 11112),
         ("fd79::3/128", 443, 443),
         ("fd79::4/128", 2575, 2575),
-        ("10.80.0.0/24", 104, 110),
-        ("10.81.0.0/24", 104, 110),
+        ("10.80.0.0/24", 2000, 2099),
+        ("10.81.0.0/24", 2000, 2099),
+        ("10.83.0.0/24", 104, 110),
         ("10.82.0.0/16", 50_000, 50_999),
     ];
     let lifelines = lifelines.into_iter().flat_map(|(peer, first, last)| {
@@ -162,7 +163,8 @@ fn people_can_read_the_sets_with_the_usual_tool() {
         "ip daddr & 255.255.255.0 . meta l4proto . th dport @outbound-ipv4-24-",
         "ip6 saddr . meta l4proto . th sport @outbound-ipv6-128-",
         "ip daddr . meta l4proto . ct original proto-dst @inbound-ipv4-32-",
-        "tcp dport 104-110 accept",
+        "tcp dport 2000-2099 accept",
+        "10.83.0.0 . tcp . 110",
     ] {
         assert!(listed.contains(words), "{words} is missing in\n{listed}");
     }
