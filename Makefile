@@ -23,13 +23,14 @@ test: assets
 bench: build
 	tools/bench
 
-# The long runs: thousands of seeds, hundreds of isolations, a machine that restarts. By hand, before a
-# release.
+# The long runs: thousands of seeds, hundreds of isolations, five million pairs of rules and events, a machine
+# that restarts. By hand, before a release.
 soak: build
 	./target/release/cordon simulate --seeds 20000
 	./target/release/cordon simulate --scenario stolen-hub --seeds 10000
 	./target/release/cordon simulate --scenario wrong-rule --seeds 100
 	./target/release/cordon drill outbreak --runs 200
+	CORDON_ROUNDS=42000 cargo test -p cordon-detect --locked --test random -- --nocapture
 	tools/install reboot
 	cargo test -p cordon-tests --locked --test reboot -- --ignored
 

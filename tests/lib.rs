@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 mod hospital;
+mod person;
 mod programs;
 mod skip;
 mod up;
 
 pub use hospital::{End, HUBS_ADDRESS, Hospital};
+pub use person::Person;
 pub use programs::copy_program;
 pub use skip::{MUST_RUN, cannot_be_had, lacks_programs, lacks_root, skip};
 pub use up::{Attack, Up, Where, eventually, log_in};

@@ -290,7 +290,7 @@ impl Attack {
         let directory = PathBuf::from(format!("/dev/shm/.T{}-{name}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let attack = Self { directory };
-        fs::copy(harmless, attack.program()).unwrap();
+        crate::copy_program(harmless, attack.program());
         attack
     }
 

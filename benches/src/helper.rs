@@ -45,6 +45,8 @@ const CUTTING_ROUNDS: u64 = 100;
 const LARGE_FILE_MIB: usize = 256;
 /// Wipes that are measured: p99 is the second worst.
 const WIPES: u64 = 200;
+/// From one of them to the next, for whoever wipes in a loop is looked at a hundred times a second and no more.
+const CALM: Duration = Duration::from_millis(100);
 const HUB_PORT: u16 = 7443;
 /// Where nothing is a lifeline.
 const OTHER_PORT: u16 = 8080;
@@ -331,6 +333,7 @@ impl Ward {
         let mut told = connected(&self.folder.join("helper.sock"))?;
         frame::write(&mut told, &Request { id: 1, ask: Ask::Listen }, MESSAGE_BYTES)?;
         for _ in 0..WIPES {
+            std::thread::sleep(CALM);
             let before = boot_time();
             let mut nft = self.network.host("m")?.command(Path::new("nft"));
             if !nft.args(["flush", "ruleset"]).status().context("running nft")?.success() {
@@ -338,8 +341,7 @@ impl Ward {
             }
             let (noticed, restored) = loop {
                 let said = frame::read(&mut told, MESSAGE_BYTES)?.context("the helper is gone")?;
-                // What was told of an earlier wipe is over. (Not by when it was noticed: a look that waited its
-                // turn after some other change finds this wipe, too.)
+                // What was told of an earlier wipe is over.
                 if let FromHelper::Event(Event::Wiped { noticed, restored, .. }) = said
                     && restored.is_none_or(|restored| restored > before)
                 {

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
-use cordon_tests::{Up, cordon, eventually, lacks_root};
+use cordon_tests::{Up, cordon, eventually, lacks_programs, lacks_root};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -136,6 +136,11 @@ fn what_was_used_lately_and_is_idle_is_said_to_stop_before_a_machine_is_cut_off(
     assert!(said.contains(lives), "{said}");
 }
 
+/// Whether `what` can't be tried here for want of root, or of script(1), which makes terminals (util-linux).
+fn lacks_a_terminal(what: &str) -> bool {
+    lacks_root(what) || lacks_programs(&["script"])
+}
+
 /// `cordon` with these words on a terminal, where `answer` is typed; what was on its screen.
 fn on_a_terminal(up: &Up, words: &[&str], answer: &str) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
@@ -160,11 +165,7 @@ fn on_a_terminal(up: &Up, words: &[&str], answer: &str) -> String {
 
 #[test]
 fn on_a_terminal_a_clinical_machine_is_cut_off_only_after_a_typed_yes() {
-    if lacks_root("a typed yes") {
-        return;
-    }
-    if Command::new("script").arg("--version").output().is_err() {
-        cordon_tests::skip("a typed yes needs script(1), from util-linux");
+    if lacks_a_terminal("a typed yes") {
         return;
     }
     let up = Up::start();
@@ -199,11 +200,7 @@ fn on_a_terminal_a_clinical_machine_is_cut_off_only_after_a_typed_yes() {
 
 #[test]
 fn a_measure_shows_what_stops_before_it_is_ordered_and_what_is_not_brought_back_asks() {
-    if lacks_root("a measure ordered on a terminal") {
-        return;
-    }
-    if Command::new("script").arg("--version").output().is_err() {
-        cordon_tests::skip("a typed yes needs script(1), from util-linux");
+    if lacks_a_terminal("a measure ordered on a terminal") {
         return;
     }
     let up = Up::start();

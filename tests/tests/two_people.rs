@@ -2,11 +2,10 @@
 //! through the questions on the console to the archive on the machine.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
-use cordon_tests::{Up, eventually, lacks_root};
+use cordon_tests::{Person, Up, eventually, lacks_root};
 use serde_json::Value;
 
 const SECRET: &str = "a-patient-in-its-memory";
@@ -25,59 +24,6 @@ impl Drop for Suspect {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-/// Somebody who is signed in to the console, with as much of a browser as this needs.
-struct Person<'a> {
-    up: &'a Up,
-    host: String,
-    cookie: String,
-}
-
-impl<'a> Person<'a> {
-    fn signs_in(up: &'a Up, name: &str) -> Self {
-        let link = up.cordon(&["sign-in", "--name", name, "--role", "responder"]).unwrap();
-        let token = link.trim().rsplit(['#', '=']).next().unwrap().to_owned();
-        let host = up.link.split('/').nth(2).unwrap().to_owned();
-        let mut person = Self { up, host, cookie: String::new() };
-        let answer = person.send("POST", "/sign-in", &format!("token={token}"));
-        let cookie = answer.lines().find_map(|line| line.strip_prefix("set-cookie: "));
-        person.cookie =
-            cookie.unwrap_or_else(|| panic!("{answer}")).split(';').next().unwrap().to_owned();
-        person
-    }
-
-    fn send(&self, method: &str, path: &str, body: &str) -> String {
-        let Self { host, cookie, .. } = self;
-        let length = body.len();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nCookie: {cookie}\r\n\
-             Origin: null\r\nSec-Fetch-Site: same-origin\r\n\
-             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\n{body}"
-        );
-        let (address, port) = host.split_once(':').unwrap();
-        let script = format!("exec 3<>/dev/tcp/{address}/{port} && cat >&3 && cat <&3");
-        let mut command = self.up.inside("bash");
-        command.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(request.as_bytes()).unwrap();
-        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
-    }
-
-    /// Says yes to the question; what the console answers.
-    fn agrees(&self, question: &str) -> String {
-        let path = format!("/questions/{question}");
-        let page = self.send("GET", &path, "");
-        let (_, after) =
-            page.split_once("name=\"csrf\" value=\"").unwrap_or_else(|| panic!("{page}"));
-        let csrf = after.split('"').next().unwrap();
-        assert!(
-            page.contains("MEMORY") && page.contains("ENVIRONMENT"),
-            "it says what it is: {page}"
-        );
-        let body = format!("csrf={csrf}&answer=approve&reason=it+is+needed");
-        self.send("POST", &path, &body)
     }
 }
 
@@ -129,6 +75,8 @@ fn memory_and_environment_are_gathered_when_two_people_agreed_and_not_before() {
     assert!(account.contains("sign in"), "{account}");
 
     let (ann, bob) = (Person::signs_in(&up, "ann"), Person::signs_in(&up, "bob"));
+    let page = ann.reads(&question);
+    assert!(page.contains("MEMORY") && page.contains("ENVIRONMENT"), "it says what it is: {page}");
     assert!(ann.agrees(&question).starts_with("HTTP/1.1 303"));
     assert!(ann.agrees(&question).starts_with("HTTP/1.1 409"), "one person is one voice");
     std::thread::sleep(std::time::Duration::from_secs(2));

@@ -13,6 +13,7 @@ pub mod link;
 pub mod local;
 pub mod look;
 mod noticed;
+pub mod reload;
 pub mod run;
 pub mod sensor;
 pub mod services;

@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use cordon_detect::{
-    Compiler, Correlator, CorrelatorLimits, Firing, Matcher, Refusal, RuleIndex, RuleSet,
+    CarriedOver, Compiler, Correlator, CorrelatorLimits, Firing, Matcher, Refusal, RuleIndex,
+    RuleSet,
 };
 use cordon_model::event::Event;
 use cordon_model::finding::{Finding, MatchedField, ProcessRef};
@@ -50,6 +51,8 @@ pub enum Noticed {
     },
     /// Events were lost.
     Lost(Loss),
+    /// New rules were not taken, for this reason; those in force stay.
+    RulesStay(String),
     /// So much of the above could not be said, or not be kept for correlations, for want of room.
     Unheard(u64),
 }
@@ -59,6 +62,7 @@ impl Noticed {
     #[must_use]
     pub const fn count(&self) -> u64 {
         match self {
+            Self::RulesStay(_) => 0,
             Self::Finding(_) => 1,
             Self::Folded { count, .. } | Self::Unheard(count) => *count,
             Self::Lost(loss) => loss.count,
@@ -95,15 +99,7 @@ impl LocalDetection {
         rules: impl IntoIterator<Item = (&'a str, &'a str)>,
         host: String,
     ) -> (Self, Vec<Refusal>) {
-        let mut compiler = Compiler::new().only_product("linux");
-        let mut withdrawn = 0;
-        for (origin, yaml) in rules {
-            withdrawn += compiler.add_yaml(origin, yaml).withdrawn;
-        }
-        if withdrawn > 0 {
-            tracing::info!(withdrawn, "rules that their authors withdrew are passed over");
-        }
-        let (rules, refusals) = compiler.compile();
+        let (rules, refusals) = compiled(rules);
         // A sensor event has few fields: keeping them all for keyword rules costs next to nothing.
         let fields = SensorFields::new(rules.fields(), true);
         let matcher = rules.matcher();
@@ -122,6 +118,31 @@ impl LocalDetection {
             swept: BootNanos::default(),
         };
         (detection, refusals)
+    }
+
+    /// Goes on with `rules` in place of those in force, and with all that is kept for correlations and folds
+    /// that both sets have.
+    pub fn take(&mut self, rules: RuleSet, mut tell: impl FnMut(Noticed)) -> CarriedOver {
+        let numbers: HashMap<&str, RuleIndex> =
+            rules.rules().iter().map(|rule| rule.id.as_str()).zip((0..).map(RuleIndex)).collect();
+        for ((rule, image), fold) in std::mem::take(&mut self.folds) {
+            let Some(known) = self.rules.rule(rule) else { continue };
+            match numbers.get(known.id.as_str()) {
+                Some(now) => {
+                    self.folds.insert((*now, image), fold);
+                }
+                None if fold.untold > 0 => {
+                    let rule = known.reference().title;
+                    tell(Noticed::Folded { rule, image, count: fold.untold });
+                }
+                None => {}
+            }
+        }
+        let carried = self.correlator.carry_over(&self.rules, &rules);
+        self.fields = SensorFields::new(rules.fields(), true);
+        self.matcher = rules.matcher();
+        self.rules = rules;
+        carried
     }
 
     /// How many rules are in force.
@@ -284,6 +305,21 @@ impl LocalDetection {
     }
 }
 
+/// Compiles the rules (origin and YAML text of each) that can match on this product; and what was refused.
+pub(crate) fn compiled<'a>(
+    rules: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> (RuleSet, Vec<Refusal>) {
+    let mut compiler = Compiler::new().only_product("linux");
+    let mut withdrawn = 0;
+    for (origin, yaml) in rules {
+        withdrawn += compiler.add_yaml(origin, yaml).withdrawn;
+    }
+    if withdrawn > 0 {
+        tracing::info!(withdrawn, "rules that their authors withdrew are passed over");
+    }
+    compiler.compile()
+}
+
 fn image_of(event: &SensorEvent) -> Option<&str> {
     match event {
         SensorEvent::ProcessStart(start) => start.image.as_deref(),
@@ -318,6 +354,7 @@ fn process_of(event: &SensorEvent) -> Option<ProcessRef> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reload::Handover;
     use crate::sensor::{ProcessId, ProcessStart, User};
 
     const RULE: &str = r"
@@ -379,7 +416,7 @@ level: high
         let mut tell = |one: Noticed| match one {
             Noticed::Finding(_) => findings += 1,
             Noticed::Folded { count, .. } => folded += count,
-            Noticed::Lost(_) | Noticed::Unheard(_) => {}
+            Noticed::Lost(_) | Noticed::RulesStay(_) | Noticed::Unheard(_) => {}
         };
         for _ in 0..100 {
             detection.notice(&start("/dev/shm/.x/a", 1), &mut tell);
@@ -405,6 +442,92 @@ level: high
         assert_eq!(finding.rule.id, "many");
         assert_eq!(finding.matched[0].value, "3 × Program from a hidden directory");
         assert!(finding.raw.json.contains("/dev/shm/.e"));
+    }
+
+    /// The rule and, of what it finds, how many different programs in a minute; `more` rules before it move
+    /// its number.
+    fn set(more: usize) -> RuleSet {
+        let correlation = "title: Many\nid: many\ncorrelation:\n  type: value_count\n  rules: [5e0f2ac2-8f0b-4d1c-9f5e-2b2f0a1b2c3d]\n  timespan: 1h\n  generate: true\n  condition: {field: Image, gte: 1000}\nlevel: high\n";
+        let others: Vec<(String, String)> = (0..more)
+            .map(|number| {
+                let id = format!("other-{number}");
+                let text = RULE.replace("5e0f2ac2-8f0b-4d1c-9f5e-2b2f0a1b2c3d", &id);
+                (format!("{id}.yml"), text.replace("Image|starts", &format!("F{number}|starts")))
+            })
+            .collect();
+        let others = others.iter().map(|(origin, text)| (origin.as_str(), text.as_str()));
+        let (rules, refusals) =
+            compiled(others.chain([("rule.yml", RULE), ("many.yml", correlation)]));
+        assert!(refusals.is_empty(), "{refusals:?}");
+        rules
+    }
+
+    /// What a thread that is given new rules all the time says of a thousand events; how many sets it took.
+    fn judged_through_reloads(reload: impl Fn(u64, &Handover)) -> (Vec<String>, usize, usize) {
+        let mut detection = detection();
+        detection.take(set(0), |_| {});
+        let handover = Handover::default();
+        let (mut images, mut correlated, mut taken) = (Vec::new(), 0, 0);
+        for number in 0..1_000 {
+            reload(number, &handover);
+            if let Some(rules) = handover.take() {
+                let carried = detection.take(rules, |told| panic!("{told:?}"));
+                assert_eq!(carried, CarriedOver { going_on: 1, anew: 0 });
+                taken += 1;
+            }
+            let event = start(&format!("/dev/shm/.{number}"), 100 + number);
+            detection.notice(&event, |one| match one {
+                Noticed::Finding(finding) if finding.rule.id == "many" => {
+                    assert_eq!(number, 999, "fired early");
+                    correlated += 1;
+                }
+                Noticed::Finding(finding) => images.push(finding.process.unwrap().image),
+                other => panic!("{other:?}"),
+            });
+        }
+        (images, correlated, taken)
+    }
+
+    #[test]
+    fn every_event_is_judged_once_through_reloads_and_correlations_go_on() {
+        let expected: Vec<String> = (0..1_000).map(|n| format!("/dev/shm/.{n}")).collect();
+        // After every third event, to sets in which the rule has another number.
+        let (images, correlated, taken) = judged_through_reloads(|number, handover| {
+            if number % 3 == 2 {
+                handover.give(set(number as usize % 4));
+            }
+        });
+        assert_eq!((correlated, taken), (1, 333));
+        assert_eq!(images, expected);
+        // From another thread, whenever it is ready.
+        let given = Handover::default();
+        let (images, correlated, taken) = std::thread::scope(|scope| {
+            let compiling = given.clone();
+            scope.spawn(move || (0..200).for_each(|more| compiling.give(set(more % 4))));
+            judged_through_reloads(|number, handover| {
+                // At least at every hundredth event there is one.
+                let own = || (number % 100 == 99).then(|| set(1));
+                if let Some(rules) = given.take().or_else(own) {
+                    handover.give(rules);
+                }
+            })
+        });
+        assert_eq!((correlated, taken >= 10), (1, true));
+        assert_eq!(images, expected);
+    }
+
+    #[test]
+    fn what_a_rule_held_back_is_told_when_the_rule_is_gone_and_kept_when_it_stays() {
+        let mut detection = detection();
+        let mut folded = Vec::new();
+        for _ in 0..100 {
+            detection.notice(&start("/dev/shm/.x/a", 1), |_| {});
+        }
+        detection.take(set(2), |one| folded.push(one));
+        assert!(folded.is_empty(), "{folded:?}");
+        let (none, _) = compiled([("o.yml", RULE.replace("5e0f2ac2", "0e0f2ac2").as_str())]);
+        detection.take(none, |one| folded.push(one));
+        assert!(matches!(folded.as_slice(), [Noticed::Folded { count: 90, .. }]), "{folded:?}");
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub fn answer(
     tokio::spawn(async move {
         let queues = match &at {
             LookAt::Connections(_) => queues(of.helper.as_ref()).await,
-            LookAt::Processes | LookAt::Survey { .. } => Ok(Vec::new()),
+            LookAt::Processes | LookAt::Survey { .. } | LookAt::Changes { .. } => Ok(Vec::new()),
             LookAt::Measure(action) => {
                 let seen = would(of.helper.as_ref(), action).await;
                 let _ = say.try_send(FromAgent::Looked { number, seen });
@@ -125,7 +125,7 @@ pub fn look(
     match at {
         LookAt::Connections(isolation) => connections(isolation, assignment, agent_user, beside),
         LookAt::Processes => processes(boot),
-        LookAt::Survey { .. } | LookAt::Measure(_) => {
+        LookAt::Survey { .. } | LookAt::Changes { .. } | LookAt::Measure(_) => {
             Seen::Unable("only the privileged helper looks there".into())
         }
     }

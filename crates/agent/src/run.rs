@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cordon_detect::Refusal;
 use cordon_link::token::EnrolToken;
 use cordon_model::finding::Finding;
 use cordon_model::ids::OrderId;
@@ -23,6 +24,7 @@ use cordon_model::time::{BootNanos, UtcNanos};
 use cordon_model::wire::{Coverage, FromAgent, Report};
 use cordon_respond::agent_core::{Act, AgentCore};
 use cordon_respond::clock::Moment;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
@@ -38,6 +40,7 @@ use crate::journal::Journal;
 use crate::lately::Lately;
 use crate::link::{self, FromLink, LinkSide, SharedSpool};
 use crate::local::{LocalDetection, Noticed};
+use crate::reload::{Handover, ReadRules, RuleTexts, renewed};
 use crate::sensor::{Place, Sensor, SensorEvent};
 use crate::spool::{Spool, SpoolError};
 
@@ -74,8 +77,10 @@ pub struct AgentConfig {
     pub hub_at: Option<SocketAddr>,
     /// To enrol with, if it never was.
     pub token: Option<EnrolToken>,
-    /// The rules: origin and YAML text of each.
-    pub rules: Vec<(String, String)>,
+    /// The rules.
+    pub rules: RuleTexts,
+    /// How they are read again on SIGHUP; `None` for those that are part of the program.
+    pub read_rules: Option<ReadRules>,
 }
 
 /// Why an agent can't run.
@@ -160,8 +165,28 @@ pub async fn run(
     let mut unheard = 0;
     let lately = Arc::new(Mutex::new(Lately::default()));
     let used = Arc::clone(&lately);
+    let handover = Handover::default();
+    // Not a sender that keeps the channel open: its end is how the sensor's end is noticed.
+    let say = notice.downgrade();
+    let renewing =
+        tokio::spawn(renew_on_hangup(config.read_rules.clone(), refusals, handover.clone(), say));
+    let given = handover.clone();
     let sensing = sensor
         .start(move |event: SensorEvent, _| {
+            if let Some(rules) = given.take() {
+                let carried = detection.take(rules, |one| {
+                    let count = one.count();
+                    unheard += if notice.try_send(one).is_err() { count } else { 0 };
+                });
+                let rules = detection.rule_count();
+                tracing::info!(
+                    rules,
+                    going_on = carried.going_on,
+                    anew = carried.anew,
+                    "new rules"
+                );
+                locked(&counted).status.rules = u32::try_from(rules).unwrap_or(u32::MAX);
+            }
             if let SensorEvent::Connection(connection) = &event {
                 locked(&used).note(connection);
             }
@@ -241,8 +266,47 @@ pub async fn run(
     let result = agent.work(noticed, from_link, told, &mut stop).await;
     agent.tell_gaps(Gaps::rest);
     linking.abort();
+    renewing.abort();
     drop(sensing);
     result
+}
+
+/// Reads the rules again at each SIGHUP.
+async fn renew_on_hangup(
+    read: Option<ReadRules>,
+    mut refused: Vec<Refusal>,
+    handover: Handover,
+    say: mpsc::WeakSender<Noticed>,
+) {
+    let mut hangups = match signal(SignalKind::hangup()) {
+        Ok(hangups) => hangups,
+        Err(error) => return tracing::warn!(%error, "rules can't be read again while this runs"),
+    };
+    while hangups.recv().await.is_some() {
+        let Some(read) = read.clone() else {
+            tracing::warn!(
+                "SIGHUP: the rules are part of this program, so there is nothing to read"
+            );
+            continue;
+        };
+        let before = refused.clone();
+        let renewed = tokio::task::spawn_blocking(move || renewed(read(), &before)).await;
+        match renewed.unwrap_or_else(|error| Err(error.to_string())) {
+            Ok((rules, refusals)) => {
+                for refusal in &refusals {
+                    tracing::warn!(%refusal, "a rule is refused");
+                }
+                refused = refusals;
+                handover.give(rules);
+            }
+            Err(why) => {
+                tracing::error!(why, "SIGHUP: new rules are not taken, those in force stay");
+                if let Some(say) = say.upgrade() {
+                    let _ = say.try_send(Noticed::RulesStay(why));
+                }
+            }
+        }
+    }
 }
 
 /// The kept identity, or one made now with the token; `None` if stopped meanwhile.
@@ -373,6 +437,9 @@ impl Agent {
             Noticed::Lost(loss) => {
                 self.gaps.add(Why::Sensor(loss.reason), loss.count);
                 self.tell_gaps(Gaps::due);
+            }
+            Noticed::RulesStay(why) => {
+                self.report_gap(0, format!("new rules were not taken, those in force stay: {why}"));
             }
             Noticed::Unheard(count) => {
                 self.gaps.add(Why::Unheard, count);

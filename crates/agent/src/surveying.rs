@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cordon_model::change::Changes;
 use cordon_model::look::Seen;
 use cordon_model::survey::Survey;
 use cordon_model::time::UtcNanos;
@@ -22,6 +23,15 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How long is waited for it: less than the hub waits for the answer.
 const PATIENCE: Duration = Duration::from_secs(18);
 
+/// What the helper has looked at by a process of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    /// What starts by itself, and came or went since.
+    Survey(Option<UtcNanos>),
+    /// What was changed there since.
+    Changes(UtcNanos),
+}
+
 /// Has a survey taken in a task of its own, and says what was seen, or why nothing was. At most as many at
 /// once as there are `turns`.
 pub fn answer(
@@ -29,14 +39,14 @@ pub fn answer(
     helper: Option<Helper>,
     say: &mpsc::Sender<FromAgent>,
     number: u64,
-    since: Option<UtcNanos>,
+    of: Of,
 ) {
     let turn = Arc::clone(turns).try_acquire_owned();
     let say = say.clone();
     tokio::spawn(async move {
         let seen = match (turn, helper) {
             (Ok(_turn), Some(helper)) => {
-                let survey = timeout(PATIENCE, survey(&helper, since)).await;
+                let survey = timeout(PATIENCE, survey(&helper, of)).await;
                 survey.unwrap_or_else(|_| {
                     unable(format!(
                         "the look is not done after {} s: the machine is busy; ask again later",
@@ -51,15 +61,21 @@ pub fn answer(
     });
 }
 
-async fn survey(helper: &Helper, since: Option<UtcNanos>) -> Seen {
-    let mut ask = Ask::Survey { since };
+async fn survey(helper: &Helper, of: Of) -> Seen {
+    let mut ask = match of {
+        Of::Survey(since) => Ask::Survey { since },
+        Of::Changes(since) => Ask::Changes { since },
+    };
     loop {
         match helper.ask(ask).await {
             Ok(Answer::Survey(Surveyed::Running { number })) => {
                 sleep(ASK_AGAIN).await;
-                ask = Ask::Surveyed { number };
+                ask = match of {
+                    Of::Survey(_) => Ask::Surveyed { number },
+                    Of::Changes(_) => Ask::ChangesTold { number },
+                };
             }
-            Ok(Answer::Survey(Surveyed::Done(bytes))) => return read(&bytes),
+            Ok(Answer::Survey(Surveyed::Done(bytes))) => return read(of, &bytes),
             Ok(Answer::Refused { why, .. }) => return unable(why),
             Ok(Answer::Obeyed(_) | Answer::Status(_) | Answer::Printers(_) | Answer::Would(_)) => {
                 return unable("the helper answered something else".into());
@@ -69,9 +85,13 @@ async fn survey(helper: &Helper, since: Option<UtcNanos>) -> Seen {
     }
 }
 
-fn read(bytes: &[u8]) -> Seen {
-    match decode::<Survey>(bytes).filter(Survey::is_bounded) {
-        Some(survey) => Seen::Survey(survey),
+fn read(of: Of, bytes: &[u8]) -> Seen {
+    let seen = match of {
+        Of::Survey(_) => decode::<Survey>(bytes).map(Seen::Survey),
+        Of::Changes(_) => decode::<Changes>(bytes).map(Seen::Changes),
+    };
+    match seen.filter(Seen::is_bounded) {
+        Some(seen) => seen,
         None => unable("what the helper's look told can't be understood".into()),
     }
 }
@@ -128,7 +148,7 @@ mod tests {
         tokio::spawn(async move { while told.recv().await.is_some() {} });
         let (say, mut said) = mpsc::channel(1);
         let since = Some(UtcNanos::from_unix_nanos(3));
-        answer(&Arc::new(Semaphore::new(1)), Some(helper), &say, 5, since);
+        answer(&Arc::new(Semaphore::new(1)), Some(helper), &say, 5, Of::Survey(since));
         let Some(FromAgent::Looked { number: 5, seen }) = said.recv().await else { panic!() };
         (seen, asked.await.unwrap())
     }
@@ -163,7 +183,7 @@ mod tests {
     async fn who_is_too_many_or_has_no_helper_is_told() {
         for turns in [0, 1] {
             let (say, mut said) = mpsc::channel(1);
-            answer(&Arc::new(Semaphore::new(turns)), None, &say, 5, None);
+            answer(&Arc::new(Semaphore::new(turns)), None, &say, 5, Of::Survey(None));
             let told = said.recv().await;
             assert!(matches!(told, Some(FromAgent::Looked { seen: Seen::Unable(_), .. })));
         }

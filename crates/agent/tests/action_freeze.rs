@@ -297,8 +297,8 @@ fn a_program_that_care_needs_on_a_filesystem_that_does_not_answer_holds_nobody_u
         let held = freeze.apply(measure(), &[root], &protected);
         let spared = SparedFiles::now(&protected, Some(&state));
         let nobody = FileId { device: 0, inode: 0 };
-        let why =
-            [far.as_path(), Path::new("/etc/hostname")].map(|path| spared.named(path).is_some());
+        let why = [far.as_path(), Path::new("/etc/hostname")]
+            .map(|path| spared.why_named(path).is_some());
         assert_eq!(spared.why(nobody, Some(Path::new("/etc/hostname"))), None);
         let _ = tell.send((held.map(|held| (freeze.undo(&held), held)), why));
     });

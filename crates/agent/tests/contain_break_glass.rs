@@ -12,12 +12,11 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
 use contain_world::bench::{Bench, LEASE, assert_refused, last};
+use contain_world::codes::{code, document};
 use cordon_agent::contain::door::{DoorAnswer, DoorAsk, Opened, Seen, Unopened, ask};
 use cordon_agent::contain::protocol::{Answer, Ask, Event, Refusal};
-use cordon_code::{Code, MasterKey, slow_hash};
 use cordon_link::frame::blocking as frame;
 use cordon_model::asset::ClinicalTier;
-use cordon_model::break_glass::{Brake, BreakGlass, Hashing};
 use cordon_model::finding::Level;
 use cordon_model::ids::{FindingId, MachineId, PermitId};
 use cordon_model::measure::{Isolation, MeasureState, Origin};
@@ -30,41 +29,6 @@ const PERSON: u32 = 1_234;
 const OTHER_PERSON: u32 = 1_235;
 /// What a program types that only knocks.
 const CROWD: &str = "crowd";
-
-fn master() -> MasterKey {
-    MasterKey::new([4; 32])
-}
-
-fn code(of: MachineId, revision: u64, number: u8) -> Code {
-    master().code(&"RJ1".parse().unwrap(), of, revision, number)
-}
-
-/// A document of three codes, as the signer makes it, with costs that a test can pay.
-fn document(machine: MachineId, revision: u64) -> BreakGlass {
-    let now = UtcNanos::now();
-    let mut document = BreakGlass {
-        organisation: "RJ1".parse().unwrap(),
-        machine,
-        revision,
-        salt: [3; 16].into(),
-        hashing: Hashing { memory_kib: 256, passes: 1, lanes: 1 },
-        codes: Vec::new(),
-        // A day: a test's second boot has the boot time of this machine's first.
-        brake: Brake {
-            tries: 3,
-            window_seconds: 900,
-            pause_seconds: 86_400,
-            longest_pause_seconds: 86_400,
-        },
-        hold_off_seconds: 3_600,
-        issued_at: now,
-        expires_at: now.plus(std::time::Duration::from_secs(3_600)),
-    };
-    document.codes = (1..=3)
-        .map(|number| slow_hash(&document, &code(machine, revision, number)).unwrap().into())
-        .collect();
-    document
-}
 
 fn give_codes(bench: &Bench, revision: u64) -> Answer {
     let sealed = seal(&document(bench.machine, revision), &bench.key).unwrap();

@@ -286,9 +286,25 @@ fn any_change_by_others_is_seen_and_told_with_its_author() {
             );
             // One change after another.
             script.lines().for_each(|one| machine.nft(one));
-            assert_eq!(watch.changes(&[own]).unwrap().name, "nft", "{script}");
+            let change = watch.changes(&[own]).unwrap();
+            assert_eq!((change.name.as_str(), change.was_at_ours), ("nft", true), "{script}");
             assert_ne!(tables.read_back().unwrap(), Some(before), "{script}");
         }
+        // Who was at ours is told, and not who was at another's before or after, however late it is heard of.
+        tables.replace(&table).unwrap();
+        let foreign = "add table inet foreign; add chain inet foreign cordon";
+        let by = |script: &str| {
+            let mut child = machine.command("nft").arg(script).spawn().unwrap();
+            assert!(child.wait().unwrap().success(), "{script}");
+            child.id()
+        };
+        by(foreign);
+        let ours = by("flush chain inet cordon lateral");
+        by("delete table inet foreign");
+        let change = watch.changes(&[own]).unwrap();
+        assert_eq!((change.process, change.was_at_ours), (ours, true));
+        machine.nft(foreign);
+        assert!(!watch.changes(&[own]).unwrap().was_at_ours);
     });
 }
 

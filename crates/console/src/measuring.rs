@@ -119,7 +119,8 @@ impl Wanted {
     /// Whether there is enough to say what it would do.
     fn is_said(&self) -> bool {
         match self.kind {
-            ActionKind::Isolate => false,
+            // What is put back is named by a plan, which knows what stood there.
+            ActionKind::Isolate | ActionKind::PutBack => false,
             ActionKind::Freeze | ActionKind::Kill => !self.pid.is_empty(),
             ActionKind::Quarantine => !self.path.is_empty(),
             ActionKind::Deny => !(self.path.is_empty() && self.sha256.is_empty()),
@@ -282,7 +283,7 @@ async fn action(
     wanted: &Wanted,
 ) -> Result<Result<Action, String>, Problem> {
     let action = match wanted.kind {
-        ActionKind::Isolate => return Err(Problem::no_page()),
+        ActionKind::Isolate | ActionKind::PutBack => return Err(Problem::no_page()),
         ActionKind::Freeze => target(desk, who, view, wanted).await?.map(Action::Freeze),
         ActionKind::Kill => target(desk, who, view, wanted).await?.map(Action::Kill),
         ActionKind::Collect => collection(desk, who, view, wanted).await?.map(Action::Collect),

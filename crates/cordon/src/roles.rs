@@ -5,9 +5,11 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
+use cordon_agent::reload::ReadRules;
 use cordon_agent::run::AgentConfig;
 use cordon_agent::sensor::{Place, Sensor, SensorOptions, SourceChoice};
 use cordon_console::{Console, ConsoleConfig};
@@ -147,7 +149,7 @@ fn root(role: cordon_helper::Role) -> Result<()> {
             tracing::info!("this role runs within cordon: {why}");
         }
         // Started by a helper as its own program: where that is this one, there was no other to go on as.
-        Role::Collect(_) | Role::Survey(_) => {}
+        Role::Collect(_) | Role::Survey(_) | Role::Lookout(_) | Role::Changes(_) => {}
     }
     cordon_helper::run(role)
 }
@@ -235,9 +237,15 @@ fn agent(args: AgentArgs) -> Result<()> {
     if let Some(user) = &args.user {
         become_user(&Account::for_role(user)?)?;
     }
-    let rules = match &args.rules {
-        Some(path) => rules_below(path)?,
-        None => cordon_rules::all().map(|(o, y)| (o.to_owned(), y.to_owned())).collect(),
+    let (rules, read_rules): (_, Option<ReadRules>) = match args.rules {
+        Some(path) => {
+            let again = {
+                let path = path.clone();
+                move || rules_below(&path).map_err(|error| format!("{error:#}"))
+            };
+            (rules_below(&path)?, Some(Arc::new(again)))
+        }
+        None => (cordon_rules::all().map(|(o, y)| (o.to_owned(), y.to_owned())).collect(), None),
     };
     let helper = args.helper.ok_or_else(|| {
         "nothing can be contained on this machine: Cordon was started without root".to_owned()
@@ -246,8 +254,15 @@ fn agent(args: AgentArgs) -> Result<()> {
         Some(host) => host,
         None => own_host_name(),
     };
-    let config =
-        AgentConfig { directory: args.directory, helper, host, hub_at: args.hub_at, token, rules };
+    let config = AgentConfig {
+        directory: args.directory,
+        helper,
+        host,
+        hub_at: args.hub_at,
+        token,
+        rules,
+        read_rules,
+    };
     block_on(1, async |stop| Ok(cordon_agent::run::run(config, sensor, stop).await?))
 }
 

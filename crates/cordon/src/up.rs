@@ -77,6 +77,10 @@ pub struct UpArgs {
     /// the agent can tell that it has a network namespace of its own.
     #[arg(long)]
     own_network_only: bool,
+    /// See each change where something starts by itself on this machine or lets somebody in, as it is made,
+    /// and keep what stood there before, so that a plan can put it back (as root).
+    #[arg(long, conflicts_with_all = ["own_network_only", "no_agent"])]
+    look_out: bool,
     /// Do not use eBPF: process starts by the kernel's proc connector, and no connections.
     #[arg(long, conflicts_with = "no_agent")]
     no_ebpf: bool,
@@ -300,6 +304,9 @@ async fn start_agent(
         // One of several agents on one kernel does not speak for the machine, nor look at all of it.
         let whose = if args.own_network_only { "--no-survey" } else { "--tell-everybody" };
         told.push(whose.to_owned());
+        if args.look_out {
+            told.push("--look-out".to_owned());
+        }
         let arguments = [
             words([
                 ("role", None),

@@ -8,6 +8,8 @@ use rsigma_parser::{
     CorrelationRule, FilterRule, SigmaCollection, SigmaRule, Status, parse_sigma_yaml,
 };
 
+use crate::bounds::within_bounds;
+use crate::budget::{Budget, REGEX_BYTES_A_FILE, REGEX_BYTES_A_SET};
 use crate::condition::Condition;
 use crate::correlation::compile::Pending;
 use crate::correlation::section::Written;
@@ -63,6 +65,32 @@ pub struct Compiler {
     correlations: Vec<Pending>,
     no_correlations: Option<String>,
     refusals: Vec<Refusal>,
+    regexes: RegexBytes,
+}
+
+/// What regular expressions have used up.
+#[derive(Debug, Default)]
+struct RegexBytes {
+    /// Of this file, refused ones too.
+    of_file: usize,
+    /// Of all rules that were taken.
+    of_set: usize,
+}
+
+impl RegexBytes {
+    fn budget(&self) -> Budget {
+        let of_file = REGEX_BYTES_A_FILE.saturating_sub(self.of_file);
+        Budget::with_regex_bytes(of_file.min(REGEX_BYTES_A_SET.saturating_sub(self.of_set)))
+    }
+
+    /// Takes what a rule used of `before`.
+    fn take(&mut self, before: usize, after: &Budget, is_kept: bool) {
+        let used = before.saturating_sub(after.regex_bytes());
+        self.of_file += used;
+        if is_kept {
+            self.of_set += used;
+        }
+    }
 }
 
 impl Compiler {
@@ -113,6 +141,7 @@ impl Compiler {
             let reason = format!("the file is longer than {} MiB: split it", TEXT_BYTES >> 20);
             self.refusals.push(Refusal { origin, line: 1, rule: None, reason });
         } else {
+            self.regexes.of_file = 0;
             for document in documents(text) {
                 self.add_document(&origin, &document, &mut added);
             }
@@ -143,6 +172,11 @@ impl Compiler {
     }
 
     fn add_document(&mut self, origin: &Arc<str>, document: &Document<'_>, added: &mut Added) {
+        if let Err((line, reason)) = within_bounds(document.text) {
+            let line = document.line + line.saturating_sub(1);
+            self.refuse_document(origin, document, line, reason);
+            return;
+        }
         let collection = match parse_sigma_yaml(document.text) {
             Ok(collection) => collection,
             Err(error) => {
@@ -287,9 +321,12 @@ impl Compiler {
         if self.is_about_another_product(product) {
             return Ok(false);
         }
-        let filter =
-            Filter::new(filter, document, origin, &self.placeholders, &mut self.predicates)?;
-        self.note_fields(filter.condition())?;
+        let filter = self.translated(
+            |placeholders, predicates, budget| {
+                Filter::new(filter, document, origin, placeholders, predicates, budget)
+            },
+            Filter::condition,
+        )?;
         self.filters.push(filter);
         Ok(true)
     }
@@ -310,12 +347,10 @@ impl Compiler {
         }
         let id = self.free_id(rule.id.as_ref(), &rule.title)?;
         let written = Written::of(rule, document)?;
-        for field in written.fields() {
-            if !self.fields.contains(field) {
-                self.fields.insert(field.into());
-            }
-        }
-        self.check_fields("correlation")?;
+        let new: HashSet<&str> =
+            written.fields().filter(|field| !self.fields.contains(*field)).collect();
+        check_fields(self.fields.len() + new.len(), "correlation")?;
+        self.fields.extend(new.into_iter().map(Into::into));
         self.ids.insert(id.clone(), origin.clone());
         let line = |key| document.line_of(key).unwrap_or(document.line);
         self.correlations.push(Pending {
@@ -351,30 +386,38 @@ impl Compiler {
         }
     }
 
-    /// Counts the fields that `condition` reads among those of all rules.
+    /// What `translate` makes of a rule or a filter, whose condition `condition` says. Of one that is refused
+    /// nothing stays: no predicate, no field.
+    fn translated<T>(
+        &mut self,
+        translate: impl FnOnce(&Placeholders, &mut Predicates, &mut Budget) -> Result<T, Fault>,
+        condition: impl Fn(&T) -> &Condition,
+    ) -> Result<T, Fault> {
+        let mut budget = self.regexes.budget();
+        let (before, known) = (budget.regex_bytes(), self.predicates.count());
+        let translated = translate(&self.placeholders, &mut self.predicates, &mut budget)
+            .and_then(|made| self.note_fields(condition(&made)).map(|()| made));
+        self.regexes.take(before, &budget, translated.is_ok());
+        if translated.is_err() {
+            self.predicates.forget_after(known);
+        }
+        translated
+    }
+
+    /// Counts the fields that `condition` reads among those of all rules, if all have room there.
     fn note_fields(&mut self, condition: &Condition) -> Result<(), Fault> {
+        let mut new: HashSet<&str> = HashSet::new();
         condition.for_each(&mut |id| {
             let Some(known) = self.predicates.all().get(id.0 as usize) else { return };
             let other = match &known.test {
                 Test::SameAs(reference) => Some(&*reference.field),
                 _ => None,
             };
-            for field in known.field.as_deref().into_iter().chain(other) {
-                if !self.fields.contains(field) {
-                    self.fields.insert(field.into());
-                }
-            }
+            let read = known.field.as_deref().into_iter().chain(other);
+            new.extend(read.filter(|field| !self.fields.contains(*field)));
         });
-        self.check_fields("detection")
-    }
-
-    fn check_fields(&self, near: &str) -> Result<(), Fault> {
-        if self.fields.len() > FIELDS {
-            return Err(Fault {
-                reason: format!("the rules read more than {FIELDS} different fields"),
-                near: Some(near.to_owned()),
-            });
-        }
+        check_fields(self.fields.len() + new.len(), "detection")?;
+        self.fields.extend(new.into_iter().map(Into::into));
         Ok(())
     }
 
@@ -390,8 +433,12 @@ impl Compiler {
         }
         let log_source = LogSource::of(&rule.logsource)?;
         let id = self.free_id(rule.id.as_ref(), &rule.title)?;
-        let condition = condition_of(&rule.detection, &self.placeholders, &mut self.predicates)?;
-        self.note_fields(&condition)?;
+        let condition = self.translated(
+            |placeholders, predicates, budget| {
+                condition_of(&rule.detection, placeholders, predicates, budget)
+            },
+            |condition| condition,
+        )?;
         self.ids.insert(id.clone(), origin.clone());
         self.conditions.push(condition);
         self.infos.push(RuleInfo {
@@ -411,6 +458,16 @@ impl Compiler {
     }
 }
 
+fn check_fields(count: usize, near: &str) -> Result<(), Fault> {
+    if count > FIELDS {
+        return Err(Fault {
+            reason: format!("the rules read more than {FIELDS} different fields"),
+            near: Some(near.to_owned()),
+        });
+    }
+    Ok(())
+}
+
 fn level(level: rsigma_parser::Level) -> Level {
     match level {
         rsigma_parser::Level::Informational => Level::Informational,
@@ -418,5 +475,32 @@ fn level(level: rsigma_parser::Level) -> Level {
         rsigma_parser::Level::Medium => Level::Medium,
         rsigma_parser::Level::High => Level::High,
         rsigma_parser::Level::Critical => Level::Critical,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_stays_of_a_rule_that_is_refused() {
+        let rule = |id: &str, field: &str, last: &str| {
+            format!(
+                "title: {id}\nid: {id}\nlogsource: {{product: windows}}\ndetection:\n  s:\n    {field}: [a, b]\n    {field}2|re: 'k+l'\n    {last}\n  condition: s\n"
+            )
+        };
+        let mut compiler = Compiler::new();
+        compiler.add_yaml("good.yml", &rule("good", "A", "B: c"));
+        let state = |compiler: &Compiler| {
+            (compiler.predicates.count(), compiler.fields.len(), compiler.regexes.of_set)
+        };
+        let before = state(&compiler);
+        assert_eq!((before.0, before.1), (4, 3));
+        compiler.add_yaml("bad.yml", &rule("bad", "C", "D|re: '(?=a)'"));
+        assert_eq!(state(&compiler), before);
+        assert!(compiler.regexes.of_file > 0, "what was tried counts for the file");
+        // The same predicates, of a rule that is taken, have their numbers all the same.
+        compiler.add_yaml("good.yml", &rule("other", "C", "D: c"));
+        assert_eq!(compiler.predicates.count(), 8);
     }
 }

@@ -1,30 +1,32 @@
 //! A rule's condition as a tree over predicates, and what can be concluded from it before any event.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::pattern::Shape;
 use crate::predicate::{Predicate, Test};
+use crate::stored::deeper;
 
 /// A predicate's number in the one table of all rules' predicates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PredicateId(pub u32);
 
 /// A condition.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Condition {
     /// The predicate holds.
     Holds(PredicateId),
     /// All hold.
-    All(Vec<Condition>),
+    All(#[serde(deserialize_with = "deeper")] Vec<Condition>),
     /// One or more hold.
-    Any(Vec<Condition>),
+    Any(#[serde(deserialize_with = "deeper")] Vec<Condition>),
     /// So many or more hold.
-    AtLeast(u64, Vec<Condition>),
+    AtLeast(u64, #[serde(deserialize_with = "deeper")] Vec<Condition>),
     /// It doesn't hold.
-    Not(Arc<Condition>),
+    Not(#[serde(deserialize_with = "deeper")] Arc<Condition>),
     /// A detection of the rule, by the name that its author gave.
-    Named(Arc<str>, Arc<Condition>),
+    Named(Arc<str>, #[serde(deserialize_with = "deeper")] Arc<Condition>),
 }
 
 impl Condition {

@@ -8,6 +8,7 @@
 //! of rules.
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use crate::fold::fold;
 use crate::literals::Finder;
@@ -30,7 +31,7 @@ pub(crate) trait Verdicts {
 }
 
 /// The machine of one field.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct FieldMachine {
     exists: Vec<Local>,
     anything: Vec<Local>,
@@ -42,7 +43,7 @@ pub(crate) struct FieldMachine {
     times: Vec<(TimePart, Bounds<i64>)>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum How {
     Anywhere,
     AtStart,
@@ -50,13 +51,13 @@ enum How {
     Ask,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Answer {
     how: How,
     predicate: Local,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Literals {
     finder: Finder,
     /// By literal: where its answers start in `answers`; one more at the end.
@@ -254,7 +255,7 @@ impl Literals {
 }
 
 /// Networks by prefix length: at most 33 + 129 look-ups an address, however many networks.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Networks(Vec<(u8, bool, QuickMap<IpNet, Vec<Local>>)>);
 
 impl Networks {
@@ -290,7 +291,7 @@ impl Networks {
 }
 
 /// Bounds in order: those that hold for a number are a range of each list.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Bounds<N> {
     equal: Vec<(N, Local)>,
     less: Vec<(N, Local)>,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use rsigma_parser::{FilterRule, FilterRuleTarget};
 
+use crate::budget::Budget;
 use crate::condition::Condition;
 use crate::document::Document;
 use crate::lower::{Fault, PREDICATES_A_RULE, Predicates, condition_of};
@@ -49,6 +50,7 @@ impl Filter {
         origin: &Arc<str>,
         placeholders: &Placeholders,
         predicates: &mut Predicates,
+        budget: &mut Budget,
     ) -> Result<Self, Fault> {
         let fault = |reason: &str, near: &str| Fault {
             reason: reason.to_owned(),
@@ -80,7 +82,7 @@ impl Filter {
                 return Err(fault(reason, "rules"));
             }
         };
-        let condition = condition_of(&filter.detection, placeholders, predicates)?;
+        let condition = condition_of(&filter.detection, placeholders, predicates, budget)?;
         Ok(Self {
             origin: origin.clone(),
             line: document.line,

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use cordon_model::event::{FieldId, FieldTable};
+use serde::{Deserialize, Serialize};
 
 use crate::condition::{Condition, EVENT_ID, PredicateId};
 use crate::field::{FieldMachine, FieldMachineBuilder, Local};
@@ -16,6 +17,7 @@ use crate::pattern::Shape;
 use crate::predicate::{Place, Predicate, Test};
 use crate::required::required_texts;
 use crate::rule::{LogSource, RuleIndex};
+use crate::stored::{self, deeper};
 use crate::taxonomy::{Mapping, MappingIndex, Reach, Taxonomy, Translation};
 
 /// A field's number within its group.
@@ -24,7 +26,7 @@ pub(crate) type Slot = u16;
 pub(crate) const NO_SLOT: Slot = Slot::MAX;
 
 /// A condition over the group's own predicate numbers.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Node {
     /// A value made it hold, or not.
     Holds(Local),
@@ -34,14 +36,14 @@ pub(crate) enum Node {
     OneOf(Box<[Local]>),
     /// All of these values' predicates hold.
     EachOf(Box<[Local]>),
-    All(Box<[Node]>),
-    Any(Box<[Node]>),
-    AtLeast(u64, Box<[Node]>),
-    Not(Box<Node>),
+    All(#[serde(deserialize_with = "deeper")] Box<[Node]>),
+    Any(#[serde(deserialize_with = "deeper")] Box<[Node]>),
+    AtLeast(u64, #[serde(deserialize_with = "deeper")] Box<[Node]>),
+    Not(#[serde(deserialize_with = "deeper")] Box<Node>),
 }
 
 /// A predicate that no single value decides.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Late {
     /// The field isn't there, or a value of it is null.
     Null(Slot),
@@ -50,21 +52,22 @@ pub(crate) enum Late {
 }
 
 /// Which event fields feed which slots.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Wiring {
     first: Box<[Slot]>,
+    #[serde(with = "stored::fed")]
     more: Box<[(FieldId, Slot)]>,
     words: Box<[Words]>,
 }
 
 /// What the values of a slot say in Sigma's words.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Words {
     slot: Slot,
     list: Vec<Word>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Word {
     /// As the log says it, folded.
     log: Box<str>,
@@ -92,7 +95,7 @@ impl Wiring {
 }
 
 /// A compiled group.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Group {
     pub(crate) rules: Vec<(RuleIndex, Node)>,
     /// Rules that no predicate reaches: looked at every time.

@@ -163,6 +163,8 @@
 
 #![forbid(unsafe_code)]
 
+mod bounds;
+mod budget;
 mod compiler;
 pub mod condition;
 mod correlation;
@@ -187,11 +189,19 @@ mod required;
 mod rule;
 mod ruleset;
 mod shorten;
+pub mod stored;
 pub mod taxonomy;
 mod texts;
 pub mod timestamp;
 mod verdict;
 
+pub use bounds::{
+    CONDITION_DEPTH, DOCUMENT_BYTES, DOCUMENT_NODES, EXPANDED_BYTES, MERGED_BYTES, NESTING,
+};
+pub use budget::{
+    DETECTIONS, GLOB_PIECES_A_RULE, MODIFIERS, PATTERN_BYTES_A_RULE, REGEX_BYTES_A_FILE,
+    REGEX_BYTES_A_RULE, REGEX_BYTES_A_SET,
+};
 pub use compiler::{Added, Compiler, FIELDS, RULES, TEXT_BYTES};
 pub use correlation::state::{
     CarriedOver, Correlator, CorrelatorLimits, EVIDENCE, Evidence, Firing, GROUPS_A_HIT, Hit,
@@ -202,7 +212,7 @@ pub use explain::{Explained, Explanation, Part, SHOWN_CHARACTERS};
 pub use filter::PREDICATES_OF_FILTERS;
 pub use lower::PREDICATES_A_RULE;
 pub use matcher::Matcher;
-pub use modifiers::{EXPANSIONS, Placeholders, REGEX_BYTES, REGEX_CACHE_BYTES};
+pub use modifiers::{EXPANSIONS, Placeholders, REGEX_BYTES, REGEX_CACHE_BYTES, REGEX_TEXT_BYTES};
 pub use required::required_texts;
 pub use rule::{LogSource, Refusal, RuleIndex, RuleInfo};
 pub use ruleset::{Interest, RuleSet};

@@ -11,11 +11,13 @@
 //! automaton beside the table, which is seldom needed.
 
 use aho_corasick::{AhoCorasick, BuildError, MatchKind};
+use serde::de::Error as _;
+use serde::{Deserialize, Serialize};
 
 use crate::quick_hash::QuickMap;
 
 /// The most literals that may be known by the same bytes.
-const ALIKE: usize = 4;
+const ALIKE: usize = 8;
 
 /// Finds all literals of a set.
 #[derive(Debug)]
@@ -33,7 +35,7 @@ pub(crate) struct Finder {
 }
 
 /// The bytes that literals are known by.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Signs<const N: usize> {
     /// A bit for each hash: whether a sign has it.
     is_sign: Box<[u64]>,
@@ -44,12 +46,47 @@ struct Signs<const N: usize> {
     signs: Box<[Sign]>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Sign {
     bytes: u32,
     literal: u32,
     /// Where in the literal the sign is.
     at: u32,
+}
+
+impl Serialize for Finder {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let others = self.others.as_ref().map(|(_, numbers)| numbers);
+        (&self.texts, &self.starts, &self.fours, &self.twos, &self.ones, others)
+            .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Finder {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        type Parts =
+            (Box<[u8]>, Box<[u32]>, Signs<4>, Signs<2>, Box<[(u8, u32)]>, Option<Box<[u32]>>);
+        let (texts, starts, fours, twos, ones, others) = Parts::deserialize(deserializer)?;
+        let literal = |number: &u32| {
+            let number = *number as usize;
+            let (from, to) = (*starts.get(number)?, *starts.get(number + 1)?);
+            texts.get(from as usize..to as usize)
+        };
+        let others = match others {
+            None => None,
+            Some(numbers) => {
+                let literals: Option<Vec<&[u8]>> = numbers.iter().map(literal).collect();
+                let literals =
+                    literals.ok_or_else(|| D::Error::custom("a literal that isn't there"))?;
+                Some((automaton(&literals).map_err(D::Error::custom)?, numbers))
+            }
+        };
+        Ok(Self { texts, starts, fours, twos, ones, others })
+    }
+}
+
+fn automaton(texts: &[&[u8]]) -> Result<AhoCorasick, BuildError> {
+    AhoCorasick::builder().match_kind(MatchKind::Standard).build(texts)
 }
 
 impl Finder {
@@ -67,7 +104,11 @@ impl Finder {
         let mut others = Vec::new();
         let of = |lengths: std::ops::RangeInclusive<usize>| -> Vec<(u32, &[u8])> {
             let numbered = (0..).zip(literals.iter().copied());
-            numbered.filter(|(_, literal)| lengths.contains(&literal.len())).collect()
+            let mut of: Vec<(u32, &[u8])> =
+                numbered.filter(|(_, literal)| lengths.contains(&literal.len())).collect();
+            // The shortest have the fewest places to choose from.
+            of.sort_by_key(|(_, literal)| literal.len());
+            of
         };
         let ones = of(1..=1).into_iter().filter_map(|(n, text)| Some((*text.first()?, n)));
         let ones = ones.collect();
@@ -76,10 +117,11 @@ impl Finder {
         let others = match others.is_empty() {
             true => None,
             false => {
-                let texts = others.iter().filter_map(|number| literals.get(*number as usize));
-                let automaton =
-                    AhoCorasick::builder().match_kind(MatchKind::Standard).build(texts)?;
-                Some((automaton, others.into()))
+                let texts: Vec<&[u8]> = others
+                    .iter()
+                    .filter_map(|number| literals.get(*number as usize).copied())
+                    .collect();
+                Some((automaton(&texts)?, others.into()))
             }
         };
         let (texts, starts) = (texts.into(), starts.into());

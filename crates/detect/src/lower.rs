@@ -11,6 +11,7 @@ use rsigma_parser::{
     ConditionExpr, Detection, DetectionItem, Detections, FieldSpec, Quantifier, SelectorPattern,
 };
 
+use crate::budget::{Budget, DETECTIONS};
 use crate::condition::{Condition, PredicateId};
 use crate::modifiers::{Placeholders, translate};
 use crate::predicate::{Predicate, Test};
@@ -35,6 +36,18 @@ impl Predicates {
         self.all.push(predicate.clone());
         self.numbers.insert(predicate, id);
         id
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Forgets all but the first `count`: those of a rule that was refused in the end.
+    pub(crate) fn forget_after(&mut self, count: usize) {
+        for predicate in self.all.drain(count.min(self.all.len())..) {
+            self.numbers.remove(&predicate);
+        }
     }
 
     /// The predicates by number.
@@ -69,11 +82,16 @@ impl Fault {
 ///
 /// # Errors
 /// What can't be translated, and near which text of the rule.
-pub fn condition_of(
+pub(crate) fn condition_of(
     detection: &Detections,
     placeholders: &Placeholders,
     predicates: &mut Predicates,
+    budget: &mut Budget,
 ) -> Result<Condition, Fault> {
+    if detection.named.len() > DETECTIONS {
+        let reason = format!("the rule has more than {DETECTIONS} detections: split it");
+        return Err(Fault::at(reason, "detection"));
+    }
     if detection.timeframe.is_some() {
         return Err(Fault::at(
             "`timeframe` belongs to aggregations, which Sigma has replaced by correlation rules",
@@ -85,7 +103,7 @@ pub fn condition_of(
     let mut named: Vec<_> = detection.named.iter().collect();
     named.sort_by_key(|(name, _)| *name);
     for (name, detection) in named {
-        let mut lowering = Lowering { placeholders, predicates };
+        let mut lowering = Lowering { placeholders, predicates, budget };
         let condition = lowering.detection(detection).map_err(|mut fault| {
             fault.reason = format!("in `{name}`: {}", fault.reason);
             fault.near.get_or_insert_with(|| name.clone());
@@ -94,8 +112,9 @@ pub fn condition_of(
         detections.push((Arc::from(name.as_str()), Arc::new(condition)));
     }
     let mut alternatives = Vec::new();
+    let mut left = PREDICATES_A_RULE;
     for expression in &detection.conditions {
-        let condition = expression_over(expression, &detections)
+        let condition = expression_over(expression, &detections, &mut left)
             .map_err(|reason| Fault::at(format!("in `condition`: {reason}"), "condition"))?;
         alternatives.push(condition);
     }
@@ -116,6 +135,7 @@ pub fn condition_of(
 struct Lowering<'a> {
     placeholders: &'a Placeholders,
     predicates: &'a mut Predicates,
+    budget: &'a mut Budget,
 }
 
 impl Lowering<'_> {
@@ -154,7 +174,7 @@ impl Lowering<'_> {
     fn line(&mut self, item: &DetectionItem) -> Result<Condition, Fault> {
         let field: Option<Box<str>> = item.field.name.as_deref().map(|name| unescaped(name).into());
         let shown = item.field.name.clone().unwrap_or_else(|| "keywords".into());
-        let line = translate(item, self.placeholders).map_err(|reason| Fault {
+        let line = translate(item, self.placeholders, self.budget).map_err(|reason| Fault {
             reason: format!("{shown}: {reason}"),
             near: item.field.name.clone(),
         })?;
@@ -202,19 +222,32 @@ fn unescaped(name: &str) -> String {
 fn expression_over(
     expression: &ConditionExpr,
     detections: &[(Arc<str>, Arc<Condition>)],
+    left: &mut usize,
 ) -> Result<Condition, String> {
-    let all = |parts: &[ConditionExpr]| -> Result<Vec<Condition>, String> {
-        parts.iter().map(|part| expression_over(part, detections)).collect()
+    // Each detection that it names asks one thing or more; `1 of them` may stand in it thousands of times.
+    let take = |count: usize, left: &mut usize| -> Result<(), String> {
+        *left = left.checked_sub(count).ok_or_else(|| {
+            format!("it asks more than {PREDICATES_A_RULE} things: split the rule")
+        })?;
+        Ok(())
+    };
+    let all = |parts: &[ConditionExpr], left: &mut usize| -> Result<Vec<Condition>, String> {
+        parts.iter().map(|part| expression_over(part, detections, left)).collect()
     };
     Ok(match expression {
-        ConditionExpr::And(parts) => Condition::All(all(parts)?),
-        ConditionExpr::Or(parts) => Condition::Any(all(parts)?),
-        ConditionExpr::Not(inner) => Condition::Not(Arc::new(expression_over(inner, detections)?)),
-        ConditionExpr::Identifier(name) => detections
-            .iter()
-            .find(|(known, _)| **known == **name)
-            .map(|(name, condition)| Condition::Named(name.clone(), condition.clone()))
-            .ok_or_else(|| format!("there is no detection `{name}`"))?,
+        ConditionExpr::And(parts) => Condition::All(all(parts, left)?),
+        ConditionExpr::Or(parts) => Condition::Any(all(parts, left)?),
+        ConditionExpr::Not(inner) => {
+            Condition::Not(Arc::new(expression_over(inner, detections, left)?))
+        }
+        ConditionExpr::Identifier(name) => {
+            take(1, left)?;
+            detections
+                .iter()
+                .find(|(known, _)| **known == **name)
+                .map(|(name, condition)| Condition::Named(name.clone(), condition.clone()))
+                .ok_or_else(|| format!("there is no detection `{name}`"))?
+        }
         ConditionExpr::Selector { quantifier, pattern } => {
             let parts: Vec<Condition> = detections
                 .iter()
@@ -224,6 +257,7 @@ fn expression_over(
                 })
                 .map(|(name, condition)| Condition::Named(name.clone(), condition.clone()))
                 .collect();
+            take(parts.len(), left)?;
             if parts.is_empty() {
                 return Err(format!("`{expression}` selects no detection"));
             }
@@ -243,17 +277,20 @@ fn expression_over(
     })
 }
 
-/// Whether a detection's name matches a selector, in which any number of `*` may stand anywhere.
+/// Whether a detection's name matches a selector, in which any number of `*` may stand anywhere. Each part
+/// takes the first place that it fits: no later one could leave more to the parts after it.
 fn name_matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((head, tail)) => name.strip_prefix(head).is_some_and(|rest| {
-            rest.char_indices()
-                .map(|(at, _)| at)
-                .chain([rest.len()])
-                .any(|at| rest.get(at..).is_some_and(|rest| name_matches(tail, rest)))
-        }),
+    let Some((head, tail)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut rest) = name.strip_prefix(head) else { return false };
+    let mut parts: Vec<&str> = tail.split('*').collect();
+    let last = parts.pop().unwrap_or_default();
+    for part in parts {
+        match rest.find(part) {
+            Some(at) => rest = rest.get(at + part.len()..).unwrap_or_default(),
+            None => return false,
+        }
     }
+    rest.ends_with(last)
 }
 
 #[cfg(test)]
@@ -267,5 +304,9 @@ mod tests {
         assert!(name_matches("sel*_*n", "selection_main"));
         assert!(!name_matches("sel*_*x", "selection_main"));
         assert!(!name_matches("selection", "selection_main"));
+        assert!(name_matches("*", "") && name_matches("a*a", "aa") && !name_matches("a*a", "a"));
+        // One that took time without end when each star tried every place.
+        let (pattern, name) = ("*a".repeat(5_000) + "*b", "a".repeat(20_000));
+        assert!(!name_matches(&pattern, &name));
     }
 }

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ipnet::IpNet;
-use regex_automata::meta::Regex;
+use regex_automata::meta::{BuildError, Regex};
 use regex_automata::nfa::thompson::WhichCaptures;
 use regex_automata::util::syntax;
 use rsigma_parser::{DetectionItem, Modifier, SigmaString, SigmaValue};
 
+use crate::budget::{Budget, MODIFIERS, PATTERN_BYTES_A_RULE};
 use crate::number::Number;
-use crate::pattern::{Pattern, Piece, pieces_of, with_any_dash};
+use crate::pattern::{Pattern, Piece, Shape, pieces_of, with_any_dash};
 use crate::predicate::{Comparison, Expression, Place, Reference, Test};
 use crate::required::texts_in_each_match;
 use crate::shorten::shortened;
@@ -32,6 +33,13 @@ pub const EXPANSIONS: usize = 4096;
 /// Largest compiled form of one regular expression: the `\w{1,64}` of a SigmaHQ rule needs 2 MiB, because
 /// a word character is one of any script.
 pub const REGEX_BYTES: usize = 8 << 20;
+
+/// Longest text of one regular expression. SigmaHQ's longest has under 1 KiB.
+pub const REGEX_TEXT_BYTES: usize = 32 << 10;
+
+/// What is said where the account of regular expressions is empty.
+const USED_UP: &str = "compiled, the regular expressions take more memory than a rule (32 MiB), a file \
+    (128 MiB) and all rules together (512 MiB) may: shorten repetitions such as `\\w{1,64}`";
 
 /// Most memory that one regular expression's lazily built table may take while it runs.
 pub const REGEX_CACHE_BYTES: usize = 256 << 10;
@@ -54,8 +62,15 @@ pub struct Line {
 ///
 /// # Errors
 /// What is wrong with the line, in a rule author's words.
-pub fn translate(item: &DetectionItem, placeholders: &Placeholders) -> Result<Line, String> {
+pub(crate) fn translate(
+    item: &DetectionItem,
+    placeholders: &Placeholders,
+    budget: &mut Budget,
+) -> Result<Line, String> {
     let modifiers = &item.field.modifiers;
+    if modifiers.len() > MODIFIERS {
+        return Err(format!("it has more than {MODIFIERS} modifiers"));
+    }
     let is_keyword = item.field.name.is_none();
     if item.values.is_empty() {
         return Err("the list of values is empty: it can never match".into());
@@ -87,11 +102,13 @@ pub fn translate(item: &DetectionItem, placeholders: &Placeholders) -> Result<Li
             }
             kinds = next;
             if kinds.len() > EXPANSIONS {
-                return Err(format!("the placeholders stand for more than {EXPANSIONS} values"));
+                return Err(format!("a value stands for more than {EXPANSIONS} others"));
             }
+            budget.has_pattern_bytes(kinds.iter().map(Kind::bytes).sum())?;
         }
+        budget.take_pattern_bytes(kinds.iter().map(Kind::bytes).sum())?;
         for kind in kinds {
-            line.tests.push((kind.test(cased, is_keyword)?, true));
+            line.tests.push((kind.test(cased, is_keyword, budget)?, true));
         }
     }
     if line.all && modifiers.contains(&Modifier::Expand) && line.tests.len() != item.values.len() {
@@ -168,6 +185,28 @@ impl Kind {
             }
             SigmaValue::String(string) => Self::String(string.clone()),
         })
+    }
+
+    /// About how much memory it takes.
+    fn bytes(&self) -> usize {
+        let of_piece = |piece: &Piece| match piece {
+            Piece::Text(text) => text.len(),
+            Piece::One | Piece::Run | Piece::Dash => 0,
+        };
+        size_of::<Self>()
+            + match self {
+                Self::String(string) => {
+                    string.original.len() + string.parts.len() * size_of::<Piece>()
+                }
+                Self::Text { pieces, bytes } => {
+                    let texts: usize = pieces.iter().map(of_piece).sum();
+                    texts + size_of_val(pieces.as_slice()) + bytes.as_ref().map_or(0, Vec::len)
+                }
+                Self::Bytes(bytes) => bytes.len(),
+                Self::Regex { source, .. } => source.len(),
+                Self::Reference(field, _) => field.len(),
+                _ => 0,
+            }
     }
 
     /// As text with wildcards, if it is a kind that has one.
@@ -417,22 +456,32 @@ impl Kind {
             if texts.len().saturating_mul(values.len()) > EXPANSIONS {
                 return Err(format!("the placeholders stand for more than {EXPANSIONS} values"));
             }
+            let so_far: usize = texts.iter().map(|text| text.len() + head.len()).sum();
+            let named: usize = values.iter().map(String::len).sum();
+            if so_far * values.len() + named * texts.len() > PATTERN_BYTES_A_RULE {
+                let most = PATTERN_BYTES_A_RULE >> 20;
+                return Err(format!("its placeholders make more than {most} MiB of texts of it"));
+            }
             texts = texts
                 .iter()
                 .flat_map(|text| values.iter().map(move |value| format!("{text}{head}{value}")))
                 .collect();
             rest = after;
         }
+        if (texts.len() * rest.len()) > PATTERN_BYTES_A_RULE {
+            let most = PATTERN_BYTES_A_RULE >> 20;
+            return Err(format!("its placeholders make more than {most} MiB of texts of it"));
+        }
         results
             .extend(texts.into_iter().map(|text| Self::String(SigmaString::new(&(text + rest)))));
         Ok(())
     }
 
-    fn test(self, cased: bool, is_keyword: bool) -> Result<Test, String> {
+    fn test(self, cased: bool, is_keyword: bool, budget: &mut Budget) -> Result<Test, String> {
         Ok(match self {
             Self::Null if is_keyword => return Err("null can't be a keyword".into()),
             Self::Null => Test::Null,
-            Self::Regex { source, flags } => Test::Regex(compile_regex(&source, &flags)?),
+            Self::Regex { source, flags } => Test::Regex(compile_regex(&source, &flags, budget)?),
             Self::Network(network) => Test::Network(network),
             Self::Compare(comparison, number) => Test::Compare(comparison, number),
             Self::Part(part, comparison, Number::Whole(number)) => {
@@ -455,7 +504,11 @@ impl Kind {
                     pieces.insert(0, Piece::Run);
                     pieces.push(Piece::Run);
                 }
-                Test::Text(Pattern::new(pieces, cased))
+                let pattern = Pattern::new(pieces, cased);
+                if pattern.shape() == Shape::Glob {
+                    budget.take_glob_pieces(pattern.pieces())?;
+                }
+                Test::Text(pattern)
             }
         })
     }
@@ -486,33 +539,68 @@ fn base64_at_offsets(bytes: &[u8]) -> impl Iterator<Item = Kind> {
     })
 }
 
-fn compile_regex(source: &str, flags: &str) -> Result<Expression, String> {
+fn compile_regex(source: &str, flags: &str, budget: &mut Budget) -> Result<Expression, String> {
     let source = if flags.is_empty() { source.to_owned() } else { format!("(?{flags}){source}") };
+    if source.len() > REGEX_TEXT_BYTES {
+        return Err(format!(
+            "the regular expression {} is longer than {} KiB: write several",
+            shown(&source),
+            REGEX_TEXT_BYTES >> 10
+        ));
+    }
+    let most = REGEX_BYTES.min(budget.regex_bytes());
+    if most == 0 {
+        return Err(USED_UP.to_owned());
+    }
+    let regex = regex(&source, most).map_err(|error| {
+        let is_too_large = error.size_limit().is_some();
+        // It was worked at up to there.
+        budget.take_regex_bytes(if is_too_large { most } else { source.len() });
+        if is_too_large && most < REGEX_BYTES {
+            USED_UP.to_owned()
+        } else {
+            regex_reason(&source, &error)
+        }
+    })?;
+    budget.take_regex_bytes(regex.memory_usage());
+    let needs = texts_in_each_match(&source).map(Arc::from);
+    Ok(Expression::new(Arc::from(source), needs, regex))
+}
+
+/// The machine of an expression, each of its parts of at most so many bytes.
+pub(crate) fn regex(source: &str, most: usize) -> Result<Regex, Box<BuildError>> {
     let mut builder = Regex::builder();
     builder
         .configure(
             Regex::config()
-                .nfa_size_limit(Some(REGEX_BYTES))
+                .nfa_size_limit(Some(most))
                 .hybrid_cache_capacity(REGEX_CACHE_BYTES)
                 // Only whether there is a match is ever asked.
                 .which_captures(WhichCaptures::None)
                 .onepass(false),
         )
         .syntax(syntax::Config::new());
-    let regex = match regex_syntax::parse(&source) {
+    match regex_syntax::parse(source) {
         Ok(hir) => builder.build_from_hir(&shortened(&hir)),
         // Said in the builder's own words.
-        Err(_) => builder.build(&source),
-    };
-    let regex = regex.map_err(|error| regex_reason(&source, &error))?;
-    let needs = texts_in_each_match(&source).map(Arc::from);
-    Ok(Expression { source: Arc::from(source), needs, regex })
+        Err(_) => builder.build(source),
+    }
+    .map_err(Box::new)
 }
 
-fn regex_reason(source: &str, error: &regex_automata::meta::BuildError) -> String {
+/// The beginning of an expression, for people.
+fn shown(source: &str) -> String {
+    match source.char_indices().nth(200) {
+        Some((end, _)) => format!("{:?}…", source.get(..end).unwrap_or_default()),
+        None => format!("{source:?}"),
+    }
+}
+
+fn regex_reason(source: &str, error: &BuildError) -> String {
     if error.size_limit().is_some() {
         return format!(
-            "the regular expression {source:?} is too large: at most {} MiB compiled",
+            "the regular expression {} is too large: at most {} MiB compiled; shorten its repetitions",
+            shown(source),
             REGEX_BYTES >> 20
         );
     }
@@ -522,7 +610,8 @@ fn regex_reason(source: &str, error: &regex_automata::meta::BuildError) -> Strin
         None => error.to_string(),
     };
     format!(
-        "the regular expression {source:?} can't be used ({}): only what runs in linear time is, so no look-around and no back-references",
+        "the regular expression {} can't be used ({}): only what runs in linear time is, so no look-around and no back-references",
+        shown(source),
         reason.trim_start_matches("error: ")
     )
 }

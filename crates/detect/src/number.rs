@@ -6,9 +6,10 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use cordon_model::event::Value;
+use serde::{Deserialize, Serialize};
 
 /// A number that is not "not a number".
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub enum Number {
     /// A whole number; holds everything that an event's `i64` or `u64` can.
     Whole(i128),

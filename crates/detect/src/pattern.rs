@@ -8,6 +8,7 @@
 use std::fmt;
 
 use rsigma_parser::{SigmaString, SpecialChar, StringPart};
+use serde::{Deserialize, Serialize};
 
 use crate::fold::fold;
 use crate::predicate::Place;
@@ -17,7 +18,7 @@ use crate::predicate::Place;
 pub const DASHES: [char; 5] = ['-', '/', '\u{2013}', '\u{2014}', '\u{2015}'];
 
 /// One piece of a pattern.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Piece {
     /// This text.
     Text(String),
@@ -47,7 +48,7 @@ pub enum Shape<'p> {
 }
 
 /// A pattern over a whole value.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Pattern {
     pieces: Vec<Piece>,
     cased: bool,
@@ -77,6 +78,12 @@ impl Pattern {
     #[must_use]
     pub fn is_cased(&self) -> bool {
         self.cased
+    }
+
+    /// How many wildcards, and texts between them, it has.
+    #[must_use]
+    pub fn pieces(&self) -> usize {
+        self.pieces.len()
     }
 
     /// What the pattern comes down to.
@@ -132,9 +139,21 @@ impl Pattern {
 }
 
 /// The texts that a stretch of text and dashes stands for: none if it has a wildcard, is empty, or has so
-/// many dashes that the automaton would grow by more than 25 texts for it.
+/// many dashes that the automaton would grow by more than 25 texts for it, or 64 KiB.
 fn forms(stretch: &[Piece]) -> Option<Vec<String>> {
     const MOST: usize = 25;
+    const MOST_BYTES: usize = 64 << 10;
+    let is_dash = |piece: &&Piece| matches!(piece, Piece::Dash);
+    let bytes: usize = stretch
+        .iter()
+        .map(|piece| match piece {
+            Piece::Text(text) => text.len(),
+            _ => 0,
+        })
+        .sum();
+    if stretch.iter().any(|piece| is_dash(&piece)) && bytes * DASHES.len() > MOST_BYTES {
+        return None;
+    }
     let mut forms = vec![String::new()];
     for piece in stretch {
         match piece {

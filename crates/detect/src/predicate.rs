@@ -8,18 +8,20 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cordon_model::event::Value;
 use ipnet::IpNet;
 use regex_automata::meta::Regex;
+use serde::{Deserialize, Serialize};
 
+use crate::modifiers::{REGEX_BYTES, regex};
 use crate::number::Number;
 use crate::pattern::Pattern;
 use crate::timestamp::TimePart;
 
 /// A question about one field of an event.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Predicate {
     /// Sigma's name of the field; none: any value of the event (a keyword).
     pub field: Option<Box<str>>,
@@ -28,7 +30,7 @@ pub struct Predicate {
 }
 
 /// What is asked of a field's values. Most tests hold for a field if they hold for one of its values.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Test {
     /// The value as text matches.
     Text(Pattern),
@@ -49,7 +51,7 @@ pub enum Test {
 }
 
 /// How two numbers are to compare.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Comparison {
     /// The event's is equal.
     Equal,
@@ -78,7 +80,7 @@ impl Comparison {
 }
 
 /// A reference to another field, as `fieldref` makes it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Reference {
     /// Sigma's name of the other field.
     pub field: Box<str>,
@@ -89,7 +91,7 @@ pub struct Reference {
 }
 
 /// Where one text is in another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Place {
     /// It is all of it.
     Whole,
@@ -121,8 +123,35 @@ pub struct Expression {
     pub source: Arc<str>,
     /// Folded texts of which every match has one in it; none if that can't be said.
     pub needs: Option<Arc<[String]>>,
-    /// The machine: linear in the value's length.
-    pub regex: Regex,
+    /// The machine: linear in the value's length. Of rules that were stored it is made when it is first
+    /// needed: most never are, and none is quickly made.
+    regex: OnceLock<Option<Regex>>,
+}
+
+impl Expression {
+    /// An expression and its machine.
+    pub(crate) fn new(source: Arc<str>, needs: Option<Arc<[String]>>, regex: Regex) -> Self {
+        Self { source, needs, regex: Some(regex).into() }
+    }
+
+    /// Whether it has a match in `text`.
+    fn is_match(&self, text: &str) -> bool {
+        let made = || regex(&self.source, REGEX_BYTES).ok();
+        self.regex.get_or_init(made).as_ref().is_some_and(|regex| regex.is_match(text))
+    }
+}
+
+impl Serialize for Expression {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (&self.source, &self.needs).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Expression {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (source, needs) = <(Arc<str>, Option<Arc<[String]>>)>::deserialize(deserializer)?;
+        Ok(Self { source, needs, regex: OnceLock::new() })
+    }
 }
 
 impl PartialEq for Expression {
@@ -170,11 +199,11 @@ impl Test {
             _ if seen.is_null() => false,
             Self::Text(pattern) if pattern.is_cased() => pattern.matches(seen.text),
             Self::Text(pattern) => pattern.matches(seen.folded),
-            Self::Regex(Expression { needs, regex, .. }) => {
+            Self::Regex(expression) => {
                 let may_match = |needs: &Arc<[String]>| {
                     needs.iter().any(|needed| seen.folded.contains(needed.as_str()))
                 };
-                needs.as_ref().is_none_or(may_match) && regex.is_match(seen.text)
+                expression.needs.as_ref().is_none_or(may_match) && expression.is_match(seen.text)
             }
             Self::Network(network) => {
                 address(seen.text).is_some_and(|address| network.contains(&address))

@@ -4,15 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use cordon_model::finding::{Level, RuleRef};
+use serde::{Deserialize, Serialize};
 
 use crate::lower::Fault;
 
 /// A rule's number in one [`RuleSet`](crate::RuleSet).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RuleIndex(pub u32);
 
 /// Where a rule looks, as its author wrote it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LogSource {
     /// Whose logs: `windows`, `linux`…
     pub product: Option<Box<str>>,
@@ -57,7 +58,7 @@ impl fmt::Display for LogSource {
 }
 
 /// A rule as people know it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RuleInfo {
     /// Its id; the title if the author gave none.
     pub id: String,
@@ -97,7 +98,7 @@ impl RuleInfo {
 }
 
 /// A rule that wasn't loaded, and why. The other rules of its file are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// Where it is: a path, or the name of a pack.
     pub origin: Arc<str>,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cordon_model::event::{FieldId, FieldTable, Source};
+use serde::{Deserialize, Serialize};
 
 use crate::condition::{Condition, EVENT_ID};
 use crate::correlation::Correlations;
@@ -12,6 +13,7 @@ use crate::group::{self, Group};
 use crate::predicate::Predicate;
 use crate::quick_hash::QuickMap;
 use crate::rule::{LogSource, RuleIndex, RuleInfo};
+use crate::stored;
 use crate::taxonomy::{Origin, Reach, Taxonomy};
 
 /// A rule whose condition names more event ids than this is asked of every event of its log source
@@ -30,22 +32,25 @@ pub enum Interest {
 }
 
 /// Compiled rules. Immutable; shared between threads, each with its own [`Matcher`](crate::Matcher).
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct RuleSet {
     /// Tells one set from another, so that no matcher uses what it remembers of another set.
+    #[serde(skip, default = "next_serial")]
     pub(crate) serial: u64,
+    #[serde(with = "stored::names")]
     pub(crate) fields: FieldTable,
     pub(crate) infos: Vec<RuleInfo>,
     pub(crate) conditions: Vec<Condition>,
     pub(crate) predicates: Vec<Predicate>,
     pub(crate) groups: Vec<Group>,
+    #[serde(with = "stored::field")]
     pub(crate) event_id: Option<FieldId>,
     pub(crate) correlations: Correlations,
     selectors: Vec<Selector>,
 }
 
 /// The groups of one log source.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Selector {
     log_source: LogSource,
     by_event_id: QuickMap<u32, u32>,
@@ -160,7 +165,6 @@ impl RuleSet {
         predicates: Vec<Predicate>,
         correlations: Correlations,
     ) -> Self {
-        static SERIAL: AtomicU64 = AtomicU64::new(1);
         // Log source → event id, or any → rules. In order, so that the same rules give the same plan.
         type ByEventId = BTreeMap<Option<u32>, Vec<RuleIndex>>;
         let mut by_source: BTreeMap<String, (LogSource, ByEventId)> = BTreeMap::new();
@@ -190,7 +194,7 @@ impl RuleSet {
             }
         }
         let mut set = Self {
-            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            serial: next_serial(),
             event_id: fields.find(EVENT_ID),
             fields,
             infos,
@@ -232,6 +236,11 @@ impl RuleSet {
         }
         set
     }
+}
+
+fn next_serial() -> u64 {
+    static SERIAL: AtomicU64 = AtomicU64::new(1);
+    SERIAL.fetch_add(1, Ordering::Relaxed)
 }
 
 /// The source in the words of rules.

@@ -32,18 +32,24 @@ fn cut(hir: &Hir, edge: Edge) -> Hir {
             Hir::alternation(parts.iter().map(|part| cut(part, edge)).collect())
         }
         HirKind::Concat(parts) => {
-            let mut parts = parts.clone();
-            while !parts.is_empty() {
-                let at = match edge {
-                    Edge::Start => 0,
-                    Edge::End => parts.len() - 1,
-                };
-                let part = cut(&parts.remove(at), edge);
-                if !matches!(part.kind(), HirKind::Empty) {
-                    parts.insert(at, part);
-                    break;
-                }
-            }
+            // Whole parts at the edge that may be empty go, the first that stays is cut.
+            let cut_part = |part: &Hir| {
+                let part = cut(part, edge);
+                (!matches!(part.kind(), HirKind::Empty)).then_some(part)
+            };
+            let from_edge = |at: usize| match edge {
+                Edge::Start => at,
+                Edge::End => parts.len() - 1 - at,
+            };
+            let found = (0..parts.len())
+                .map(from_edge)
+                .find_map(|at| Some((at, cut_part(parts.get(at)?)?)));
+            let Some((at, part)) = found else { return Hir::empty() };
+            let (before, after) = match edge {
+                Edge::Start => (&[][..], parts.get(at + 1..).unwrap_or_default()),
+                Edge::End => (parts.get(..at).unwrap_or_default(), &[][..]),
+            };
+            let parts = before.iter().cloned().chain([part]).chain(after.iter().cloned()).collect();
             Hir::concat(parts)
         }
         // What looks around is about its place: it stays, and so does what is before it.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::fold::fold;
 use crate::rule::LogSource;
@@ -77,7 +77,7 @@ pub struct Translation {
 }
 
 /// A mapping's number in the [`Taxonomy`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MappingIndex(pub u16);
 
 /// The table, ready to be asked.

@@ -3,10 +3,11 @@
 //! The specification says that these are "not designed to handle timezone or format conversions": the
 //! parts are read as they are written, in ISO 8601's order, whatever offset follows.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A part of a date or time of day.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TimePart {
     /// 0 to 59.
     Minute,

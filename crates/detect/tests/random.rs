@@ -1,7 +1,8 @@
 //! Random rules against random events: the engine and a slow, obvious evaluator must always agree.
 //!
 //! A failure prints the seed; `CORDON_SEED=… CORDON_ROUNDS=1 cargo test -p cordon-detect --test random`
-//! runs that round alone. `CORDON_ROUNDS` sets how many rounds there are (each is 10 rules × 12 events).
+//! runs that round alone. `CORDON_ROUNDS` sets how many rounds there are (each is 10 rules × 12 events); what
+//! they must come to is asserted at the end, and printed. `make soak` runs five million pairs.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,6 +17,10 @@ mod reference;
 
 mod support;
 
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use cordon_detect::stored::Stored;
 use cordon_detect::{Compiler, Matcher, RuleSet};
 use cordon_model::event::Source;
 use dice::Random;
@@ -307,7 +312,8 @@ fn reference_fields(event: &Json) -> reference::Fields {
 }
 
 /// The same events and others made of their fields, in other orders, by a matcher that remembers them; and by
-/// other numbers of the same rules in between. What was right the first time stays right.
+/// other numbers of the same rules in between, and by the rules as they were stored. What was right the first
+/// time stays right.
 fn again(
     random: &mut Random,
     rules: &RuleSet,
@@ -321,8 +327,14 @@ fn again(
         compiler.add_yaml("random.yml", text);
     }
     let (reloaded, _) = compiler.compile();
+    let bytes = Stored { set: rules, refusals: &[][..], withdrawn: 0 }.to_bytes().unwrap();
+    let stored = Stored::from_bytes(&bytes).unwrap().set;
     for round in 0..5 {
-        let rules = if round == 3 { &reloaded } else { rules };
+        let rules = match round {
+            1 => &stored,
+            3 => &reloaded,
+            _ => rules,
+        };
         for _ in 0..seen.len() {
             let (source, json, first) = random.pick(seen);
             let event = event_of(rules, source.clone(), json);
@@ -348,60 +360,94 @@ fn again(
     }
 }
 
+/// Rounds of a usual run: 126,000 pairs of 10,500 rules.
+const ROUNDS: u64 = 1_050;
+
+/// What rounds came to.
+#[derive(Default)]
+struct Tally {
+    pairs: u64,
+    matching: u64,
+    /// A hash of each rule's text, its number left out.
+    rules: HashSet<u64>,
+}
+
 #[test]
 fn the_engine_agrees_with_the_slow_evaluator_on_random_rules_and_events() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let (first, rounds) =
-        (number("CORDON_SEED").unwrap_or(1), number("CORDON_ROUNDS").unwrap_or(250));
-    let (mut pairs, mut matching) = (0, 0);
-    for seed in first..first + rounds {
-        let mut random = Random(seed);
-        let texts: Vec<String> = (0..10).map(|number| rule(&mut random, number)).collect();
-        let mut compiler = Compiler::new();
-        for text in &texts {
-            let added = compiler.add_yaml("random.yml", text);
-            assert!(added.rules + added.refused == 1, "seed {seed}: {added:?}\n{text}");
-        }
-        let (rules, refusals) = compiler.compile();
-        assert!(refusals.is_empty(), "seed {seed}: {refusals:#?}\n{texts:#?}");
-        let parsed: Vec<_> =
-            texts.iter().map(|text| parse_sigma_yaml(text).unwrap().rules.remove(0)).collect();
-        let mut matcher = rules.matcher();
-        let mut seen = Vec::new();
-        for _ in 0..12 {
-            let json = event(&mut random);
-            let source = Source {
-                channel: Some("Security".into()),
-                category: Some("thing".into()),
-                event_id: random.one_in(2).then(|| json["EventID"].as_u64().unwrap() as u32),
-                ..Source::default()
-            };
-            let event = event_of(&rules, source.clone(), &json);
-            let ours = matched(&mut matcher, &rules, &event);
-            let fields = reference_fields(&json);
-            for (index, (rule, text)) in
-                (0..).map(cordon_detect::RuleIndex).zip(parsed.iter().zip(&texts))
-            {
-                let ours = ours.contains(&rule.id.as_deref().unwrap());
-                let theirs = reference::matches(rule, &fields);
-                assert_eq!(ours, theirs, "seed {seed}, ours first:\n{text}\n{json:#}");
-                let explanation = matcher.explain(&rules, &event, index).unwrap();
-                assert_eq!(
-                    explanation.is_match(),
-                    ours,
-                    "seed {seed}, explained:\n{text}\n{json:#}"
-                );
-                pairs += 1;
-                matching += usize::from(ours);
-            }
-            let ours = ours.into_iter().map(str::to_owned).collect::<Vec<_>>();
-            seen.push((source, json, ours));
-        }
-        again(&mut random, &rules, &texts, &mut matcher, &seen, seed);
+        (number("CORDON_SEED").unwrap_or(1), number("CORDON_ROUNDS").unwrap_or(ROUNDS));
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    let tallies: Vec<Tally> = std::thread::scope(|scope| {
+        let run = |thread| {
+            scope.spawn(move || {
+                let mut tally = Tally::default();
+                for seed in (first..first + rounds).filter(|seed| seed % threads == thread) {
+                    round(seed, &mut tally);
+                }
+                tally
+            })
+        };
+        let running: Vec<_> = (0..threads).map(run).collect();
+        running.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
+    });
+    let mut tally = Tally::default();
+    for one in tallies {
+        tally.pairs += one.pairs;
+        tally.matching += one.matching;
+        tally.rules.extend(one.rules);
     }
-    println!("{pairs} pairs, {matching} of them matching");
-    assert!(
-        rounds < 100 || matching * 5 > pairs,
-        "too few of the pairs match: {matching} of {pairs}"
-    );
+    let Tally { pairs, matching, rules } = &tally;
+    println!("{pairs} pairs of {} distinct rules, {matching} pairs matching", rules.len());
+    if rounds < ROUNDS {
+        return;
+    }
+    assert!(*pairs >= 100_000, "only {pairs} pairs");
+    assert!(rules.len() >= 10_000, "only {} distinct rules", rules.len());
+    assert!(matching * 5 >= *pairs, "too few of the pairs match: {matching} of {pairs}");
+}
+
+fn round(seed: u64, tally: &mut Tally) {
+    let mut random = Random(seed);
+    let texts: Vec<String> = (0..10).map(|number| rule(&mut random, number)).collect();
+    let mut compiler = Compiler::new();
+    for (number, text) in texts.iter().enumerate() {
+        let added = compiler.add_yaml("random.yml", text);
+        assert!(added.rules + added.refused == 1, "seed {seed}: {added:?}\n{text}");
+        let mut hasher = DefaultHasher::new();
+        text.replace(&format!("r{number}\n"), "").hash(&mut hasher);
+        tally.rules.insert(hasher.finish());
+    }
+    let (rules, refusals) = compiler.compile();
+    assert!(refusals.is_empty(), "seed {seed}: {refusals:#?}\n{texts:#?}");
+    let parsed: Vec<_> =
+        texts.iter().map(|text| parse_sigma_yaml(text).unwrap().rules.remove(0)).collect();
+    let mut matcher = rules.matcher();
+    let mut seen = Vec::new();
+    for _ in 0..12 {
+        let json = event(&mut random);
+        let source = Source {
+            channel: Some("Security".into()),
+            category: Some("thing".into()),
+            event_id: random.one_in(2).then(|| json["EventID"].as_u64().unwrap() as u32),
+            ..Source::default()
+        };
+        let event = event_of(&rules, source.clone(), &json);
+        let ours = matched(&mut matcher, &rules, &event);
+        let fields = reference_fields(&json);
+        for (index, (rule, text)) in
+            (0..).map(cordon_detect::RuleIndex).zip(parsed.iter().zip(&texts))
+        {
+            let ours = ours.contains(&rule.id.as_deref().unwrap());
+            let theirs = reference::matches(rule, &fields);
+            assert_eq!(ours, theirs, "seed {seed}, ours first:\n{text}\n{json:#}");
+            let explanation = matcher.explain(&rules, &event, index).unwrap();
+            assert_eq!(explanation.is_match(), ours, "seed {seed}, explained:\n{text}\n{json:#}");
+            tally.pairs += 1;
+            tally.matching += u64::from(ours);
+        }
+        let ours = ours.into_iter().map(str::to_owned).collect::<Vec<_>>();
+        seen.push((source, json, ours));
+    }
+    again(&mut random, &rules, &texts, &mut matcher, &seen, seed);
 }

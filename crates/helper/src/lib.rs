@@ -11,14 +11,20 @@
 pub mod beside;
 mod roles;
 
+use std::io::IsTerminal as _;
+
 pub use roles::{Role, run, user_number};
 
-/// Logs go to standard error; `CORDON_LOG` chooses what (`info` by default), as the crate
-/// `tracing-subscriber` reads it.
+/// Logs go to standard error, in colour on a terminal only (and not where `NO_COLOR` is set);
+/// `CORDON_LOG` chooses what (`info` by default), as the crate `tracing-subscriber` reads it.
 pub fn begin_logging(json: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CORDON_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(!plain && std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     if json { logs.json().init() } else { logs.with_target(false).init() }
 }
 

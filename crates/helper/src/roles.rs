@@ -7,6 +7,7 @@ use clap::Subcommand;
 use cordon_agent::contain::action::deny::warden::{self, WardenConfig};
 use cordon_agent::contain::bulletin::Places;
 use cordon_agent::contain::helper::{self, HelperConfig};
+use cordon_agent::contain::lookout::{self, LookoutConfig};
 use cordon_agent::contain::survey::SurveyConfig;
 use cordon_agent::contain::survey::take::{self, Wanted};
 use nix::sys::signal::Signal;
@@ -24,6 +25,12 @@ pub enum Role {
     /// Looks at what starts by itself or lets somebody in, for the helper, which starts it
     #[command(hide = true)]
     Survey(SurveyArgs),
+    /// Looks out for changes of what starts by itself or lets somebody in, for the helper, which starts it
+    #[command(hide = true)]
+    Lookout(LookoutArgs),
+    /// Tells the helper what its lookout saw
+    #[command(hide = true)]
+    Changes(SurveyArgs),
 }
 
 /// The helper's arguments.
@@ -51,6 +58,9 @@ pub struct HelperArgs {
     /// one of several helpers on one machine.
     #[arg(long)]
     pub no_survey: bool,
+    /// Look out for each change there as it is made, keep what stood there before, and let people put it back.
+    #[arg(long, conflicts_with = "no_survey")]
+    pub look_out: bool,
     /// The only user, besides root, that it speaks to, by number or name; the hub's link is this user's
     /// alone.
     #[arg(long, value_parser = user_number)]
@@ -86,6 +96,15 @@ pub struct SurveyArgs {
     pub wanted: Wanted,
 }
 
+/// What a helper says to the process that looks out for it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LookoutArgs {
+    /// The folder in which what is seen is kept.
+    pub folder: PathBuf,
+    /// Where the machine's file system begins.
+    pub root: PathBuf,
+}
+
 /// A user by number, or by name, as a service file that is the same on every machine has to say it.
 ///
 /// # Errors
@@ -112,6 +131,8 @@ pub fn run(role: Role) -> Result<()> {
         Role::Warden(_) => c"cordon-warden",
         Role::Collect(_) => c"cordon-collect",
         Role::Survey(_) => c"cordon-survey",
+        Role::Lookout(_) => c"cordon-lookout",
+        Role::Changes(_) => c"cordon-changes",
     });
     crate::speak_from_the_background().context("blocking a signal")?;
     match role {
@@ -132,11 +153,18 @@ pub fn run(role: Role) -> Result<()> {
             // Nor is this.
             std::process::exit(code);
         }
+        Role::Lookout(args) => {
+            match lookout::run(&args.folder, &args.root).context("the lookout")? {}
+        }
+        Role::Changes(args) => {
+            std::process::exit(lookout::tell::run(&args.folder, &args.root, args.wanted));
+        }
     }
 }
 
 fn run_helper(args: HelperArgs) -> Result<()> {
     let survey = SurveyConfig::of_this_machine(args.directory.join("survey"));
+    let lookout = LookoutConfig::of_this_machine(args.directory.join("lookout"));
     let config = HelperConfig {
         socket: args.socket,
         door: args.door,
@@ -149,6 +177,7 @@ fn run_helper(args: HelperArgs) -> Result<()> {
         warden: args.warden,
         agent_user: args.agent_uid,
         survey: (!args.no_survey).then_some(survey),
+        lookout: args.look_out.then_some(lookout),
         boot: None,
     };
     let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGTERM);

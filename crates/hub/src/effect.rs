@@ -76,6 +76,13 @@ pub fn of(kind: ActionKind) -> Effect {
             means_for_care: "Nothing is stopped. The archive may hold patients’ data: treat it as a record.",
             way_back: "Nothing is changed that had to be taken back.",
         },
+        ActionKind::PutBack => Effect {
+            verb: "Put back",
+            does: "What stood at that place before it was changed is there again; what is there now is kept, encrypted.",
+            means_for_care: "What was started, or let in, by the changed file is so no more: at the next log-on, \
+                             restart or hour. What runs already goes on.",
+            way_back: "Exactly: the changed file is put there again, unless somebody changed it since.",
+        },
     }
 }
 
@@ -93,7 +100,7 @@ pub fn at_end(action: &Action, tier: ClinicalTier) -> &'static str {
 mod tests {
     use super::*;
 
-    const ALL: [ActionKind; 8] = [
+    const ALL: [ActionKind; 9] = [
         ActionKind::Isolate,
         ActionKind::Freeze,
         ActionKind::Kill,
@@ -102,6 +109,7 @@ mod tests {
         ActionKind::Block,
         ActionKind::DisableAccount,
         ActionKind::Collect,
+        ActionKind::PutBack,
     ];
 
     #[test]

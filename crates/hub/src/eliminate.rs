@@ -4,6 +4,7 @@
 //! gathers what it is made of. Its steps are ordered one by one like anything that people order, with the
 //! same people, brakes, leases and proofs; what is refused is said, and the rest goes on.
 
+use cordon_model::change::Changes;
 use cordon_model::finding::ReceivedFinding;
 use cordon_model::gate::{Looked, MOST_LEFT, Said};
 use cordon_model::ids::{IncidentId, MachineId};
@@ -11,6 +12,7 @@ use cordon_model::look::{LookAt, Seen};
 use cordon_model::record::Deed;
 use cordon_model::survey::Survey;
 use cordon_model::time::{BootId, UtcNanos};
+use cordon_model::wire::CHANGES;
 use cordon_respond::eliminate::{
     self, Accepted, Facts, How, Measured, Processes, Step, StepStatus,
 };
@@ -75,6 +77,10 @@ impl Hub {
             Ok((survey, is_whole)) => (Ok(survey), is_whole),
             Err(why) => (Err(why), false),
         };
+        let changes = match since {
+            Some(since) => self.changes(&card, machine, since, who).await,
+            None => Err("no finding says since when".to_owned()),
+        };
         let plan = eliminate::plan(&Facts {
             name: card.name(),
             tier: card.assignment.as_deref().and_then(|assignment| assignment.tier),
@@ -84,6 +90,7 @@ impl Hub {
             boot_began,
             processes,
             survey,
+            changes,
             is_whole,
             measures: &measures,
             accepted: &accepted,
@@ -292,6 +299,25 @@ impl Hub {
         let is_whole = all.things.len() as u64 == u64::from(all.of);
         // Places that were first read since the beginning are told by the one, all things by the other.
         Ok(if is_whole { (Survey { unread: newer.unread, ..all }, true) } else { (newer, false) })
+    }
+
+    /// What was changed since, as its lookout saw it.
+    async fn changes(
+        &self,
+        card: &Card,
+        machine: MachineId,
+        since: UtcNanos,
+        who: &Who,
+    ) -> Result<Changes, String> {
+        // An earlier one would hang up on the question.
+        if card.version_kept < CHANGES {
+            return Err("its agent is of a version that sees no changes".to_owned());
+        }
+        match self.look(machine, LookAt::Changes { since }, who).await {
+            Ok(Seen::Changes(changes)) => Ok(changes),
+            Ok(_) => Err("it answered something else".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     async fn survey_since(

@@ -71,7 +71,7 @@ impl Hub {
         let asked = self.shared.looks.ask(machine);
         let (number, answered) = asked.ok_or_else(|| unseen("too many look at once; try again"))?;
         let patience = match at {
-            LookAt::Survey { .. } => PATIENCE_FOR_SURVEY,
+            LookAt::Survey { .. } | LookAt::Changes { .. } => PATIENCE_FOR_SURVEY,
             LookAt::Connections(_) | LookAt::Processes | LookAt::Measure(_) => PATIENCE,
         };
         if !self.shared.links.send_now(machine, FromHub::Look { number, at }) {

@@ -37,6 +37,8 @@ pub enum Action {
     DisableAccount(AccountTarget),
     /// Evidence is gathered into a signed, capped archive. Changes nothing.
     Collect(Collection),
+    /// What stood at a place before it was changed is there again; what is there now is kept.
+    PutBack(PutBackTarget),
 }
 
 /// The kind of an action: what policies speak of.
@@ -59,6 +61,8 @@ pub enum ActionKind {
     DisableAccount,
     /// See [`Action::Collect`].
     Collect,
+    /// See [`Action::PutBack`].
+    PutBack,
 }
 
 /// What follows the end of a lease that nobody renewed (law 2: never silently open, never silently shut).
@@ -86,6 +90,7 @@ impl ActionKind {
             Self::Block => "block",
             Self::DisableAccount => "disable-account",
             Self::Collect => "collect",
+            Self::PutBack => "put-back",
         }
     }
 
@@ -108,7 +113,8 @@ impl ActionKind {
     }
 
     /// What follows the end of its lease on a machine of `tier`. On a clinical machine what stops care is
-    /// taken back; a file that was set aside stays aside everywhere, as nothing runs without it by then. An
+    /// taken back; a file that was set aside stays aside everywhere, as nothing runs without it by then, and what was
+    /// put back stays back: its end would bring the intruder back. An
     /// isolation steps down to *segment* on every tier: it keeps the lifelines and all but the services that
     /// intruders move by. What care uses of those (file shares, remote desktops, printing by a Windows server)
     /// lives only where it was declared as a lifeline.
@@ -116,7 +122,7 @@ impl ActionKind {
     pub fn at_end(self, tier: ClinicalTier) -> AtEnd {
         match self {
             Self::Kill | Self::Collect => AtEnd::Over,
-            Self::Isolate | Self::Quarantine => AtEnd::StepDown,
+            Self::Isolate | Self::Quarantine | Self::PutBack => AtEnd::StepDown,
             Self::Freeze | Self::Deny | Self::Block | Self::DisableAccount => {
                 if tier.is_clinical() { AtEnd::TakeBack } else { AtEnd::StepDown }
             }
@@ -143,6 +149,7 @@ impl Action {
             Self::Block(_) => ActionKind::Block,
             Self::DisableAccount(_) => ActionKind::DisableAccount,
             Self::Collect(_) => ActionKind::Collect,
+            Self::PutBack(_) => ActionKind::PutBack,
         }
     }
 
@@ -176,6 +183,7 @@ impl Action {
             Self::Block(blocked) => blocked.check(),
             Self::DisableAccount(account) => account.check(),
             Self::Collect(collection) => collection.check(),
+            Self::PutBack(target) => target.path.check(),
         }
     }
 }
@@ -194,6 +202,7 @@ impl fmt::Display for Action {
             }
             Self::Block(blocked) => write!(f, "block {blocked}"),
             Self::DisableAccount(account) => write!(f, "disable the account {}", account.name),
+            Self::PutBack(target) => write!(f, "put {} back as it was", target.path),
             Self::Collect(collection) => {
                 write!(f, "collect evidence ({} pieces", collection.pieces.len())?;
                 // Whoever is asked has to know what they agree to.
@@ -352,6 +361,22 @@ pub struct FileTarget {
     pub path: FilePath,
     /// What it must hold; another file at the same place is left alone. `None`: whatever it holds.
     pub sha256: Option<Sha256Digest>,
+}
+
+/// What is put back, by what a machine's lookout saw: see [`crate::change`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PutBackTarget {
+    /// Where.
+    pub path: FilePath,
+    /// The machine's number of the first change that is undone: what stood there before it is put back.
+    pub first: u64,
+    /// The number of the last: what stood there after it must be there still, or nothing is touched.
+    pub last: u64,
+    /// The digest of what must be there, as [`Stood::sha256`](crate::change::Stood) says it; `None`: nothing may be.
+    pub found: Option<Sha256Digest>,
+    /// The digest of what is put there; `None`: nothing is.
+    pub wanted: Option<Sha256Digest>,
 }
 
 /// A SHA-256 digest.

@@ -18,7 +18,8 @@
 //! [`break_glass`] (codes that open a machine with nobody in reach),
 //! [`guidance`] (what the person in front of a machine is told),
 //! [`signed`] (what a signature covers), [`wire`] (what the links say), [`holds`] (what a machine says is in
-//! force on it now), [`look`] (what a person is shown of a machine),
+//! force on it now), [`look`] (what a person is shown of a machine), [`survey`] and [`change`] (what starts by itself
+//! there, and what was changed of it),
 //! [`limits`] (how much of anything there may be) and [`laws`] (what must always hold).
 
 #![forbid(unsafe_code)]
@@ -27,6 +28,7 @@ pub mod action;
 pub mod approval;
 pub mod asset;
 pub mod break_glass;
+pub mod change;
 pub mod event;
 pub mod finding;
 pub mod gate;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
 use crate::asset::Transport;
+use crate::change::Changes;
 use crate::finding::ProcessRef;
 use crate::measure::Isolation;
 use crate::survey::Survey;
@@ -56,6 +57,12 @@ pub enum LookAt {
     },
     /// What this would stop, take away or leave alone there now.
     Measure(Box<Action>),
+    /// What its lookout saw to be changed. Only of a machine that knows the question:
+    /// [`wire::CHANGES`](crate::wire::CHANGES).
+    Changes {
+        /// Only what changed at this time or later.
+        since: UtcNanos,
+    },
 }
 
 /// What was seen.
@@ -88,6 +95,8 @@ pub enum Seen {
     Survey(Survey),
     /// What a measure would do.
     Would(Would),
+    /// What was changed.
+    Changes(Changes),
     /// It can't be looked at, and why.
     Unable(String),
 }
@@ -114,6 +123,7 @@ impl Seen {
             }
             Self::Survey(survey) => survey.is_bounded(),
             Self::Would(would) => would.is_bounded(),
+            Self::Changes(changes) => changes.is_bounded(),
             Self::Unable(why) => why.len() <= crate::limits::NAME_BYTES,
         }
     }

@@ -30,6 +30,10 @@ pub const COVERAGE: u16 = 2;
 /// denied contents. For a machine that speaks an earlier version none is signed that does.
 pub const WATCHED: u16 = 2;
 
+/// The first version in which a machine may be asked [what was changed](crate::look::LookAt::Changes), and be ordered
+/// to [put it back](crate::action::Action::PutBack). One that speaks an earlier version is asked and ordered neither.
+pub const CHANGES: u16 = 2;
+
 /// From an enrolling machine, over TLS with the hub's pinned certificate and no client certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use cordon_model::action::{Action, FilePath};
 use cordon_model::asset::ClinicalTier;
+use cordon_model::change::Changes;
 use cordon_model::finding::ReceivedFinding;
 use cordon_model::gate::COUNTS_FROM;
 use cordon_model::ids::IncidentId;
@@ -24,6 +25,7 @@ use cordon_model::time::{BootId, UtcNanos};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+mod changes;
 pub mod place;
 mod processes;
 mod things;
@@ -65,7 +67,9 @@ pub struct Facts<'a> {
     pub processes: Result<Processes, String>,
     /// What starts by itself there, or why that is not known.
     pub survey: Result<Survey, String>,
-    /// Whether that was asked for all there is, not only for what came or went since the beginning.
+    /// What its lookout saw to be changed since, or why that is not known.
+    pub changes: Result<Changes, String>,
+    /// Whether the survey was asked for all there is, not only for what came or went since the beginning.
     pub is_whole: bool,
     /// Its measures, newest first.
     pub measures: &'a [Measured],
@@ -254,7 +258,8 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
     let mut looked_at = vec![findings_in_words(facts, counted.len())];
     // What brings an intruder back goes first, then what they brought, then what runs of it: a process that
     // ends while its unit is there is started again.
-    things::steps(facts, since, &mut drafts, &mut looked_at);
+    let put_back = changes::steps(&counted, facts, since, &mut drafts, &mut looked_at);
+    things::steps(facts, since, &put_back, &mut drafts, &mut looked_at);
     processes::programs(&counted, facts, &mut drafts);
     processes::trees(&counted, facts, &mut drafts, &mut looked_at);
     if facts.findings_of > facts.findings.len() as u64 {

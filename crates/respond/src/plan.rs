@@ -22,7 +22,8 @@ pub fn action_for(kind: ActionKind, finding: &Finding, boot: Option<&BootId>) ->
         ActionKind::Isolate
         | ActionKind::Block
         | ActionKind::DisableAccount
-        | ActionKind::Collect => return None,
+        | ActionKind::Collect
+        | ActionKind::PutBack => return None,
     };
     action.check().is_ok().then_some(action)
 }
@@ -62,7 +63,10 @@ mod tests {
         );
         assert_eq!(action_for(ActionKind::Freeze, &named, None), None, "of which boot?");
         assert!(action_for(ActionKind::Quarantine, &named, None).is_some());
-        assert_eq!(action_for(ActionKind::Block, &named, Some(&boot)), None);
+        for of_people in [ActionKind::Block, ActionKind::PutBack] {
+            assert_eq!(action_for(of_people, &named, Some(&boot)), None);
+            assert!(!of_people.follows_from_a_finding(), "no policy may ask for it");
+        }
         assert_eq!(action_for(ActionKind::Kill, &finding(None), Some(&boot)), None);
         let odd = ProcessRef { pid: 1, started: BootNanos(0), image: "init".into() };
         for kind in [ActionKind::Kill, ActionKind::Quarantine] {

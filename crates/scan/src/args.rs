@@ -62,6 +62,11 @@ pub struct ScanArgs {
     #[arg(long)]
     pub show_refused: bool,
 
+    /// Compile the rules anew. Without it they are kept, compiled, in the user's cache directory, and used again
+    /// by a scan with the same rules
+    #[arg(long)]
+    pub no_cache: bool,
+
     /// With --output ndjson: put the complete event into each line
     #[arg(long)]
     pub raw: bool,

@@ -31,6 +31,7 @@
 mod args;
 pub mod author;
 mod baseline;
+mod cache;
 mod correlating;
 mod files;
 mod finding;
@@ -61,6 +62,7 @@ pub use args::{Output, ScanArgs};
 pub use terminal::Looks;
 
 use baseline::Baseline;
+use cache::Cache;
 use correlating::{Correlating, KeptHit};
 use files::{Files, LogFile};
 use finding::{End, MACHINES, ScanFinding, Told};
@@ -182,11 +184,17 @@ impl Verdict {
 /// When the scan could not be made: see [`ScanError`].
 pub fn run(args: &ScanArgs) -> Result<Verdict, ScanError> {
     let looks = Looks::of_this_process(args.output == Output::Table);
-    scan(args, looks, &mut BufWriter::new(io::stdout().lock()), &mut io::stderr())
+    let kept = if args.no_cache { Ok(None) } else { Cache::of_this_user() };
+    let cache = kept.unwrap_or_else(|why| {
+        eprintln!("compiled rules are not kept: {}", terminal::Safe(&why));
+        None
+    });
+    let out = &mut BufWriter::new(io::stdout().lock());
+    scan_with(args, cache.as_ref(), looks, out, &mut io::stderr())
 }
 
-/// Scans, with findings to `out` and the rest to `err`. A reader of `out` that went away ends the scan
-/// without an error: it has what it wanted.
+/// Scans, with findings to `out` and the rest to `err`, and with rules that are compiled anew. A reader of `out`
+/// that went away ends the scan without an error: it has what it wanted.
 ///
 /// # Errors
 /// When the scan could not be made: see [`ScanError`].
@@ -196,7 +204,17 @@ pub fn scan(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<Verdict, ScanError> {
-    let rules = Rules::load(args.rule_source())?;
+    scan_with(args, None, looks, out, err)
+}
+
+fn scan_with(
+    args: &ScanArgs,
+    cache: Option<&Cache>,
+    looks: Looks,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<Verdict, ScanError> {
+    let rules = Rules::load(args.rule_source(), cache)?;
     // What goes to stderr is company, not result: that it can't be written stops nothing.
     let _ = rules.tell(args.show_refused, err);
     if rules.references.is_empty() {

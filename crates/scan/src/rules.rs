@@ -1,16 +1,19 @@
 //! The rules of a scan: where they come from, and asking them about an event.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use cordon_detect::stored::Stored;
 use cordon_detect::{Compiler, Matcher, Refusal, RuleIndex, RuleSet};
 use cordon_model::event::{Event, FieldTable};
 use cordon_model::finding::{MatchedField, RuleRef};
 use cordon_model::limits::MATCHED_FIELDS_PER_FINDING;
 
 use crate::ScanError;
+use crate::cache::{Cache, Key};
 use crate::files::Files;
 use crate::terminal::{Safe, count, counted};
 
@@ -36,6 +39,63 @@ pub(crate) struct Rules {
     not_rules: Vec<PathBuf>,
 }
 
+/// What is read before anything is compiled.
+struct Texts {
+    /// Each text that is taken for rules, with where it comes from.
+    texts: Vec<(String, Cow<'static, str>)>,
+    /// What should have been read and couldn't be.
+    unread: Vec<Refusal>,
+    not_rules: Vec<PathBuf>,
+}
+
+impl Texts {
+    fn read(source: RuleSource<'_>) -> Result<Self, ScanError> {
+        let mut read = Self { texts: Vec::new(), unread: Vec::new(), not_rules: Vec::new() };
+        if source.builtin || source.paths.is_empty() {
+            let texts = cordon_rules::all().map(|(origin, text)| (origin.to_owned(), text.into()));
+            read.texts.extend(texts);
+        }
+        for path in source.paths {
+            let files = Files::under(std::slice::from_ref(path));
+            for (refused, error) in files.refused {
+                if refused == *path {
+                    return Err(ScanError::Rules { path: refused, error });
+                }
+                read.unread.push(refusal(&refused, &error));
+            }
+            for file in files.files {
+                if !file.is_named && !may_hold_rules(&file.path, path) {
+                    continue;
+                }
+                match read_text(&file.path) {
+                    Ok(text) if !file.is_named && !looks_like_a_rule(&text) => {
+                        read.not_rules.push(file.path);
+                    }
+                    Ok(text) => {
+                        let origin = file.path.to_string_lossy().into_owned();
+                        read.texts.push((origin, text.into()));
+                    }
+                    Err(error) => read.unread.push(refusal(&file.path, &error)),
+                }
+            }
+        }
+        Ok(read)
+    }
+
+    fn compiled(&self, with_withdrawn: bool) -> Stored {
+        let mut compiler = Compiler::new();
+        if with_withdrawn {
+            compiler = compiler.with_withdrawn();
+        }
+        let mut withdrawn = 0;
+        for (origin, text) in &self.texts {
+            withdrawn += compiler.add_yaml(origin, text).withdrawn;
+        }
+        let (set, refusals) = compiler.compile();
+        Stored { set, refusals, withdrawn }
+    }
+}
+
 /// What comes of a rule that matched.
 pub(crate) enum Hit {
     /// A finding: the rule's number, and why it matched.
@@ -45,54 +105,42 @@ pub(crate) enum Hit {
 }
 
 impl Rules {
-    /// Loads what is asked for. A rule that can't be loaded is refused alone.
-    pub(crate) fn load(source: RuleSource<'_>) -> Result<Self, ScanError> {
-        Self::load_with(source, |_, _| {})
+    /// Loads what is asked for, as it is kept in `cache` if it is. A rule that can't be loaded is refused alone.
+    pub(crate) fn load(source: RuleSource<'_>, cache: Option<&Cache>) -> Result<Self, ScanError> {
+        let texts = Texts::read(source)?;
+        let Some(cache) = cache else {
+            return Ok(Self::of(texts.compiled(source.with_withdrawn), texts));
+        };
+        let key = Key::of(source.with_withdrawn, &texts.texts);
+        if let Some(kept) = cache.read(key) {
+            return Ok(Self::of(kept, texts));
+        }
+        let made = texts.compiled(source.with_withdrawn);
+        let Stored { set, refusals, withdrawn } = &made;
+        if let Some(bytes) =
+            (Stored { set, refusals: &refusals[..], withdrawn: *withdrawn }).to_bytes()
+        {
+            cache.write(key, &bytes);
+        }
+        Ok(Self::of(made, texts))
     }
 
-    /// The same, and gives each text that is taken for rules, with where it comes from, to `each`.
+    /// Loads what is asked for, and gives each text that is taken for rules, with where it comes from, to
+    /// `each`.
     pub(crate) fn load_with(
         source: RuleSource<'_>,
         mut each: impl FnMut(&str, &str),
     ) -> Result<Self, ScanError> {
-        let mut compiler = Compiler::new();
-        if source.with_withdrawn {
-            compiler = compiler.with_withdrawn();
-        }
-        let mut withdrawn = 0;
-        let mut take = |origin: &str, text: &str| {
-            withdrawn += compiler.add_yaml(origin, text).withdrawn;
-            each(origin, text);
-        };
-        if source.builtin || source.paths.is_empty() {
-            cordon_rules::all().for_each(|(origin, text)| take(origin, text));
-        }
-        let (mut unread, mut not_rules) = (Vec::new(), Vec::new());
-        for path in source.paths {
-            let files = Files::under(std::slice::from_ref(path));
-            for (refused, error) in files.refused {
-                if refused == *path {
-                    return Err(ScanError::Rules { path: refused, error });
-                }
-                unread.push(refusal(&refused, &error));
-            }
-            for file in files.files {
-                if !file.is_named && !may_hold_rules(&file.path, path) {
-                    continue;
-                }
-                match read_text(&file.path) {
-                    Ok(text) if !file.is_named && !looks_like_a_rule(&text) => {
-                        not_rules.push(file.path);
-                    }
-                    Ok(text) => take(&file.path.to_string_lossy(), &text),
-                    Err(error) => unread.push(refusal(&file.path, &error)),
-                }
-            }
-        }
-        let (set, mut refusals) = compiler.compile();
-        refusals.extend(unread);
+        let texts = Texts::read(source)?;
+        texts.texts.iter().for_each(|(origin, text)| each(origin, text));
+        Ok(Self::of(texts.compiled(source.with_withdrawn), texts))
+    }
+
+    fn of(stored: Stored, texts: Texts) -> Self {
+        let Stored { set, mut refusals, withdrawn } = stored;
+        refusals.extend(texts.unread);
         let references = set.rules().iter().map(cordon_detect::RuleInfo::reference).collect();
-        Ok(Self { set, references, refusals, withdrawn, not_rules })
+        Self { set, references, refusals, withdrawn, not_rules: texts.not_rules }
     }
 
     /// What was refused, in the order in which it was met.
@@ -235,5 +283,55 @@ fn refusal(path: &Path, error: &io::Error) -> Refusal {
         line: 1,
         rule: None,
         reason: format!("can't be read: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_set_is_used_again_until_a_rule_changes() {
+        let (base, rules) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let cache = Cache::below(base.path()).unwrap();
+        let file = rules.path().join("one.yml");
+        let bad = "---\ntitle: bad\nlogsource: {product: windows}\ndetection:\n  s: {A|re: '(?=a)'}\n  condition: s\n---\ntitle: old\nstatus: deprecated\nlogsource: {product: windows}\ndetection:\n  s: {A: c}\n  condition: s\n";
+        let write = |title: &str| {
+            let good = format!(
+                "title: {title}\nlogsource: {{product: windows}}\ndetection:\n  s: {{A: b}}\n  condition: s\n"
+            );
+            fs::write(&file, good + bad).unwrap();
+        };
+        let paths = [rules.path().to_owned()];
+        let load = |cache: Option<&Cache>| {
+            let source = RuleSource { paths: &paths, builtin: false, with_withdrawn: false };
+            let rules = Rules::load(source, cache).unwrap();
+            let title = rules.references[0].title.clone();
+            (title, rules.references.len(), rules.refusals, rules.withdrawn)
+        };
+        let folder = base.path().join("cordon/rules");
+        let kept = || fs::read_dir(&folder).unwrap().count();
+        write("first");
+        let compiled = load(None);
+        assert_eq!((compiled.1, compiled.2.len(), compiled.3, kept()), (1, 1, 1, 0));
+        assert_eq!(load(Some(&cache)), compiled);
+        assert_eq!(kept(), 1);
+        assert_eq!(load(Some(&cache)), compiled, "as it was kept");
+        // That the kept one is really asked: another set under its key says so.
+        let texts =
+            Texts::read(RuleSource { paths: &paths, builtin: false, with_withdrawn: false });
+        let key = Key::of(false, &texts.unwrap().texts);
+        let mut other = Compiler::new();
+        other.add_yaml(
+            "x",
+            "title: kept\nlogsource: {product: windows}\ndetection:\n  s: {A: b}\n  condition: s\n",
+        );
+        let (set, refusals) = other.compile();
+        let stored = Stored { set: &set, refusals: &refusals[..], withdrawn: 0 };
+        cache.write(key, &stored.to_bytes().unwrap());
+        assert_eq!(load(Some(&cache)).0, "kept");
+        write("second");
+        assert_eq!(load(Some(&cache)).0, "second");
+        assert_eq!(kept(), 2);
     }
 }

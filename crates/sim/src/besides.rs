@@ -27,7 +27,7 @@ pub(crate) fn begins(instruction: &Instruction) -> bool {
 
 /// Whether it is in a file or an account, and not in a process or the kernel.
 pub(crate) fn outlives_a_power_cut(action: &Action) -> bool {
-    matches!(action, Action::Quarantine(_) | Action::DisableAccount(_))
+    matches!(action, Action::Quarantine(_) | Action::DisableAccount(_) | Action::PutBack(_))
 }
 
 /// The program that it is aimed at.

@@ -29,6 +29,8 @@ struct No {
     to: Vec<Instruction>,
     /// What was new on the machine until then.
     news: u32,
+    /// Its place in all that people said, or left unsaid.
+    at: usize,
 }
 
 #[derive(Debug, Default)]
@@ -36,8 +38,8 @@ pub(crate) struct Declined {
     stories: BTreeMap<IncidentId, Found>,
     asked: BTreeSet<ApprovalId>,
     no: BTreeMap<ApprovalId, No>,
-    /// Stories in which people said yes to something on a machine, or did not answer.
-    in_vain: BTreeSet<(MachineId, IncidentId)>,
+    /// Questions that people said yes to, or did not answer: what was asked, and its place in all of it.
+    in_vain: BTreeMap<ApprovalId, (MachineId, IncidentId, usize)>,
 }
 
 impl Declined {
@@ -62,28 +64,34 @@ impl Declined {
             std::iter::once(&question.instruction).chain(&question.also).cloned().collect();
         let news = self.stories.get(&incident).and_then(|story| story.news.get(&machine));
         let news = news.copied().unwrap_or_default();
+        let at = self.no.len() + self.in_vain.len();
         if question.state == ApprovalState::Declined && !self.no.contains_key(&question.id) {
-            let no = No { machine, incident, to: to.clone(), news };
+            let no = No { machine, incident, to: to.clone(), news, at };
             self.no.insert(question.id, no);
         }
         // What the signer does not sign of a yes, and what nobody answered, is asked again, whatever people said
-        // to something else.
+        // before to something else. What they say no to after it, they say no to.
         let is_in_vain = match question.state {
             ApprovalState::Approved => true,
             ApprovalState::Expired => question.withdrawn.is_none(),
             ApprovalState::Open | ApprovalState::Declined => false,
         };
         if is_in_vain {
-            self.in_vain.insert((machine, incident));
+            self.in_vain.entry(question.id).or_insert((machine, incident, at));
         }
         // What a person wishes is theirs to wish again, and that a machine refuses something is new.
         let is_policys = question.asked_by.is_none() && question.refused.is_none();
-        let is_judged = is_policys && !self.in_vain.contains(&(machine, incident));
-        if !self.asked.insert(question.id) || !is_judged {
+        if !self.asked.insert(question.id) || !is_policys {
             return Ok(());
         }
+        let here = self.in_vain.values().filter(|of| (of.0, of.1) == (machine, incident));
+        let last_in_vain = here.map(|(_, _, at)| *at).max();
         let is_it = |no: &No| {
-            no.machine == machine && no.incident == incident && no.to == to && no.news >= news
+            no.machine == machine
+                && no.incident == incident
+                && no.to == to
+                && no.news >= news
+                && Some(no.at) > last_in_vain
         };
         laws::asked_again(machine, self.no.values().any(is_it))
     }

@@ -4,6 +4,8 @@
 //! they declare comes to as few rules as need be. Networks are nested or apart, never half inside each
 //! other, so it is enough to take from each network's ports those that a wider network already has.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use cordon_model::asset::{PortRange, Transport};
 use ipnet::IpNet;
 
@@ -26,20 +28,21 @@ pub struct Patch {
 /// The same flows as `patches`, in pieces of which no two overlap.
 #[must_use]
 pub fn disjoint(patches: &[Patch]) -> Vec<Patch> {
-    let mut keys: Vec<(IpNet, Transport)> =
-        patches.iter().map(|patch| (patch.network.trunc(), patch.transport)).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    keys.iter()
-        .flat_map(|&(network, transport)| {
-            let of = |wanted: fn(IpNet, IpNet) -> bool| {
-                let ports = patches.iter().filter(move |patch| {
-                    patch.transport == transport && wanted(patch.network.trunc(), network)
-                });
-                merged(ports.map(|patch| patch.ports))
-            };
-            let own = of(|other, network| other == network);
-            let wider = of(|other, network| other != network && other.contains(&network));
+    let mut declared: BTreeMap<(IpNet, Transport), Vec<PortRange>> = BTreeMap::new();
+    for patch in patches {
+        declared.entry((patch.network.trunc(), patch.transport)).or_default().push(patch.ports);
+    }
+    let sizes: BTreeSet<u8> = declared.keys().map(|(network, _)| network.prefix_len()).collect();
+    declared
+        .iter()
+        .flat_map(|(&(network, transport), own)| {
+            // Each size of network around it can be one network only.
+            let wider = sizes.range(..network.prefix_len()).filter_map(|size| {
+                let around = IpNet::new(network.addr(), *size).ok()?.trunc();
+                declared.get(&(around, transport))
+            });
+            let wider = merged(wider.flatten().copied());
+            let own = merged(own.iter().copied());
             without(&own, &wider).into_iter().map(move |ports| Patch { network, transport, ports })
         })
         .collect()

@@ -149,6 +149,32 @@ impl Disk {
         kept.into_iter().collect()
     }
 
+    /// Takes back the files that writes which were cut short had taken out of the reserve: where no file is free, they
+    /// are the only ones that it can have. What was fresh and never took its place is nothing that anybody was told was
+    /// written. To be called at the start, before anybody writes here: what is fresh later is being written.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn take_back_reserve(&self) -> io::Result<()> {
+        let _alone = reserves_alone();
+        let mut fresh = Vec::new();
+        for entry in std::fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|ending| ending == "new") {
+                fresh.push(path);
+            }
+        }
+        let missing: Vec<PathBuf> = self.reserves().filter(|path| !path.exists()).collect();
+        let mut missing = missing.into_iter();
+        for path in fresh {
+            match missing.next() {
+                Some(reserve) => std::fs::rename(path, reserve)?,
+                None => break,
+            }
+        }
+        File::open(&self.folder)?.sync_data()
+    }
+
     fn keep_one(&self, path: &Path) -> io::Result<()> {
         let bytes = self.reserve.bytes;
         let file =

@@ -7,7 +7,8 @@
 //! | lifelines of | are in a set of | whose rule tells |
 //! |---|---|---|
 //! | one port | addresses, transports and ports | nothing else |
-//! | a range of ports | addresses, one set for each range | the range |
+//! | a few ports in a row | the same: each port is an element | nothing else |
+//! | a range of many ports | addresses, one set for each range | the range |
 //!
 //! * **What has nothing in common with another stays a rule**: it costs no more, and reads better.
 //! * **A set is never changed.** Its name carries a digest of what is in it, so that other lifelines are
@@ -33,6 +34,13 @@ use super::ruleset::TooScattered;
 
 /// The fewest pieces that make a set worth it.
 const FEWEST: usize = 2;
+
+/// Elements that the pieces of one range may become: about what a set of its own costs the kernel with the two
+/// to four rules that ask it.
+const SPELLED: usize = 64;
+
+/// Elements that all ranges of one direction may become, so that the transaction stays small.
+const SPELLED_IN_ALL: usize = 2048;
 
 /// What accepts the lifelines: packets come to the chains by [`super::ruleset`]'s.
 #[derive(Debug, Default)]
@@ -85,12 +93,9 @@ struct Looked {
 
 impl Looked {
     fn up(of: &str, pieces: Vec<Patch>) -> Self {
-        let mut by_common: BTreeMap<Common, Vec<Patch>> = BTreeMap::new();
-        for piece in pieces {
-            by_common.entry(Common::of(&piece)).or_default().push(piece);
-        }
-        let (shared, alone): (Vec<_>, Vec<_>) =
-            by_common.into_iter().partition(|(_, pieces)| pieces.len() >= FEWEST);
+        let (shared, alone): (Vec<_>, Vec<_>) = by_common(spelled_out(pieces))
+            .into_iter()
+            .partition(|(_, pieces)| pieces.len() >= FEWEST);
         Self {
             sets: shared
                 .into_iter()
@@ -113,6 +118,43 @@ impl Looked {
         });
         Chain { name: name.into(), base: None, rules: rules.collect() }
     }
+}
+
+fn by_common(pieces: Vec<Patch>) -> BTreeMap<Common, Vec<Patch>> {
+    let mut by_common: BTreeMap<Common, Vec<Patch>> = BTreeMap::new();
+    for piece in pieces {
+        by_common.entry(Common::of(&piece)).or_default().push(piece);
+    }
+    by_common
+}
+
+/// The same flows, with short ranges of ports port by port, wherever that saves a set or comes into one that
+/// there is anyway.
+fn spelled_out(pieces: Vec<Patch>) -> Vec<Patch> {
+    let mut groups = by_common(pieces);
+    let cost = |common: &Common, pieces: &[Patch]| {
+        common.range.map(|(_, ports)| pieces.len() * (1 + usize::from(ports.last - ports.first)))
+    };
+    let mut ranges: Vec<(usize, Common)> = groups
+        .iter()
+        .filter_map(|(common, pieces)| Some((cost(common, pieces)?, *common)))
+        .filter(|(cost, common)| {
+            let one_port = Common { range: None, ..*common };
+            *cost <= SPELLED && (groups[common].len() >= FEWEST || groups.contains_key(&one_port))
+        })
+        .collect();
+    ranges.sort_unstable();
+    let mut left = SPELLED_IN_ALL;
+    for (cost, common) in ranges {
+        let Some(rest) = left.checked_sub(cost) else { break };
+        left = rest;
+        let spelled = groups.remove(&common).unwrap_or_default().into_iter().flat_map(|piece| {
+            let ports = piece.ports.first..=piece.ports.last;
+            ports.map(move |port| Patch { ports: PortRange::one(port), ..piece })
+        });
+        groups.entry(Common { range: None, ..common }).or_default().extend(spelled);
+    }
+    groups.into_values().flatten().collect()
 }
 
 /// What the pieces in one set have in common.
@@ -139,8 +181,14 @@ impl Common {
     }
 
     fn set(self, of: &str, pieces: &[Patch]) -> Set {
-        let elements: BTreeSet<Element> = pieces.iter().map(|piece| self.element(piece)).collect();
-        let digest = Sha256::digest(format!("{self:?}{elements:?}"));
+        let keys: BTreeSet<Vec<u8>> = pieces.iter().map(|piece| self.key_of(piece)).collect();
+        // The name says the rest; every key of a set is equally long.
+        let mut digest = Sha256::new();
+        for key in &keys {
+            digest.update(key);
+        }
+        let digest = digest.finalize();
+        let elements = keys.into_iter().map(Element::Key).collect();
         let digest: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
         Set { name: format!("{of}-{self}-{digest}"), flags: 0, key: self.key(), elements }
     }
@@ -163,7 +211,7 @@ impl Common {
         }
     }
 
-    fn element(self, piece: &Patch) -> Element {
+    fn key_of(self, piece: &Patch) -> Vec<u8> {
         let mut key = match piece.network.trunc() {
             _ if self.prefix == 0 => Vec::new(),
             IpNet::V4(network) => network.addr().octets().to_vec(),
@@ -174,7 +222,7 @@ impl Common {
             // Each field is filled up to 4 bytes.
             key.extend([number_of(piece.transport), 0, 0, 0, high, low, 0, 0]);
         }
-        Element::Key(key)
+        key
     }
 
     /// Goes on only with what is in `set`, by the peer's side and the port that tells.

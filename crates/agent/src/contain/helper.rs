@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cordon_link::frame;
-use cordon_model::time::BootId;
+use cordon_model::time::{BootId, BootNanos};
 use cordon_respond::lease::CHECKPOINT;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
@@ -26,12 +26,13 @@ use super::bulletin::Places;
 use super::door::Door;
 use super::enforce::Enforcer;
 use super::keeper::Keeper;
+use super::lookout::{self, LookoutConfig};
 use super::moment::{Clocks, boot_time};
 use super::netlink::NetlinkError;
-use super::pace::Pace;
+use super::pace::{Pace, looked_for};
 use super::protocol::{Ask, Event, FromHelper, MESSAGE_BYTES, Request};
 use super::survey::SurveyConfig;
-use super::table::Watch;
+use super::table::{Change, Watch};
 use super::urgency::{Urgency, go_first};
 
 /// Connections at once: the agent, one that replaces it, and administrators who look.
@@ -63,6 +64,8 @@ pub struct HelperConfig {
     pub agent_user: u32,
     /// How this machine is looked at for what starts by itself or lets somebody in; `None`: it is not.
     pub survey: Option<SurveyConfig>,
+    /// Who looks out for changes of what starts by itself or lets somebody in; `None`: nobody does.
+    pub lookout: Option<LookoutConfig>,
     /// Which boot this is, if not to be read from the kernel (to try out a restart of the machine).
     pub boot: Option<BootId>,
 }
@@ -124,6 +127,12 @@ pub fn serve(config: &HelperConfig) -> Result<Infallible, HelperError> {
         && let Err(error) = keeper.survey_by(survey.clone())
     {
         tracing::error!(%error, "this machine can't be looked at for what starts by itself");
+    }
+    if let Some(config) = &config.lookout
+        && let Err(error) =
+            lookout::start(config.clone()).and_then(|()| keeper.tell_changes_by(config.telling()))
+    {
+        tracing::error!(%error, "nobody can look out for changes on this machine");
     }
     // What holds the network back until then is let go; an isolation stands with or without it.
     if let Err(error) = super::ready::tell() {
@@ -239,11 +248,22 @@ impl Server {
     fn rules_changed(&mut self) {
         // Our own transactions are notified like any other; they are told by our sockets' numbers.
         let Some(change) = self.watch.changes(&self.own_ports) else { return };
-        let noticed = boot_time();
-        std::thread::sleep(self.pace.wait(Instant::now()));
+        let (change, noticed) = self.waited(change, boot_time());
         let began = Instant::now();
         self.keeper.look(Some(change), noticed);
         self.pace.looked(began, Instant::now());
+    }
+
+    /// Waits until the next look may be had; whose change it is for then, and when that was noticed.
+    fn waited(&mut self, change: Change, noticed: BootNanos) -> (Change, BootNanos) {
+        let wait = self.pace.wait(Instant::now());
+        if wait.is_zero() {
+            return (change, noticed);
+        }
+        // Not woken by what comes meanwhile: a storm is not to have the processor through us.
+        std::thread::sleep(wait);
+        let later = self.watch.changes(&self.own_ports);
+        looked_for((change, noticed), later.map(|later| (later, boot_time())))
     }
 
     fn accept(&mut self) {

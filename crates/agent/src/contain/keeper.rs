@@ -104,6 +104,8 @@ pub struct Keeper {
     wiped: u64,
     bulletin: Option<Bulletin>,
     surveyor: Option<Surveyor>,
+    /// By whom is told what the lookout saw.
+    changes: Option<Surveyor>,
     /// Whether there is room on the disk for what is to be done when it is full.
     is_reserved: bool,
     /// Kills that are over, whose journals wait until that is on the disk.
@@ -144,6 +146,8 @@ impl Keeper {
         enforcer: Enforcer,
     ) -> io::Result<Self> {
         let disk = Disk::open(folder)?.with_reserve(Reserve::OF_MEMORY);
+        // Before anybody else writes there.
+        disk.take_back_reserve()?;
         let places = Places { state: folder.to_owned(), warden: warden.to_owned() };
         let means = Means::open(&places, clocks.now().boot, enforcer.agent_user())?;
         let mut keeper = Self {
@@ -158,6 +162,7 @@ impl Keeper {
             wiped: 0,
             bulletin: None,
             surveyor: None,
+            changes: None,
             is_reserved: true,
             killed: Vec::new(),
         };
@@ -229,6 +234,8 @@ impl Keeper {
             Ask::Status => return Answer::Status(Box::new(self.status())),
             Ask::Survey { since } => return self.begin_survey(since),
             Ask::Surveyed { number } => return self.surveyed(number),
+            Ask::Changes { since } => return self.begin_changes(since),
+            Ask::ChangesTold { number } => return self.changes_told(number),
             Ask::Printers => return surveying::printers(),
             Ask::Would(action) => return self.would(&action),
             Ask::Listen => Ok(()),

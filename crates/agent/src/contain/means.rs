@@ -26,11 +26,12 @@ use super::action::collect::{Agreement, Collector, Program, Progress, Request};
 use super::action::deny::Deny;
 use super::action::hold::{Held, Holder, Spared};
 use super::action::kill::{Killed, Victim};
+use super::action::put_back::{PutBackMeasure, Step};
 use super::action::quarantine::Quarantined;
 use super::action::quarantine::vault::{Limits, Vault};
 use super::action::spared::SparedFiles;
 use super::action::would;
-use super::action::{ActError, Freeze, Journal, Kill, Quarantine, Undone};
+use super::action::{ActError, Freeze, Journal, Kill, PutBack, Quarantine, Undone};
 use super::beside::{Bell, Beside, Came as CameBeside, Job, Verb};
 use super::enforce::{Mark, Standing};
 use super::moment::boot_time;
@@ -44,7 +45,9 @@ pub struct Means {
     journal: Journal,
     freeze: Freeze,
     kill: Kill,
-    quarantine: Beside,
+    /// Files that are set aside, and places that are put back.
+    files: Beside,
+    put_back: PutBack,
     deny: Beside,
     bell: Bell,
     blocks: Blocks,
@@ -107,6 +110,28 @@ fn quarantined(quarantine: &Quarantine, job: &Job) -> CameBeside {
     }
 }
 
+/// Does with a place what is to be done.
+fn put_back(mechanism: &PutBack, job: &Job) -> CameBeside {
+    let measure = job.measure;
+    let Action::PutBack(target) = &job.action else { return not_this(job) };
+    match job.verb {
+        Verb::Apply | Verb::Look => {
+            let applied = mechanism.apply(measure, target, &job.assignment.protected);
+            CameBeside::Acted(acted(applied.and_then(|put_back| {
+                let proof = mechanism.prove(&put_back)?;
+                Ok(Came::shown(proof, put_back_in_words(&put_back)))
+            })))
+        }
+        Verb::TakeBack => {
+            let undone = mechanism.begun(measure).and_then(|begun| {
+                let undone = begun.map(|begun| mechanism.undo(&begun)).transpose()?;
+                Ok((undone, mechanism.begun(measure)?.is_none()))
+            });
+            CameBeside::TakenBack(taken_back(undone))
+        }
+    }
+}
+
 /// Does with a program what is to be done.
 fn denied(deny: &mut Deny, job: &Job) -> CameBeside {
     let (measure, protected) = (job.measure, &job.assignment.protected);
@@ -150,6 +175,8 @@ impl Means {
     pub fn open(places: &Places, boot: BootId, agent_user: u32) -> io::Result<Self> {
         let journal_folder = places.state.join("measures");
         let journal = Journal::open(&journal_folder)?;
+        // Before anybody else writes there.
+        journal.take_back_reserve()?;
         let program = Program {
             path: "/proc/self/exe".into(),
             arguments: vec!["role".into(), "collect".into()],
@@ -158,6 +185,12 @@ impl Means {
         let evidence = places.state.join("evidence");
         let vault = Vault::open(&places.state.join("vault"), Limits::default())?;
         let quarantine = Quarantine::new(journal.clone(), vault, places.state.clone());
+        let put_back_by = || -> io::Result<PutBack> {
+            let vault = Vault::open(&places.state.join("vault"), Limits::default())?;
+            let (lookout, state) = (places.state.join("lookout"), places.state.clone());
+            Ok(PutBack::new(journal.clone(), vault, lookout, state, root.to_owned()))
+        };
+        let mechanism = put_back_by()?;
         let mut deny =
             Deny::new(journal.clone(), places.warden.clone(), Vec::new(), places.state.clone());
         let bell = Bell::new()?;
@@ -165,9 +198,11 @@ impl Means {
         Ok(Self {
             freeze: Freeze::new(holder()),
             kill: Kill::new(holder()),
-            quarantine: Beside::start("quarantine", bell.clone(), move |job| {
-                quarantined(&quarantine, job)
+            files: Beside::start("quarantine", bell.clone(), move |job| match &job.action {
+                Action::PutBack(_) => put_back(&mechanism, job),
+                _ => quarantined(&quarantine, job),
             })?,
+            put_back: put_back_by()?,
             deny: Beside::start("deny", bell.clone(), move |job| denied(&mut deny, job))?,
             bell,
             blocks: Blocks::open(journal.clone(), root).map_err(io::Error::other)?,
@@ -217,7 +252,7 @@ impl Means {
                 let came = Came::shown(self.kill.prove(&killed)?, killed_in_words(&killed));
                 Ok(came.sparing(&killed.held.spared))
             }),
-            Action::Quarantine(_) | Action::Deny(_) => {
+            Action::Quarantine(_) | Action::Deny(_) | Action::PutBack(_) => {
                 Err(ActError::Unfit("it is done beside".into()))
             }
             Action::Block(peer) => self
@@ -250,6 +285,7 @@ impl Means {
             Action::Deny(denied) => would::to_a_program(denied, &files()),
             Action::Block(peer) => self.blocks.would(peer, under.assignment),
             Action::DisableAccount(target) => self.accounts.would(target, &protected),
+            Action::PutBack(target) => self.put_back.would(target, &protected),
             Action::Collect(_) => Would::default(),
         };
         would.bounded()
@@ -281,6 +317,7 @@ impl Means {
             | Action::Kill(_)
             | Action::Collect(_)
             | Action::Quarantine(_)
+            | Action::PutBack(_)
             | Action::Deny(_) => Ok(None),
             Action::Block(_) => self.blocks.begun(measure).and_then(|begun| {
                 begun.map(|_| self.blocks.undo(measure, under.assignment)).transpose()
@@ -306,6 +343,7 @@ impl Means {
             | Action::Kill(_)
             | Action::Collect(_)
             | Action::Quarantine(_)
+            | Action::PutBack(_)
             | Action::Deny(_) => true,
             Action::Block(_) => {
                 let standing =
@@ -320,7 +358,7 @@ impl Means {
 
     fn beside(&mut self, action: &Action) -> Option<&mut Beside> {
         match action {
-            Action::Quarantine(_) => Some(&mut self.quarantine),
+            Action::Quarantine(_) | Action::PutBack(_) => Some(&mut self.files),
             Action::Deny(_) => Some(&mut self.deny),
             Action::Isolate(_)
             | Action::Freeze(_)
@@ -335,7 +373,7 @@ impl Means {
     pub fn finished(&mut self) -> Vec<(MeasureId, CameBeside)> {
         self.bell.silence();
         let mut finished = self.deny.finished();
-        finished.extend(self.quarantine.finished());
+        finished.extend(self.files.finished());
         finished
     }
 
@@ -507,6 +545,15 @@ fn disabled(applied: &Applied) -> Vec<String> {
 fn set_aside(quarantined: &Quarantined) -> Vec<String> {
     let digest = quarantined.sha256.map(|digest| format!("what was set aside has sha256 {digest}"));
     digest.into_iter().collect()
+}
+
+fn put_back_in_words(put_back: &PutBackMeasure) -> Vec<String> {
+    let named = |digest: Option<cordon_model::action::Sha256Digest>| {
+        digest.map_or_else(|| "nothing".to_owned(), |digest| format!("sha256 {digest}"))
+    };
+    let (found, wanted) = (put_back.found.sha256(), put_back.wanted.sha256());
+    let state = if put_back.step == Step::Done { "there is" } else { "there is to be" };
+    vec![format!("{state} {}, and was {}", named(wanted), named(found))]
 }
 
 fn blocked(shown: &Shown) -> Vec<String> {

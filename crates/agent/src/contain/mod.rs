@@ -27,6 +27,7 @@
 //! | [`disk`], [`floor`], [`keeper`] | what survives a crash, and what even a lost memory; documents in, receipts out |
 //! | [`helper`], `pace`, [`protocol`], [`client`] | the process, how often it looks after changes, what it is asked, and the agent's end |
 //! | [`survey`] | looking again and again at what starts by itself or lets somebody in |
+//! | [`lookout`] | seeing what is changed there as it is made, and keeping what was there before |
 //! | [`bulletin`] | telling the person in front of the machine |
 //! | [`door`] | the one thing that any user of the machine may ask: to open it by a code |
 //! | [`moment`], [`urgency`], `ready` | its clocks, its place on the processor, and its word to a service manager |
@@ -45,6 +46,7 @@ mod flows;
 pub mod helper;
 pub mod intent;
 pub mod keeper;
+pub mod lookout;
 mod means;
 pub mod moment;
 mod netlink;

@@ -81,6 +81,16 @@ pub enum Ask {
         /// Its number.
         number: u64,
     },
+    /// What the lookout saw to be changed at this time or later. Needs no order. The answer is as to a survey.
+    Changes {
+        /// See [`LookAt::Changes`](cordon_model::look::LookAt::Changes).
+        since: UtcNanos,
+    },
+    /// What came of that.
+    ChangesTold {
+        /// Its number.
+        number: u64,
+    },
     /// Which print queues of this machine print elsewhere: only root can read that. Changes nothing.
     Printers,
     /// What a measure would stop, take away or leave alone now. Needs no order, as it changes nothing.
@@ -162,7 +172,7 @@ pub enum Surveyed {
         /// Its number.
         number: u64,
     },
-    /// A [`Survey`](cordon_model::survey::Survey), in the bytes in which the process wrote it that looked: the
+    /// A [`Survey`](cordon_model::survey::Survey) or [`Changes`](cordon_model::change::Changes), in the bytes in which the process wrote it that looked: the
     /// helper understands none of it.
     Done(#[serde(with = "serde_bytes")] Vec<u8>),
 }

@@ -343,8 +343,9 @@ fn lifeline() -> impl Strategy<Value = Lifeline> {
         "fd00::/64",
         "fd00::8000:0:0:2/128",
     ]);
-    // Many have one port, and many one range of ports, so that some share a set.
-    let more = prop_oneof![2 => Just(0), 1 => Just(7), 1 => 0u16..9];
+    // Many have one port, and many one range of ports, so that some share a set; a short range also with
+    // single ports, a long one with its like only.
+    let more = prop_oneof![2 => Just(0), 1 => Just(7), 1 => 0u16..9, 1 => Just(300)];
     (peer, any::<bool>(), proptest::sample::select(&PORTS[..]), more, any::<bool>()).prop_map(
         |(peer, is_tcp, first, more, is_inbound)| Lifeline {
             name: "a flow".into(),
@@ -474,6 +475,39 @@ fn a_set_is_named_by_what_is_in_it_in_whichever_order_it_was_declared() {
     assert_ne!(one.sets[0].name, other.sets[0].name);
     // What is alone in its size of network is a rule, which reads better.
     assert_eq!(table(vec![lifeline(1, 104)]).sets, []);
+}
+
+#[test]
+fn a_short_range_is_its_ports_where_that_saves_a_set() {
+    let lifeline = |last: u8, ports| Lifeline {
+        name: "a flow".into(),
+        peer: format!("10.0.0.{last}/32").parse().unwrap(),
+        transport: Transport::Tcp,
+        ports,
+        direction: Direction::Outbound,
+        signed_off_by: None,
+    };
+    let elements = |lifelines: Vec<Lifeline>| {
+        let hub = Vec::new();
+        let intent = Intent { isolation: Isolation::Full, hub, lifelines, agent_user: 990 };
+        let table = ruleset(&intent, measure()).unwrap().unwrap();
+        table.sets.iter().map(|set| set.elements.len()).collect::<Vec<_>>()
+    };
+    let short = PortRange { first: 104, last: 110 };
+    // Alone it is a rule; two of them, or one beside a single port, are elements of one set.
+    assert!(elements(vec![lifeline(1, short)]).is_empty());
+    assert_eq!(elements(vec![lifeline(1, short), lifeline(2, short)]), [14]);
+    assert_eq!(elements(vec![lifeline(1, short), lifeline(2, PortRange::one(443))]), [8]);
+    // What would come to more elements than its own set costs has its own.
+    let long = PortRange { first: 1000, last: 1032 };
+    assert_eq!(elements(vec![lifeline(1, long), lifeline(2, long)]), [2]);
+    let all = (1..=200u8).map(|last| {
+        let first = 1000 + 40 * u16::from(last);
+        lifeline(last, PortRange { first, last: first + 31 })
+    });
+    let companion = lifeline(250, PortRange::one(443));
+    let spelled: usize = elements(all.chain([companion]).collect()).iter().sum();
+    assert_eq!(spelled, 2048 + 1, "64 ranges of 32 ports are spelled out, and no more");
 }
 
 #[test]

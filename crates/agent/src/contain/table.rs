@@ -25,6 +25,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::socket::{MsgFlags, SockProtocol};
 
+use super::action::block;
 use super::codec::{
     comment, read_comment, read_elements, read_rule, read_set, write_elements, write_rule,
     write_set,
@@ -80,13 +81,15 @@ pub struct InForce {
     pub table: Table,
 }
 
-/// Who changed the ruleset last, as the kernel noted it.
+/// Who changed the ruleset, as the kernel noted it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Change {
     /// Process id.
     pub process: u32,
     /// Process name.
     pub name: String,
+    /// Whether it was at a table of Cordon's.
+    pub was_at_ours: bool,
 }
 
 /// The way to one table of Cordon's in one network namespace.
@@ -391,10 +394,13 @@ impl Watch {
         Channel::open(SockProtocol::NetlinkNetFilter, NOTIFICATIONS).map(|channel| Self { channel })
     }
 
-    /// Takes what has been notified: whether anybody but `own` (each a [`Tables::port`]) changed anything,
-    /// and who did so last. An overrun counts as a change by nobody known.
+    /// Takes what has been notified: whether anybody but `own` (each a [`Tables::port`]) changed anything, and
+    /// who did so last: at a table of Cordon's, if anybody was at one. An overrun counts as a change by nobody
+    /// known.
     pub fn changes(&mut self, own: &[u32]) -> Option<Change> {
-        let mut last = None;
+        let mut last: Option<Change> = None;
+        // A transaction's notifications come one after another, and its author after them.
+        let mut is_at_ours = false;
         loop {
             match self.channel.receive("watching the rules", MsgFlags::MSG_DONTWAIT) {
                 Ok(None) => return last,
@@ -405,10 +411,16 @@ impl Watch {
                         let change = last.get_or_insert_with(Change::default);
                         if message.kind == of(kind::NEW_GENERATION) {
                             let body = payload(&message.body);
-                            *change = Change {
+                            let by = Change {
                                 process: find_number(body, 2).unwrap_or(0),
                                 name: find_text(body, 3).unwrap_or_default(),
+                                was_at_ours: std::mem::take(&mut is_at_ours),
                             };
+                            if by.was_at_ours || !change.was_at_ours {
+                                *change = by;
+                            }
+                        } else {
+                            is_at_ours |= is_at_ours_in(&message.body);
                         }
                     }
                 }
@@ -476,6 +488,12 @@ fn payload(body: &[u8]) -> &[u8] {
 fn handle_of(body: &[u8]) -> Result<u64, NetlinkError> {
     let handle = find(body, 4).and_then(|handle| handle.try_into().ok()).map(u64::from_be_bytes);
     handle.ok_or(NetlinkError::Malformed { doing: DOING, what: "no handle" })
+}
+
+/// Whether what is notified is of a table of Cordon's: all that is has its table's name as attribute 1.
+fn is_at_ours_in(body: &[u8]) -> bool {
+    body.first() == Some(&FAMILY)
+        && [TABLE, block::TABLE].iter().any(|table| is_of(payload(body), table))
 }
 
 fn is_of(body: &[u8], table: &str) -> bool {

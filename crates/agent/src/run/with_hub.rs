@@ -54,7 +54,12 @@ impl Agent {
             }
             FromLink::Look(number, LookAt::Survey { since }) => {
                 let helper = self.helper.clone();
-                surveying::answer(&self.surveys, helper, &self.say, number, since);
+                let of = surveying::Of::Survey(since);
+                surveying::answer(&self.surveys, helper, &self.say, number, of);
+            }
+            FromLink::Look(number, LookAt::Changes { since }) => {
+                let (helper, of) = (self.helper.clone(), surveying::Of::Changes(since));
+                surveying::answer(&self.surveys, helper, &self.say, number, of);
             }
             FromLink::Look(number, at) => {
                 let now = self.clocks.now();

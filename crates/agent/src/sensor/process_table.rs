@@ -81,7 +81,7 @@ impl ProcessTable {
     }
 
     /// `parent` forked `child`, which runs the same program until it begins another.
-    pub(super) fn forked(&mut self, parent: ProcessId, child: ProcessId) {
+    pub(crate) fn forked(&mut self, parent: ProcessId, child: ProcessId) {
         let known = self.find(parent);
         let entry = Known {
             started: child.started,
@@ -94,7 +94,7 @@ impl ProcessTable {
 
     /// `process` began a program. `told` is the parent that the kernel names now. Returns the parent to
     /// show: who forked it, if that was seen, else `told`.
-    pub(super) fn started(
+    pub(crate) fn started(
         &mut self,
         process: ProcessId,
         image: Option<Arc<str>>,
@@ -108,7 +108,7 @@ impl ProcessTable {
     }
 
     /// `process` ended; it is forgotten after the grace.
-    pub(super) fn ended(&mut self, process: ProcessId, now: BootNanos) {
+    pub(crate) fn ended(&mut self, process: ProcessId, now: BootNanos) {
         if self.find(process).is_some() {
             self.ended.push_back((now, process));
         }

@@ -51,6 +51,7 @@ fn the_helper_itself() {
         warden: folder.join("warden.sock"),
         agent_user: AGENT_USER,
         survey: None,
+        lookout: None,
         boot: std::env::var("CORDON_TEST_BOOT").ok().map(BootId),
     };
     let Err(error) = serve(&config);

@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test file uses its part of the world")]
 
 pub mod bench;
+pub mod codes;
 pub mod container;
 pub mod flow;
 pub mod running;

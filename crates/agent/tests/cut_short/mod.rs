@@ -44,10 +44,48 @@ pub fn killed_at_every_call(
     panic!("{test} makes more than {MOST_CALLS} system calls");
 }
 
+/// The same, but for what happens there: the deed stands still at its 1st, 2nd… system call while somebody does
+/// `meanwhile`, and then goes on to its end, however that is.
+pub fn met_at_every_call(
+    test: &str,
+    mut before: impl FnMut(usize, &mut Command),
+    mut meanwhile: impl FnMut(),
+    mut after: impl FnMut(usize),
+) -> usize {
+    for number in (1..EACH).chain((EACH..MOST_CALLS).step_by(LATER)) {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
+        before(number, &mut command);
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = child.spawn().unwrap();
+        let stands_still = stopped_at(&mut child, number);
+        if let Some(thread) = stands_still {
+            meanwhile();
+            ptrace::detach(thread, None).unwrap();
+            child.wait().unwrap();
+        }
+        after(number);
+        if stands_still.is_none() {
+            return number;
+        }
+    }
+    panic!("{test} makes more than {MOST_CALLS} system calls");
+}
+
 /// Lets the deed's thread make `calls - 1` system calls and kills `child` at the next; whether it ended
 /// before.
 fn trace(mut child: Child, calls: usize) -> bool {
-    let thread = reading_thread(&child);
+    let Some(thread) = stopped_at(&mut child, calls) else { return true };
+    child.kill().unwrap();
+    let _ = waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
+    child.wait().unwrap();
+    false
+}
+
+/// Lets the deed's thread make `calls - 1` system calls; the thread, which stands still before the next. `None`: it ended
+/// before, and well.
+fn stopped_at(child: &mut Child, calls: usize) -> Option<Pid> {
+    let thread = reading_thread(child);
     ptrace::seize(thread, Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL).unwrap();
     ptrace::interrupt(thread).unwrap();
     let wait = || waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
@@ -61,15 +99,12 @@ fn trace(mut child: Child, calls: usize) -> bool {
             WaitStatus::PtraceSyscall(_) => {
                 stops += 1;
                 if stops == 2 * calls - 1 {
-                    child.kill().unwrap();
-                    let _ = wait();
-                    child.wait().unwrap();
-                    return false;
+                    return Some(thread);
                 }
             }
             WaitStatus::Exited(..) => {
                 assert!(child.wait().unwrap().success(), "the deed failed by itself");
-                return true;
+                return None;
             }
             WaitStatus::Signaled(_, signal, _) => panic!("the deed died of {signal}"),
             _ => {}

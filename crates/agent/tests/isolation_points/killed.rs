@@ -6,9 +6,11 @@
 //! helper that is started again ends in what is meant, and never takes a step back on its way there.
 
 use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Stdio;
 
+use cordon_agent::contain::door::{self, DoorAsk};
 use cordon_agent::contain::nft::{Expression, Table};
 use cordon_agent::contain::protocol::{Answer, Ask, MESSAGE_BYTES, Request};
 use cordon_agent::contain::table::{InForce, Tables};
@@ -22,9 +24,13 @@ use crate::contain_world::traced::{Ran, Traced, await_gate};
 use crate::contain_world::until;
 
 /// What makes the helper change the kernel.
-enum Trigger {
+pub enum Trigger {
     /// It is given an order.
     Order(Box<Order>),
+    /// The agent asks for something else.
+    Ask(Box<Ask>),
+    /// Somebody types a code.
+    Code(String),
     /// Somebody wipes all rules.
     Wipe,
     /// It is started.
@@ -32,21 +38,21 @@ enum Trigger {
 }
 
 /// A deed to be cut short.
-struct Deed {
+pub struct Deed {
     /// The helper's folder as it was before.
     folder: tempfile::TempDir,
     /// The kernel's table as it was before.
-    before: Option<Table>,
+    pub before: Option<Table>,
     trigger: Trigger,
     /// The table that it ends in, as an uninterrupted run left it.
-    after: Option<Table>,
+    pub after: Option<Table>,
 }
 
 fn kernel(bench: &Bench) -> Option<InForce> {
     bench.world.machine.inside(|| Tables::open().unwrap().read_back().unwrap())
 }
 
-fn table(bench: &Bench) -> Option<Table> {
+pub fn table(bench: &Bench) -> Option<Table> {
     kernel(bench).map(|in_force| in_force.table)
 }
 
@@ -98,7 +104,7 @@ fn is_same(table: &Option<Table>, new: &Option<Table>, what: &str, call: usize) 
 
 impl Deed {
     /// Takes the helper's folder and the kernel's table as they are now.
-    fn of(bench: &mut Bench, trigger: Trigger) -> Self {
+    pub fn of(bench: &mut Bench, trigger: Trigger) -> Self {
         bench.kill();
         let folder = tempfile::tempdir().unwrap();
         let before = table(bench);
@@ -121,7 +127,7 @@ impl Deed {
 
     /// Starts the helper, stopped at the point from which the deed runs. What it is told through is kept
     /// open by the caller.
-    fn begin(&self, bench: &mut Bench) -> (Traced, Option<std::os::unix::net::UnixStream>) {
+    fn begin(&self, bench: &mut Bench) -> (Traced, Option<UnixStream>) {
         if let Trigger::Start = self.trigger {
             let mut command = bench.command();
             command.env("CORDON_TEST_GATE", "shut").stdin(Stdio::piped());
@@ -137,13 +143,24 @@ impl Deed {
         let mut connection = bench.connect();
         connection.ask(Ask::Status);
         let traced = Traced::seize(bench.helper.take().unwrap());
-        match &self.trigger {
-            Trigger::Order(order) => {
-                let request = Request { id: 2, ask: Ask::Order(bench.sealed(order)) };
-                frame::write(&mut connection.stream, &request, MESSAGE_BYTES).unwrap();
+        let asked = match &self.trigger {
+            Trigger::Order(order) => Some(Ask::Order(bench.sealed(order))),
+            Trigger::Ask(ask) => Some((**ask).clone()),
+            Trigger::Code(typed) => {
+                let mut door = UnixStream::connect(bench.folder.path().join("door.sock")).unwrap();
+                let typed = DoorAsk::Code(typed.clone());
+                frame::write(&mut door, &typed, door::MESSAGE_BYTES).unwrap();
+                return (traced, Some(door));
             }
-            Trigger::Wipe => bench.world.machine.nft("flush ruleset"),
-            Trigger::Start => {}
+            Trigger::Wipe => {
+                bench.world.machine.nft("flush ruleset");
+                None
+            }
+            Trigger::Start => None,
+        };
+        if let Some(ask) = asked {
+            let request = Request { id: 2, ask };
+            frame::write(&mut connection.stream, &request, MESSAGE_BYTES).unwrap();
         }
         (traced, Some(connection.stream))
     }
@@ -151,8 +168,10 @@ impl Deed {
     /// An order is worked off before the helper sleeps; a lease that has ended is found after a nap.
     fn looks_done(&self, bench: &Bench) -> bool {
         match self.trigger {
-            Trigger::Order(_) => true,
+            Trigger::Order(_) | Trigger::Ask(_) => true,
             Trigger::Wipe => table(bench).is_some(),
+            // It sleeps while the code is hashed beside it.
+            Trigger::Code(_) => table(bench).is_none(),
             Trigger::Start => {
                 let steps_down = self.before.is_some();
                 !steps_down || table(bench) != self.before
@@ -160,8 +179,35 @@ impl Deed {
         }
     }
 
-    /// Kills it at every call in turn, and says how many there were.
+    /// Kills it at every call in turn, and says how many there were. Whatever was left, another helper ends in
+    /// what is meant.
     fn is_cut_short_everywhere(&self, bench: &mut Bench, what: &str) {
+        self.killed_at_every_call(bench, what, |deed, bench, left, call| {
+            deed.is_finished_by_another(bench, left, what, call);
+        });
+    }
+
+    /// The same, where another helper is started on what the killed one left, and `judge` is asked whether the
+    /// kernel held the new state and at which call.
+    pub fn is_cut_short(
+        &self,
+        bench: &mut Bench,
+        what: &str,
+        mut judge: impl FnMut(&mut Bench, bool, usize),
+    ) {
+        self.killed_at_every_call(bench, what, |deed, bench, left, call| {
+            let was_new = left.as_ref().map(|left| left.table.clone()) == deed.after;
+            bench.start();
+            judge(bench, was_new, call);
+        });
+    }
+
+    fn killed_at_every_call(
+        &self,
+        bench: &mut Bench,
+        what: &str,
+        mut judge: impl FnMut(&Self, &mut Bench, &Option<InForce>, usize),
+    ) {
         let (mut stayed, mut changed) = (0, 0);
         for call in 1.. {
             self.restore(bench);
@@ -179,7 +225,7 @@ impl Deed {
                 changed += 1;
                 self.is_after(&left_table, what, call);
             }
-            self.is_finished_by_another(bench, &left, what, call);
+            judge(self, bench, &left, call);
             if let Ran::ToTheEnd { calls } = ran {
                 eprintln!(
                     "{what}: killed at each of {calls} system calls; {stayed} times the kernel held \
@@ -222,7 +268,7 @@ impl Deed {
                 assert!(matches!(answer, Answer::Obeyed(_)), "{what}, call {call}: {answer:?}");
                 assert_eq!(bench.status().last_order, order.sequence);
             }
-            Trigger::Wipe => {}
+            Trigger::Ask(_) | Trigger::Code(_) | Trigger::Wipe => {}
             Trigger::Start => {
                 until(|| unnamed(table(bench)) == unnamed(self.after.clone()));
             }

@@ -3,7 +3,7 @@
 //!
 //! | point | where |
 //! |---|---|
-//! | 1. one atomic transaction; killed at any instant, the old state or the new | `killed`, `reapplied` |
+//! | 1. one atomic transaction; killed at any instant, the old state or the new | `killed`, `reapplied`; of codes, permits and assignments: `spent` |
 //! | 2. what stays is pinned and shipped before; nothing is resolved; DNS is shut | `pinned`, `named`; needs known by a word: `lifelines` |
 //! | 3. IPv4 and IPv6 alike; loopback, ARP and ND; the agent's own exemption; containers | `families`, `containers`; real DHCP clients: `../foes/leases` |
 //! | 4. existing flows are cut, shown with a live session | `sessions` |
@@ -35,6 +35,7 @@ mod pinned;
 mod reapplied;
 mod restarted;
 mod sessions;
+mod spent;
 mod truth;
 mod upgraded;
 mod wiped;

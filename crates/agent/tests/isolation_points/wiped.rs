@@ -13,6 +13,8 @@ use cordon_model::action::{Action, Blocked, BlockedPeer};
 use cordon_model::asset::ClinicalTier;
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::order::Instruction;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::contain_world::bench::{Bench, LEASE};
 use crate::contain_world::flow::Flood;
@@ -164,4 +166,29 @@ fn point_6_a_storm_of_wipes_neither_keeps_an_isolation_out_nor_outlives_it() {
     let flood = Flood::from(&bench.world.machine, everywhere(9));
     flood.is_refused(200);
     assert_eq!(tap.settle_traffic(), []);
+}
+
+/// Others change rules of their own just before and just after a wipe, and all of it is heard of at once: the
+/// finding names who wiped.
+#[test]
+fn point_6_a_wipe_is_told_with_who_wiped_and_not_with_who_changed_something_else() {
+    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    bench.isolate(Isolation::Full);
+    let mut agent = bench.connect();
+    agent.ask(Ask::Listen);
+    let helper = Pid::from_raw(bench.helper.as_ref().unwrap().id().try_into().unwrap());
+    kill(helper, Signal::SIGSTOP).unwrap();
+    let changes = |script: &str| {
+        let mut nft = bench.world.machine.command("nft").arg(script).spawn().unwrap();
+        assert!(nft.wait().unwrap().success(), "{script}");
+        nft.id()
+    };
+    changes("add table inet foreign");
+    let wiped_by = changes("delete table inet cordon");
+    changes("delete table inet foreign");
+    kill(helper, Signal::SIGCONT).unwrap();
+    let wiped = agent.event(|event| matches!(event, Event::Wiped { .. }));
+    let Event::Wiped { by, restored, .. } = wiped else { unreachable!() };
+    assert_eq!(by, (wiped_by, "nft".to_owned()));
+    assert!(restored.is_some() && bench.is_cut_off());
 }

@@ -147,6 +147,7 @@ pub fn fill(frame: &Frame, view: &MachineView, wanted: &Wanted, problem: Option<
                         label for="end_sessions" { "End its sessions too: that is not brought back" }
                     }
                 }
+                ActionKind::PutBack => {}
                 ActionKind::Isolate | ActionKind::Freeze | ActionKind::Kill | ActionKind::Collect => {
                     (text_field("pid", "Process", "Its number, as the machine’s list of processes says.", &wanted.pid, 1))
                 }

@@ -15,3 +15,4 @@ mod browser;
 mod guarding;
 mod looking;
 mod measuring;
+mod others;

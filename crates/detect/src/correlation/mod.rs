@@ -13,6 +13,7 @@ pub(crate) mod section;
 pub(crate) mod state;
 mod window;
 
+use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 
 use crate::rule::RuleIndex;
@@ -34,7 +35,7 @@ pub const CHAIN: usize = 8;
 pub const COUNTED: u64 = 100_000;
 
 /// Compiled correlations.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Correlations {
     /// Each after those that it refers to.
     plans: Vec<Plan>,
@@ -44,21 +45,21 @@ pub(crate) struct Correlations {
 }
 
 /// What correlations want of the events that a rule matches.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Needs {
     fields: Vec<Box<str>>,
     feeds: Vec<Feed>,
 }
 
 /// Where a hit goes: which correlation, as which of the rules that it refers to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Feed {
     plan: usize,
     input: usize,
 }
 
 /// One correlation.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Plan {
     rule: RuleIndex,
     kind: Kind,
@@ -73,7 +74,7 @@ struct Plan {
 }
 
 /// One rule that a correlation refers to, and where in its values the correlation's own are.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Input {
     group: Vec<usize>,
     counted: Vec<usize>,
@@ -81,7 +82,7 @@ struct Input {
 }
 
 /// A value that a correlation passes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Passed {
     /// One that it groups by.
     Group(usize),

@@ -9,19 +9,20 @@ use std::collections::BTreeMap;
 use rsigma_parser::{
     ConditionExpr, CorrelationCondition, CorrelationRule, CorrelationType, Timespan,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use yaml_serde::Value;
 
 use super::{COUNTED, FIELDS_A_CORRELATION, RULES_A_CORRELATION};
 use crate::document::Document;
 use crate::lower::Fault;
 use crate::number::Number;
+use crate::stored::deeper;
 
 /// The longest timespan: ten years of 365 days. Nanoseconds are counted in 63 bits, which are 292 years.
 const TIMESPAN_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;
 
 /// What a correlation does with its hits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Kind {
     /// Counts them.
     EventCount,
@@ -52,7 +53,7 @@ impl Kind {
 }
 
 /// What the outcome must be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Asked {
     /// All of these of a number.
     Bounds(Vec<(Operator, i64)>),
@@ -61,7 +62,7 @@ pub(crate) enum Asked {
 }
 
 /// A comparison with a bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Operator {
     Less,
     LessOrEqual,
@@ -72,12 +73,12 @@ pub(crate) enum Operator {
 }
 
 /// A condition in words over the rules that a correlation refers to, by their place in its list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Expression {
     Happened(usize),
-    All(Vec<Expression>),
-    Any(Vec<Expression>),
-    Not(Box<Expression>),
+    All(#[serde(deserialize_with = "deeper")] Vec<Expression>),
+    Any(#[serde(deserialize_with = "deeper")] Vec<Expression>),
+    Not(#[serde(deserialize_with = "deeper")] Box<Expression>),
 }
 
 impl Asked {

@@ -5,6 +5,7 @@ use cordon_hub::view::{AssignmentDraft, Ordered, PlanOrdered, PlanView, StepCame
 use cordon_hub::{Hub, HubError, Who};
 use cordon_model::action::{Action, FilePath, FileTarget};
 use cordon_model::asset::ClinicalTier;
+use cordon_model::change::Changes;
 use cordon_model::finding::{Level, ProcessRef};
 use cordon_model::gate::{MOST_LEFT, Need, ReturnTerms, Said};
 use cordon_model::holds::Holds;
@@ -101,9 +102,9 @@ impl Attacked {
         .await;
     }
 
-    /// Answers the two looks that a plan takes.
+    /// Answers the three looks that a plan takes.
     async fn tells(&mut self, listed: Vec<SeenProcess>, things: Vec<Thing>) {
-        for _ in 0..2 {
+        for _ in 0..3 {
             let (number, at) = self.machine.asked_to_look().await;
             let of = u32::try_from(listed.len()).unwrap();
             let seen = match at {
@@ -116,6 +117,13 @@ impl Attacked {
                     of: u32::try_from(things.len()).unwrap(),
                     things: things.clone(),
                     unread: vec![],
+                }),
+                LookAt::Changes { .. } => Seen::Changes(Changes {
+                    taken_at: UtcNanos::now(),
+                    watched_since: ago(24 * 3600),
+                    changes: vec![],
+                    of: 0,
+                    gaps: vec![],
                 }),
                 LookAt::Connections(_) | LookAt::Measure(_) => {
                     panic!("a plan needs no connections")

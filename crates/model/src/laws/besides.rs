@@ -43,6 +43,7 @@ fn program_of(action: &Action) -> Option<&[u8]> {
         Action::Freeze(target) | Action::Kill(target) => Some(target.process.image.as_bytes()),
         Action::Quarantine(target) => Some(target.path.as_bytes()),
         Action::Deny(Denied::Path(path)) => Some(path.as_bytes()),
+        Action::PutBack(target) => Some(target.path.as_bytes()),
         Action::Deny(Denied::Sha256(_))
         | Action::Isolate(_)
         | Action::Block(_)

@@ -17,10 +17,10 @@ use super::{
 
 /// The kernel tells a start to this: one of its ticks (a hundredth of a second). A process's own files say
 /// it no finer.
-const TICK: u64 = 10_000_000;
+pub(super) const TICK: u64 = 10_000_000;
 
 /// How far a machine's clock and its hub's may be apart when it is told whether a finding is of this boot.
-const CLOCKS_APART: Duration = Duration::from_secs(300);
+pub(super) const CLOCKS_APART: Duration = Duration::from_secs(300);
 
 /// Processes of a tree that are named; all are counted.
 const NAMED: usize = 12;

@@ -17,10 +17,11 @@ use super::{Draft, Drafts, Facts, How, Rank, StepStatus, age, hex, measured, pla
 /// In nanoseconds.
 const MINUTE: i64 = 60_000_000_000;
 
-/// The steps.
+/// The steps, but for what lies at places of which is known who changed them, and what stood there.
 pub(super) fn steps(
     facts: &Facts<'_>,
     since: Option<UtcNanos>,
+    known_better: &BTreeSet<FilePath>,
     drafts: &mut Drafts,
     looked_at: &mut Vec<String>,
 ) {
@@ -61,6 +62,9 @@ pub(super) fn steps(
     let places = Places::of(survey, since, facts.is_whole);
     not_told(facts, survey, since, &places, drafts);
     for (path, things) in &places.by_path {
+        if known_better.contains(*path) {
+            continue;
+        }
         of_one_place(facts, path, things, since, &places, drafts);
     }
 }

@@ -612,6 +612,7 @@ fn a_permit_that_comes_before_its_machines_assignment_is_not_lost() {
     assert!(kept, "{outputs:?}");
 }
 
+mod again;
 mod asking;
 mod distrust;
 mod easing;

@@ -70,6 +70,10 @@ impl HubCore {
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
         let Ok(question) = self.still_matters(question) else { return Vec::new() };
+        if self.was_declined_since(&question) {
+            // Somebody did answer, where as much and more was asked.
+            return Vec::new();
+        }
         let tier = self.machines.get(&question.machine).and_then(|m| m.row.assignment.tier);
         let is_for_segment = self.policy.approval.unanswered == Unanswered::Segment
             && question.instruction.isolation().is_some()
@@ -107,9 +111,28 @@ impl HubCore {
     ) -> Vec<Output> {
         let question = self.approvals.get(approval).cloned();
         match question.and_then(|question| self.still_matters(question).ok()) {
-            Some(question) => self.ask_again(question, now, randomness),
-            None => Vec::new(),
+            // Of one yes the signer may refuse several things, one after another: what people were asked again at
+            // the first, and said no to, they are not asked at the next.
+            Some(question) if !self.was_declined_since(&question) => {
+                self.ask_again(question, now, randomness)
+            }
+            _ => Vec::new(),
         }
+    }
+
+    /// Whether people said no to all of a question later than they said anything to it, and nothing new was found
+    /// on its machine in its story since that no.
+    fn was_declined_since(&self, question: &Approval) -> bool {
+        let story = question.incident.and_then(|incident| self.grouping.story(incident));
+        let news = story.map_or(0, |story| story.news_of(question.machine));
+        let last = |of: &Approval| of.answers.last().map_or(of.asked_at, |answer| answer.at);
+        self.approvals.of(question.machine).any(|no| {
+            no.state == ApprovalState::Declined
+                && no.incident == question.incident
+                && no.news >= news
+                && last(no) >= last(question)
+                && wishes(question).all(|wish| wishes(no).any(|declined| is_less(wish, declined)))
+        })
     }
 
     fn ask_again(
@@ -178,4 +201,16 @@ impl HubCore {
             self.approvals.all().filter(is_its).map(|open| open.id).collect();
         its.into_iter().filter_map(|open| self.withdraw(open, why)).collect()
     }
+}
+
+/// All that a question asks for.
+fn wishes(question: &Approval) -> impl Iterator<Item = &Instruction> {
+    std::iter::once(&question.instruction).chain(&question.also)
+}
+
+/// Whether whoever said no to `declined` said no to `wish` as well. Of isolations, who does not want the milder
+/// one does not want the stricter; the other way round nothing is said.
+fn is_less(wish: &Instruction, declined: &Instruction) -> bool {
+    let isolations = wish.isolation().zip(declined.isolation());
+    wish == declined || isolations.is_some_and(|(wish, declined)| wish >= declined)
 }

@@ -62,7 +62,7 @@ pub(super) fn explain(
     let path = PathBuf::from(&args.rule);
     let is_file = path.exists();
     let paths = if is_file { std::slice::from_ref(&path) } else { &[] };
-    let rules = Rules::load(RuleSource { paths, builtin: false, with_withdrawn: true })?;
+    let rules = Rules::load(RuleSource { paths, builtin: false, with_withdrawn: true }, None)?;
     if is_file {
         let _ = rules.tell(true, err);
     }

@@ -113,7 +113,7 @@ impl RulePaths {
     }
 
     fn compiled(source: RuleSource<'_>, err: &mut dyn Write) -> Result<Rules, ScanError> {
-        let rules = Rules::load(source)?;
+        let rules = Rules::load(source, None)?;
         let _ = rules.tell(true, err);
         if rules.references.is_empty() {
             return Err(ScanError::NoRules { refused: rules.refused() });

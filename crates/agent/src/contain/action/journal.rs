@@ -43,6 +43,14 @@ impl Journal {
         self.disk.keep_reserve()
     }
 
+    /// Takes back what a write that was cut short had taken out of the reserve. Before anybody writes here.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn take_back_reserve(&self) -> io::Result<()> {
+        self.disk.take_back_reserve()
+    }
+
     /// Writes what `measure` is about to do; on return it is on disk.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 //! | [`Freeze`] | a process and all that came from it stand still | they go on where they stood |
 //! | [`Kill`] | the same, then they end | none |
 //! | [`Quarantine`] | a file is taken out of its place into an encrypted vault | it is back, as it was |
+//! | [`PutBack`] | what stood at a place before it was changed is there again | what was there is |
 //! | [`Deny`] | a program can't be started any more | it can |
 //! | [`Blocks`] | a peer can't be spoken to any more | it can |
 //! | [`account::Accounts`] | a local account can't sign in any more | it can |
@@ -26,7 +27,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`freeze`], [`kill`], [`quarantine`], [`deny`], [`block`], [`account`], [`collect`] | the measures |
+//! | [`freeze`], [`kill`], [`quarantine`], [`put_back`], [`deny`], [`block`], [`account`], [`collect`] | the measures |
 //! | [`hold`], [`lineage`], [`pens`] | keeping a tree of processes still |
 //! | [`spared`] | what is never touched |
 //! | [`journal`], [`mounts`], [`place`] | the disk, the mount table, walking a hostile path |
@@ -50,6 +51,7 @@ pub mod mounts;
 pub mod pens;
 pub mod place;
 pub mod plain;
+pub mod put_back;
 pub mod quarantine;
 pub mod reader;
 pub mod spared;
@@ -71,6 +73,7 @@ pub use deny::Deny;
 pub use freeze::Freeze;
 pub use journal::Journal;
 pub use kill::Kill;
+pub use put_back::PutBack;
 pub use quarantine::Quarantine;
 pub use spared::Protected;
 

@@ -138,6 +138,11 @@ impl Place {
         Ok(place)
     }
 
+    /// The folder, held.
+    pub(super) fn folder(&self) -> &OwnedFd {
+        &self.folder
+    }
+
     /// The path that it was found by.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -8,7 +8,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -51,6 +51,12 @@ fn look_with(path: &Path, more: OFlag) -> io::Result<Seen> {
     })?;
     let status = fstat(handle.as_fd())?;
     Ok(Seen { handle, status })
+}
+
+impl AsFd for Seen {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
 }
 
 impl Seen {

@@ -389,11 +389,7 @@ impl SparedFiles {
     pub fn why(&self, file: FileId, path: Option<&Path>) -> Option<String> {
         let by_path = || path.and_then(|path| self.far.get(path));
         if let Some(name) = self.files.get(&file).or_else(by_path) {
-            let why = match self.for_care.contains(name) {
-                true => "is protected for care",
-                false => "is needed to run and repair this machine",
-            };
-            return Some(format!("{} {why}", name.display()));
+            return Some(self.in_words(name));
         }
         // By what the folders are, too: a second mount gives them another name.
         let above: Vec<(&Path, Option<FileId>)> =
@@ -407,12 +403,31 @@ impl SparedFiles {
             .map(|(folder, _)| format!("{} is Cordon's own", folder.display()))
     }
 
-    /// The name of what is spared and has the name `path`, also where no file was looked at.
+    /// Why what stood at `path` before may not be put in the place of `file`. A file by which people log in may: what is
+    /// put there is what let them in before somebody changed it.
     #[must_use]
-    pub fn named(&self, path: &Path) -> Option<&Path> {
+    pub fn why_not_put_back(&self, file: FileId, path: &Path) -> Option<String> {
+        let name = self.files.get(&file).or_else(|| self.far.get(path));
+        let is_needed_only = name.is_some_and(|name| !self.for_care.contains(name));
+        if is_needed_only { None } else { self.why(file, Some(path)) }
+    }
+
+    /// Why what has the name `path` may not be touched, if it may not: also where no file is there, or was looked at.
+    #[must_use]
+    pub fn why_named(&self, path: &Path) -> Option<String> {
         let far = self.far.iter().find(|(real, named)| *real == path || *named == path);
         let far = far.map(|(_, named)| named.as_path());
-        far.or_else(|| self.iter().find(|(_, needed)| *needed == path).map(|(_, needed)| needed))
+        let named =
+            far.or_else(|| self.iter().map(|(_, needed)| needed).find(|name| *name == path));
+        named.map(|name| self.in_words(name))
+    }
+
+    fn in_words(&self, name: &Path) -> String {
+        let why = match self.for_care.contains(name) {
+            true => "is protected for care",
+            false => "is needed to run and repair this machine",
+        };
+        format!("{} {why}", name.display())
     }
 
     /// Each spared file and its name.

@@ -23,6 +23,27 @@ impl Keeper {
         Ok(())
     }
 
+    /// From now on it can be asked what was changed here.
+    ///
+    /// # Errors
+    /// When the system gives no thread for it.
+    pub fn tell_changes_by(&mut self, config: SurveyConfig) -> io::Result<()> {
+        self.changes = Some(Surveyor::start(config)?);
+        Ok(())
+    }
+
+    pub(super) fn begin_changes(&mut self, since: UtcNanos) -> Answer {
+        match self.changes.as_mut().map(|changes| changes.ask(Some(since))) {
+            Some(Ok(number)) => Answer::Survey(Surveyed::Running { number }),
+            Some(Err(why)) => unable(why),
+            None => unable("this helper has nobody look out".into()),
+        }
+    }
+
+    pub(super) fn changes_told(&mut self, number: u64) -> Answer {
+        answered(self.changes.as_mut(), number)
+    }
+
     pub(super) fn begin_survey(&mut self, since: Option<UtcNanos>) -> Answer {
         match self.surveyor.as_mut().map(|surveyor| surveyor.ask(since)) {
             Some(Ok(number)) => Answer::Survey(Surveyed::Running { number }),
@@ -32,12 +53,16 @@ impl Keeper {
     }
 
     pub(super) fn surveyed(&mut self, number: u64) -> Answer {
-        match self.surveyor.as_mut().map(|surveyor| surveyor.look(number)) {
-            Some(Progress::Running) => Answer::Survey(Surveyed::Running { number }),
-            Some(Progress::Done(bytes)) => Answer::Survey(Surveyed::Done(bytes)),
-            Some(Progress::Failed(why)) => unable(why),
-            None => unable("this helper looks at nothing".into()),
-        }
+        answered(self.surveyor.as_mut(), number)
+    }
+}
+
+fn answered(surveyor: Option<&mut Surveyor>, number: u64) -> Answer {
+    match surveyor.map(|surveyor| surveyor.look(number)) {
+        Some(Progress::Running) => Answer::Survey(Surveyed::Running { number }),
+        Some(Progress::Done(bytes)) => Answer::Survey(Surveyed::Done(bytes)),
+        Some(Progress::Failed(why)) => unable(why),
+        None => unable("this helper looks at nothing".into()),
     }
 }
 

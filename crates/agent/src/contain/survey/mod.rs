@@ -32,9 +32,9 @@ pub mod memory;
 #[cfg(test)]
 mod memory_tests;
 pub mod places;
-mod read;
+pub(in crate::contain) mod read;
 pub mod take;
-mod tasks;
+pub(in crate::contain) mod tasks;
 mod words;
 
 use std::collections::BTreeMap;

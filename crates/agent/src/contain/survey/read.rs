@@ -42,8 +42,8 @@ pub(super) enum Told {
 
 /// Places that are read one after the other, and share what may be read of them.
 #[derive(Debug, Clone)]
-pub(super) struct Task {
-    pub(super) places: Vec<(&'static Place, PathBuf)>,
+pub(in crate::contain) struct Task {
+    pub(in crate::contain) places: Vec<(&'static Place, PathBuf)>,
     pub(super) things: usize,
     pub(super) bytes: u64,
 }

@@ -16,15 +16,15 @@ use crate::contain::action::mounts::Mount;
 
 /// What is to be read, and what is known already not to be.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(in crate::contain) struct Plan {
     pub(super) files: Files,
-    pub(super) tasks: Vec<Task>,
+    pub(in crate::contain) tasks: Vec<Task>,
     pub(super) missed: Vec<Missed>,
 }
 
 impl Plan {
     /// For the machine whose file system begins at `root`.
-    pub(super) fn of(root: &Path, mounts: Vec<Mount>) -> Self {
+    pub(in crate::contain) fn of(root: &Path, mounts: Vec<Mount>) -> Self {
         let files = Files { root: root.to_owned(), mounts, looked_at: HashSet::new() };
         let mut plan = Self { files, tasks: Vec::new(), missed: Vec::new() };
         for place in OF_THE_SYSTEM {

@@ -72,7 +72,7 @@ fn a_question_that_needs_more_people_than_those_before_is_told_of_at_once() {
 
 impl Bench {
     /// Time goes by, on both clocks.
-    fn ticks_after(&mut self, seconds: u64) -> Vec<Output> {
+    pub(super) fn ticks_after(&mut self, seconds: u64) -> Vec<Output> {
         self.seconds += seconds;
         self.dice = self.dice.wrapping_add(1);
         let (now, dice) = (self.now(), self.dice);
@@ -81,14 +81,14 @@ impl Bench {
         outputs
     }
 
-    fn open(&self) -> Vec<&Approval> {
+    pub(super) fn open(&self) -> Vec<&Approval> {
         self.hub.approvals().filter(|open| open.state == ApprovalState::Open).collect()
     }
 }
 
-const OPEN_FOR: u64 = 4 * 3600;
+pub(super) const OPEN_FOR: u64 = 4 * 3600;
 
-fn isolate() -> Instruction {
+pub(super) fn isolate() -> Instruction {
     let policy = Policy::default_for("RJ1".parse().unwrap());
     Instruction::isolate(Isolation::Segment, policy.lease)
 }
@@ -231,7 +231,7 @@ fn one_machine_can_not_fill_the_list_of_questions() {
 }
 
 /// Another process each time.
-fn of_process(number: u8) -> Arrived {
+pub(super) fn of_process(number: u8) -> Arrived {
     let Arrived::Finding(mut finding, touched) = same_everywhere(1) else { panic!() };
     finding.raw_sha256 = [number; 32];
     finding.id = FindingId::of("rule", "m1", &finding.raw_sha256);
@@ -245,7 +245,7 @@ fn of_process(number: u8) -> Arrived {
 }
 
 /// Each tier needs two, whoever they are.
-fn two_people(policy: &mut Policy) {
+pub(super) fn two_people(policy: &mut Policy) {
     let tiers = vec![ClinicalTier::None];
     let more = cordon_model::approval::NeedsMore { tiers, needs: Needs::TwoPeople };
     policy.approval.needs = vec![more];

@@ -213,3 +213,30 @@ fn what_only_opens_and_waits_for_the_signer_leaves_the_next_one_its_condition() 
     // A finding is not left to what is about to end.
     assert_eq!(bench.hub.intended(machine(1)), Some(Isolation::Watch));
 }
+
+/// A wrong isolation is undone in less than five seconds: of these the hub takes none, for it waits for nothing
+/// but the signer and the machine, and for no tick.
+#[test]
+fn what_opens_a_machine_is_sent_in_the_step_in_which_it_is_wished() {
+    let mut bench = Bench::new(1);
+    bench.isolated(1);
+    let [(undo, _)] = &bench.hub.undoing(machine(1))[..] else { panic!() };
+    bench.outputs.clear();
+    bench.wish(1, undo.clone());
+    let sent = |output: &&Output| matches!(output, Output::Send(_, 1, FromHub::Order(_)));
+    assert_eq!(bench.outputs.iter().filter(sent).count(), 1, "{:?}", bench.outputs);
+    let release = bench.take(1);
+    assert_eq!(release.instruction, Instruction::Release);
+    // What is sent already and not confirmed is all that it waits for: the machine's own word.
+    bench.isolated(1);
+    let wish =
+        Instruction::begin(Action::Deny(Denied::Sha256(Sha256Digest([1; 32]))), bench.policy.lease);
+    bench.wish(1, wish);
+    bench.wish(1, Instruction::Release);
+    bench.outputs.clear();
+    let first = bench.hub.orders().find(|life| life.is_open()).unwrap().order.id;
+    let now = bench.now();
+    let outputs = bench.hub.order_taken(machine(1), 1, first, &now);
+    bench.carry(outputs);
+    assert_eq!(bench.outputs.iter().filter(sent).count(), 1, "{:?}", bench.outputs);
+}

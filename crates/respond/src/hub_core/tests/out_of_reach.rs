@@ -256,7 +256,7 @@ impl Bench {
     }
 
     /// A finding that the machine's story has not seen the like of.
-    fn find_more(&mut self, number: u8, tags: &[&str], level: Level) {
+    pub(super) fn find_more(&mut self, number: u8, tags: &[&str], level: Level) {
         let mut finding = self.finding(number);
         finding.rule.tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
         finding.rule.level = level;

@@ -514,8 +514,7 @@ fn files_with(
 fn check_path(path: &FilePath, spared: &SparedFiles) -> Result<Option<FileId>, ActError> {
     let shown = path_of(path);
     // By its name too: what is put there later is needed as much.
-    if let Some(needed) = spared.named(shown) {
-        let why = format!("{} is needed to run and repair this machine", needed.display());
+    if let Some(why) = spared.why_named(shown) {
         return Err(ActError::refused(why));
     }
     let found = match Place::find(shown).and_then(|place| place.file()) {

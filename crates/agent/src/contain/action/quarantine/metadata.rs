@@ -237,7 +237,7 @@ fn grown(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::contain) mod tests {
     use proptest::prelude::*;
 
     use super::*;

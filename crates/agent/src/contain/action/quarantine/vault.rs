@@ -18,6 +18,9 @@ use super::chunks::{CHUNK_BYTES, HEADER_BYTES, PREFIX_BYTES, SEAL_BYTES, VaultEr
 use super::metadata::Metadata;
 use super::records::{APPARENT_BYTES, Ending, PIECE_BYTES, Recorded, Recording};
 
+/// What is written and read at once: two chunks. It is a part of the most that the helper has in memory.
+const BUFFER_BYTES: usize = 2 * CHUNK_BYTES;
+
 /// What the vault takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -110,7 +113,7 @@ impl Vault {
             Err(error) => return Err(writing()(error.into())),
         }
         let mut recording =
-            Recording::begin(BufWriter::with_capacity(1 << 20, file), &key, prefix, metadata)
+            Recording::begin(BufWriter::with_capacity(BUFFER_BYTES, file), &key, prefix, metadata)
                 .map_err(writing())?;
         each_piece(source, metadata.size, |offset, bytes| recording.piece(offset, bytes))
             .map_err(writing())?;
@@ -230,7 +233,7 @@ impl Vault {
     fn begin(&self, path: &Path) -> Result<(Metadata, Recorded<BufReader<File>>), ActError> {
         let key = self.key().map_err(failed("reading the vault's key"))?;
         let file = File::open(path).map_err(failed(format!("opening {}", path.display())))?;
-        let file = BufReader::with_capacity(1 << 20, file);
+        let file = BufReader::with_capacity(BUFFER_BYTES, file);
         Recorded::begin(file, &key).map_err(|error| damaged(path, error))
     }
 
