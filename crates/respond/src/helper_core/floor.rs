@@ -109,9 +109,9 @@ impl HelperCore {
         let mine = self.newest_revisions();
         let Floor { sequence, marks } = floor;
         self.last_sequence = self.last_sequence.max(*sequence);
-        if let Some(time) = marks.time.filter(|time| *time >= self.time_floor) {
-            // The memory may be lost, and with it since when the machine runs.
-            self.time_floor = time;
+        // Where the memory does not know more, it may be lost, and with it since when the machine runs.
+        if marks.time.is_none_or(|time| time >= self.time_floor) {
+            self.time_floor = marks.time.unwrap_or(self.time_floor);
             self.lacks_time_off = true;
         }
         for (permit, expires) in &marks.used_permits {
