@@ -139,7 +139,9 @@ impl Named {
         let is_of_this_boot = self.boot.as_ref() == Some(&change.boot);
         let named = if is_of_this_boot { &self.of_this_boot } else { &self.of_earlier };
         let of_them = |doer: &Doer| {
-            doer.line().any(|(pid, started)| named.contains(&(pid, started.0 / TICK)))
+            // Everything on the machine came of the first process.
+            let mut line = doer.line().filter(|(pid, _)| *pid != 1);
+            line.any(|(pid, started)| named.contains(&(pid, started.0 / TICK)))
         };
         !change.by.is_empty() && change.by.iter().all(of_them)
     }
@@ -233,6 +235,12 @@ fn by_hand(
     last: &Change,
     by_others: Option<&Change>,
 ) -> Option<String> {
+    if matches!(first.kind, ThingKind::Pam | ThingKind::Sudoers) {
+        return Some(
+            "it decides who can sign in, and has to fit the others like it as they are now"
+                .to_owned(),
+        );
+    }
     if first.follows_unknown {
         return Some(
             "earlier changes of it are not remembered: they may be theirs, too".to_owned(),
@@ -276,8 +284,7 @@ fn order(path: &FilePath, first: &Change, there: &Stood, target: PutBackTarget) 
         _ => "",
     };
     // A file that came is set aside like any other; a link has no content to set aside.
-    // By which people log in, no file is set aside; but what let them in before is put back.
-    let is_set_aside = first.kind != ThingKind::Pam && matches!(there, Stood::File { .. });
+    let is_set_aside = matches!(there, Stood::File { .. });
     if first.before == Stood::Nothing && is_set_aside {
         let file = FileTarget { path: path.clone(), sha256: target.found };
         return How::Order {

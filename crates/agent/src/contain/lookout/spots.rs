@@ -8,14 +8,15 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use cordon_model::ids::MeasureId;
 use cordon_model::survey::ThingKind;
 
 use crate::contain::survey::places::Place;
 
 /// Below these the machine writes all the time while it runs, and forgets it at a restart.
 const RESTLESS: &[&str] = &["run/systemd/transient", "run/systemd/generator", "run/user"];
-/// How the files are called that Cordon's own measures hold for a moment.
-const OWN: &[u8] = b".cordon-";
+/// How the files are called that Cordon's own measures hold for a moment: one of these, and the measure's id.
+const OWN: [&str; 2] = [".cordon-put-back-", ".cordon-quarantine-"];
 
 /// The places of one machine.
 #[derive(Debug, Default)]
@@ -59,7 +60,7 @@ impl Spots {
     #[must_use]
     pub fn kind_of(&self, path: &Path) -> Option<ThingKind> {
         let name = path.file_name()?.as_bytes();
-        if name.starts_with(OWN) {
+        if is_of_a_measure(name) {
             return None;
         }
         for (above, folder) in path.ancestors().enumerate().take(3) {
@@ -95,6 +96,13 @@ impl Spots {
     }
 }
 
+/// Whether a measure calls a file so. Any other name that only begins like it is somebody's hiding place.
+fn is_of_a_measure(name: &[u8]) -> bool {
+    let Ok(name) = std::str::from_utf8(name) else { return false };
+    let id = OWN.iter().find_map(|begin| name.strip_prefix(begin));
+    id.is_some_and(|id| id.parse::<MeasureId>().is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,12 +119,13 @@ mod tests {
         let kind = |path: &str| spots.kind_of(Path::new(path));
         assert_eq!(kind("/m/etc/crontab"), Some(ThingKind::CronLine));
         assert_eq!(kind("/m/etc/cron.d/x"), Some(ThingKind::CronLine));
+        assert_eq!(kind("/m/etc/cron.d/.cordon-x"), Some(ThingKind::CronLine), "a hiding place");
         assert_eq!(kind("/m/etc/systemd/system/x.service"), Some(ThingKind::Unit));
         assert_eq!(kind("/m/etc/systemd/system/x.service.d/y.conf"), Some(ThingKind::Unit));
         for other in [
             "/m/etc/hosts",
             "/m/etc/cron.d/a/b",
-            "/m/etc/cron.d/.cordon-quarantine-1",
+            "/m/etc/cron.d/.cordon-quarantine-01a3185c-8118-794e-80fa-8d0aa8e3155c",
             "/m/etc/systemd/system/a/b/c",
             "/m/run/systemd/generator/x.service",
             "/etc/crontab",

@@ -64,7 +64,12 @@ pub fn tell(folder: &Path, root: &Path, since: UtcNanos, now: UtcNanos) -> io::R
     records.retain(|record| concerned.contains(&record.path));
     let of = u32::try_from(records.len()).unwrap_or(u32::MAX);
     records.reverse();
-    records.truncate(MOST_CHANGES);
+    let untold = records.split_off(MOST_CHANGES.min(records.len()));
+    // Of a place that is told in part, what stood there first is not what was there before them.
+    let in_part: BTreeSet<FilePath> = untold.into_iter().map(|record| record.path).collect();
+    for record in records.iter_mut().filter(|record| in_part.contains(&record.path)) {
+        record.follows_unknown = true;
+    }
     let changes = records.into_iter().map(|record| told(record, root)).collect();
     let first = known.since.unwrap_or(now);
     let watched_since = known.breaks.back().map_or(first, |(_, to)| *to);
