@@ -39,7 +39,8 @@ pub(crate) struct Finder {
 struct Signs<const N: usize> {
     /// A bit for each hash: whether a sign has it.
     is_sign: Box<[u64]>,
-    /// How many bits of a product are no part of the hash.
+    /// How many bits of a product are no part of the hash: fewer than all.
+    #[serde(deserialize_with = "below_all_bits")]
     shift: u32,
     /// By hash without its lowest three bits: where the signs begin; one more at the end.
     starts: Box<[u32]>,
@@ -242,6 +243,16 @@ impl<const N: usize> Signs<N> {
         for sign in signs.iter().filter(|sign| sign.bytes == bytes) {
             each(*sign, at);
         }
+    }
+}
+
+/// A shift that is stored, and no other number.
+fn below_all_bits<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let shift = u32::deserialize(from)?;
+    if shift < u32::BITS {
+        Ok(shift)
+    } else {
+        Err(serde::de::Error::custom("more bits than there are"))
     }
 }
 

@@ -61,6 +61,14 @@ struct Selector {
 pub(crate) type Plan = Vec<(u32, Reach)>;
 
 impl RuleSet {
+    /// Whether what is asked leads to its own rules only: of a set that was read, not compiled.
+    pub(crate) fn names_rules_that_are_there(&self) -> bool {
+        let mut asked = self.groups.iter().flat_map(|group| &group.rules);
+        // Correlations come after the rules that have conditions.
+        self.conditions.len() <= self.infos.len()
+            && asked.all(|(rule, _)| (rule.0 as usize) < self.conditions.len())
+    }
+
     /// The field names that rules read, each with its number: what an intake resolves names with.
     #[must_use]
     pub fn fields(&self) -> &FieldTable {

@@ -48,7 +48,7 @@ impl Stored {
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (stored, rest) = postcard::take_from_bytes::<Self>(bytes).ok()?;
-        rest.is_empty().then_some(stored)
+        (rest.is_empty() && stored.set.names_rules_that_are_there()).then_some(stored)
     }
 }
 
