@@ -213,10 +213,6 @@ impl BreakGlass {
 
 impl Document for BreakGlass {
     const TYPE: &'static str = "application/vnd.cordon.break-glass.v1+cbor";
-
-    fn issued_at(&self) -> Option<UtcNanos> {
-        Some(self.issued_at)
-    }
 }
 
 #[cfg(test)]

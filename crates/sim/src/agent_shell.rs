@@ -33,11 +33,6 @@ fn holds_of(helper: Option<&HelperCore>, now: &Moment) -> Holds {
 }
 
 impl World<'_> {
-    /// The time as the agent of a machine reads it.
-    fn agent_moment(&self, machine: usize) -> Moment {
-        self.machines[machine].clock.read_as_agent(self.now)
-    }
-
     pub(crate) fn find(
         &mut self,
         index: usize,
@@ -69,7 +64,7 @@ impl World<'_> {
         let Some(number) = machine.spool.push(report) else { return Ok(()) };
         let life = machine.life;
         self.after(Duration::from_millis(50), Event::SyncSpool { machine: index, life });
-        let now = self.agent_moment(index);
+        let now = self.moment(index);
         let deaf = self.sabotaged(Sabotage::NoSelfDefence);
         let agent = self.machines[index].agent.as_mut().filter(|_| !deaf);
         let act = agent.and_then(|agent| agent.found(&finding, number, &now));
@@ -97,11 +92,9 @@ impl World<'_> {
             return false;
         };
         let documents = &machine.documents;
-        // A permit that this agent holds since its start, not older than a second short of its time by any
-        // clock that it may go by.
-        let agents = self.agent_moment(index).best_utc(permit.issued_at);
-        self.observer.is_surely_before(index, permit.expires_at, now.utc, self.now)
-            && agents < permit.expires_at
+        // A permit that this agent holds since its start, not older than a second short of its time.
+        let best = now.best_utc(helper.time_floor().max(permit.issued_at));
+        best < permit.expires_at
             && level >= Level::High
             && documents.policy.as_ref().is_some_and(|policy| policy.mode == Mode::Act)
             && documents
@@ -131,7 +124,7 @@ impl World<'_> {
         if self.machines[index].life != life {
             return Ok(());
         }
-        let now = self.agent_moment(index);
+        let now = self.moment(index);
         let act = self.machines[index].agent.as_mut().and_then(|agent| agent.tick(&now));
         self.act(index, act)?;
         if self.machines[index].agent.as_ref().is_some_and(AgentCore::is_waiting) {
@@ -263,7 +256,7 @@ impl World<'_> {
         link: u64,
         message: FromHub,
     ) -> Result<(), Violation> {
-        let now = self.agent_moment(index);
+        let now = self.moment(index);
         let machine = &mut self.machines[index];
         if !machine.is_on || machine.agent.is_none() {
             return Ok(());
@@ -302,8 +295,7 @@ impl World<'_> {
                     let machine = &mut self.machines[index];
                     let agent = machine.agent.as_mut();
                     if agent.is_some_and(|agent| agent.permit(permit.clone(), &now)) {
-                        machine.keep_permit(permit.clone(), self.now);
-                        self.helper_sees_permit(index, &permit);
+                        machine.keep_permit(permit, self.now);
                     }
                 }
             }
@@ -384,7 +376,7 @@ impl World<'_> {
         if self.machines[index].life != life || self.machines[index].agent.is_some() {
             return Ok(());
         }
-        let now = self.agent_moment(index);
+        let now = self.moment(index);
         let machine = &mut self.machines[index];
         let mut agent = AgentCore::new(self.hub.policy.organisation.clone(), machine.id);
         let documents = machine.documents.clone();

@@ -9,7 +9,6 @@ use cordon_model::laws::Violation;
 use cordon_model::measure::{Origin, Proof, Receipt};
 use cordon_model::order::{Authority, Instruction, Order, Permit};
 use cordon_model::signed::{Verified, seal};
-use cordon_model::time::UtcNanos;
 use cordon_respond::clock::Moment;
 use cordon_respond::helper_core::{Effect, HelperCore, NotObeyed, Outcome, Revisions};
 use cordon_respond::hub_core::Arrived;
@@ -21,7 +20,6 @@ use crate::scenario::Sabotage;
 use crate::world::{Event, World};
 
 impl World<'_> {
-    /// The time as the helper of a machine reads it.
     pub(crate) fn moment(&self, machine: usize) -> Moment {
         self.machines[machine].clock.read(self.now)
     }
@@ -30,29 +28,8 @@ impl World<'_> {
     pub(crate) fn keep_helper(&mut self, index: usize) {
         let machine = &mut self.machines[index];
         machine.helper_disk.clone_from(&machine.helper);
-        if let Some(floor) = machine.helper.as_ref().map(HelperCore::floor)
-            && !machine.floor.holds_back_the_same_as(&floor)
-        {
-            machine.floor = floor;
-        }
-    }
-
-    /// Takes note of what was shown to the helper, which counts the time by it. Without the control it knows
-    /// no time below which no clock is believed, or believes the highest that its clock ever said.
-    pub(crate) fn shows_time(&mut self, index: usize, issued_at: UtcNanos) {
-        let (wall, now) = (self.moment(index).utc, self.now);
-        self.observer.saw(index, issued_at, wall, now);
-        if self.sabotaged(Sabotage::NoTimeFloor) {
-            self.forget(index, |state| {
-                state["time_floor"] = i64::MIN.into();
-                state["lacks_time_off"] = false.into();
-            });
-        }
-        if self.sabotaged(Sabotage::BelievesItsClock) {
-            self.forget(index, |state| {
-                let floor = state["time_floor"].as_i64().unwrap_or(0);
-                state["time_floor"] = floor.max(wall.unix_nanos()).into();
-            });
+        if let Some(helper) = &machine.helper {
+            machine.floor = helper.floor();
         }
     }
 
@@ -340,8 +317,7 @@ impl World<'_> {
             }
             _ => {}
         }
-        let time = machine.floor.marks.time;
-        self.observer.lost(index, time, self.now);
+        self.observer.lost(index);
     }
 
     pub(crate) fn helper_assigned(
@@ -380,12 +356,8 @@ impl World<'_> {
                 && matches!(order.authority, Authority::Policy { .. })
         };
         let stripped = self.without_condition(order);
-        if self.machines[index].helper.is_none() {
-            return Ok(None);
-        }
-        self.shows_time(index, order.issued_at);
         let Some(helper) = &mut self.machines[index].helper else { return Ok(None) };
-        let sequence = helper.last_sequence;
+        let (sequence, floor) = (helper.last_sequence, helper.time_floor());
         let before = helper.isolation();
         let told = helper.assignment.clone().filter(|_| forgets_tier);
         if let Some(assignment) = helper.assignment.as_mut().filter(|_| forgets_tier) {
@@ -406,7 +378,7 @@ impl World<'_> {
         let is_news = !effects.is_empty() || helper.last_sequence != sequence;
         if is_news {
             self.tally.count("orders taken");
-            let at = self.observer.time(index, now.utc, self.now);
+            let at = now.best_utc(floor);
             let machine = &self.machines[index];
             self.observer.took_order(index, machine, order, before, at, self.now)?;
         }
@@ -446,19 +418,6 @@ impl World<'_> {
         }
     }
 
-    /// The agent shows its helper a permit that it keeps.
-    pub(crate) fn helper_sees_permit(&mut self, index: usize, permit: &Verified<Permit>) {
-        if self.machines[index].helper.is_none() {
-            return;
-        }
-        self.shows_time(index, permit.issued_at);
-        let now = self.moment(index);
-        if let Some(helper) = &mut self.machines[index].helper {
-            helper.saw(permit, &now);
-        }
-        self.keep_helper(index);
-    }
-
     pub(crate) fn use_permit(
         &mut self,
         index: usize,
@@ -468,17 +427,14 @@ impl World<'_> {
     ) -> Result<bool, Violation> {
         let now = self.moment(index);
         self.forget_hold_off(index);
-        if self.machines[index].helper.is_none() {
-            return Ok(false);
-        }
-        self.shows_time(index, permit.issued_at);
         let Some(helper) = &mut self.machines[index].helper else { return Ok(false) };
+        let floor = helper.time_floor();
         let Ok(effects) = helper.use_permit(permit, finding, level, &now) else {
             return Ok(false);
         };
         self.tally.count("permits used with no hub in reach");
         self.trace(|| format!("m{index} uses its permit"));
-        let at = self.observer.time(index, now.utc, self.now);
+        let at = now.best_utc(floor);
         self.observer.took_permit(index, &self.machines[index], permit, level, at, self.now)?;
         self.carry_out(index, effects)?;
         Ok(true)

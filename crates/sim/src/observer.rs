@@ -24,9 +24,7 @@ use cordon_respond::signer_core::{Basis, TOLD_WITHIN};
 use crate::machine::Machine;
 
 mod besides;
-mod time;
 use besides::Act;
-use time::Known;
 
 /// What is signed for people, either way, where there are fewer than 1,200 machines. Said here once more: what
 /// judges the brake does not ask the brake.
@@ -90,8 +88,6 @@ struct Watched {
     acts: BTreeMap<MeasureId, Act>,
     /// When it took, by the policy, what stops something besides the isolation.
     stopped: Vec<Duration>,
-    /// What its helper must know of the time.
-    known: Known,
     awake: Duration,
     awake_since: Option<Duration>,
     /// What crashes and refusals allow a lease to overrun.
@@ -314,10 +310,8 @@ impl Observer {
 
     /// Somebody took the rules and all that the helper knew: from here on it is as if it had never been cut,
     /// and its hub has to find that out.
-    pub(crate) fn lost(&mut self, index: usize, floor: Option<UtcNanos>, now: Duration) {
-        let awake = self.awake(index, now);
+    pub(crate) fn lost(&mut self, index: usize) {
         let watched = &mut self.machines[index];
-        watched.known.lost(floor, awake);
         watched.is_to_be_cut = false;
         watched.acts.clear();
         watched.stopped.clear();
@@ -582,7 +576,6 @@ impl Observer {
         let watched = &mut self.machines[index];
         watched.awake = awake;
         watched.awake_since = is_on.then_some(now);
-        watched.known.restarted(CHECKPOINT);
         if !is_on {
             // What ran since the last writing is not counted.
             watched.slack += CHECKPOINT + Duration::from_secs(1);

@@ -180,10 +180,6 @@ pub enum Sabotage {
     AsksForIsolationsOnly,
     /// The hub forgets at each start what people said no to.
     ForgetsNo,
-    /// The helper knows no time below which it believes no clock.
-    NoTimeFloor,
-    /// The helper believes the highest that its clock ever said.
-    BelievesItsClock,
 }
 
 const TIERS: &[ClinicalTier] = &[

@@ -11,7 +11,7 @@ use cordon_respond::approval::Identity;
 use cordon_respond::hub_core::Wish;
 use ed25519_dalek::SigningKey;
 
-use crate::machine::{BEGINNING, Machine};
+use crate::machine::Machine;
 use crate::world::{Event, PEOPLE, World};
 
 impl World<'_> {
@@ -79,7 +79,9 @@ impl World<'_> {
                 Ok(())
             }
             16 => {
-                self.set_clock(machine);
+                self.tally.count("clocks set wrong");
+                let by = i64::try_from(self.random.below(200_000)).unwrap_or(0) - 100_000;
+                self.machines[machine].clock.wrong_by = by * 1_000_000_000;
                 Ok(())
             }
             17 => {
@@ -110,21 +112,6 @@ impl World<'_> {
             }
             _ => self.person_wishes(machine),
         }
-    }
-
-    /// A machine's clock jumps: by up to a day, to where an empty battery begins, or to what is right.
-    fn set_clock(&mut self, machine: usize) {
-        let by = i64::try_from(self.random.below(200_000)).unwrap_or(0) - 100_000;
-        let clock = &mut self.machines[machine].clock;
-        clock.wrong_by = match self.random.below(4) {
-            0 => 0,
-            1 => -BEGINNING,
-            _ => by * 1_000_000_000,
-        };
-        self.tally.count(match clock.wrong_by {
-            0 => "clocks set right",
-            _ => "clocks set wrong",
-        });
     }
 
     fn person_wishes(&mut self, machine: usize) -> Result<(), Violation> {
@@ -233,9 +220,8 @@ impl World<'_> {
         let recorded = self.machines[machine].recorded.clone();
         match self.random.below(3) {
             0 => {
-                // The newest ones, or one that has expired.
+                // The newest ones: the others have expired.
                 let newest = recorded.permits.len().saturating_sub(2);
-                let newest = if self.random.once_in(3) { 0 } else { newest };
                 let Some(permit) = self.random.one_of(&recorded.permits[newest..]) else {
                     return Ok(());
                 };

@@ -411,10 +411,7 @@ impl<'o> World<'o> {
             let waits = |report: &Arrived| match report {
                 // One that was written a moment ago is on its way.
                 Arrived::Receipt(receipt) => now.since(receipt.at_boot) > Duration::from_secs(5),
-                Arrived::OrderRefused(order, ..) => {
-                    of_hub.since(order.made_at()) > Duration::from_secs(5)
-                }
-                Arrived::Finding(..) | Arrived::Gap(_) => true,
+                Arrived::Finding(..) | Arrived::OrderRefused(..) | Arrived::Gap(_) => true,
             };
             let waiting =
                 machine.spool.waiting().iter().filter(|(_, report)| waits(report)).count();

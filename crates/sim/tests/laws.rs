@@ -60,7 +60,6 @@ fn the_laws_hold_over_a_thousand_seeds() {
         "partitions",
         "partitions of everything",
         "clocks set wrong",
-        "clocks set right",
         "hub clocks set wrong",
         "acts besides isolation",
         "acts besides isolation signed by policy",
@@ -170,16 +169,6 @@ fn codes_whose_use_is_lost_with_the_helpers_memory_are_seen() {
 #[test]
 fn old_documents_that_come_back_after_a_loss_of_memory_are_seen() {
     is_seen(Sabotage::ForgetsRevisions, Law::Authority);
-}
-
-#[test]
-fn a_machine_that_believes_a_clock_which_was_set_back_is_seen() {
-    is_seen(Sabotage::NoTimeFloor, Law::Authority);
-}
-
-#[test]
-fn a_machine_that_goes_on_believing_a_clock_which_ran_ahead_is_seen() {
-    is_seen(Sabotage::BelievesItsClock, Law::Autonomy);
 }
 
 #[test]

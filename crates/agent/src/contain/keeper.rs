@@ -227,7 +227,6 @@ impl Keeper {
             Ask::Pin(pin) => self.pin(pin),
             Ask::Assignment(envelope) => self.assign(&envelope),
             Ask::Order(envelope) => self.order(&envelope),
-            Ask::Permit(envelope) => self.see_permit(&envelope),
             Ask::UsePermit { permit, finding, level } => self.use_permit(&permit, finding, level),
             Ask::BreakGlass(envelope) => self.take_codes(&envelope),
             Ask::Guidance(envelope) => self.take_guidance(&envelope),
@@ -353,14 +352,6 @@ impl Keeper {
             return Err(Refused(Refusal::Unable, why.into()));
         }
         Ok(())
-    }
-
-    fn see_permit(&mut self, envelope: &Envelope) -> Result<(), Refused> {
-        let permit: Verified<Permit> = self.open(envelope)?;
-        self.obey(|core, now| {
-            core.saw(&permit, now);
-            Ok(Vec::new())
-        })
     }
 
     fn use_permit(

@@ -152,7 +152,6 @@ fn a_code_that_had_its_time_opens_nothing() {
     let mut helper = isolated();
     let mut late = moment("a", 2);
     late.utc = UtcNanos::from_unix_nanos(1_000_000_000);
-    // By the machine's clock, and by how long it ran since they were signed.
     assert_eq!(helper.begin_code(USER, false, &late), Err(NotOpened::Expired));
 }
 

@@ -17,10 +17,7 @@ const TOLD: &str = "told";
 impl Keeper {
     pub(super) fn take_guidance(&mut self, envelope: &Envelope) -> Result<(), Refused> {
         let guidance: Verified<Guidance> = self.open(envelope)?;
-        self.obey(|core, now| {
-            core.saw(&guidance, now);
-            core.take_guidance(&guidance).map(|()| Vec::new())
-        })
+        self.obey(|core, _| core.take_guidance(&guidance).map(|()| Vec::new()))
     }
 
     /// From now on people are told at these places; at once, as it is now.
