@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::up::role_on;
 use crate::{cordon, eventually};
 
 /// Two network namespaces joined by a cable, with a hub in one and a machine called `ct-2` in the other.
@@ -97,7 +98,9 @@ impl Hospital {
         format!("{}{}", self.prefix, end.letter())
     }
 
-    fn link(&self, end: End) -> String {
+    /// The network device at one end of the cable.
+    #[must_use]
+    pub fn link(&self, end: End) -> String {
         format!("{}v{}", self.prefix, end.letter())
     }
 
@@ -143,6 +146,20 @@ impl Hospital {
         eventually("the hub answers", || self.at_hub(&["machines"]).ok());
     }
 
+    /// The hub's directory of state.
+    #[must_use]
+    pub fn hubs_state(&self) -> &Path {
+        self.hubs.path()
+    }
+
+    /// Has the machine enrol with `token`, not with one that root makes.
+    ///
+    /// # Panics
+    /// If it can't be written.
+    pub fn give_token(&self, token: &str) {
+        fs::write(self.machines.path().join("token"), token.trim()).unwrap();
+    }
+
     /// Starts the machine; the first time it enrols, as one of tier 0.
     ///
     /// # Panics
@@ -170,6 +187,18 @@ impl Hospital {
             }
             let _ = child.wait();
         }
+    }
+
+    /// Kills the hub's process, and nobody starts it again; its signer lives.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn kill_hub_alone(&self) {
+        let supervisor = self.hub.as_ref().map(|hub| i32::try_from(hub.id()).unwrap());
+        kill(Pid::from_raw(supervisor.unwrap()), Signal::SIGSTOP).unwrap();
+        let hub = || role_on(self.hubs.path(), "hub");
+        kill(hub().unwrap(), Signal::SIGKILL).unwrap();
+        eventually("the hub is gone", || hub().is_none().then_some(()));
     }
 
     /// What a command at the hub prints.

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::Up;
 
-/// A responder with a session.
+/// Somebody with a session.
 #[derive(Debug)]
 pub struct Person<'a> {
     up: &'a Up,
@@ -14,14 +14,23 @@ pub struct Person<'a> {
 }
 
 impl<'a> Person<'a> {
-    /// Signs `name` in by a one-time link.
+    /// Signs `name` in as a responder by a one-time link.
     ///
     /// # Panics
     /// If that fails: then a test can say nothing.
     #[must_use]
-    #[expect(clippy::unwrap_used, reason = "a harness stops where it can't go on")]
     pub fn signs_in(up: &'a Up, name: &str) -> Self {
-        let link = up.cordon(&["sign-in", "--name", name, "--role", "responder"]).unwrap();
+        Self::signs_in_as(up, name, "responder")
+    }
+
+    /// The same, as whatever `role` there is.
+    ///
+    /// # Panics
+    /// If that fails.
+    #[must_use]
+    #[expect(clippy::unwrap_used, reason = "a harness stops where it can't go on")]
+    pub fn signs_in_as(up: &'a Up, name: &str, role: &str) -> Self {
+        let link = up.cordon(&["sign-in", "--name", name, "--role", role]).unwrap();
         let token = link.trim().rsplit(['#', '=']).next().unwrap().to_owned();
         let host = up.link.split('/').nth(2).unwrap().to_owned();
         let mut person = Self { up, host, cookie: String::new() };
@@ -71,11 +80,27 @@ impl<'a> Person<'a> {
     #[must_use]
     #[expect(clippy::unwrap_used, reason = "a harness stops where it can't go on")]
     pub fn agrees(&self, question: &str) -> String {
-        let page = self.reads(question);
-        let form = page.split_once("name=\"csrf\" value=\"");
-        assert!(form.is_some(), "no form: {page}");
-        let csrf = form.unwrap().1.split('"').next().unwrap();
+        let csrf = field(&self.reads(question), "csrf").unwrap();
         let body = format!("csrf={csrf}&answer=approve&reason=it+is+needed");
         self.send("POST", &format!("/questions/{question}"), &body)
     }
+
+    /// Sets another mode on the policy's page; what the console answers.
+    ///
+    /// # Panics
+    /// If the page has no form for it.
+    #[must_use]
+    #[expect(clippy::unwrap_used, reason = "a harness stops where it can't go on")]
+    pub fn sets_mode(&self, mode: &str) -> String {
+        let page = self.send("GET", &format!("/policy/change?mode={mode}"), "");
+        let [csrf, revision] = ["csrf", "revision"].map(|name| field(&page, name).unwrap());
+        self.send("POST", "/policy", &format!("csrf={csrf}&mode={mode}&revision={revision}"))
+    }
+}
+
+/// What a page's form has in a hidden field.
+fn field(page: &str, name: &str) -> Result<String, String> {
+    let value = page.split_once(&format!("name=\"{name}\" value=\""));
+    let (_, value) = value.ok_or_else(|| format!("no form with {name:?}: {page}"))?;
+    Ok(value.split('"').next().unwrap_or_default().to_owned())
 }

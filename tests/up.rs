@@ -38,6 +38,8 @@ pub enum Where {
 pub struct Up {
     /// The link that it printed, to sign in once.
     pub link: String,
+    /// What it printed before that.
+    pub said: String,
     /// Its state directory.
     pub state: tempfile::TempDir,
     child: Child,
@@ -99,11 +101,15 @@ impl Up {
         command.process_group(0).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let link = lines
-            .by_ref()
-            .map(Result::unwrap)
-            .find(|line| line.trim().starts_with("http://") && line.contains("sign-in"))
-            .expect("`cordon up` prints a sign-in link");
+        let is_link = |line: &str| line.trim().starts_with("http://") && line.contains("sign-in");
+        let mut said = String::new();
+        let link = loop {
+            let line = lines.next().expect("`cordon up` prints a sign-in link").unwrap();
+            if is_link(&line) {
+                break line;
+            }
+            said += &(line + "\n");
+        };
         // What it says later must not stop it for want of a reader.
         thread::spawn(move || lines.for_each(drop));
         let started = child.id();
@@ -112,7 +118,13 @@ impl Up {
             Where::Container => children(started).first().copied().expect("`unshare` forks once"),
         };
         let pid = Pid::from_raw(pid.try_into().expect("process ids are positive"));
-        Self { link: link.trim().to_owned(), state, child, pid, place }
+        Self { link: link.trim().to_owned(), said, state, child, pid, place }
+    }
+
+    /// The process of `cordon up` itself.
+    #[must_use]
+    pub const fn pid(&self) -> Pid {
+        self.pid
     }
 
     /// Ctrl-C in the terminal that it was started from: every process of the command line gets it. What is
@@ -201,15 +213,20 @@ impl Up {
     /// The process of a role, if it runs.
     #[must_use]
     pub fn role(&self, name: &str) -> Option<Pid> {
-        let state = self.state.path().to_string_lossy().into_owned();
-        fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
-            let pid = entry.file_name().to_string_lossy().parse().ok()?;
-            let line = fs::read(entry.path().join("cmdline")).ok()?;
-            let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            let is_it = line.contains(&format!("role {name} ")) && line.contains(&state);
-            is_it.then_some(Pid::from_raw(pid))
-        })
+        role_on(self.state.path(), name)
     }
+}
+
+/// The process of a role on this state, if it runs.
+pub(crate) fn role_on(state: &Path, name: &str) -> Option<Pid> {
+    let state = state.to_string_lossy().into_owned();
+    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let pid = entry.file_name().to_string_lossy().parse().ok()?;
+        let line = fs::read(entry.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        let is_it = line.contains(&format!("role {name} ")) && line.contains(&state);
+        is_it.then_some(Pid::from_raw(pid))
+    })
 }
 
 impl Drop for Up {

@@ -5,11 +5,14 @@
 //! The real program runs hub and signer. The machines are tasks of this process, and so their half of every
 //! handshake and signature is paid on the same cores: a hub of its own is faster than this.
 //!
-//! 10,000 *isolations* in a minute are what the signer is there to prevent, from people (5 % of the machines in
-//! 10 minutes) as from the policy (its budget). There is no switch that lifts that, and the bench has none
-//! either. So it measures what the brake lets through, shows that it lets nothing else through, and measures
-//! the same way (signed for each machine, on the signer's disk, delivered, checked by the machine) with a
-//! document that no brake holds: 10,000 assignments.
+//! The signer's brakes hold while it is measured: people get 5 % of the machines whose tier is said, each way, in
+//! 10 minutes, and there is no switch that lifts that. So the organisation is the largest that there can be, of
+//! 100,000 described machines, of which 10,000 are linked here: somebody tries to isolate all of these, and then
+//! to release all, from the other end, and 5,000 of each are signed: an order for every machine. What the policy isolates by its budget, and a document for each
+//! machine, which no brake holds, are measured beside that.
+//!
+//! What a machine is, and a policy that acts, takes root at the signer's socket: the bench is root, and says it
+//! there first, as `cordon assign` and `cordon policy` do.
 
 use std::collections::HashMap;
 use std::net::TcpListener;
@@ -22,13 +25,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use cordon_agent::identity::Identity;
 use cordon_hub::control::{Answer, Request, Status};
+use cordon_hub::signer::Client;
 use cordon_hub::view::{AssignmentDraft, Ordered};
 use cordon_link::frame;
-use cordon_model::asset::ClinicalTier;
-use cordon_model::ids::OrderId;
+use cordon_model::asset::{Assignment, ClinicalTier};
+use cordon_model::ids::{MachineId, OrderId};
 use cordon_model::limits::MESSAGE_BYTES;
 use cordon_model::measure::Isolation;
-use cordon_model::policy::Mode;
+use cordon_model::order::Approver;
+use cordon_model::policy::{Mode, Policy};
+use cordon_model::time::UtcNanos;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
@@ -41,6 +47,8 @@ use machine::{Fleet, Told};
 
 /// Machines, unless `CORDON_BENCH_MACHINES` says another number.
 const MACHINES: usize = 10_000;
+/// Machines that root has described, linked or not: as many as a signer takes.
+const DESCRIBED: usize = 100_000;
 /// Machines of one ward.
 const WARD: usize = 100;
 /// Asked at one time over the control socket, which has 16 seats.
@@ -127,6 +135,8 @@ impl Site {
         let controls = self.controls().await?;
         let (mut hub, signer) = (self.process("cordon-hub")?, self.process("cordon-signer")?);
         let identities = self.enrol(&controls, count, &mut rows).await?;
+        let keepers = self.keepers().await?;
+        self.describe(&controls, &keepers, &identities, &mut rows).await?;
 
         let (attack, attacked) = watch::channel(false);
         let (told, mut heard) = mpsc::unbounded_channel();
@@ -173,6 +183,7 @@ impl Site {
         };
         fleet.policy.store(policy.revision + 1, Ordering::Relaxed);
         let began = Instant::now();
+        keepers[0].set_policy((*policy).clone(), by()).await?;
         controls[0].ask(&Request::SetPolicy(policy)).await?;
         reached("have the policy", &fleet.has_policy, all, &fleet).await?;
         rows.push(Row::new("one policy pushed to all, until all have it", secs(began), "s", all));
@@ -181,7 +192,7 @@ impl Site {
         let began = Instant::now();
         let answers = at_once(&controls, &identities, |number, identity| Request::SetAssignment {
             machine: identity.machine().to_string(),
-            draft: AssignmentDraft { name: Some(format!("again {number}")), ..draft(number) },
+            draft: draft(number),
         });
         let answers = answers.await?;
         if let Some((_, refused, _)) =
@@ -194,11 +205,27 @@ impl Site {
         rows.push(Row::new("a document signed for each and delivered, all", took, "s", all));
         rows.push(Row::new("documents signed and delivered", all as f64 / took, "1/s", all));
 
-        for is_isolation in [true, false] {
-            self.people(is_isolation, &controls, &identities, &mut heard, &mut rows).await?;
+        self.describe_others(&keepers, count, &mut rows).await?;
+        let (mut signed, mut took) = (0, 0.0);
+        // The other way round for releases, so that every machine gets an order.
+        let backwards: Vec<_> = identities.iter().rev().cloned().collect();
+        for (is_isolation, machines) in [(true, &identities), (false, &backwards)] {
+            let part =
+                self.people(is_isolation, &controls, machines, &mut heard, &mut rows).await?;
+            signed += part.0;
+            took += part.1;
         }
+        let what = "orders by people in all: signed, delivered, confirmed";
+        rows.push(Row::new(what, signed as f64, "orders", 2 * all));
+        rows.push(Row::new("…and as many refused by the brake, all in", took, "s", 2 * all));
 
-        controls[0].ask(&Request::SetMode(Mode::Act)).await?;
+        let known = keepers[0].policy().await?;
+        let acting = Policy { mode: Mode::Act, ..(*known).clone() };
+        keepers[0].set_policy(acting, by()).await?;
+        match controls[0].ask(&Request::SetMode(Mode::Act)).await? {
+            Answer::PolicySet { .. } => {}
+            other => bail!("the mode was not set: {other:?}"),
+        }
         let before = self.status(&controls[0]).await?;
         let began = Instant::now();
         attack.send(true)?;
@@ -254,7 +281,7 @@ impl Site {
         identities: &[Arc<Identity>],
         heard: &mut mpsc::UnboundedReceiver<Told>,
         rows: &mut Vec<Row>,
-    ) -> Result<()> {
+    ) -> Result<(usize, f64)> {
         let what = if is_isolation { "isolations by people" } else { "releases by people" };
         let reason = "measured".to_owned();
         let began = Instant::now();
@@ -269,6 +296,7 @@ impl Site {
         })
         .await?;
         let mut orders: HashMap<OrderId, Instant> = HashMap::new();
+        let all_answered = Instant::now();
         let (mut refused, mut last_signed) = (HashMap::<String, usize>::new(), began);
         for (asked, answer, answered) in answers {
             match answer {
@@ -302,6 +330,8 @@ impl Site {
             anyhow::Ok(())
         };
         tokio::time::timeout(PATIENCE, all).await.context("orders were not confirmed")??;
+        // Until everybody has an answer, and every order its proof.
+        let took = last.max(all_answered).duration_since(began).as_secs_f64();
         let n = signed as u64;
         let tried = identities.len() as u64;
         let rate = |until: Instant| signed as f64 / until.duration_since(began).as_secs_f64();
@@ -321,7 +351,7 @@ impl Site {
                 rows.push(Row::new(format!("{what}: {name} {quantile_name}"), value, "ms", n));
             }
         }
-        Ok(())
+        Ok((signed, took))
     }
 
     /// Waits until nothing more is ordered or asked, and says how many orders came.
@@ -365,8 +395,8 @@ impl Site {
     ) -> Result<Vec<Arc<Identity>>> {
         let numbers: Vec<usize> = (0..count).collect();
         let began = Instant::now();
-        let answers = at_once(controls, &numbers, |_, number| Request::CreateEnrolToken {
-            draft: draft(*number),
+        let answers = at_once(controls, &numbers, |_, _| Request::CreateEnrolToken {
+            draft: AssignmentDraft::default(),
             good_for_seconds: 24 * 3600,
         });
         let mut tokens = Vec::with_capacity(count);
@@ -409,6 +439,84 @@ impl Site {
         rows.push(Row::new("enrolled, the first tenth", rates[0], "1/s", n / 10));
         rows.push(Row::new("enrolled, the last tenth", rates[rates.len() - 1], "1/s", n / 10));
         Ok(identities)
+    }
+
+    /// Ways to the signer, as root.
+    async fn keepers(&self) -> Result<Vec<Client>> {
+        let socket = self.state.join("run/signer/signer.sock");
+        let mut keepers = Vec::with_capacity(ASKED_AT_ONCE);
+        for _ in 0..ASKED_AT_ONCE {
+            keepers.push(Client::connect(&socket).await?);
+        }
+        Ok(keepers)
+    }
+
+    /// Says what each machine is, as `cordon assign` does: the hub says what it would have signed, root has it
+    /// signed, and the hub has the same signed once more and brings it to the machine.
+    async fn describe(
+        &self,
+        controls: &[Control],
+        keepers: &[Client],
+        identities: &[Arc<Identity>],
+        rows: &mut Vec<Row>,
+    ) -> Result<()> {
+        let next = AtomicU64::new(0);
+        let next = &next;
+        let began = Instant::now();
+        let work = controls.iter().zip(keepers).map(|(control, keeper)| async move {
+            loop {
+                let number = usize::try_from(next.fetch_add(1, Ordering::Relaxed))?;
+                let Some(identity) = identities.get(number) else { return anyhow::Ok(()) };
+                let (machine, draft) = (identity.machine().to_string(), draft(number));
+                let would = Request::WouldAssign { machine: machine.clone(), draft: draft.clone() };
+                let would = match control.ask(&would).await? {
+                    Answer::Assigned(would) => *would,
+                    other => bail!("nothing would be signed: {other:?}"),
+                };
+                keeper.assign(would, None, Some(by())).await?;
+                match control.ask(&Request::SetAssignment { machine, draft }).await? {
+                    Answer::Assigned(_) => {}
+                    other => bail!("an assignment was refused: {other:?}"),
+                }
+            }
+        });
+        futures_util::future::try_join_all(work).await?;
+        let (took, n) = (secs(began), identities.len() as u64);
+        rows.push(Row::new("all described by root at the signer", took, "s", n));
+        Ok(())
+    }
+
+    /// Says what the organisation's other machines are, which are not linked here.
+    async fn describe_others(
+        &self,
+        keepers: &[Client],
+        linked: usize,
+        rows: &mut Vec<Row>,
+    ) -> Result<()> {
+        let organisation = keepers[0].policy().await?.organisation.clone();
+        let next = AtomicU64::new(linked as u64);
+        let (next, organisation) = (&next, &organisation);
+        let began = Instant::now();
+        let work = keepers.iter().map(|keeper| async move {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= DESCRIBED as u64 {
+                    return anyhow::Ok(());
+                }
+                let mut bytes = [0; 10];
+                bytes[..8].copy_from_slice(&number.to_be_bytes());
+                let machine = MachineId::new(UtcNanos::now(), bytes);
+                let other = Assignment {
+                    tier: Some(ClinicalTier::None),
+                    ..Assignment::of(organisation.clone(), machine, format!("other {number}"))
+                };
+                keeper.assign(other, None, Some(by())).await?;
+            }
+        });
+        futures_util::future::try_join_all(work).await?;
+        let others = DESCRIBED.saturating_sub(linked) as u64;
+        rows.push(Row::new("the organisation's others described", secs(began), "s", others));
+        Ok(())
     }
 
     async fn controls(&self) -> Result<Vec<Control>> {
@@ -518,6 +626,11 @@ async fn reached(what: &str, counter: &AtomicU64, all: u64, fleet: &Fleet) -> Re
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// In whose name root speaks here.
+fn by() -> Approver {
+    Approver { name: "root (bench)".into(), is_clinical: false }
 }
 
 /// Two addresses that nobody listens at.

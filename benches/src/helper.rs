@@ -47,12 +47,20 @@ const LARGE_FILE_MIB: usize = 256;
 const WIPES: u64 = 200;
 /// From one of them to the next, for whoever wipes in a loop is looked at a hundred times a second and no more.
 const CALM: Duration = Duration::from_millis(100);
+/// Homes of the machine that is looked out on, isolations meanwhile, how long it is left alone before it is measured, and how
+/// long then.
+const HOMES: usize = 200;
+const WITH_LOOKOUT: u64 = 200;
+const QUIET: Duration = Duration::from_secs(15);
+const IDLE: Duration = Duration::from_secs(60);
 const HUB_PORT: u16 = 7443;
 /// Where nothing is a lifeline.
 const OTHER_PORT: u16 = 8080;
 /// Whom the helper takes for the agent: nobody that runs anything here.
 const AGENT_USER: &str = "65534";
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Within this, wiped rules are to be back in force.
+const WIPE_AIM: Duration = Duration::from_millis(100);
 const LEASE: Lease = Lease { seconds: 3600, step_down_seconds: 1800, warn_seconds: 60 };
 
 pub fn measure() -> Result<Vec<Row>> {
@@ -64,7 +72,7 @@ pub fn measure() -> Result<Vec<Row>> {
         "order to in force: {ROUNDS} isolations and releases by the real helper, {LIFELINES} lifelines"
     );
     let mut rows = Vec::new();
-    let mut ward = Ward::new()?;
+    let mut ward = Ward::new(None)?;
     let pid = ward.helper.id();
     ward.assign(1, 0)?;
     rows.extend(resident(pid, "when idle")?);
@@ -88,6 +96,58 @@ pub fn measure() -> Result<Vec<Row>> {
     rows.push(Row::new(what, took, "ms", 1));
     rows.extend(ward.highest("after that quarantine")?);
     Ok(rows)
+}
+
+/// The same with a lookout on a machine with so many homes, and what that costs: memory, and the processor while nothing
+/// happens.
+pub fn measure_with_lookout() -> Result<Vec<Row>> {
+    if !nix::unistd::geteuid().is_root() {
+        println!("the lookout: skipped, as it needs root");
+        return Ok(Vec::new());
+    }
+    println!(
+        "the lookout: {WITH_LOOKOUT} isolations and releases, {HOMES} homes, then {} s of nothing",
+        IDLE.as_secs()
+    );
+    let mut ward = Ward::new(Some(HOMES))?;
+    let pid = ward.lookout()?;
+    ward.assign(1, LIFELINES)?;
+    let mut times = Times::default();
+    ward.rounds(WITH_LOOKOUT, 0, &mut times)?;
+    let with = format!("200 lifelines, a lookout with {HOMES} homes");
+    let mut rows = times.rows(&with);
+    ward.isolate()?;
+    rows.extend(resident(ward.helper.id(), &format!("isolating, {with}"))?);
+    // What the first look needed is given back after some seconds of quiet.
+    std::thread::sleep(QUIET);
+    let (began, spent) = (Instant::now(), processor_seconds(pid)?);
+    std::thread::sleep(IDLE);
+    let share = (processor_seconds(pid)? - spent) / began.elapsed().as_secs_f64() * 100.0;
+    rows.push(Row::new(
+        format!("lookout with {HOMES} homes, nothing happens"),
+        share,
+        "% of a core",
+        1,
+    ));
+    for (field, what) in [
+        ("VmRSS", "resident"),
+        ("RssAnon", "resident, its own"),
+        ("RssFile", "resident, the program's file"),
+        ("VmHWM", "resident at its highest"),
+    ] {
+        let what = format!("lookout with {HOMES} homes: {what}");
+        rows.push(Row::new(what, memory::mebibytes(pid, field)?, "MiB", 1));
+    }
+    Ok(rows)
+}
+
+/// Processor seconds of a process so far, user and system: of `/proc/PID/stat`, in hundredths.
+fn processor_seconds(pid: u32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("it is gone")?;
+    let fields: Vec<&str> =
+        stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok());
+    Ok((ticks(11).context("no user time")? + ticks(12).context("no system time")?) / 100.0)
 }
 
 /// How long it took, in milliseconds.
@@ -161,7 +221,8 @@ impl Drop for Ward {
 }
 
 impl Ward {
-    fn new() -> Result<Self> {
+    /// With somebody who looks out on so many homes besides this machine's own places, or nobody.
+    fn new(homes: Option<usize>) -> Result<Self> {
         let id = std::process::id();
         let network = Network::build(&format!("cbh{id}"), &["m".to_owned(), "hub".to_owned()])?;
         let hub = SocketAddr::new(network.host("hub")?.address, HUB_PORT);
@@ -181,10 +242,19 @@ impl Ward {
             .stderr(Stdio::null())
             .spawn()
             .context("starting the warden")?;
-        let helper = network
-            .host("m")?
-            .command(&program)
-            .args(["role", "helper", "--agent-uid", AGENT_USER])
+        let mut helper = match homes {
+            None => network.host("m")?.command(&program),
+            Some(homes) => {
+                let script = with_homes(&folder, homes)?;
+                let mut helper = network.host("m")?.command(Path::new("unshare"));
+                helper.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
+                helper.arg(&program);
+                helper
+            }
+        };
+        helper.args(["role", "helper", "--agent-uid", AGENT_USER]);
+        helper.args(homes.is_none().then_some("--no-look-out"));
+        let helper = helper
             .arg("--directory")
             .arg(folder.join("state"))
             .arg("--socket")
@@ -219,6 +289,25 @@ impl Ward {
         };
         ward.obeyed(Ask::Pin(pin))?;
         Ok(ward)
+    }
+
+    /// The process that looks out, when it has looked at everything for the first time.
+    fn lookout(&self) -> Result<u32> {
+        let began = Instant::now();
+        while !self.folder.join("state/lookout/known.cbor").exists() {
+            if began.elapsed() > PATIENCE {
+                bail!("nobody looks out");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let helper = format!("PPid:\t{}\n", self.helper.id());
+        let is_it = |pid: &u32| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            status.starts_with("Name:\tcordon-lookout\n") && status.contains(&helper)
+        };
+        let names = std::fs::read_dir("/proc")?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter_map(|name| name.parse().ok()).find(is_it).context("the lookout is gone")
     }
 
     fn ask(&mut self, ask: Ask) -> Result<Answer> {
@@ -353,7 +442,10 @@ impl Ward {
         }
         self.order(Instruction::Release)?;
         self.ask(Ask::Reported { before: u64::MAX })?;
+        let late = from_nft.iter().filter(|took| **took >= ms(WIPE_AIM)).count();
         let mut rows = shares("wipe to read back", with, &mut from_nft);
+        let what = format!("wipe to read back, {with}: later than {} ms", WIPE_AIM.as_millis());
+        rows.push(Row::new(what, late as f64, "wipes", from_nft.len() as u64));
         rows.extend(shares("wipe noticed to read back", with, &mut from_noticed));
         Ok(rows)
     }
@@ -410,6 +502,35 @@ impl Ward {
         told_of(&mut told, order.into(), |state| *state == MeasureState::Released)?;
         Ok(took)
     }
+}
+
+/// Accounts with homes, as people have them, and what has them be the machine's in a mount namespace of its own before it
+/// goes on as its arguments say.
+fn with_homes(folder: &Path, homes: usize) -> Result<String> {
+    let mut accounts = std::fs::read_to_string("/etc/passwd")?;
+    for number in 0..homes {
+        accounts +=
+            &format!("user{number}:x:{0}:{0}::/home/user{number}:/bin/bash\n", 2_000 + number);
+        let home = folder.join(format!("home/user{number}"));
+        for inner in [".ssh", ".config/autostart", ".config/systemd/user"] {
+            std::fs::create_dir_all(home.join(inner))?;
+        }
+        for (file, bytes) in [
+            (".profile", 800),
+            (".bashrc", 3_500),
+            (".bash_logout", 220),
+            (".ssh/authorized_keys", 100),
+            (".config/autostart/viewer.desktop", 200),
+        ] {
+            // Each its own: nobody's content is kept once for all.
+            std::fs::write(home.join(file), format!("# {number} {}\n", "x".repeat(bytes)))?;
+        }
+    }
+    std::fs::write(folder.join("passwd"), accounts)?;
+    let folder = folder.display();
+    Ok(format!(
+        "mount --bind '{folder}/passwd' /etc/passwd && mount --bind '{folder}/home' /home && exec \"$0\" \"$@\""
+    ))
 }
 
 /// Waits until a listener is told that a measure is so; how it is.

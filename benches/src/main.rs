@@ -55,11 +55,12 @@ impl Row {
 type Measurement = (&'static str, fn() -> Result<Vec<Row>>);
 
 /// All of them. The isolations last, as they take longest.
-const MEASUREMENTS: [Measurement; 7] = [
+const MEASUREMENTS: [Measurement; 8] = [
     ("detection", detection::measure),
     ("false-positives", false_positives::measure),
     ("agent", agent_cost::measure),
     ("helper", helper::measure),
+    ("lookout", helper::measure_with_lookout),
     ("undo", undo::measure),
     ("fleet", fleet::measure),
     ("isolation", isolation::measure),

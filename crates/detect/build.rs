@@ -14,8 +14,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     below(Path::new("src"), &mut files)?;
     below(Path::new("data"), &mut files)?;
+    // What the words of `model` are stored as is a part of it: a level by its place among the levels.
+    let words = Path::new("../model/src");
+    if words.exists() {
+        below(words, &mut files)?;
+        println!("cargo:rerun-if-changed={}", words.display());
+    }
     files.sort();
     let mut hasher = DefaultHasher::new();
+    let of_model = files.iter().filter(|file| file.starts_with("../model")).count();
+    println!("cargo:rustc-env=CORDON_DETECT_OF_MODEL={of_model}");
     for file in files {
         println!("cargo:rerun-if-changed={}", file.display());
         (file.as_os_str(), fs::read(&file)?).hash(&mut hasher);

@@ -265,10 +265,17 @@ try {
   await isAccessible("assignment");
   await picture("assignment");
 
-  // A comment in the making is not lost to news.
   if (hasScript) {
+    // News do not move the page under a press.
     await page.goto(incident);
-    await page.getByText("Comment", { exact: true }).first().click();
+    await page.getByText("Comment", { exact: true }).first().hover();
+    await page.mouse.down();
+    assert.equal(spawnSync(attack).status, 0);
+    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    await page.mouse.up();
+    await page.locator("#comment-text").waitFor();
+
+    // A comment in the making is not lost to news.
     await page.locator("#comment-text").fill("half a thou");
     assert.equal(spawnSync(attack).status, 0);
     await until("the page says that there is news", async () =>

@@ -78,8 +78,15 @@ fn with_hub_signer_and_network_gone_a_code_opens_the_machine_and_people_learn_of
         Some(told_at(&hospital)).filter(|notice| notice.contains("Security operations 5555"))
     });
     assert!(notice.contains("WAS CUT OFF") && notice.contains("Go to: CT of A&E"), "{notice}");
-    hospital.end(End::Hub, Signal::SIGKILL);
     hospital.cable("down");
+    hospital.kill_hub_alone();
+    let error = hospital.at_hub(&["machines"]).unwrap_err();
+    assert!(error.contains("cordon: "), "the hub is gone: {error}");
+    // By phone: the next code, to somebody with a name, for a reason; the signer alone reads it out.
+    let read = ["break-glass", "read", "ct-2", "--for", "Dr Day", "--reason", "trauma room"];
+    let told = hospital.at_hub(&read).unwrap();
+    assert!(told.contains(&codes[0]) && told.contains("number 1"), "{told}");
+    hospital.end(End::Hub, Signal::SIGKILL);
     assert!(hospital.rules().contains("table inet cordon"));
 
     // A slip, a code of another machine's sheet, then the right one, as people type.
@@ -106,10 +113,7 @@ fn with_hub_signer_and_network_gone_a_code_opens_the_machine_and_people_learn_of
     assert!(incident["title"].as_str().unwrap().contains("break-glass"), "{incident:#}");
     eventually("the hub shows it open, and watched", || hospital.is_isolated("watch"));
     eventually("the ledger is cosigned", || hospital.at_hub(&["verify"]).ok());
-    // At night by phone: the next code, to somebody with a name, for a reason. And they isolate it again.
-    let read = ["break-glass", "read", "ct-2", "--for", "Dr Day", "--reason", "trauma room"];
-    let told = hospital.at_hub(&read).unwrap();
-    assert!(told.contains(&codes[0]) && told.contains("number 1"), "{told}");
+    // They isolate it again.
     hospital.at_hub(&["isolate", "ct-2", "--mode", "full", "--reason", "again"]).unwrap();
     eventually("the isolation is verified", || hospital.is_isolated("full"));
     let (is_done, said) = at_the_machine(&hospital, &format!("{typed}\n"));

@@ -3,11 +3,15 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use cordon_tests::{Attack, Up, cannot_be_had, cordon, lacks_root, root, skip};
 
 /// Whether there is no browser to test with; says why.
 fn lacks_browser() -> bool {
+    // One at a time: an installation first removes what another just put there.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let chromium =
         std::env::var("CORDON_CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".to_owned());
     if !Path::new(&chromium).exists() {
@@ -43,15 +47,17 @@ fn drive(script: &str) {
     let up = Up::start();
     let attack = Attack::new(&format!("browser-{script}"));
     let pictures = cordon().parent().unwrap().join("pictures");
-    let status = up
+    let driven = up
         .inside("node")
         .arg(root().join("tests/browser/console.mjs"))
         .args([&up.link, script])
         .arg(attack.program())
         .arg(&pictures)
-        .status()
+        .output()
         .unwrap();
-    assert!(status.success(), "see above, and the pictures in {}", pictures.display());
+    print!("{}", String::from_utf8_lossy(&driven.stdout));
+    let said = String::from_utf8_lossy(&driven.stderr);
+    assert!(driven.status.success(), "{said}\nPictures: {}", pictures.display());
 }
 
 #[test]

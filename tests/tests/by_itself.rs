@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use cordon_tests::{Attack, Person, Up, eventually, lacks_root};
@@ -15,6 +16,7 @@ const KINDS: [&str; 4] = ["freeze", "kill", "quarantine", "deny"];
 /// A program where malware puts its own, which says back what it hears; ended with its test.
 struct Suspect {
     attack: Attack,
+    group: Option<Group>,
     child: Child,
     to: ChildStdin,
     from: BufReader<ChildStdout>,
@@ -22,25 +24,35 @@ struct Suspect {
 
 impl Suspect {
     fn new(up: &Up, name: &str) -> Self {
+        Self::within(up, name, None)
+    }
+
+    /// In this control group since before it was started.
+    fn within(up: &Up, name: &str, group: Option<Group>) -> Self {
         let attack = Attack::with("/bin/cat", name);
-        let mut child = up
-            .inside(attack.program())
+        let mut child = starts(up, &attack, group.as_ref())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Self { attack, child, to, from: BufReader::new(from) }
+        Self { attack, group, child, to, from: BufReader::new(from) }
     }
 
-    /// It was not frozen, ended, set aside or denied: it answers, its file is there, and it can be started again.
-    fn goes_on(&mut self, up: &Up) {
+    /// It was neither frozen nor ended.
+    fn answers(&mut self) {
         self.to.write_all(b"still here\n").unwrap();
         let mut said = String::new();
         self.from.read_line(&mut said).unwrap();
         assert_eq!(said, "still here\n");
+    }
+
+    /// It was not frozen, ended, set aside or denied: it answers, its file is there, and it can be started again.
+    fn goes_on(&mut self, up: &Up) {
+        self.answers();
         assert!(self.attack.program().exists());
-        let again = up.inside(self.attack.program()).stdin(Stdio::null()).status().unwrap();
+        let mut again = starts(up, &self.attack, self.group.as_ref());
+        let again = again.stdin(Stdio::null()).status().unwrap();
         assert!(again.success(), "it can't be started again");
     }
 }
@@ -49,6 +61,45 @@ impl Drop for Suspect {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+fn starts(up: &Up, attack: &Attack, group: Option<&Group>) -> Command {
+    let Some(Group(folder)) = group else { return up.inside(attack.program()) };
+    let mut command = up.inside("sh");
+    let enter = "echo $$ > \"$1/cgroup.procs\" && exec \"$0\"";
+    command.args(["-c", enter]).arg(attack.program()).arg(folder);
+    command
+}
+
+/// A control group, as a service manager makes one for a service; gone with its test.
+struct Group(PathBuf);
+
+impl Group {
+    /// `None` where the kernel has none of version 2.
+    fn new(name: &str) -> Option<Self> {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let is_it = |line: &&str| line.split(' ').nth(2) == Some("cgroup2");
+        let Some(hierarchy) = mounts.lines().find(is_it).and_then(|line| line.split(' ').nth(1))
+        else {
+            cordon_tests::cannot_be_had("there are no control groups of version 2 here");
+            return None;
+        };
+        let folder = Path::new(hierarchy).join(name);
+        fs::create_dir(&folder).unwrap();
+        Some(Self(folder))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = fs::write(self.0.join("cgroup.kill"), "1");
+        for _ in 0..1_000_000 {
+            if fs::remove_dir(&self.0).is_ok() {
+                break;
+            }
+            std::thread::yield_now();
+        }
     }
 }
 
@@ -202,7 +253,7 @@ fn on_a_life_sustaining_machine_nothing_is_done_and_one_person_can_not_have_it_d
     wants_everything(&up, "");
     let mut suspect = Suspect::new(&up, "sustaining");
     let question = asked(&up);
-    assert_eq!(question["needs"], "two-people-one-clinical", "{question:#}");
+    assert_eq!(question["needs"], "two-keys-one-clinical", "{question:#}");
     let id = question["id"].as_str().unwrap();
     let said = up.cordon(&["answer", id, "yes", "--reason", "test", "--yes"]).unwrap_err();
     assert!(said.contains("two people, one of them clinical"), "{said}");
@@ -218,13 +269,40 @@ fn in_what_care_was_declared_to_need_nothing_is_stopped_though_its_machine_is_cu
     if lacks_root("what a policy does by itself") {
         return;
     }
+    let program = Attack::with("/bin/cat", "service").program();
+    is_left_alone("service", ["--protect", program.to_str().unwrap()], None);
+}
+
+/// A unit of systemd is known by its control group, whoever made that.
+#[test]
+fn in_a_unit_that_was_declared_to_be_needed_nothing_is_stopped_either() {
+    if lacks_root("what a policy does by itself") {
+        return;
+    }
+    let unit = format!("cordon-test-{}.service", std::process::id());
+    let Some(group) = Group::new(&unit) else { return };
+    is_left_alone("unit", ["--protect-unit", &unit], Some(group));
+}
+
+#[test]
+fn in_a_control_group_that_was_declared_to_be_needed_nothing_is_stopped_either() {
+    if lacks_root("what a policy does by itself") {
+        return;
+    }
+    let name = format!("cordon-test-{}", std::process::id());
+    let Some(group) = Group::new(&name) else { return };
+    is_left_alone("group", ["--protect-cgroup", &format!("/{name}")], Some(group));
+}
+
+/// Called `called`, in `group`, and declared to be needed for care in these words: each measure is refused, people are
+/// asked, and it goes on as before.
+fn is_left_alone(called: &str, declared: [&str; 2], group: Option<Group>) {
     let up = Up::start();
     let name = up.linked_machine()["name"].as_str().unwrap().to_owned();
-    let attack = Attack::with("/bin/cat", "service");
-    let program = attack.program().to_str().unwrap().to_owned();
-    up.cordon(&["assign", &name, "--called", &name, "--tier", "1", "--protect", &program]).unwrap();
+    let assign = ["assign", &name, "--called", &name, "--tier", "1"];
+    up.cordon(&[&assign[..], &declared].concat()).unwrap();
     wants_everything(&up, "");
-    let mut service = Suspect::new(&up, "service");
+    let mut service = Suspect::within(&up, called, group);
     eventually("people are asked about what was left alone", || {
         let questions = up.json(&["questions"]);
         let mut questions = questions.as_array()?.iter();

@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
-use cordon_tests::{Up, cordon, eventually, lacks_programs, lacks_root};
+use cordon_tests::{End, Hospital, Up, Where, cordon, eventually, lacks_programs, lacks_root};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -134,6 +136,89 @@ fn what_was_used_lately_and_is_idle_is_said_to_stop_before_a_machine_is_cut_off(
     });
     let lives = "DICOM to the PACS goes on (nothing is open now; last used";
     assert!(said.contains(lives), "{said}");
+}
+
+/// `/etc` of a test's own, with a queue on another machine and one at a cable of this one. Nobody prints now, so no
+/// connection shows the queue: only CUPS's own file does, which the helper reads.
+#[test]
+fn a_print_queue_that_nobody_prints_to_now_is_said_to_stop() {
+    if lacks_root("a mount namespace") {
+        return;
+    }
+    let state = tempfile::tempdir().unwrap();
+    fs::set_permissions(state.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    for name in ["hosts", "resolv.conf", "nsswitch.conf"] {
+        fs::copy(format!("/etc/{name}"), state.path().join(name)).unwrap();
+    }
+    let up = Up::start_on(state, Where::OwnNames, &[]);
+    let name = up.linked_machine()["name"].as_str().unwrap().to_owned();
+    up.cordon(&["assign", &name, "--called", &name, "--tier", "1"]).unwrap();
+    let preview = || {
+        let words = ["isolate", &name, "--mode", "full", "--reason", "test", "--preview"];
+        up.cordon(&words).unwrap()
+    };
+    let before = preview();
+    assert!(!before.contains("the print queue ward-7"), "{before}");
+
+    let etc = up.state.path().join("etc");
+    let lay = "cp -a /etc/. \"$0\" && mkdir -p \"$0/cups\" && mount --bind \"$0\" /etc";
+    fs::create_dir(&etc).unwrap();
+    assert!(up.inside("sh").args(["-c", lay]).arg(&etc).status().unwrap().success());
+    let queues = "<Printer ward-7>\nDeviceURI ipp://user:secret@192.0.2.21/ipp/print\n</Printer>\n\
+                  <Printer desk>\nDeviceURI usb://Maker/Desk\n</Printer>\n";
+    fs::write(etc.join("cups/printers.conf"), queues).unwrap();
+    fs::set_permissions(etc.join("cups/printers.conf"), PermissionsExt::from_mode(0o600)).unwrap();
+    let said = preview();
+    assert!(said.contains("the print queue ward-7 stops"), "{said}");
+    assert!(!said.contains("desk") && !said.contains("secret"), "{said}");
+}
+
+/// Before a person cuts a machine off in full, they read what of its work goes on and what stops, by its own
+/// connections as they are: images to the PACS, and a print job.
+#[test]
+fn what_is_open_now_is_said_to_go_on_where_it_is_a_lifeline_and_else_to_stop() {
+    if lacks_root("networks of our own") || lacks_programs(&["ip", "nft"]) {
+        return;
+    }
+    let mut hospital = Hospital::build("pv");
+    for server in ["10.78.0.7/24", "10.78.0.9/24"] {
+        let mut add = hospital.inside(End::Hub, "ip");
+        add.args(["addr", "add", server, "dev", &hospital.link(End::Hub)]);
+        assert!(add.status().unwrap().success());
+    }
+    hospital.start_hub();
+    hospital.start_machine();
+    eventually("it is linked", || {
+        (hospital.json(&["machines", "ct-2"])?["is_linked"] == true).then_some(())
+    });
+    let pacs = "DICOM to the PACS=outbound tcp 10.78.0.9 11112";
+    hospital
+        .at_hub(&["assign", "ct-2", "--called", "ct-2", "--tier", "2", "--lifeline", pacs])
+        .unwrap();
+
+    let serve = |address: &'static str| {
+        hospital.on_a_thread(End::Hub, move || TcpListener::bind(address).unwrap()).join().unwrap()
+    };
+    let (_pacs, _printer) = (serve("10.78.0.9:11112"), serve("10.78.0.7:9100"));
+    let dial = |address: &'static str| {
+        hospital.on_a_thread(End::Machine, move || TcpStream::connect(address).unwrap())
+    };
+    let associations = [(); 3].map(|()| dial("10.78.0.9:11112").join().unwrap());
+    let job = dial("10.78.0.7:9100").join().unwrap();
+
+    let preview = ["isolate", "ct-2", "--mode", "full", "--reason", "test", "--preview"];
+    let goes_on = "now    3 DICOM associations to the PACS go on (with one other)";
+    let said = eventually("the lifeline is known there", || {
+        hospital.at_hub(&preview).ok().filter(|said| said.contains(goes_on))
+    });
+    assert!(said.contains("now    1 connection to a printer stops (with one other)"), "{said}");
+    // Nothing was done: all four are open still.
+    for one in associations.iter().chain([&job]) {
+        assert!(one.take_error().unwrap().is_none() && one.peer_addr().is_ok());
+    }
+    eventually("the hub knows that it is open", || {
+        hospital.machine()?["isolation"].is_null().then_some(())
+    });
 }
 
 /// Whether `what` can't be tried here for want of root, or of script(1), which makes terminals (util-linux).

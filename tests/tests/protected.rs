@@ -65,6 +65,12 @@ fn what_care_needs_is_not_frozen_by_itself_and_people_are_asked_at_once_and_once
     let viewer = Attack::with("/bin/sleep", "protected");
     let program = viewer.program().to_str().unwrap().to_owned();
     up.cordon(&["assign", &name, "--called", &name, "--tier", "1", "--protect", &program]).unwrap();
+    // It is shown, and stays when it is not said again.
+    let protected = format!("protected  {program}");
+    let said = up.cordon(&["assign", &name, "--called", &name, "--tier", "1"]).unwrap();
+    assert!(said.contains(&protected), "{said}");
+    let shown = up.cordon(&["machines", &name]).unwrap();
+    assert!(shown.contains(&protected), "{shown}");
     freezes_by_itself(&up);
 
     let mut running = Running::start(&up, &viewer);

@@ -130,12 +130,32 @@ fn in_the_end<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 #[test]
+fn whoever_wants_nobody_to_look_out_is_obeyed_and_told_what_that_costs() {
+    if lacks_root("looking out for changes") {
+        return;
+    }
+    let up = Up::start_in(Where::OwnNetwork, &["--no-look-out"]);
+    assert!(up.said.contains("nobody looks out for changes here (as you said)"), "{}", up.said);
+    // The helper serves by now: whom it has look out, it had begin before that.
+    let _ = up.linked_machine();
+    let helper = format!("PPid:\t{}\n", up.role("helper").unwrap());
+    let of_helper = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let status = fs::read_to_string(entry.unwrap().path().join("status")).ok()?;
+        status.contains(&helper).then(|| status.lines().next().unwrap_or_default().to_owned())
+    });
+    let all: Vec<_> = of_helper.collect();
+    assert!(!all.iter().any(|name| name.contains("lookout")), "{all:?}");
+    assert!(!up.state.path().join("helper/lookout").exists());
+}
+
+#[test]
 fn what_an_intruder_changed_is_seen_put_back_and_shown_to_be_as_it_was() {
     if lacks_root("looking out for changes") {
         return;
     }
     let planted = Planted::new();
-    let up = Up::start_in(Where::OwnNetwork, &["--look-out"]);
+    let up = Up::start_in(Where::OwnNetwork, &[]);
+    assert!(up.said.contains("looks out    for each change at "), "{}", up.said);
     let name = up.linked_machine()["name"].as_str().unwrap().to_owned();
     let name = name.as_str();
     up.cordon(&["assign", name, "--tier", "0"]).unwrap();

@@ -48,6 +48,23 @@ fn unpacked(archive: &Path, to: &Path) -> Value {
     serde_json::from_slice(&fs::read(to.join("manifest.json")).unwrap()).unwrap()
 }
 
+/// By what the machine is known for at the hub, and so that no byte of it can be another.
+fn is_signed_by_the_machine(up: &Up, archive: &Path, folder: &Path) {
+    let name = up.linked_machine()["name"].as_str().unwrap().to_owned();
+    let key = up.json(&["machines", &name])["receipt_key"].as_str().unwrap().to_owned();
+    let verify = |path: &Path| up.cordon(&["verify", path.to_str().unwrap(), "--key", &key]);
+    let said = verify(archive).unwrap_or_else(|said| panic!("{said}"));
+    assert!(said.trim_end().ends_with("sound"), "{said}");
+    let mut bytes = fs::read(archive).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let altered = folder.join("altered.tar.gz");
+    fs::write(&altered, bytes).unwrap();
+    let said = verify(&altered).unwrap_err();
+    assert!(said.contains("NOT SOUND"), "{said}");
+    fs::remove_file(altered).unwrap();
+}
+
 #[test]
 fn memory_and_environment_are_gathered_when_two_people_agreed_and_not_before() {
     if lacks_root("collecting memory") {
@@ -91,6 +108,7 @@ fn memory_and_environment_are_gathered_when_two_people_agreed_and_not_before() {
         list.lines().any(|line| line.contains(" done ") && line.contains("collect")).then_some(())
     });
     let folder = tempfile::tempdir().unwrap();
+    is_signed_by_the_machine(&up, &archive, folder.path());
     let manifest = unpacked(&archive, folder.path());
     let mut agreed: Vec<&str> =
         manifest["agreed"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();

@@ -7,6 +7,7 @@ pub mod gaps;
 pub mod helper_link;
 mod helper_word;
 pub mod identity;
+pub mod in_force;
 pub mod journal;
 pub mod lately;
 pub mod link;

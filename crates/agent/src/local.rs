@@ -51,8 +51,8 @@ pub enum Noticed {
     },
     /// Events were lost.
     Lost(Loss),
-    /// New rules were not taken, for this reason; those in force stay.
-    RulesStay(String),
+    /// What is wrong with the rules in force.
+    Rules(String),
     /// So much of the above could not be said, or not be kept for correlations, for want of room.
     Unheard(u64),
 }
@@ -62,7 +62,7 @@ impl Noticed {
     #[must_use]
     pub const fn count(&self) -> u64 {
         match self {
-            Self::RulesStay(_) => 0,
+            Self::Rules(_) => 0,
             Self::Finding(_) => 1,
             Self::Folded { count, .. } | Self::Unheard(count) => *count,
             Self::Lost(loss) => loss.count,
@@ -96,17 +96,23 @@ impl LocalDetection {
     /// Compiles the rules (origin and YAML text of each) that can match on this product. A rule that is
     /// refused is returned with its reason; the others go on.
     pub fn new<'a>(
-        rules: impl IntoIterator<Item = (&'a str, &'a str)>,
+        rules: impl IntoIterator<Item = (&'a str, &'a str), IntoIter: Clone>,
         host: String,
     ) -> (Self, Vec<Refusal>) {
         let (rules, refusals) = compiled(rules);
+        (Self::with(rules, host), refusals)
+    }
+
+    /// Goes by rules that are compiled already.
+    #[must_use]
+    pub fn with(rules: RuleSet, host: String) -> Self {
         // A sensor event has few fields: keeping them all for keyword rules costs next to nothing.
         let fields = SensorFields::new(rules.fields(), true);
         let matcher = rules.matcher();
         // Nothing waits: the kernel tells in order, and what is a little older counts as new.
         let limits =
             CorrelatorLimits { lateness: Duration::ZERO, hits: MOST_HITS, bytes: MOST_HIT_BYTES };
-        let detection = Self {
+        Self {
             rules,
             matcher,
             correlator: Correlator::new(limits),
@@ -116,13 +122,13 @@ impl LocalDetection {
             host,
             folds: HashMap::new(),
             swept: BootNanos::default(),
-        };
-        (detection, refusals)
+        }
     }
 
     /// Goes on with `rules` in place of those in force, and with all that is kept for correlations and folds
     /// that both sets have.
     pub fn take(&mut self, rules: RuleSet, mut tell: impl FnMut(Noticed)) -> CarriedOver {
+        // The compiler takes no two rules of one id, or of one title where they have none.
         let numbers: HashMap<&str, RuleIndex> =
             rules.rules().iter().map(|rule| rule.id.as_str()).zip((0..).map(RuleIndex)).collect();
         for ((rule, image), fold) in std::mem::take(&mut self.folds) {
@@ -307,13 +313,10 @@ impl LocalDetection {
 
 /// Compiles the rules (origin and YAML text of each) that can match on this product; and what was refused.
 pub(crate) fn compiled<'a>(
-    rules: impl IntoIterator<Item = (&'a str, &'a str)>,
+    rules: impl IntoIterator<Item = (&'a str, &'a str), IntoIter: Clone>,
 ) -> (RuleSet, Vec<Refusal>) {
     let mut compiler = Compiler::new().only_product("linux");
-    let mut withdrawn = 0;
-    for (origin, yaml) in rules {
-        withdrawn += compiler.add_yaml(origin, yaml).withdrawn;
-    }
+    let withdrawn = compiler.add_texts(rules).withdrawn;
     if withdrawn > 0 {
         tracing::info!(withdrawn, "rules that their authors withdrew are passed over");
     }
@@ -416,7 +419,7 @@ level: high
         let mut tell = |one: Noticed| match one {
             Noticed::Finding(_) => findings += 1,
             Noticed::Folded { count, .. } => folded += count,
-            Noticed::Lost(_) | Noticed::RulesStay(_) | Noticed::Unheard(_) => {}
+            Noticed::Lost(_) | Noticed::Rules(_) | Noticed::Unheard(_) => {}
         };
         for _ in 0..100 {
             detection.notice(&start("/dev/shm/.x/a", 1), &mut tell);

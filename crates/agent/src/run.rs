@@ -15,7 +15,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cordon_detect::Refusal;
 use cordon_link::token::EnrolToken;
 use cordon_model::finding::Finding;
 use cordon_model::ids::OrderId;
@@ -24,7 +23,8 @@ use cordon_model::time::{BootNanos, UtcNanos};
 use cordon_model::wire::{Coverage, FromAgent, Report};
 use cordon_respond::agent_core::{Act, AgentCore};
 use cordon_respond::clock::Moment;
-use tokio::signal::unix::{SignalKind, signal};
+use nix::sys::signal::{SIGHUP, SigSet};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
@@ -36,11 +36,12 @@ use crate::gaps::{Gaps, TELL_EVERY, Why};
 use crate::helper_link::{Helper, HelperGone, Told};
 use crate::helper_word::Asking;
 use crate::identity::{Identity, IdentityError};
+use crate::in_force::{InForce, RulesFrom};
 use crate::journal::Journal;
 use crate::lately::Lately;
 use crate::link::{self, FromLink, LinkSide, SharedSpool};
 use crate::local::{LocalDetection, Noticed};
-use crate::reload::{Handover, ReadRules, RuleTexts, renewed};
+use crate::reload::{Handover, renew_at_each};
 use crate::sensor::{Place, Sensor, SensorEvent};
 use crate::spool::{Spool, SpoolError};
 
@@ -77,10 +78,8 @@ pub struct AgentConfig {
     pub hub_at: Option<SocketAddr>,
     /// To enrol with, if it never was.
     pub token: Option<EnrolToken>,
-    /// The rules.
-    pub rules: RuleTexts,
-    /// How they are read again on SIGHUP; `None` for those that are part of the program.
-    pub read_rules: Option<ReadRules>,
+    /// Where the rules come from; those of a folder are read again on SIGHUP.
+    pub rules: RulesFrom,
 }
 
 /// Why an agent can't run.
@@ -92,6 +91,9 @@ pub enum AgentError {
     /// It was never enrolled, and was given no token.
     #[error("this machine is not enrolled: give it a token (on the hub: cordon enrol-token)")]
     NotEnrolled,
+    /// It has no rules, and never had any.
+    #[error("{0}")]
+    NoRules(String),
     /// Its reports.
     #[error(transparent)]
     Spool(#[from] SpoolError),
@@ -122,6 +124,7 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), AgentError> {
     let files = |what| move |source| AgentError::Files { what, source };
+    let hangups = hangups().map_err(files("listening for SIGHUP"))?;
     let clocks = Clocks::of_this_boot().map_err(files("reading the boot id"))?;
     let mut coverage: Vec<Coverage> = sensor
         .coverage()
@@ -150,15 +153,15 @@ pub async fn run(
     let (spool, torn) = Spool::open(&config.directory)?;
     let spool: SharedSpool = Arc::new(Mutex::new(spool));
     let view = Arc::new(Mutex::new(View::default()));
+    let (in_force, rules) =
+        InForce::begin(&config.rules, &config.directory).map_err(AgentError::NoRules)?;
+    in_force.put_into(&mut coverage);
+    let wrong_rules = in_force.gap();
     let (coverage, covered) = watch::channel(coverage);
     let added = Arc::new(Notify::new());
 
     // The sensor's thread detects; what it notices comes here.
-    let rules = config.rules.iter().map(|(origin, yaml)| (origin.as_str(), yaml.as_str()));
-    let (mut detection, refusals) = LocalDetection::new(rules, config.host.clone());
-    for refusal in &refusals {
-        tracing::warn!(%refusal, "a rule is refused");
-    }
+    let mut detection = LocalDetection::with(rules, config.host.clone());
     locked(&view).status.rules = u32::try_from(detection.rule_count()).unwrap_or(u32::MAX);
     let (notice, noticed) = mpsc::channel(NOTICED);
     let counted = Arc::clone(&view);
@@ -168,8 +171,12 @@ pub async fn run(
     let handover = Handover::default();
     // Not a sender that keeps the channel open: its end is how the sensor's end is noticed.
     let say = notice.downgrade();
-    let renewing =
-        tokio::spawn(renew_on_hangup(config.read_rules.clone(), refusals, handover.clone(), say));
+    let read = match &config.rules {
+        RulesFrom::Program(_) => None,
+        RulesFrom::Folder(read) => Some(Arc::clone(read)),
+    };
+    let renewing = renew_at_each(hangups, read, in_force, handover.clone(), coverage.clone(), say);
+    let renewing = tokio::spawn(renewing);
     let given = handover.clone();
     let sensing = sensor
         .start(move |event: SensorEvent, _| {
@@ -251,6 +258,9 @@ pub async fn run(
     if let Some(torn) = torn {
         agent.report_gap(0, format!("the spool ended torn: {} bytes were cut off", torn.bytes));
     }
+    if let Some(gap) = wrong_rules {
+        agent.report_gap(0, format!("rules: {gap}"));
+    }
     let told = match &config.helper {
         Ok(socket) => {
             let (helper, told) = Helper::connect(socket.clone());
@@ -271,42 +281,12 @@ pub async fn run(
     result
 }
 
-/// Reads the rules again at each SIGHUP.
-async fn renew_on_hangup(
-    read: Option<ReadRules>,
-    mut refused: Vec<Refusal>,
-    handover: Handover,
-    say: mpsc::WeakSender<Noticed>,
-) {
-    let mut hangups = match signal(SignalKind::hangup()) {
-        Ok(hangups) => hangups,
-        Err(error) => return tracing::warn!(%error, "rules can't be read again while this runs"),
-    };
-    while hangups.recv().await.is_some() {
-        let Some(read) = read.clone() else {
-            tracing::warn!(
-                "SIGHUP: the rules are part of this program, so there is nothing to read"
-            );
-            continue;
-        };
-        let before = refused.clone();
-        let renewed = tokio::task::spawn_blocking(move || renewed(read(), &before)).await;
-        match renewed.unwrap_or_else(|error| Err(error.to_string())) {
-            Ok((rules, refusals)) => {
-                for refusal in &refusals {
-                    tracing::warn!(%refusal, "a rule is refused");
-                }
-                refused = refusals;
-                handover.give(rules);
-            }
-            Err(why) => {
-                tracing::error!(why, "SIGHUP: new rules are not taken, those in force stay");
-                if let Some(say) = say.upgrade() {
-                    let _ = say.try_send(Noticed::RulesStay(why));
-                }
-            }
-        }
-    }
+/// From now on SIGHUP ends nothing. Whoever starts an agent has held it back until here, for it may come before
+/// the agent has got so far.
+fn hangups() -> io::Result<Signal> {
+    let hangups = signal(SignalKind::hangup())?;
+    SigSet::from_iter([SIGHUP]).thread_unblock()?;
+    Ok(hangups)
 }
 
 /// The kept identity, or one made now with the token; `None` if stopped meanwhile.
@@ -438,9 +418,7 @@ impl Agent {
                 self.gaps.add(Why::Sensor(loss.reason), loss.count);
                 self.tell_gaps(Gaps::due);
             }
-            Noticed::RulesStay(why) => {
-                self.report_gap(0, format!("new rules were not taken, those in force stay: {why}"));
-            }
+            Noticed::Rules(gap) => self.report_gap(0, format!("rules: {gap}")),
             Noticed::Unheard(count) => {
                 self.gaps.add(Why::Unheard, count);
                 self.tell_gaps(Gaps::due);

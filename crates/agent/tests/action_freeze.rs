@@ -299,7 +299,7 @@ fn a_program_that_care_needs_on_a_filesystem_that_does_not_answer_holds_nobody_u
         let nobody = FileId { device: 0, inode: 0 };
         let why = [far.as_path(), Path::new("/etc/hostname")]
             .map(|path| spared.why_named(path).is_some());
-        assert_eq!(spared.why(nobody, Some(Path::new("/etc/hostname"))), None);
+        assert_eq!(spared.why_by_path(nobody, Some(Path::new("/etc/hostname"))), None);
         let _ = tell.send((held.map(|held| (freeze.undo(&held), held)), why));
     });
     let outcome = told.recv_timeout(Duration::from_secs(60));

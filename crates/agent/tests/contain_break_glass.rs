@@ -197,7 +197,7 @@ fn guessing_is_held_up_over_restarts_and_seen_and_root_is_not_held_up() {
     assert_eq!((status.wrong_codes.total, status.wrong_codes.user), (3, Some(PERSON)));
     assert!(status.wrong_codes.pause_seconds > 0);
     bench.kill();
-    bench.boot = Some("another");
+    bench.begin_boot("another");
     bench.start();
     // The right code too, and whoever types it; until the pause is over in running time.
     assert!(

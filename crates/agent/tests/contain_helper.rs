@@ -92,10 +92,9 @@ fn after_a_restart_of_the_machine_the_measure_is_in_force_and_no_longer_than_bef
     let order = bench.order(isolate);
     let receipt = last(bench.give(&order));
     bench.kill();
-    // A new boot has an empty ruleset and another id. (Its boot time goes on here where a real one
-    // starts at zero, and all of it counts as run.)
+    // A new boot has an empty ruleset, another id, and a time that starts at zero.
     bench.world.machine.nft("flush ruleset");
-    bench.boot = Some("another");
+    bench.begin_boot("another");
     bench.start();
     assert!(bench.is_cut_off());
     let held = bench.status().in_force.unwrap();
@@ -111,7 +110,7 @@ fn a_lease_that_ended_while_the_machine_was_restarted_steps_down_and_opens_nothi
     bench.give(&order);
     bench.kill();
     bench.world.machine.nft("flush ruleset");
-    bench.boot = Some("another");
+    bench.begin_boot("another");
     bench.start();
     assert!(bench.is_cut_off());
     let mut agent = bench.connect();

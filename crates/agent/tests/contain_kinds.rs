@@ -26,8 +26,7 @@ use cordon_agent::contain::action::collect::collect;
 use cordon_agent::contain::action::deny::warden::{WardenConfig, serve};
 use cordon_agent::contain::protocol::{Ask, Refusal};
 use cordon_model::action::{
-    AccountTarget, Action, Blocked, BlockedPeer, Collection, Denied, FilePath, FileTarget, Piece,
-    Sha256Digest,
+    AccountTarget, Action, Blocked, BlockedPeer, Denied, FilePath, FileTarget, Sha256Digest,
 };
 use cordon_model::asset::{Assignment, ClinicalTier};
 use cordon_model::ids::{FindingId, MeasureId};
@@ -391,23 +390,8 @@ fn an_account_is_disabled_and_can_sign_in_again_to_the_byte() {
     });
 }
 
-/// Evidence changes nothing, so it is gathered by itself on a clinical machine too.
-#[test]
-fn evidence_is_gathered_by_itself_on_any_machine_and_leaves_nothing_in_force() {
-    let Some(mut machine) = Machine::new() else { return };
-    for tier in [ClinicalTier::None, ClinicalTier::Clinical] {
-        machine.is(tier);
-        let pieces = vec![Piece::Kernel];
-        let action = Action::Collect(Collection { pieces, most_bytes: 1 << 20 });
-        let order = machine.by_itself(&action, LEASE);
-        let receipt = machine.bench.outcome(&order, order.id.into(), MeasureState::is_over);
-        assert_eq!(receipt.state, MeasureState::Done, "{receipt:?}");
-        let archive = machine.bench.folder.path().join("state/evidence");
-        let archive = archive.join(format!("evidence-{}.tar.gz", receipt.measure));
-        assert!(archive.exists(), "{}", archive.display());
-        assert!(machine.bench.status().holds.is_empty());
-    }
-}
+#[path = "contain_kinds/evidence.rs"]
+mod evidence;
 
 /// Wazuh #9370: of many timeouts that were over together only the first was undone. Fifteen leases are over at one
 /// look of the helper, because it was away when they ended.

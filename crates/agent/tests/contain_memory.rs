@@ -5,7 +5,8 @@
 
 mod contain_world;
 
-use contain_world::bench::{Bench, LEASE, assert_refused, last};
+use contain_world::PEER;
+use contain_world::bench::{Bench, LEASE, assert_refused, dial, echo, last};
 use cordon_agent::contain::door::{DoorAnswer, DoorAsk, Opened, Unopened, ask};
 use cordon_agent::contain::protocol::{Answer, Ask, Refusal};
 use cordon_code::{Code, MasterKey, slow_hash};
@@ -109,6 +110,45 @@ fn a_memory_that_an_administrator_moved_away_takes_no_old_order_either() {
     bench.assign(2, Some(ClinicalTier::None));
     assert_refused(&bench.give(&recorded), Refusal::NotObeyed, "sequence");
     assert_eq!(bench.isolate(Isolation::Segment).state, MeasureState::Verified);
+}
+
+/// For whoever has neither hub nor code: the very words of the guide.
+#[test]
+fn the_guides_steps_by_hand_open_a_machine_that_stays_open_and_obeys_its_hub_again() {
+    let guide = include_str!("../../../docs/3am.md");
+    let after = guide.split_once("### No code can be had: by hand").unwrap().1;
+    let steps = after.split_once("\n## ").unwrap().0;
+    let Some(mut bench) = Bench::new(ClinicalTier::None) else { return };
+    echo(&bench.world, PEER, 8080);
+    let opens = |bench: &Bench| dial(&bench.world, PEER, 8080).is_ok();
+    let closing = bench.order(Instruction::isolate(Isolation::Full, LEASE));
+    assert!(matches!(bench.give(&closing), Answer::Obeyed(_)) && !opens(&bench));
+
+    bench.kill();
+    assert!(!opens(&bench), "that the helper is gone opens nothing");
+    let command = steps.lines().map(str::trim).find(|line| line.starts_with("nft ")).unwrap();
+    let words: Vec<&str> = command.split(' ').collect();
+    bench.world.machine.run(words[0], &words[1..]);
+    let state = bench.folder.path().join("state");
+    let (moves, leaves) = steps.split_once("Leave `pin.cbor`").unwrap();
+    for name in MEMORY {
+        assert!(moves.contains(&format!("`{name}`")), "{name}");
+        std::fs::rename(state.join(name), bench.folder.path().join(name)).unwrap();
+    }
+    for name in FLOOR {
+        assert!(leaves.contains(&format!("`{name}`")), "{name}");
+    }
+    assert!(opens(&bench));
+
+    bench.start();
+    let status = bench.status();
+    assert!(status.in_force.is_none() && !status.is_unaccounted_for, "{status:?}");
+    assert!(opens(&bench), "nothing is put back");
+    bench.assign(2, Some(ClinicalTier::None));
+    assert_refused(&bench.give(&closing), Refusal::NotObeyed, "sequence");
+    assert!(opens(&bench), "nor by the order of before");
+    assert_eq!(bench.isolate(Isolation::Full).state, MeasureState::Verified);
+    assert!(!opens(&bench));
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn what_is_changed_from_here_or_gone_with_a_restart_of_the_machine_is_nobodys_do
     bench.give(&order);
     contain_world::until(|| bench.status().in_force.unwrap().isolation == Isolation::Segment);
     assert_eq!(meanwhile(&mut bench, ""), 0);
-    bench.boot = Some("another");
+    bench.begin_boot("another");
     assert_eq!(meanwhile(&mut bench, "flush ruleset"), 0, "a boot begins with none");
     bench.release();
     assert_eq!(meanwhile(&mut bench, ""), 0);

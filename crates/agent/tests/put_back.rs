@@ -7,215 +7,23 @@
 
 mod action_world;
 mod cut_short;
+mod lookout_world;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use action_world::{PATIENCE, boot};
 use cordon_agent::contain::action::put_back::PutBack;
-use cordon_agent::contain::action::quarantine::metadata::Metadata;
 use cordon_agent::contain::action::quarantine::vault::{Limits, Vault};
-use cordon_agent::contain::action::spared::FileId;
-use cordon_agent::contain::action::{ActError, Journal, Protected};
+use cordon_agent::contain::action::{Journal, Protected};
 use cordon_agent::contain::lookout::book::Record;
 use cordon_agent::contain::lookout::store::Store;
 use cordon_agent::contain::lookout::tell::tell;
-use cordon_agent::contain::lookout::watching::Lookout;
-use cordon_model::action::{FilePath, PutBackTarget};
+use cordon_model::action::PutBackTarget;
 use cordon_model::change::Change;
-use cordon_model::ids::MeasureId;
 use cordon_model::time::UtcNanos;
-use cordon_tests::lacks_root;
-use rustix::fs::{Timespec, Timestamps, XattrFlags};
-
-const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\nann:x:1000:1000::/home/ann:/bin/bash\n";
-
-/// The one measure of each machine.
-fn measure() -> MeasureId {
-    "018f0000-0000-7000-8000-000000000001".parse().unwrap()
-}
-
-/// A machine's tree of files, and somebody who looks out on it.
-struct Machine {
-    folder: tempfile::TempDir,
-    lookout: Option<Lookout>,
-}
-
-impl Machine {
-    fn new() -> Option<Self> {
-        if lacks_root("looking out for changes") {
-            return None;
-        }
-        let machine = Self { folder: tempfile::tempdir().unwrap(), lookout: None };
-        machine.write("etc/passwd", PASSWD);
-        machine.write("etc/crontab", "17 * * * * root run-parts /etc/cron.hourly\n");
-        machine.write("etc/cron.daily/backup", "#!/bin/sh\nexit 0\n");
-        machine.write("etc/systemd/system/a.service", "[Service]\nExecStart=/bin/true\n");
-        machine.write("home/ann/.ssh/authorized_keys", "ssh-ed25519 AAAA ann@ward\n");
-        machine.write("home/ann/.profile", "umask 022\n");
-        symlink("a.service", machine.at("etc/systemd/system/b.service")).unwrap();
-        Some(machine)
-    }
-
-    fn root(&self) -> PathBuf {
-        self.folder.path().canonicalize().unwrap().join("root")
-    }
-
-    fn at(&self, place: &str) -> PathBuf {
-        self.root().join(place)
-    }
-
-    fn state(&self) -> PathBuf {
-        self.folder.path().canonicalize().unwrap().join("state")
-    }
-
-    fn write(&self, place: &str, text: &str) {
-        let path = self.at(place);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-
-    /// From now on somebody looks out.
-    fn look_out(&mut self) {
-        let folder = self.state().join("lookout");
-        self.lookout = Some(Lookout::open(&folder, &self.root(), boot(), 0).unwrap());
-    }
-
-    /// Lets the lookout work until its changes are as they should be.
-    fn until(&mut self, what: &str, is_so: impl Fn(&[Change]) -> bool) -> Vec<Change> {
-        let ends = Instant::now() + PATIENCE;
-        loop {
-            self.lookout.as_mut().unwrap().turn(Duration::from_millis(20)).unwrap();
-            let changes = self.changes();
-            if is_so(&changes) {
-                return changes;
-            }
-            assert!(Instant::now() < ends, "never: {what}: {changes:#?}");
-        }
-    }
-
-    fn changes(&self) -> Vec<Change> {
-        let all = UtcNanos::from_unix_nanos(0);
-        let folder = self.state().join("lookout");
-        let mut told = tell(&folder, &self.root(), all, UtcNanos::now()).unwrap();
-        assert!(told.is_bounded());
-        told.changes.reverse();
-        told.changes
-    }
-
-    fn put_back(&self) -> PutBack {
-        let limits = Limits { free_bytes: 0, ..Limits::default() };
-        let state = self.state();
-        let vault = Vault::open(&state.join("vault"), limits).unwrap();
-        let journal = Journal::open(&state.join("measures")).unwrap();
-        PutBack::new(journal, vault, state.join("lookout"), state.join("own"), self.root())
-    }
-
-    /// Everything that a file is, but for what no program can set.
-    fn whole(&self, place: &str) -> (Vec<u8>, Metadata) {
-        let path = self.at(place);
-        let file = File::open(&path).unwrap();
-        let folder = FileId::at(path.parent().unwrap()).unwrap();
-        let metadata = Metadata::read(&file, path.clone(), folder).unwrap();
-        (fs::read(&path).unwrap(), metadata)
-    }
-
-    fn is_as(&self, place: &str, before: &(Vec<u8>, Metadata)) -> bool {
-        let now = self.whole(place);
-        now.0 == before.0 && before.1.differs(&now.1).is_empty()
-    }
-
-    fn leftovers(&self) -> Vec<PathBuf> {
-        let mut left = Vec::new();
-        for folder in ["etc", "etc/cron.daily", "etc/systemd/system", "home/ann", "home/ann/.ssh"] {
-            let entries = fs::read_dir(self.at(folder)).unwrap().map(|entry| entry.unwrap().path());
-            left.extend(entries.filter(|path| path.to_str().unwrap().contains("/.cordon-")));
-        }
-        for folder in ["vault", "measures"] {
-            let Ok(entries) = fs::read_dir(self.state().join(folder)) else { continue };
-            let paths = entries.map(|entry| entry.unwrap().path());
-            left.extend(paths.filter(|path| !path.ends_with("key")));
-        }
-        left
-    }
-}
-
-/// A shell that does each line that it is told, until it is dropped.
-struct Intruder(Child);
-
-impl Intruder {
-    fn new() -> Self {
-        let mut shell = Command::new("/bin/sh");
-        shell.stdin(Stdio::piped()).stdout(Stdio::null());
-        Self(shell.spawn().unwrap())
-    }
-
-    fn does(&mut self, line: &str) {
-        use std::io::Write as _;
-        let input = self.0.stdin.as_mut().unwrap();
-        input.write_all(line.as_bytes()).unwrap();
-        input.write_all(b"\n").unwrap();
-    }
-
-    fn pid(&self) -> u32 {
-        self.0.id()
-    }
-}
-
-impl Drop for Intruder {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn of<'a>(changes: &'a [Change], path: &str) -> Vec<&'a Change> {
-    changes.iter().filter(|change| change.path == FilePath::new(path)).collect()
-}
-
-/// Whether this process did it, or one below it, and nobody else.
-fn is_by(change: &Change, pid: u32) -> bool {
-    !change.by.is_empty() && change.by.iter().all(|doer| doer.line().any(|(above, _)| above == pid))
-}
-
-fn target(first: &Change, last: &Change) -> PutBackTarget {
-    PutBackTarget {
-        path: first.path.clone(),
-        first: first.number,
-        last: last.number,
-        found: last.after.sha256(),
-        wanted: first.before.sha256(),
-    }
-}
-
-fn apply(put_back: &PutBack, target: &PutBackTarget) -> Result<(), ActError> {
-    let done = put_back.apply(measure(), target, &Protected::default())?;
-    let proof = put_back.prove(&done)?;
-    assert!(proof.holds() && proof.unproven.is_empty(), "{proof:?}");
-    Ok(())
-}
-
-fn undo(put_back: &PutBack) {
-    let begun = put_back.begun(measure()).unwrap().unwrap();
-    let undone = put_back.undo(&begun).unwrap();
-    assert!(undone.is_exact(), "{undone:?}");
-}
-
-/// What is hard to put back: owner, mode, times, attributes.
-fn adorn(path: &Path) {
-    std::os::unix::fs::chown(path, Some(1000), Some(1001)).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o640)).unwrap();
-    let file = File::options().write(true).open(path).unwrap();
-    let _ = rustix::fs::fsetxattr(&file, "user.note", b"a\0b", XattrFlags::empty());
-    let times = Timestamps {
-        last_access: Timespec { tv_sec: 1_000, tv_nsec: 7 },
-        last_modification: Timespec { tv_sec: 2_000, tv_nsec: 999_999_999 },
-    };
-    rustix::fs::futimens(&file, &times).unwrap();
-}
+use lookout_world::{Intruder, Machine, adorn, apply, is_by, measure, of, target, undo, undone};
 
 #[test]
 fn what_an_intruder_changes_is_put_back_to_the_byte_and_that_is_taken_back_too() {
@@ -344,6 +152,74 @@ fn what_an_administrator_changed_since_is_left_as_it_is() {
 }
 
 #[test]
+fn an_order_that_says_nothing_of_others_between_is_refused_by_the_machines_own_book() {
+    let Some(mut machine) = Machine::new() else { return };
+    machine.look_out();
+    let (mut intruder, mut administrator) = (Intruder::new(), Intruder::new());
+    let crontab = machine.at("etc/crontab").to_str().unwrap().to_owned();
+    intruder.did(&format!("echo '* * * * * root /tmp/x' >> {crontab}"));
+    machine.until_idle();
+    administrator.did(&format!("echo '5 5 * * * root /usr/bin/ours' >> {crontab}"));
+    machine.until_idle();
+    intruder.did(&format!("echo '* * * * * root /tmp/y' >> {crontab}"));
+    machine.until_idle();
+    let changes = machine.changes();
+    let [first, between, last] = &changes[..] else { panic!("{changes:#?}") };
+    assert!(is_by(between, administrator.pid()));
+    let now = machine.whole("etc/crontab");
+    let put_back = machine.put_back();
+    // A hub that lies, or did not look: from the first to the last, as if nobody had been between.
+    let all = target(first, last);
+    let error = apply(&put_back, &all).unwrap_err().to_string();
+    assert!(
+        error.contains("change 2 at") && error.contains("changed by somebody since"),
+        "{error}"
+    );
+    // Nor may it undo the last alone in the name of another, or of nobody.
+    let mut others = target(last, last);
+    others.by = target(between, between).by;
+    assert!(apply(&put_back, &others).is_err());
+    others.by.clear();
+    assert!(apply(&put_back, &others).is_err());
+    let mut of_before = target(last, last);
+    of_before.by.iter_mut().for_each(|one| one.boot.0.push('x'));
+    assert!(apply(&put_back, &of_before).is_err(), "a number of another boot is another's");
+    assert!(machine.is_as("etc/crontab", &now));
+    apply(&put_back, &target(last, last)).unwrap();
+    undo(&put_back);
+    assert_eq!(machine.leftovers(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_preview_reads_no_content() {
+    let Some(mut machine) = Machine::new() else { return };
+    machine.look_out();
+    let mut intruder = Intruder::new();
+    let script = machine.at("etc/cron.daily/backup");
+    intruder.did(&format!("head -c 9000000 /dev/zero >> {}", script.display()));
+    machine.until_idle();
+    let changes = machine.changes();
+    let (first, last) = (changes.first().unwrap(), changes.last().unwrap());
+    let before = read_by_this_thread();
+    let would = machine.put_back().would(&target(first, last), &Protected::default());
+    let read = read_by_this_thread() - before;
+    assert!(would.refused.is_none() && would.of == 1, "{would:?}");
+    assert!(read < 1_000_000, "{read} bytes");
+    // And sees all the same that somebody wrote to it since.
+    let mut file = File::options().append(true).open(&script).unwrap();
+    std::io::Write::write_all(&mut file, b"# ours").unwrap();
+    let would = machine.put_back().would(&target(first, last), &Protected::default());
+    assert!(would.refused.is_some(), "{would:?}");
+}
+
+/// As the kernel counts it, from the disk or not.
+fn read_by_this_thread() -> u64 {
+    let text = fs::read_to_string("/proc/thread-self/io").unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("rchar: "));
+    line.unwrap().parse().unwrap()
+}
+
+#[test]
 fn what_was_changed_after_it_was_put_back_is_not_taken_back_over_that() {
     let Some(mut machine) = Machine::new() else { return };
     machine.look_out();
@@ -403,7 +279,7 @@ fn what_is_dropped_into_a_folder_that_was_made_for_it_is_seen() {
 }
 
 #[test]
-fn what_was_changed_while_nobody_looked_out_is_told_by_nobody_known_and_put_back_all_the_same() {
+fn what_was_changed_while_nobody_looked_out_is_told_by_nobody_known_and_put_back_by_no_order() {
     let Some(mut machine) = Machine::new() else { return };
     let before = machine.whole("etc/crontab");
     machine.look_out();
@@ -417,9 +293,9 @@ fn what_was_changed_while_nobody_looked_out_is_told_by_nobody_known_and_put_back
     let told =
         tell(&machine.state().join("lookout"), &machine.root(), all, UtcNanos::now()).unwrap();
     assert!(told.gaps.iter().any(|gap| gap.contains("nobody looked out")), "{:?}", told.gaps);
-    let put_back = machine.put_back();
-    apply(&put_back, &target(change, change)).unwrap();
-    assert!(machine.is_as("etc/crontab", &before));
+    let error = apply(&machine.put_back(), &target(change, change)).unwrap_err().to_string();
+    assert!(error.contains("not by whom the order names"), "{error}");
+    assert!(!machine.is_as("etc/crontab", &before));
 }
 
 #[test]
@@ -486,6 +362,11 @@ fn of_record(record: &Record) -> PutBackTarget {
         last: record.number,
         found: record.after.sha256(),
         wanted: record.before.sha256(),
+        by: undone(&record.boot, &record.by)
+            .into_iter()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect(),
     }
 }
 
@@ -582,6 +463,89 @@ fn killed_at_any_call_what_came_is_there_or_gone() {
     cut_short_at_each_call("etc/cron.daily/evil", "echo '#!/bin/sh' > PLACE");
 }
 
+/// The exchange itself, each removal, and the building before: killed before the kernel does it, when it has, and before the
+/// next call.
+fn cut_short_at_the_exchange(place: &str, intrusion: &str, least: usize) {
+    let Some(mut machine) = Machine::new() else { return };
+    let path = machine.at(place);
+    let good = looks(&path);
+    machine.look_out();
+    let mut intruder = Intruder::new();
+    intruder.did(&intrusion.replace("PLACE", path.to_str().unwrap()));
+    machine.until_idle();
+    let changes = machine.changes();
+    assert_eq!(changes.len(), 1, "{changes:#?}");
+    machine.lookout = None;
+    let evil = looks(&path);
+    let words =
+        |what: &str| format!("{what}\n{}\n{}", machine.state().display(), machine.root().display());
+    let put_back = machine.put_back();
+    let target = target(&changes[0], &changes[0]);
+    let numbers = [libc::SYS_renameat2, libc::SYS_unlinkat, libc::SYS_symlinkat, libc::SYS_fchmod];
+    let is_one = |stop: usize| {
+        let now = looks(&path);
+        assert!(now == good || now == evil, "stop {stop}: {now:?}");
+    };
+    for then in ["apply", "undo"] {
+        let calls = cut_short::killed_around_calls(
+            "the_deed_that_is_cut_short",
+            &numbers,
+            |command| {
+                assert_eq!(looks(&path), evil);
+                command.env(DEED, words("apply"));
+            },
+            |stop| {
+                is_one(stop);
+                if then == "apply" {
+                    apply(&put_back, &target).unwrap();
+                    assert_eq!(looks(&path), good, "stop {stop}");
+                }
+                if put_back.begun(measure()).unwrap().is_some() {
+                    undo(&put_back);
+                }
+                assert_eq!(looks(&path), evil, "stop {stop}");
+                assert_eq!(machine.leftovers(), Vec::<PathBuf>::new(), "stop {stop}, {then}");
+            },
+        );
+        println!("{place}: killed around {calls} calls, then {then}");
+        assert!(calls >= least, "{calls}");
+    }
+    let calls = cut_short::killed_around_calls(
+        "the_deed_that_is_cut_short",
+        &numbers,
+        |command| {
+            if put_back.begun(measure()).unwrap().is_none() {
+                apply(&put_back, &target).unwrap();
+            }
+            command.env(DEED, words("undo"));
+        },
+        |stop| {
+            is_one(stop);
+            if put_back.begun(measure()).unwrap().is_some() {
+                undo(&put_back);
+            }
+            assert_eq!(looks(&path), evil, "stop {stop}");
+            assert_eq!(machine.leftovers(), Vec::<PathBuf>::new(), "stop {stop}");
+        },
+    );
+    assert!(calls >= least, "{calls}");
+}
+
+#[test]
+fn killed_around_the_exchange_a_file_is_one_of_the_two() {
+    cut_short_at_the_exchange("etc/crontab", "echo '* * * * * root /tmp/x' >> PLACE", 2);
+}
+
+#[test]
+fn killed_around_the_exchange_what_was_removed_is_whole_or_not_there() {
+    cut_short_at_the_exchange("home/ann/.profile", "rm PLACE", 1);
+}
+
+#[test]
+fn killed_around_the_exchange_a_link_is_one_of_the_two() {
+    cut_short_at_the_exchange("etc/systemd/system/b.service", "ln -sfn /dev/null PLACE", 2);
+}
+
 /// Somebody of the hospital's changes the crontab while it is put back, at each of its system calls: by another file in
 /// its place, as editors do, and by a line at its end.
 fn an_administrator_meets(what: &str, changes_it: impl Fn(&Path)) {
@@ -639,6 +603,21 @@ fn an_administrator_who_is_faster_at_any_call_keeps_what_they_wrote() {
         let fresh = path.with_extension("fresh");
         fs::write(&fresh, "5 5 * * * root /usr/bin/ours\n").unwrap();
         fs::rename(&fresh, path).unwrap();
+    });
+    // Of the same length, with its times set as they were: only what it holds tells.
+    an_administrator_meets("other words", |path| {
+        use std::os::unix::fs::FileExt as _;
+        let file = File::options().write(true).open(path).unwrap();
+        let was = file.metadata().unwrap();
+        file.write_all_at(b"ours", 0).unwrap();
+        let times = rustix::fs::Timestamps {
+            last_access: rustix::fs::Timespec { tv_sec: was.atime(), tv_nsec: was.atime_nsec() },
+            last_modification: rustix::fs::Timespec {
+                tv_sec: was.mtime(),
+                tv_nsec: was.mtime_nsec(),
+            },
+        };
+        rustix::fs::futimens(&file, &times).unwrap();
     });
     an_administrator_meets("another line", |path| {
         use std::io::Write as _;

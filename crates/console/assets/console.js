@@ -27,6 +27,7 @@
   const SILENT_AFTER = 25_000; // two and a half times what the hub promises (live.rs, ALIVE_EVERY)
   const AGAIN_AFTER = 30_000; // ages on the page grow old by themselves
   const AT_MOST_EVERY = 700; // a storm of news is one look
+  const AIMED_FOR = 1_500; // from the last move of a hand to its press
 
   let heard = Date.now();
   let looked = Date.now();
@@ -43,12 +44,33 @@
     if (main().contains(event.target)) isTyped = true;
   });
 
+  // Nothing moves under a finger: a press that begins on one button and ends on another is lost, and one that
+  // was meant for what stood there a moment ago may cut the wrong machine off.
+  let touched = 0;
+  let isPressed = false;
+  const touches = (isNow) => () => {
+    touched = Date.now();
+    isPressed = isNow ?? isPressed;
+  };
+  document.addEventListener("keydown", touches());
+  document.addEventListener("pointermove", (event) => touches(isPressed && event.buttons !== 0)());
+  document.addEventListener("pointerdown", (event) => touches(event.isPrimary && event.button === 0)());
+  for (const name of ["pointerup", "pointercancel", "contextmenu"])
+    document.addEventListener(name, touches(false));
+  addEventListener("blur", touches(false));
+  const isAiming = () =>
+    isPressed ||
+    (Date.now() - touched < AIMED_FOR &&
+      (main().contains(document.activeElement) ||
+        main().querySelector(":is(a, button, summary, label, input, select):hover") !== null));
+
   const selects = () => {
     const selection = document.getSelection();
     return selection && !selection.isCollapsed && main().contains(selection.anchorNode);
   };
 
-  const source = new EventSource("/live");
+  let source;
+  let isDisplaced = false;
 
   const show = () => {
     const isOpen = source.readyState === EventSource.OPEN;
@@ -59,11 +81,13 @@
       ? "Live. Page of " + clock(looked) + ". "
       : isBehind && isOpen
         ? "There is news that is not shown yet. Page of " + clock(looked) + ". "
-        : "Not live since " + clock(Math.max(heard, looked)) + ". ";
+        : isDisplaced
+          ? "Not live: newer pages of yours are. Page of " + clock(looked) + ". "
+          : "Not live since " + clock(Math.max(heard, looked)) + ". ";
     hint.textContent = isLive
       ? ""
       : isBehind && isOpen
-        ? "What you write or have marked is kept; load the page again to see the news."
+        ? "What you write, mark or press is kept; let go, or load the page again, to see the news."
         : "What you see may be out of date; load the page again.";
     if (wasLive !== isLive) {
       if (wasLive !== null) spoken.textContent = isLive ? "The page is live." : "The page is not live.";
@@ -122,6 +146,11 @@
       isBehind = true;
       return show();
     }
+    if (isAiming()) {
+      isBehind = true;
+      show();
+      return soon();
+    }
     isLooking = true;
     try {
       const answer = await fetch(location.href, { cache: "no-store", redirect: "manual" });
@@ -131,7 +160,10 @@
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       // Somebody may have begun to write meanwhile.
       if (isTyped || selects()) isBehind = true;
-      else if (swap(page)) {
+      else if (isAiming()) {
+        isBehind = true;
+        soon();
+      } else if (swap(page)) {
         looked = Date.now();
         isBehind = false;
       }
@@ -148,30 +180,44 @@
   };
 
   let wasLost = false;
-  source.addEventListener("open", () => {
-    heard = Date.now();
-    if (wasLost) soon(); // what was said meanwhile was missed
-    wasLost = false;
-    show();
-  });
-  source.addEventListener("alive", () => {
-    heard = Date.now();
-    show();
-  });
-  source.addEventListener("news", () => {
-    heard = Date.now();
-    soon();
-  });
-  source.addEventListener("error", () => {
-    wasLost = true;
-    show();
-  });
+  const listen = () => {
+    isDisplaced = false;
+    source = new EventSource("/live");
+    source.addEventListener("open", () => {
+      heard = Date.now();
+      if (wasLost) soon(); // what was said meanwhile was missed
+      wasLost = false;
+      show();
+    });
+    source.addEventListener("alive", () => {
+      heard = Date.now();
+      show();
+    });
+    source.addEventListener("news", () => {
+      heard = Date.now();
+      soon();
+    });
+    source.addEventListener("displaced", () => {
+      isDisplaced = wasLost = true;
+      source.close();
+      show();
+    });
+    source.addEventListener("error", () => {
+      wasLost = true;
+      show();
+    });
+  };
+  listen();
   setInterval(() => {
+    // A browser gives up for good where the answer was a refusal.
+    if (source.readyState === EventSource.CLOSED && !isDisplaced) listen();
     show();
     if (Date.now() - looked > AGAIN_AFTER && document.visibilityState === "visible") soon();
   }, 5_000);
   document.addEventListener("visibilitychange", () => {
-    if (document.visibilityState === "visible") soon();
+    if (document.visibilityState !== "visible") return;
+    if (isDisplaced) listen();
+    soon();
   });
   addEventListener("pagehide", () => source.close());
   addEventListener("pageshow", (event) => {

@@ -253,7 +253,7 @@ pub async fn assign(
         Ok(draft) => match desk.hub.assign(machine, draft, &by.who).await {
             Ok(_) => Ok(to(&format!("/machines/{machine}"))),
             // A name that does not resolve: what was typed is not lost for that.
-            Err(error @ HubError::Invalid { .. }) => {
+            Err(error @ (HubError::Invalid { .. } | HubError::NeedsKeeper { .. })) => {
                 let view = desk.hub.machine(machine).await?;
                 let frame = by.frame(&desk).await?;
                 let why = error.to_string();

@@ -3,7 +3,7 @@
 //! The one idea: a page that hears of a change fetches itself again, so there is one way to make a page,
 //! and the stream carries nothing that would need a permission of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use cordon_hub::view::News;
 use futures_util::stream;
+use tokio::sync::Notify;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -22,7 +23,8 @@ use crate::Desk;
 use crate::problem::Problem;
 use crate::session::SignedIn;
 
-/// Streams of one session: a browser opens at most six connections to a host, and needs some for pages.
+/// Streams of one session: a browser opens at most six connections to a host, and needs some for pages. The
+/// page that was opened last is the one that is looked at: it takes the place of the oldest.
 const STREAMS_PER_SESSION: usize = 4;
 
 /// Streams in all: 256 of a few KB each, fifty people with five windows.
@@ -35,26 +37,33 @@ const ALIVE_EVERY: Duration = Duration::from_secs(10);
 /// How long news are gathered before they are told: four times a second is as often as people see.
 const GATHER: Duration = Duration::from_millis(250);
 
-/// Who listens, by session.
+/// Who listens, by session, the oldest first.
 #[derive(Debug, Default)]
-pub struct Streams(Mutex<HashMap<String, usize>>);
+pub struct Streams(Mutex<HashMap<String, VecDeque<Arc<Notify>>>>);
 
 /// A place among the streams; free again when dropped.
 struct Place {
     desk: Arc<Desk>,
     session: String,
+    /// Says that another page of the session has taken it.
+    is_taken: Arc<Notify>,
 }
 
 impl Place {
     fn take(desk: &Arc<Desk>, session: &str) -> Option<Self> {
         let mut streams = desk.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = streams.values().sum();
-        let own = streams.get(session).copied().unwrap_or(0);
-        if all >= STREAMS || own >= STREAMS_PER_SESSION {
+        let all: usize = streams.values().map(VecDeque::len).sum();
+        let is_full = streams.get(session).is_some_and(|own| own.len() >= STREAMS_PER_SESSION);
+        if all >= STREAMS && !is_full {
             return None;
         }
-        streams.insert(session.to_owned(), own + 1);
-        Some(Self { desk: desk.clone(), session: session.to_owned() })
+        let own = streams.entry(session.to_owned()).or_default();
+        if is_full && let Some(oldest) = own.pop_front() {
+            oldest.notify_one();
+        }
+        let is_taken = Arc::new(Notify::new());
+        own.push_back(is_taken.clone());
+        Some(Self { desk: desk.clone(), session: session.to_owned(), is_taken })
     }
 }
 
@@ -62,8 +71,8 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut streams = self.desk.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(own) = streams.get_mut(&self.session) {
-            *own -= 1;
-            if *own == 0 {
+            own.retain(|one| !Arc::ptr_eq(one, &self.is_taken));
+            if own.is_empty() {
                 streams.remove(&self.session);
             }
         }
@@ -75,6 +84,7 @@ struct Listening {
     secret: String,
     news: Receiver<News>,
     alive: Interval,
+    is_over: bool,
 }
 
 /// The stream.
@@ -83,13 +93,14 @@ pub async fn live(State(desk): State<Arc<Desk>>, by: SignedIn) -> Response {
         return Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
             "Too many live pages",
-            "close some of this console’s windows; pages can still be loaded again",
+            "too many people look at once; pages can still be loaded again",
         )
         .into_response();
     };
     let mut alive = tokio::time::interval_at(Instant::now(), ALIVE_EVERY);
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let listening = Listening { place, secret: by.secret, news: desk.hub.subscribe(), alive };
+    let news = desk.hub.subscribe();
+    let listening = Listening { place, secret: by.secret, news, alive, is_over: false };
     let events = stream::unfold(listening, |mut listening| async move {
         let event = next(&mut listening).await?;
         Some((Ok::<_, Infallible>(event), listening))
@@ -97,13 +108,21 @@ pub async fn live(State(desk): State<Arc<Desk>>, by: SignedIn) -> Response {
     Sse::new(events).into_response()
 }
 
-/// The next event; `None` ends the stream: the console stops, or the session is over.
+/// The next event; `None` ends the stream: the console stops, the session is over, or another page of it has
+/// taken the place.
 async fn next(listening: &mut Listening) -> Option<Event> {
-    let Listening { place, secret, news, alive } = listening;
+    let Listening { place, secret, news, alive, is_over } = listening;
+    if *is_over {
+        return None;
+    }
     let mut stop = place.desk.stop.clone();
     tokio::select! {
         // The guard that `wait_for` gives must not live into the other branches.
         () = async { drop(stop.wait_for(|stop| *stop).await) } => None,
+        () = place.is_taken.notified() => {
+            *is_over = true;
+            Some(Event::default().event("displaced").data("displaced"))
+        }
         _ = alive.tick() => {
             // A session that ended elsewhere hears nothing more.
             let is_good = matches!(place.desk.hub.session(secret).await, Ok(Some(_)));

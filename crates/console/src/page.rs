@@ -103,6 +103,32 @@ impl Frame {
                             }
                         }
                     }
+                    @if let Some(why) = &self.status.ledger_alarm {
+                        div.notice.notice--bad {
+                            h2 { "The ledger is not what was signed" }
+                            p {
+                                "It was altered, or put back from a backup; the signer signs it no more. Leave "
+                                "the hub’s disk as it is, and have somebody find out: " code { "cordon verify" }
+                                " on the hub’s machine says more. What is isolated stays so, and machines are "
+                                "isolated and released as ever. What was seen: " (Shown(why))
+                            }
+                        }
+                    }
+                    @if let Some(why) = &self.status.held_up {
+                        div.notice.notice--bad {
+                            h2 { "Descriptions, addresses, guidance and codes wait" }
+                            p {
+                                "Isolations and releases do not. Find out what the hub had signed: the signer’s "
+                                "ledger has each. What was seen: " (Shown(why))
+                            }
+                        }
+                    }
+                    @if let Some(what) = &self.status.set_aside {
+                        div.notice.notice--bad {
+                            h2 { "Something that was kept can’t be read" }
+                            p { (Shown(what)) "." }
+                        }
+                    }
                     (main)
                 }
             },

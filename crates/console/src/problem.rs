@@ -35,6 +35,9 @@ impl From<HubError> for Problem {
                 (StatusCode::UNPROCESSABLE_ENTITY, "Not done: it can’t be taken")
             }
             HubError::Refused(_) => (StatusCode::CONFLICT, "Not done: the signer refuses"),
+            HubError::NeedsKeeper { .. } => {
+                (StatusCode::FORBIDDEN, "Not done: it takes root on the hub’s machine")
+            }
             HubError::Answer(_) => (StatusCode::CONFLICT, "The answer was not taken"),
             HubError::SignerAway { .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Not done yet: the signer does not answer")

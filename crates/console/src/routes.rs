@@ -134,7 +134,7 @@ async fn closed_incidents(
         &frame,
         &Incidents {
             which: Which::Closed,
-            unowned: &Listed { items: Vec::new(), next: None, total: 0 },
+            unowned: &Listed { items: Vec::new(), next: None, total: 0, unreadable: Vec::new() },
             unowned_next: None,
             others_next: next_address("/incidents/closed", "after", closed.next.as_ref()),
             others: &closed,
@@ -176,7 +176,7 @@ async fn incidents(
     };
     let mut items: Vec<Rated> = listed.items.into_iter().map(rate).collect();
     items.sort_by_key(|(row, _)| std::cmp::Reverse((row.incident.level, row.incident.last)));
-    Ok(Listed { items, next: listed.next, total: listed.total })
+    Ok(Listed { items, next: listed.next, total: listed.total, unreadable: listed.unreadable })
 }
 
 /// The address of a list's next part. A cursor is ours, and still nothing is pasted into an address as it
@@ -227,7 +227,7 @@ async fn machines(
     let items: Vec<_> = all.into_iter().skip(from).take(ROWS as usize).collect();
     let end = from.saturating_add(items.len());
     let next = (end < total).then(|| format!("/machines?from={end}"));
-    let listed = Listed { items, next: None, total: total as u64 };
+    let listed = Listed { items, next: None, total: total as u64, unreadable: Vec::new() };
     Ok(pages::machines::page(&by.frame(&desk).await?, &listed, next.as_deref()))
 }
 

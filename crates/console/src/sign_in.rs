@@ -21,7 +21,7 @@ const TOKEN_CHARS: usize = 200;
 
 /// What a link brings.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Link {
     token: Option<String>,
 }

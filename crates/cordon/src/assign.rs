@@ -10,7 +10,8 @@ use cordon_model::guidance::{Bedside, Contact as Ring, check_contacts};
 use cordon_model::named::NamedDraft;
 
 use crate::cli::StateArg;
-use crate::control::{Control, ask_at, block_on, plain, tell, unexpected};
+use crate::control::{ask_at, block_on, plain, tell, unexpected};
+use crate::keeper;
 use crate::lifelines::{Said, in_words, said};
 
 /// An enrolment token is good for this long unless said otherwise, in seconds.
@@ -19,7 +20,7 @@ const TOKEN_GOOD_FOR: u32 = 24 * 3600;
 /// What a machine is.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct DraftArgs {
-    /// What people call it; as it calls itself if not given.
+    /// What people call it; if not given it keeps its name, and a new one is called as it calls itself.
     #[arg(long)]
     called: Option<String>,
     /// Clinical tier: 0 none, 1 supports care, 2 clinical, 3 life-sustaining. Unknown counts as 2.
@@ -153,23 +154,26 @@ pub struct AssignArgs {
     machine: String,
     #[command(flatten)]
     draft: DraftArgs,
-    /// Only show what would be signed, with the addresses that names have now.
+    /// Only show what would be signed, with the addresses that names have now, and whether it takes root.
     #[arg(long)]
     preview: bool,
+    /// The hub has moved: its addresses, which every isolation keeps, are others than were signed.
+    #[arg(long)]
+    hub_moved: bool,
 }
 
 /// Says what a machine is.
 pub fn assign(args: &AssignArgs) -> Result<()> {
-    let (machine, draft) = (args.machine.clone(), args.draft.draft());
-    let (request, verb) = match args.preview {
-        true => (Request::WouldAssign { machine, draft: draft.clone() }, "would be"),
-        false => (Request::SetAssignment { machine, draft: draft.clone() }, "is now"),
-    };
-    match ask_at(&args.state, request)? {
-        // All of it, for what was not said again is gone.
-        Answer::Assigned(signed) => tell(&draft_words(&args.machine, verb, &draft, &signed)),
-        other => unexpected(&other),
+    let (layout, draft) = (args.state.layout(), args.draft.draft());
+    if args.preview {
+        let preview = block_on(keeper::preview(&layout, &args.machine, draft.clone()))?;
+        let words = draft_words(&args.machine, "would be", &draft, &preview.would);
+        return tell(&(words + &keeper::leave_words(preview.weaker.as_deref())));
     }
+    let assigned = keeper::assign(&layout, &args.machine, draft.clone(), args.hub_moved);
+    let signed = block_on(assigned)?;
+    // All of it, for what was not said again is gone.
+    tell(&draft_words(&args.machine, "is now", &draft, &signed))
 }
 
 fn draft_words(machine: &str, verb: &str, draft: &AssignmentDraft, signed: &Assignment) -> String {
@@ -181,21 +185,15 @@ fn draft_words(machine: &str, verb: &str, draft: &AssignmentDraft, signed: &Assi
     let mut text = format!(
         "{} {verb}\n  called     {}\n  tier       {tier}\n  group      {}\n  kind       {}\n",
         plain(machine),
-        plain(draft.name.as_deref().unwrap_or("as it calls itself")),
+        match (&draft.name, signed.name.as_str()) {
+            (Some(name), _) => plain(name),
+            (None, "") => "as it calls itself".to_owned(),
+            (None, kept) => plain(kept),
+        },
         said(&draft.group),
         said(&draft.kind),
     );
     text += &in_words(signed);
-    match &draft.protected {
-        None => text += "  protected  as it was said before\n",
-        Some(nothing) if *nothing == Protected::default() => text += "  protected  nothing\n",
-        Some(protected) => {
-            let programs = protected.executables.iter().map(ToString::to_string);
-            for what in protected.units.iter().chain(&protected.cgroups).cloned().chain(programs) {
-                text += &format!("  protected  {}\n", plain(&what));
-            }
-        }
-    }
     let bedside = draft.bedside.as_ref();
     for (what, said) in [
         ("place     ", bedside.and_then(|bedside| bedside.place.as_deref())),
@@ -223,9 +221,10 @@ pub struct EnrolTokenArgs {
 
 /// Makes an enrolment token.
 pub fn enrol_token(args: &EnrolTokenArgs) -> Result<()> {
-    let control = Control::at(&args.state.layout());
     let seconds = args.good_for.saturating_mul(3600);
-    println!("{}", block_on(control.enrol_token(args.draft.draft(), seconds))?);
+    let layout = args.state.layout();
+    let token = keeper::enrol_token(&layout, args.draft.draft(), seconds);
+    println!("{}", block_on(token)?);
     Ok(())
 }
 

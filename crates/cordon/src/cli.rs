@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::layout::Layout;
 use crate::{
     assign, break_glass, control, eliminate, gate, incidents, lifelines, machines, measures,
-    notice, people, questions, roles, survey, tools, undo, up,
+    notice, people, policy, questions, roles, survey, tools, undo, up,
 };
 
 /// A security operations centre for health services.
@@ -116,7 +116,7 @@ enum Command {
     /// Strike a machine off that is stolen, taken over or gone
     StrikeOff(assign::StrikeOffArgs),
     /// Show or set the policy
-    Policy(control::PolicyArgs),
+    Policy(policy::PolicyArgs),
     /// Make a one-time token that enrols one machine
     EnrolToken(assign::EnrolTokenArgs),
     /// Make a one-time link that signs a person in to the console
@@ -170,7 +170,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Assign(args) => assign::assign(&args).map(done),
         Command::Lifelines(what) => lifelines::run(&what).map(done),
         Command::StrikeOff(args) => assign::strike_off(&args).map(done),
-        Command::Policy(args) => control::policy(&args).map(done),
+        Command::Policy(args) => policy::policy(&args).map(done),
         Command::EnrolToken(args) => assign::enrol_token(&args).map(done),
         Command::SignIn(args) => people::sign_in(&args).map(done),
         Command::Person(args) => people::person(&args).map(done),

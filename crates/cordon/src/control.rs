@@ -13,7 +13,6 @@ use cordon_hub::view::{AssignmentDraft, MachineRow, Ordered, Preview};
 use cordon_model::approval::{Needs, NightGap};
 use cordon_model::asset::{ClinicalTier, Direction, Lifeline, PortRange, Transport};
 use cordon_model::measure::{Isolation, MeasureState};
-use cordon_model::policy::Policy;
 use cordon_store::Role;
 
 use crate::cli::StateArg;
@@ -210,7 +209,7 @@ pub fn isolate(args: &IsolateArgs) -> Result<ExitCode> {
         let request = Request::Isolate { machine, isolation, reason: args.reason.clone() };
         let answer = match control.ask(request).await {
             // The signer decides; what people can do then, they have to be told here.
-            Err(refused) if needs == Needs::TwoPeopleOneClinical => bail!(
+            Err(refused) if needs == Needs::TwoKeysOneClinical => bail!(
                 "{refused:#}. Nothing is cut. Ring the clinical lead and the network team, and act by hand \
                  (docs/3am.md)"
             ),
@@ -376,85 +375,6 @@ pub(crate) fn say_order(ordered: &Ordered) {
             }
             println!("they sign in to the console and answer there");
         }
-    }
-}
-
-/// `cordon policy`
-#[derive(Debug, Clone, clap::Args)]
-pub struct PolicyArgs {
-    #[command(subcommand)]
-    what: PolicyCommand,
-}
-
-#[derive(Debug, Clone, clap::Subcommand)]
-enum PolicyCommand {
-    /// Print the policy in force, as TOML
-    Show {
-        #[command(flatten)]
-        state: StateArg,
-    },
-    /// Put a policy in force, from a TOML file as `show` prints it (`-`: standard input)
-    Apply {
-        #[command(flatten)]
-        state: StateArg,
-        /// The file. Organisation and revision in it are ignored.
-        file: PathBuf,
-    },
-    /// Set how much is done without asking: observe, ask or act
-    Mode {
-        #[command(flatten)]
-        state: StateArg,
-        /// The mode.
-        mode: String,
-    },
-}
-
-/// Shows or sets the policy.
-pub fn policy(args: &PolicyArgs) -> Result<()> {
-    match &args.what {
-        PolicyCommand::Show { state } => tell(&toml::to_string_pretty(&current_policy(state)?)?),
-        PolicyCommand::Apply { state, file } => {
-            let mut text = String::new();
-            if file.as_os_str() == "-" {
-                let read = std::io::stdin().read_to_string(&mut text);
-                read.context("reading standard input: nothing was changed")?;
-            } else {
-                text = std::fs::read_to_string(file)
-                    .with_context(|| format!("{}: nothing was changed", file.display()))?;
-            }
-            let policy: Policy = toml::from_str(&text)
-                .with_context(|| format!("{}: nothing was changed", file.display()))?;
-            set_policy(state, Request::SetPolicy(Box::new(policy)))
-        }
-        PolicyCommand::Mode { state, mode } => {
-            let mode = match mode.as_str() {
-                "observe" => cordon_model::policy::Mode::Observe,
-                "ask" => cordon_model::policy::Mode::Ask,
-                "act" => cordon_model::policy::Mode::Act,
-                other => {
-                    bail!("{other:?} is no mode: use observe, ask or act. Nothing was changed")
-                }
-            };
-            set_policy(state, Request::SetMode(mode))
-        }
-    }
-}
-
-fn current_policy(state: &StateArg) -> Result<Policy> {
-    match ask_at(state, Request::Policy)? {
-        Answer::Policy(policy) => Ok(*policy),
-        other => unexpected(&other),
-    }
-}
-
-fn set_policy(state: &StateArg, request: Request) -> Result<()> {
-    match ask_at(state, request)? {
-        Answer::PolicySet { revision, mode, night } => {
-            let mode = format!("{mode:?}").to_lowercase();
-            tell(&format!("mode is now {mode} (policy of revision {revision})\n"))?;
-            tell_night(night.as_ref())
-        }
-        other => unexpected(&other),
     }
 }
 

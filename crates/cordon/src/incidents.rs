@@ -106,6 +106,7 @@ fn done(state: &StateArg, request: Request, said: &str) -> Result<()> {
 }
 
 fn list(args: &ListArgs) -> Result<()> {
+    crate::alarms::tell(&args.state);
     let mut text = String::new();
     let request = Request::ListIncidents { only_open: !args.all };
     let (rows, total) = match ask_at(&args.state, request)? {

@@ -15,7 +15,8 @@ use cordon_respond::names::Pin;
 use ipnet::IpNet;
 
 use crate::cli::StateArg;
-use crate::control::{ask_at, lifeline_words, plain, tell, unexpected};
+use crate::control::{ask_at, block_on, lifeline_words, plain, tell, unexpected};
+use crate::keeper;
 
 /// A lifeline as it was said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,6 +194,12 @@ pub fn in_words(assignment: &Assignment) -> String {
     for path in &assignment.watched {
         text += &format!("  watched    {} for denied contents\n", plain(&path.to_string()));
     }
+    for named in assignment.protected.names() {
+        text += &format!("  protected  {}\n", plain(&named));
+    }
+    if assignment.protected.is_empty() {
+        text += "  protected  nothing is named\n";
+    }
     text
 }
 
@@ -246,13 +253,10 @@ pub fn run(what: &Lifelines) -> Result<()> {
                 drop: confirm.drop.iter().copied().collect(),
                 signed_off_by: confirm.signed_off_by.clone(),
             };
-            let request = Request::ConfirmAddresses { machine: confirm.machine.clone(), pin };
-            match ask_at(&confirm.state, request)? {
-                Answer::Assigned(assignment) => {
-                    tell(&format!("{} has\n{}", plain(&confirm.machine), in_words(&assignment)))
-                }
-                other => unexpected(&other),
-            }
+            let layout = confirm.state.layout();
+            let confirmed = keeper::confirm(&layout, &confirm.machine, pin);
+            let assignment = block_on(confirmed)?;
+            tell(&format!("{} has\n{}", plain(&confirm.machine), in_words(&assignment)))
         }
     }
 }

@@ -35,6 +35,7 @@ pub fn machines(args: &MachinesArgs) -> Result<()> {
     if let Some(machine) = &args.machine {
         return one(args, machine);
     }
+    crate::alarms::tell(&args.state);
     let mut text = String::new();
     let (rows, total) = match ask_at(&args.state, Request::ListMachines)? {
         Answer::Machines { rows, total } => (rows, total),
@@ -189,6 +190,8 @@ fn detail_json(detail: &MachineDetail) -> serde_json::Value {
                     assignment.watched.iter().map(ToString::to_string).collect::<Vec<_>>()
                 })),
             ),
+            ("protected", json!(assignment.map(|assignment| &assignment.protected))),
+            ("protected_count", json!(detail.protected_count)),
             ("names", json!(detail.names)),
             ("codes", json!(detail.codes)),
             ("bedside", json!(detail.bedside)),
@@ -226,7 +229,13 @@ fn in_full(detail: &MachineDetail, now: UtcNanos) -> String {
     text +=
         &format!("  signs by   {key} (its receipts and archives: cordon verify ARCHIVE --key)\n");
     match &detail.assignment {
-        Some(assignment) => text += &lifelines::in_words(assignment),
+        Some(assignment) => {
+            text += &lifelines::in_words(assignment);
+            match detail.protected_count.saturating_sub(assignment.protected.len()) {
+                0 => {}
+                more => text += &format!("  protected  and {more} more\n"),
+            }
+        }
         None => text += "  lifelines  nobody has said yet what it is\n",
     }
     text += &match &detail.codes {
@@ -314,6 +323,7 @@ mod tests {
             },
             mode: Mode::Ask,
             assignment: None,
+            protected_count: 0,
             enrolled_at: at,
             receipt_key: Some([0xab; 32]),
             build: None,

@@ -6,20 +6,24 @@
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod alarms;
 mod assign;
 mod break_glass;
 mod cli;
 mod control;
 mod eliminate;
+mod evidence;
 mod gaps;
 mod gate;
 mod incidents;
+mod keeper;
 mod layout;
 mod lifelines;
 mod machines;
 mod measures;
 mod notice;
 mod people;
+mod policy;
 mod questions;
 mod roles;
 mod shown;

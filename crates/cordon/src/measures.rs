@@ -289,11 +289,8 @@ pub(crate) fn foretold(preview: &MeasurePreview) -> String {
         }
         Err(why) => say("now", &format!("what it would hit there is not known: {why}")),
     }
-    let programs = protected.executables.iter().map(ToString::to_string);
-    let named = protected.units.iter().chain(&protected.cgroups).cloned().chain(programs);
-    let named: Vec<String> = named.take(NAMED).collect();
-    let of = protected.units.len() + protected.cgroups.len() + protected.executables.len();
-    match of {
+    let named: Vec<String> = protected.names().take(NAMED).collect();
+    match protected.len() {
         0 => say(
             "care",
             "nobody has named what care needs on it: only what the machine needs is spared",

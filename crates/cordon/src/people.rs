@@ -50,7 +50,8 @@ pub struct PersonArgs {
     /// What this person may do: viewer, responder or administrator.
     #[arg(long, value_parser = role, required_unless_present = "bar")]
     role: Option<Role>,
-    /// Whether this person is clinical: one of two who agree to contain a machine of tier 3 must be.
+    /// Whether this person is clinical: where policy or tier ask for two people, one of them clinical, one of
+    /// the two must be.
     #[arg(long)]
     clinical: bool,
     /// May not sign in any more; sessions that are open end at once.

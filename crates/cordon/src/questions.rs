@@ -52,6 +52,7 @@ enum YesNo {
 
 /// Lists what waits for an answer, the oldest first.
 pub fn questions(args: &QuestionsArgs) -> Result<()> {
+    crate::alarms::tell(&args.state);
     let (rows, total) = match ask_at(&args.state, Request::Questions)? {
         Answer::Questions { rows, total } => (rows, total),
         other => return unexpected(&other),
@@ -76,8 +77,15 @@ pub(crate) fn in_words(row: &QuestionRow, now: UtcNanos) -> String {
         text.push_str(&format!(", and {}", plain(&also.to_string())));
     }
     text.push_str(&format!("\n    {}\n", plain(&question.why)));
+    for since in &question.since {
+        text.push_str(&format!(
+            "    found since it was asked: {} (a no leaves that open: it is asked about at once)\n",
+            plain(&since.in_words())
+        ));
+    }
     let left = question.expires_at.since(now).as_secs() / 60;
-    text.push_str(&format!("    needs {}; {left} min are left", question.needs));
+    let lacks = if question.lacks_a_clinical_one() { ", and nobody clinical yet" } else { "" };
+    text.push_str(&format!("    needs {}{lacks}; {left} min are left", question.needs));
     let said: Vec<String> = question
         .answers
         .iter()
@@ -97,34 +105,67 @@ pub(crate) fn in_words(row: &QuestionRow, now: UtcNanos) -> String {
 pub fn answer(args: &AnswerArgs) -> Result<ExitCode> {
     let control = Control::at(&args.state.layout());
     let (question, is_approved) = (args.question, args.answer == YesNo::Yes);
-    let state = block_on(async {
-        if is_approved && !is_meant(&control, args).await? {
+    let answered = block_on(async {
+        let before = questions_now(&control).await?;
+        if is_approved && !is_meant(&control, args, &before).await? {
             return Ok(None);
         }
         let request = Request::Answer { question, is_approved, reason: args.reason.clone() };
-        match control.ask(request).await? {
-            Answer::Answered(state) => Ok(Some(state)),
-            other => unexpected(&other),
-        }
+        let (state, no_until) = match control.ask(request).await? {
+            Answer::Answered(state, no_until) => (state, no_until),
+            other => return unexpected(&other),
+        };
+        let left = match state {
+            ApprovalState::Declined => {
+                asked_still(question, &before, questions_now(&control).await?)
+            }
+            _ => Vec::new(),
+        };
+        Ok(Some((state, no_until, left)))
     })?;
-    let Some(state) = state else { return Ok(ExitCode::FAILURE) };
+    let Some((state, no_until, left)) = answered else { return Ok(ExitCode::FAILURE) };
     tell(match state {
         ApprovalState::Open => "noted; another person has to agree\n",
         ApprovalState::Approved => "approved, and the order is signed\n",
         ApprovalState::Declined => "declined: nothing is done\n",
         ApprovalState::Expired => "too late: its time is over\n",
     })?;
+    if let Some(until) = no_until {
+        let text = format!(
+            "what you were asked is not asked again until {until}, however often it is found; anything new is asked\n"
+        );
+        tell(&text)?;
+    }
+    if let [first, ..] = &left[..] {
+        let mut text = format!("what waits for an answer about {} still:\n", plain(&first.machine));
+        left.iter().for_each(|row| text.push_str(&in_words(row, UtcNanos::now())));
+        tell(&text)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
+async fn questions_now(control: &Control) -> Result<Vec<QuestionRow>> {
+    match control.ask(Request::Questions).await? {
+        Answer::Questions { rows, .. } => Ok(rows),
+        other => unexpected(&other),
+    }
+}
+
+/// What people are asked about a machine after a no: what was found while they were asked is asked at once.
+fn asked_still(
+    declined: ApprovalId,
+    before: &[QuestionRow],
+    now: Vec<QuestionRow>,
+) -> Vec<QuestionRow> {
+    let machine = before.iter().find(|row| row.question.id == declined);
+    let machine = machine.map(|row| row.question.machine);
+    now.into_iter().filter(|row| Some(row.question.machine) == machine).collect()
+}
+
 /// Shows what a yes to the question would stop now, and asks on a terminal as the order itself would.
-async fn is_meant(control: &Control, args: &AnswerArgs) -> Result<bool> {
-    let rows = match control.ask(Request::Questions).await? {
-        Answer::Questions { rows, .. } => rows,
-        other => return unexpected(&other),
-    };
+async fn is_meant(control: &Control, args: &AnswerArgs, rows: &[QuestionRow]) -> Result<bool> {
     // One that is not among the first has no preview here; the hub knows whether there is such a one.
-    let Some(row) = rows.into_iter().find(|row| row.question.id == args.question) else {
+    let Some(row) = rows.iter().find(|row| row.question.id == args.question) else {
         tell(
             "what a yes would stop can't be shown: the question is not among the first that wait\n",
         )?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
-use cordon_agent::reload::ReadRules;
+use cordon_agent::in_force::{RuleFiles, RulesFrom};
 use cordon_agent::run::AgentConfig;
 use cordon_agent::sensor::{Place, Sensor, SensorOptions, SourceChoice};
 use cordon_console::{Console, ConsoleConfig};
@@ -17,7 +17,7 @@ use cordon_helper::user_number;
 use cordon_hub::HubConfig;
 use cordon_hub::signer::{SignerConfig, User};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -32,6 +32,9 @@ pub enum Role {
     Signer(SignerArgs),
     /// The machine's agent
     Agent(AgentArgs),
+    /// Checks an archive of evidence for `cordon verify`, which starts it
+    #[command(hide = true)]
+    OpenEvidence(crate::evidence::OpenArgs),
     /// What stays root on a machine: in the words of the small program, which takes the same.
     #[command(flatten)]
     Root(cordon_helper::Role),
@@ -125,6 +128,7 @@ pub fn run(role: Role) -> Result<()> {
         Role::Hub(_) => Some(c"cordon-hub"),
         Role::Signer(_) => Some(c"cordon-signer"),
         Role::Agent(_) => Some(c"cordon-agent"),
+        Role::OpenEvidence(_) => Some(c"cordon-evidence"),
         // These name themselves.
         Role::Root(_) => None,
     };
@@ -136,6 +140,7 @@ pub fn run(role: Role) -> Result<()> {
         Role::Hub(args) => hub(args),
         Role::Signer(args) => signer(&args),
         Role::Agent(args) => agent(args),
+        Role::OpenEvidence(args) => crate::evidence::open(&args),
         Role::Root(role) => root(role),
     }
 }
@@ -223,6 +228,8 @@ fn signer(args: &SignerArgs) -> Result<()> {
 }
 
 fn agent(args: AgentArgs) -> Result<()> {
+    // Held back until the agent listens for it: a reload that comes early must not end it.
+    SigSet::from_iter([Signal::SIGHUP]).thread_block().context("holding SIGHUP back")?;
     // As root, first of all: the sensors. What it could not contain, it does not look at.
     let place = Place::of_this_process();
     let network_namespace = if args.own_network_only {
@@ -237,15 +244,14 @@ fn agent(args: AgentArgs) -> Result<()> {
     if let Some(user) = &args.user {
         become_user(&Account::for_role(user)?)?;
     }
-    let (rules, read_rules): (_, Option<ReadRules>) = match args.rules {
-        Some(path) => {
-            let again = {
-                let path = path.clone();
-                move || rules_below(&path).map_err(|error| format!("{error:#}"))
-            };
-            (rules_below(&path)?, Some(Arc::new(again)))
+    let rules = match args.rules {
+        Some(path) => RulesFrom::Folder(Arc::new(move || {
+            rules_below(&path).map_err(|error| format!("{error:#}"))
+        })),
+        None => {
+            let pack = cordon_rules::all().map(|(o, y)| (o.to_owned(), y.to_owned()));
+            RulesFrom::Program(pack.collect())
         }
-        None => (cordon_rules::all().map(|(o, y)| (o.to_owned(), y.to_owned())).collect(), None),
     };
     let helper = args.helper.ok_or_else(|| {
         "nothing can be contained on this machine: Cordon was started without root".to_owned()
@@ -254,15 +260,8 @@ fn agent(args: AgentArgs) -> Result<()> {
         Some(host) => host,
         None => own_host_name(),
     };
-    let config = AgentConfig {
-        directory: args.directory,
-        helper,
-        host,
-        hub_at: args.hub_at,
-        token,
-        rules,
-        read_rules,
-    };
+    let config =
+        AgentConfig { directory: args.directory, helper, host, hub_at: args.hub_at, token, rules };
     block_on(1, async |stop| Ok(cordon_agent::run::run(config, sensor, stop).await?))
 }
 
@@ -295,10 +294,16 @@ fn read_token(path: &Path) -> Result<Option<cordon_link::token::EnrolToken>> {
     }
 }
 
-/// All YAML files below `path`.
-fn rules_below(path: &Path) -> Result<Vec<(String, String)>> {
-    let mut found = Vec::new();
-    let mut waiting = vec![path.to_owned()];
+/// All YAML files below `path`, which may itself be a link to where they are; and those that can't be read.
+///
+/// # Errors
+/// When the folder can't be read, or has none that can be: an agent that sees nothing must not look like one that
+/// sees.
+fn rules_below(path: &Path) -> Result<RuleFiles> {
+    let start = std::fs::canonicalize(path);
+    let start = start.with_context(|| format!("reading rules from {}", path.display()))?;
+    let mut found = RuleFiles { folder: start.clone(), ..RuleFiles::default() };
+    let mut waiting = vec![start];
     while let Some(path) = waiting.pop() {
         let reading = || format!("reading rules from {}", path.display());
         if std::fs::symlink_metadata(&path).with_context(reading)?.is_dir() {
@@ -306,11 +311,18 @@ fn rules_below(path: &Path) -> Result<Vec<(String, String)>> {
                 waiting.push(entry.with_context(reading)?.path());
             }
         } else if path.extension().is_some_and(|e| e == "yml" || e == "yaml") {
-            let text = std::fs::read_to_string(&path).with_context(reading)?;
-            found.push((path.display().to_string(), text));
+            let origin = path.display().to_string();
+            match std::fs::read_to_string(&path) {
+                Ok(text) => found.texts.push((origin, text)),
+                Err(error) => found.unread.push((origin, error.to_string())),
+            }
         }
     }
-    found.sort();
+    if found.texts.is_empty() {
+        bail!("no rule (.yml or .yaml) that can be read is in {}", path.display());
+    }
+    found.texts.sort();
+    found.unread.sort();
     Ok(found)
 }
 
@@ -342,4 +354,28 @@ where
         });
         role(stopped).await
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_read_through_a_link_and_without_what_cannot_be_read_and_none_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let rules = folder.path().join("v12");
+        std::fs::create_dir(&rules).unwrap();
+        assert!(rules_below(&rules).is_err(), "none");
+        std::fs::write(rules.join("a.yml"), "title: a").unwrap();
+        std::fs::write(rules.join("b.yml"), [0xff, 0xfe]).unwrap();
+        std::os::unix::fs::symlink("nowhere", rules.join("c.yml")).unwrap();
+        let current = folder.path().join("current");
+        std::os::unix::fs::symlink(&rules, &current).unwrap();
+        let found = rules_below(&current).unwrap();
+        let texts: Vec<&str> = found.texts.iter().map(|(_, text)| text.as_str()).collect();
+        let unread: Vec<_> =
+            found.unread.iter().map(|(origin, _)| origin.rsplit('/').next()).collect();
+        assert_eq!((texts, unread), (vec!["title: a"], vec![Some("b.yml"), Some("c.yml")]));
+        assert!(rules_below(&folder.path().join("gone")).is_err());
+    }
 }

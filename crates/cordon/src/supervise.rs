@@ -7,13 +7,14 @@
 //! its own: else all would end at once, in no order, and be started again meanwhile.
 
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 /// The longest pause before a role that keeps failing is started again.
@@ -34,6 +35,9 @@ pub struct Role {
     pub arguments: Vec<String>,
     /// The user that it is started as; `None`: the caller's.
     pub user: Option<crate::accounts::Account>,
+    /// Whether a hangup is passed on to it. It is started with SIGHUP held back, and listens for it when it can:
+    /// one that comes before would end it.
+    pub hears_hangups: bool,
 }
 
 impl Role {
@@ -46,7 +50,13 @@ impl Role {
             // The standard library drops the caller's other groups when it changes the user.
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         }
-        command.spawn().with_context(|| format!("starting the {}", self.name))
+        let starting = || format!("starting the {}", self.name);
+        // A process begins with what is held back in the thread that starts it.
+        let held = SigSet::from_iter(self.hears_hangups.then_some(Signal::SIGHUP));
+        held.thread_block().with_context(starting)?;
+        let started = command.spawn();
+        held.thread_unblock().with_context(starting)?;
+        started.with_context(starting)
     }
 }
 
@@ -55,6 +65,7 @@ impl Role {
 pub struct Kept {
     name: &'static str,
     stop: watch::Sender<bool>,
+    hangup: Arc<Notify>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -66,11 +77,22 @@ pub fn keep(role: Role) -> Result<Kept> {
     let child = role.start()?;
     let (stop, stopped) = watch::channel(false);
     let name = role.name;
-    let task = tokio::spawn(run(role, child, stopped));
-    Ok(Kept { name, stop, task })
+    let hangup = Arc::new(Notify::new());
+    let task = tokio::spawn(run(role, child, stopped, Arc::clone(&hangup)));
+    Ok(Kept { name, stop, hangup, task })
 }
 
 impl Kept {
+    /// What people call it.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Passes a hangup on: to the process that runs, or to the next if none does.
+    pub fn hang_up(&self) {
+        self.hangup.notify_one();
+    }
+
     /// Asks the role to stop, and waits until it has.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
@@ -80,16 +102,27 @@ impl Kept {
     }
 }
 
-async fn run(role: Role, mut child: Child, mut stopped: watch::Receiver<bool>) {
+async fn run(
+    role: Role,
+    mut child: Child,
+    mut stopped: watch::Receiver<bool>,
+    hangup: Arc<Notify>,
+) {
     let mut pause = FIRST_PAUSE;
     loop {
         let began = Instant::now();
-        tokio::select! {
-            _ = stopped.changed() => return end(&role, child).await,
-            status = child.wait() => match status {
-                Ok(status) => tracing::warn!(role = role.name, %status, "ended; starting it again"),
-                Err(error) => tracing::warn!(role = role.name, %error, "lost; starting it again"),
-            },
+        loop {
+            tokio::select! {
+                _ = stopped.changed() => return end(&role, child).await,
+                () = hangup.notified(), if role.hears_hangups => send(&child, Signal::SIGHUP),
+                status = child.wait() => {
+                    match status {
+                        Ok(status) => tracing::warn!(role = role.name, %status, "ended; starting it again"),
+                        Err(error) => tracing::warn!(role = role.name, %error, "lost; starting it again"),
+                    }
+                    break;
+                }
+            }
         }
         if began.elapsed() > WELL_AFTER {
             pause = FIRST_PAUSE;
@@ -109,11 +142,16 @@ async fn run(role: Role, mut child: Child, mut stopped: watch::Receiver<bool>) {
 }
 
 async fn end(role: &Role, mut child: Child) {
-    if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-    }
+    send(&child, Signal::SIGTERM);
     if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
         tracing::warn!(role = role.name, "did not stop in {} s; killed", GRACE.as_secs());
         let _ = child.kill().await;
+    }
+}
+
+/// To a child that was not waited for yet, so that its number is surely its own.
+fn send(child: &Child, signal: Signal) {
+    if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
+        let _ = kill(Pid::from_raw(pid), signal);
     }
 }

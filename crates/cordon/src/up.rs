@@ -10,8 +10,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use cordon_agent::contain::lookout;
 use cordon_hub::view::{Contact, MachineRow};
 use cordon_model::ids::OdsCode;
+use nix::sys::signal::Signal;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::accounts::Account;
@@ -20,6 +23,9 @@ use crate::control::{Control, plain};
 use crate::layout::Layout;
 use crate::roles::{block_on, own_host_name};
 use crate::supervise::{Kept, Role, keep};
+
+/// What people call the role that senses.
+const AGENT: &str = "agent";
 
 /// The users of the roles, as root.
 pub const HUB_USER: &str = "cordon-hub";
@@ -77,10 +83,10 @@ pub struct UpArgs {
     /// the agent can tell that it has a network namespace of its own.
     #[arg(long)]
     own_network_only: bool,
-    /// See each change where something starts by itself on this machine or lets somebody in, as it is made,
-    /// and keep what stood there before, so that a plan can put it back (as root).
+    /// Do not look out for changes where something starts by itself on this machine or lets somebody in: who made
+    /// them is not seen then, and what stood there before is not kept, so that no plan can put it back.
     #[arg(long, conflicts_with_all = ["own_network_only", "no_agent"])]
-    look_out: bool,
+    no_look_out: bool,
     /// Do not use eBPF: process starts by the kernel's proc connector, and no connections.
     #[arg(long, conflicts_with = "no_agent")]
     no_ebpf: bool,
@@ -104,6 +110,9 @@ pub fn run(args: &UpArgs) -> Result<()> {
 }
 
 async fn up(args: UpArgs, mut stop: watch::Receiver<bool>) -> Result<()> {
+    let ends_with_terminal = has_terminal() && !ignores_hangups();
+    // First of all: from here on a hangup ends nothing by itself.
+    let mut hangups = signal(SignalKind::hangup()).context("listening for signals")?;
     let layout = args.state.layout();
     let is_root = nix::unistd::geteuid().is_root();
     for (what, address) in [("--link", args.link), ("--enrol", args.enrol)] {
@@ -131,6 +140,7 @@ async fn up(args: UpArgs, mut stop: watch::Receiver<bool>) -> Result<()> {
         }
         if !args.no_agent && !*stop.borrow() {
             start_agent(&args, &layout, is_root, &mut kept).await?;
+            say_lookout(&args, is_root);
             if !args.only_agent {
                 say_agent(&args, &layout, &stop).await;
             }
@@ -147,7 +157,17 @@ async fn up(args: UpArgs, mut stop: watch::Receiver<bool>) -> Result<()> {
             );
         }
         // Ends when asked to, and only then: each role is kept running.
-        while !*stop.borrow() && stop.changed().await.is_ok() {}
+        while !*stop.borrow() {
+            tokio::select! {
+                changed = stop.changed() => if changed.is_err() { break },
+                Some(()) = hangups.recv() => {
+                    if ends_with_terminal && !has_terminal() {
+                        break;
+                    }
+                    pass_on_hangup(&kept);
+                }
+            }
+        }
         Ok(())
     }
     .await;
@@ -164,6 +184,33 @@ async fn up(args: UpArgs, mut stop: watch::Receiver<bool>) -> Result<()> {
         );
     }
     result
+}
+
+/// New rules are the agent's to read; nobody else reads anything again.
+fn pass_on_hangup(kept: &[Kept]) {
+    match kept.iter().find(|role| role.name() == AGENT) {
+        Some(agent) => agent.hang_up(),
+        None => tracing::warn!("SIGHUP: there is no agent here that could read its rules again"),
+    }
+}
+
+/// Whether a terminal controls this process. The kernel takes it away before it tells of a lost one by SIGHUP: so
+/// that is told from a person's `kill -HUP`.
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
+}
+
+/// Whether SIGHUP is ignored, as by `nohup`: then this was meant to outlive its terminal.
+fn ignores_hangups() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    is_ignored(&status, Signal::SIGHUP as i32)
+}
+
+/// Whether a signal is among those that a process's status says are ignored.
+fn is_ignored(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
 }
 
 /// The command that makes another link for this very hub.
@@ -195,6 +242,7 @@ fn start_hub(args: &UpArgs, layout: &Layout, kept: &mut Vec<Kept>) -> Result<()>
         ]),
         // Started as root: it leaves the network, then becomes its own user.
         user: None,
+        hears_hangups: false,
     })?);
     kept.push(keep(Role {
         name: "hub",
@@ -211,6 +259,7 @@ fn start_hub(args: &UpArgs, layout: &Layout, kept: &mut Vec<Kept>) -> Result<()>
             ("--console", Some(args.console.to_string())),
         ]),
         user: as_user(&hub),
+        hears_hangups: false,
     })?);
     Ok(())
 }
@@ -260,6 +309,31 @@ async fn say_agent(args: &UpArgs, layout: &Layout, stop: &watch::Receiver<bool>)
     println!("  machine      {}: its agent is not linked yet", plain(&host));
 }
 
+/// Says for which changes somebody looks out here and for which not, or why nobody does. The rest goes on without.
+fn say_lookout(args: &UpArgs, is_root: bool) {
+    let why_not = match () {
+        () if args.no_look_out => Some("as you said".to_owned()),
+        () if args.own_network_only => Some("it is for this network namespace only".to_owned()),
+        () if !is_root => Some("started without root".to_owned()),
+        () => lookout::can_look_out().err().map(|error| error.to_string()),
+    };
+    match why_not {
+        None => {
+            let (places, homes) = lookout::places_of(Path::new("/"));
+            println!(
+                "  looks out    for each change at {places} places where something starts by itself here or lets \
+                 somebody in,\n{0}and in {homes} homes: what was there is kept, and can be put back (cordon eliminate)\n\
+                 {0}not for other files, nor on network filesystems (docs/survey.md)",
+                " ".repeat(15)
+            );
+        }
+        Some(why) => println!(
+            "  NOTE         nobody looks out for changes here ({why}): who makes them is not seen, and they can't be put \
+             back"
+        ),
+    }
+}
+
 async fn start_agent(
     args: &UpArgs,
     layout: &Layout,
@@ -299,13 +373,14 @@ async fn start_agent(
                 ("--socket", Some(text(&layout.warden_socket()))),
             ]),
             user: None,
+            hears_hangups: false,
         })?);
         let mut told = words([("--notice", Some(text(&layout.notice_folder())))]);
         // One of several agents on one kernel does not speak for the machine, nor look at all of it.
         let whose = if args.own_network_only { "--no-survey" } else { "--tell-everybody" };
         told.push(whose.to_owned());
-        if args.look_out {
-            told.push("--look-out".to_owned());
+        if args.no_look_out {
+            told.push("--no-look-out".to_owned());
         }
         let arguments = [
             words([
@@ -320,7 +395,7 @@ async fn start_agent(
             told,
         ]
         .concat();
-        kept.push(keep(Role { name: "helper", arguments, user: None })?);
+        kept.push(keep(Role { name: "helper", arguments, user: None, hears_hangups: false })?);
     }
     let mut arguments = words([
         ("role", None),
@@ -352,7 +427,7 @@ async fn start_agent(
         arguments.push("--no-ebpf".to_owned());
     }
     // Started as root: it opens its sensors, then becomes its own user.
-    kept.push(keep(Role { name: "agent", arguments, user: None })?);
+    kept.push(keep(Role { name: AGENT, arguments, user: None, hears_hangups: true })?);
     Ok(())
 }
 
@@ -386,4 +461,16 @@ fn write_secret(path: &Path, text: &str) -> Result<()> {
         .open(path)
         .with_context(writing)?;
     file.write_all(text.as_bytes()).with_context(writing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_ignored;
+
+    #[test]
+    fn what_nohup_ignores_is_told_from_a_status() {
+        assert!(is_ignored("SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n", 1));
+        assert!(!is_ignored("SigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\n", 1));
+        assert!(!is_ignored("", 1));
+    }
 }

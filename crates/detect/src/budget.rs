@@ -93,7 +93,8 @@ impl Default for Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::modifiers::{EXPANSIONS, Placeholders, translate};
+    use crate::modifiers::{EXPANSIONS, translate};
+    use crate::placeholders::Placeholders;
     use crate::predicate::Test;
     use proptest::prelude::*;
     use rsigma_parser::parse_sigma_yaml;

@@ -17,8 +17,8 @@ use crate::correlation::{self, CORRELATIONS};
 use crate::document::{Document, documents};
 use crate::filter::{self, Filter};
 use crate::lower::{Fault, Predicates, condition_of};
-use crate::modifiers::Placeholders;
 use crate::names::{Names, Referent};
+use crate::placeholders::{self, Placeholders, tells_placeholders};
 use crate::predicate::Test;
 use crate::rule::{LogSource, Refusal, RuleIndex, RuleInfo};
 use crate::ruleset::RuleSet;
@@ -55,6 +55,8 @@ pub struct Compiler {
     product: Option<String>,
     takes_withdrawn: bool,
     placeholders: Placeholders,
+    /// Where each placeholder's values were said.
+    told_placeholders: HashMap<String, Arc<str>>,
     infos: Vec<RuleInfo>,
     conditions: Vec<Condition>,
     predicates: Predicates,
@@ -131,23 +133,71 @@ impl Compiler {
         self
     }
 
-    /// Takes the rules of one text (YAML, one or more documents). `origin` is where the text comes from,
-    /// for people. What can't be loaded is refused by itself; the rest is taken.
-    pub fn add_yaml(&mut self, origin: &str, text: &str) -> Added {
-        let origin: Arc<str> = Arc::from(origin);
+    /// Takes the rules of all these texts (YAML, one or more documents each), each with its origin: where it
+    /// comes from, for people. Placeholders that any of them explains are known to all of them, in whatever
+    /// order they come. What can't be loaded is refused by itself; the rest is taken.
+    pub fn add_texts<'t>(
+        &mut self,
+        texts: impl IntoIterator<Item = (&'t str, &'t str), IntoIter: Clone>,
+    ) -> Added {
         let refused_before = self.refusals.len();
+        let texts = texts.into_iter();
+        for (origin, text) in texts.clone().filter(|(_, text)| text.len() <= TEXT_BYTES) {
+            let all = documents(text);
+            for document in all.iter().filter(|document| tells_placeholders(document.text)) {
+                self.learn_placeholders(&Arc::from(origin), document);
+            }
+        }
         let mut added = Added::default();
+        texts.for_each(|(origin, text)| self.add_text(origin, text, &mut added));
+        added.refused = self.refusals.len() - refused_before;
+        added
+    }
+
+    /// The same, of one text.
+    pub fn add_yaml(&mut self, origin: &str, text: &str) -> Added {
+        self.add_texts([(origin, text)])
+    }
+
+    fn add_text(&mut self, origin: &str, text: &str, added: &mut Added) {
+        let origin: Arc<str> = Arc::from(origin);
         if text.len() > TEXT_BYTES {
             let reason = format!("the file is longer than {} MiB: split it", TEXT_BYTES >> 20);
             self.refusals.push(Refusal { origin, line: 1, rule: None, reason });
-        } else {
-            self.regexes.of_file = 0;
-            for document in documents(text) {
-                self.add_document(&origin, &document, &mut added);
+            return;
+        }
+        self.regexes.of_file = 0;
+        for document in documents(text) {
+            if !tells_placeholders(document.text) {
+                self.add_document(&origin, &document, added);
             }
         }
-        added.refused = self.refusals.len() - refused_before;
-        added
+    }
+
+    /// Takes what a document says of placeholders.
+    fn learn_placeholders(&mut self, origin: &Arc<str>, document: &Document<'_>) {
+        if let Err((line, reason)) = within_bounds(document.text) {
+            let line = document.line + line.saturating_sub(1);
+            self.refuse_document(origin, document, line, reason);
+            return;
+        }
+        let (said, mut wrong) = match placeholders::said_in(document) {
+            Ok(said) => said,
+            Err(wrong) => (Placeholders::new(), vec![wrong]),
+        };
+        for (name, values) in said {
+            if let Some(other) = self.told_placeholders.get(&name) {
+                let reason = format!("what %{name}% stands for is said in {other} already");
+                wrong.push((name, reason));
+                continue;
+            }
+            self.told_placeholders.insert(name.clone(), origin.clone());
+            self.placeholders.entry(name).or_default().extend(values);
+        }
+        for (near, reason) in wrong {
+            let line = document.line_of(&near).unwrap_or(document.line);
+            self.refuse_document(origin, document, line, reason);
+        }
     }
 
     /// The compiled rules, and what was refused.

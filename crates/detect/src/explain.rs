@@ -4,6 +4,10 @@
 //! each step is kept. Nothing of the fast way is used but the wiring of names, so an explanation is also
 //! a second opinion: the tests compare the two.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
 use cordon_model::event::{Event, Value};
 use cordon_model::finding::MatchedField;
 
@@ -69,11 +73,21 @@ pub enum Part {
     Not(Box<Explained>),
 }
 
+/// How much is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Of each part what is there.
+    Whole,
+    /// What is there only where it fits: a rule with hundreds of words would say hundreds of times why not.
+    WhatHolds,
+}
+
 pub(crate) fn explain(
     rules: &RuleSet,
     event: &Event<'_>,
     rule: RuleIndex,
     reach: Option<(u32, Reach)>,
+    depth: Depth,
 ) -> Option<Explanation> {
     let condition = rules.conditions.get(rule.0 as usize)?;
     // A rule of another log source is explained as if the event's fields had Sigma's names.
@@ -82,7 +96,8 @@ pub(crate) fn explain(
         Some((number, way)) => (rules.groups.get(number as usize)?, way),
         None => (rules.groups.iter().find(of_rule)?, Reach::Direct),
     };
-    let walk = Walk { rules, event, group, wiring: group.wiring(way) };
+    let copied = RefCell::default();
+    let walk = Walk { rules, event, group, wiring: group.wiring(way), depth, copied };
     Some(Explanation { is_of_log_source: reach.is_some(), condition: walk.explain(condition) })
 }
 
@@ -93,7 +108,7 @@ pub(crate) fn why(
     reach: Option<(u32, Reach)>,
 ) -> Vec<MatchedField> {
     let mut matched = Vec::new();
-    if let Some(explanation) = explain(rules, event, rule, reach)
+    if let Some(explanation) = explain(rules, event, rule, reach, Depth::WhatHolds)
         && explanation.is_match()
     {
         explanation.condition.reasons(&mut matched);
@@ -144,6 +159,9 @@ struct Walk<'a, 'e> {
     event: &'a Event<'e>,
     group: &'a Group,
     wiring: &'a Wiring,
+    depth: Depth,
+    /// What fields' values were copied to; those of the whole event under no name.
+    copied: RefCell<HashMap<Option<&'a str>, Rc<[Copied]>>>,
 }
 
 /// A value in the forms that tests want, owned.
@@ -173,7 +191,7 @@ impl Copied {
     }
 }
 
-impl Walk<'_, '_> {
+impl<'a> Walk<'a, '_> {
     fn explain(&self, condition: &Condition) -> Explained {
         let all =
             |parts: &[Condition]| parts.iter().map(|part| self.explain(part)).collect::<Vec<_>>();
@@ -211,13 +229,10 @@ impl Walk<'_, '_> {
             let part = Part::Field { field: String::new(), asked: String::new(), seen: Vec::new() };
             return Explained { holds: false, part };
         };
-        let values = match field.as_deref() {
-            Some(name) => self.values_of(name),
-            None => self.event.fields.iter().map(|(_, value)| Copied::of(value)).collect(),
-        };
+        let values = self.values_of(field.as_deref());
         let fitting: Vec<&Copied> = match test {
             Test::SameAs(reference) => {
-                let others = self.values_of(&reference.field);
+                let others = self.values_of(Some(&reference.field));
                 let same = |value: &Copied, other: &Copied| {
                     let (text, part) = match reference.cased {
                         true => (&value.text, &other.text),
@@ -235,6 +250,10 @@ impl Walk<'_, '_> {
             _ => values.iter().filter(|value| test.holds(value.seen())).collect(),
         };
         let holds = !fitting.is_empty() || (matches!(test, Test::Null) && values.is_empty());
+        if !holds && self.depth == Depth::WhatHolds {
+            let part = Part::Field { field: String::new(), asked: String::new(), seen: Vec::new() };
+            return Explained { holds, part };
+        }
         // For a field that doesn't fit, what is there; for a keyword that would be the whole event.
         let shown: Vec<&Copied> = match (holds, field) {
             (false, Some(_)) => values.iter().collect(),
@@ -251,8 +270,20 @@ impl Walk<'_, '_> {
         Explained { holds, part }
     }
 
-    /// The values of the field that Sigma calls `name`.
-    fn values_of(&self, name: &str) -> Vec<Copied> {
+    /// The values of the field that Sigma calls `name`, or of the whole event.
+    fn values_of(&self, name: Option<&'a str>) -> Rc<[Copied]> {
+        if let Some(values) = self.copied.borrow().get(&name) {
+            return Rc::clone(values);
+        }
+        let values: Rc<[Copied]> = match name {
+            Some(name) => self.copy_of(name).into(),
+            None => self.event.fields.iter().map(|(_, value)| Copied::of(value)).collect(),
+        };
+        self.copied.borrow_mut().insert(name, Rc::clone(&values));
+        values
+    }
+
+    fn copy_of(&self, name: &str) -> Vec<Copied> {
         let Some(slot) = self.group.slot(name) else { return Vec::new() };
         let feeds = |(field, _): &&(_, _)| self.wiring.slots(*field).any(|fed| fed == slot);
         let mut values: Vec<Copied> =

@@ -7,6 +7,7 @@
 //! literal at all is tried by itself. So the cost follows the value's bytes and its hits, not the number
 //! of rules.
 
+use cordon_model::event::Value;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +42,8 @@ pub(crate) struct FieldMachine {
     networks: Networks,
     numbers: Bounds<Number>,
     times: Vec<(TimePart, Bounds<i64>)>,
+    /// Whether a text that is looked for is a [code](is_code).
+    seeks_codes: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,6 +151,9 @@ impl FieldMachineBuilder {
     pub(crate) fn build(mut self) -> FieldMachine {
         self.machine.numbers.sort();
         self.machine.times.iter_mut().for_each(|(_, bounds)| bounds.sort());
+        let mut texts = self.machine.whole.keys().map(AsRef::as_ref);
+        self.machine.seeks_codes =
+            texts.any(is_code_text) || self.literals.keys().any(|text| is_code_text(text));
         if self.literals.is_empty() {
             return self.machine;
         }
@@ -187,6 +193,14 @@ impl FieldMachine {
         put_off
     }
 
+    /// Whether nothing of this machine holds for a [code](is_code).
+    pub(crate) fn passes_codes(&self) -> bool {
+        let asks_all = [&self.exists, &self.anything, &self.untriggered];
+        let has_more =
+            !self.networks.is_empty() || !self.numbers.is_empty() || !self.times.is_empty();
+        !self.seeks_codes && !has_more && asks_all.iter().all(|predicates| predicates.is_empty())
+    }
+
     /// Says of every predicate whether it holds for this value.
     pub(crate) fn observe(&self, seen: Seen<'_>, verdicts: &mut impl Verdicts) {
         self.exists.iter().for_each(|predicate| verdicts.holds(*predicate));
@@ -224,6 +238,41 @@ impl FieldMachine {
             }
         }
     }
+}
+
+/// Whether a value is a code: null, a whole number, or a text of digits, letters of hexadecimal numbers, times
+/// and SIDs, and the marks between them. Of a Windows event two values in three are: numbers of processes,
+/// threads and records, GUIDs, times. Words have other letters.
+pub(crate) fn is_code(value: &Value<'_>) -> bool {
+    match value {
+        Value::Null | Value::Int(_) | Value::Unsigned(_) => true,
+        Value::Bool(_) | Value::Float(_) => false,
+        Value::Text(text) => is_code_text(text),
+    }
+}
+
+fn is_code_text(text: &str) -> bool {
+    text.bytes().all(|byte| {
+        matches!(
+            byte,
+            b'0'..=b'9'
+                | b'a'..=b'f'
+                | b'A'..=b'F'
+                | b't'
+                | b'T'
+                | b'z'
+                | b'Z'
+                | b's'
+                | b'S'
+                | b'x'
+                | b'X'
+                | b'{'
+                | b'}'
+                | b'-'
+                | b':'
+                | b'.'
+        )
+    })
 }
 
 impl Literals {

@@ -13,8 +13,8 @@ use crate::budget::Budget;
 use crate::condition::Condition;
 use crate::document::Document;
 use crate::lower::{Fault, PREDICATES_A_RULE, Predicates, condition_of};
-use crate::modifiers::Placeholders;
 use crate::names::{Names, Referent};
+use crate::placeholders::Placeholders;
 use crate::rule::{LogSource, Refusal, RuleInfo};
 
 /// Most predicates that filters may add to rules, counted once for each rule that a filter is added to.

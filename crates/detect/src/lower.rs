@@ -13,7 +13,8 @@ use rsigma_parser::{
 
 use crate::budget::{Budget, DETECTIONS};
 use crate::condition::{Condition, PredicateId};
-use crate::modifiers::{Placeholders, translate};
+use crate::modifiers::translate;
+use crate::placeholders::Placeholders;
 use crate::predicate::{Predicate, Test};
 
 /// Most predicates that one rule may ask, repeats counted. SigmaHQ's largest asks about 1,400.

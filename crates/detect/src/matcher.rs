@@ -10,8 +10,8 @@ use cordon_model::finding::MatchedField;
 
 use crate::condition::EVENT_ID;
 use crate::correlation::state::Hit;
-use crate::explain::{self, Explanation};
-use crate::field::{Local, Verdicts};
+use crate::explain::{self, Depth, Explanation};
+use crate::field::{Local, Verdicts, is_code};
 use crate::group::Group;
 use crate::memo::{Effect, Memo, Of, Recall};
 use crate::number::Number as Numeric;
@@ -129,7 +129,7 @@ impl Matcher {
         event: &Event<'_>,
         rule: RuleIndex,
     ) -> Option<Explanation> {
-        explain::explain(rules, event, rule, self.reach(rules, event, rule))
+        explain::explain(rules, event, rule, self.reach(rules, event, rule), Depth::Whole)
     }
 
     /// `event`, which `rule` matched, as a [`Correlator`](crate::Correlator) wants it, under a tag that
@@ -298,6 +298,9 @@ impl Observing<'_> {
         let program = self.program;
         for (at, (field, value)) in event.fields.iter().enumerate() {
             let Some(read) = program.read(*field) else { continue };
+            if read.passes_codes && is_code(value) {
+                continue;
+            }
             if read.may_be_id {
                 self.findings.id_fields.push(*field);
             }

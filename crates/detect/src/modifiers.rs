@@ -4,7 +4,6 @@
 //! more values of some kind; a modifier that makes no sense for the kind it meets refuses the rule. At
 //! the end each value becomes one test (Sigma specification 2.1, appendix "modifiers").
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -18,13 +17,11 @@ use rsigma_parser::{DetectionItem, Modifier, SigmaString, SigmaValue};
 use crate::budget::{Budget, MODIFIERS, PATTERN_BYTES_A_RULE};
 use crate::number::Number;
 use crate::pattern::{Pattern, Piece, Shape, pieces_of, with_any_dash};
+use crate::placeholders::Placeholders;
 use crate::predicate::{Comparison, Expression, Place, Reference, Test};
 use crate::required::texts_in_each_match;
 use crate::shorten::shortened;
 use crate::timestamp::TimePart;
-
-/// What a placeholder (`%name%`) stands for.
-pub type Placeholders = BTreeMap<String, Vec<String>>;
 
 /// Most values that one written value may become by placeholders: 4,096 host names are a large list of
 /// exceptions; a product of several lists is a mistake.
@@ -450,7 +447,7 @@ impl Kind {
             let values =
                 placeholders.get(name).filter(|values| !values.is_empty()).ok_or_else(|| {
                     format!(
-                        "the placeholder %{name}% has no values: give it some in the configuration"
+                        "the placeholder %{name}% has no values: say them under `vars:` in a YAML file beside the rules"
                     )
                 })?;
             if texts.len().saturating_mul(values.len()) > EXPANSIONS {

@@ -66,6 +66,8 @@ pub(crate) struct Read {
     pub(crate) presence_counts: bool,
     /// Whether it may bring the event's id.
     pub(crate) may_be_id: bool,
+    /// Whether nothing can hold for a [code](crate::field::is_code).
+    pub(crate) passes_codes: bool,
 }
 
 impl Program {
@@ -80,10 +82,12 @@ impl Program {
             ids: Vec::new(),
         };
         let mut keywords = Vec::new();
+        let mut passes_codes = true;
         for (number, reach) in plan {
             let Some(group) = rules.groups.get(*number as usize) else { continue };
-            if group.keywords.is_some() {
+            if let Some(machine) = &group.keywords {
                 keywords.push(program.parts.len() as u32);
+                passes_codes &= machine.passes_codes();
             }
             program.parts.push(Part {
                 group: *number,
@@ -96,7 +100,8 @@ impl Program {
             program.rules += group.rules.len();
         }
         let keywords: Box<[u32]> = keywords.into();
-        program.reads.push(Read { keywords: keywords.clone(), ..Read::default() });
+        let unnamed = Read { keywords: keywords.clone(), passes_codes, ..Read::default() };
+        program.reads.push(unnamed);
         let counts = |group: &Group, slot: Slot| {
             let counts = |late: &Late| matches!(late, Late::Null(asked) if *asked == slot);
             group.late.iter().any(counts)

@@ -131,6 +131,15 @@ pub(crate) mod fed {
 mod tests {
     use crate::condition::Condition;
 
+    /// A level is stored by its place among `model`'s levels.
+    #[test]
+    fn the_format_is_another_one_with_other_words_in_the_model() {
+        assert!(
+            env!("CORDON_DETECT_OF_MODEL").parse::<u32>().unwrap() > 10,
+            "no source of the model"
+        );
+    }
+
     #[test]
     fn conditions_in_one_another_without_end_are_not_read() {
         // "Not" is the fifth kind of condition, "Holds" the first: not not … not the predicate 0.

@@ -310,6 +310,28 @@ fn keywords_are_searched_for_in_every_value() {
     assert!(detects("  k: 4688\n  condition: k\n", &json!({"F": "id 4688 seen"})));
 }
 
+/// Codes (numbers, GUIDs, times) are passed by where only words are looked for.
+#[test]
+fn keywords_that_are_codes_are_found_in_codes() {
+    let event = json!({
+        "A": 4444, "B": "{9e814aad-3204-11d2-9a82-006008a86939}", "C": "s-1-5-18", "D": "0xBEEF",
+        "E": "1601-01-01T00:00:00.0000000Z", "F": "", "G": null, "H": true,
+    });
+    for keyword in
+        ["444", "11d2", "'S-1-5-*'", "beef", "T00:00", "'*5-?8'", "true", "'|re': '^\\d{4}$'"]
+    {
+        let keywords = match keyword.strip_prefix("'|re': ") {
+            Some(expression) => format!("  k:\n    '|re': {expression}\n  condition: k\n"),
+            None => format!("  k: [mimikatz, {keyword}]\n  condition: k\n"),
+        };
+        assert!(detects(&keywords, &event), "{keywords}");
+    }
+    for keyword in ["mimikatz", "'4444x'", "'seku*lsa'", "'false'"] {
+        assert!(!detects(&format!("  k: [{keyword}]\n  condition: k\n"), &event), "{keyword}");
+    }
+    assert!(detects("  k: [mimikatz]\n  condition: not k\n", &event));
+}
+
 #[test]
 fn an_intake_is_told_when_keywords_want_every_value() {
     let keywords =

@@ -58,9 +58,10 @@ pub struct HelperArgs {
     /// one of several helpers on one machine.
     #[arg(long)]
     pub no_survey: bool,
-    /// Look out for each change there as it is made, keep what stood there before, and let people put it back.
-    #[arg(long, conflicts_with = "no_survey")]
-    pub look_out: bool,
+    /// Do not look out for each change there as it is made, nor keep what stood there before: no plan can put it back
+    /// then. So it is with --no-survey, too.
+    #[arg(long)]
+    pub no_look_out: bool,
     /// The only user, besides root, that it speaks to, by number or name; the hub's link is this user's
     /// alone.
     #[arg(long, value_parser = user_number)]
@@ -177,7 +178,7 @@ fn run_helper(args: HelperArgs) -> Result<()> {
         warden: args.warden,
         agent_user: args.agent_uid,
         survey: (!args.no_survey).then_some(survey),
-        lookout: args.look_out.then_some(lookout),
+        lookout: (!args.no_look_out && !args.no_survey).then_some(lookout),
         boot: None,
     };
     let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGTERM);

@@ -1,5 +1,6 @@
 //! Acting: what people order, answer, take, say and set.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cordon_link::token::EnrolToken;
@@ -16,10 +17,10 @@ use cordon_respond::approval::{AnswerRefused, ApprovalState};
 use cordon_respond::grouping::Story;
 use cordon_respond::hub_core::{Change as CoreChange, Output, Wish, Wished};
 use cordon_respond::signer_core::Refusal;
-use cordon_store::{Change, EnrolmentToken, Key, Role};
+use cordon_store::{Change, EnrolmentToken, Key, Person, Role};
 use tokio::sync::oneshot;
 
-use crate::assigning::{check_draft, from_signer, text};
+use crate::assigning::{check_draft, text};
 use crate::clock::fresh;
 use crate::error::HubError;
 use crate::handle::Hub;
@@ -278,6 +279,21 @@ impl Hub {
         reason: &str,
         who: &Who,
     ) -> Result<ApprovalState, HubError> {
+        let answered = self.answer_with_age(approval, is_approved, reason, who).await?;
+        Ok(answered.0)
+    }
+
+    /// The same, and until when a no holds.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn answer_with_age(
+        &self,
+        approval: ApprovalId,
+        is_approved: bool,
+        reason: &str,
+        who: &Who,
+    ) -> Result<(ApprovalState, Option<UtcNanos>), HubError> {
         who.must(Role::Responder)?;
         let reason = text("reason", reason)?;
         if is_approved {
@@ -300,11 +316,11 @@ impl Hub {
                     &mut fresh,
                 )?;
                 let state = step.outputs.iter().find_map(|output| match output {
-                    Output::Keep(CoreChange::Approval(approval)) => Some(approval.state),
+                    Output::Keep(CoreChange::Approval(of)) => Some((of.state, of.no_until)),
                     _ => None,
                 });
                 let proposed = proposed_in(&step.outputs).map(|order| waiters.wait(order));
-                Ok::<_, AnswerRefused>((state.unwrap_or(ApprovalState::Open), proposed))
+                Ok::<_, AnswerRefused>((state.unwrap_or((ApprovalState::Open, None)), proposed))
             })
             .await?;
         let (state, answered) = answer?;
@@ -339,8 +355,8 @@ impl Hub {
         who.must(Role::Responder)?;
         let (name, reason) = (who.name().to_owned(), text("reason", reason)?);
         self.changed(incident, move |step, kept| match kept {
-            None => step.core.close(incident, &name, &reason, &step.now),
-            Some(kept) => step.core.close_kept(kept, &name, &reason, &step.now),
+            None => step.core.close(incident, &name, &reason, &step.now, &mut fresh),
+            Some(kept) => step.core.close_kept(kept, &name, &reason, &step.now, &mut fresh),
         })
         .await
     }
@@ -423,16 +439,24 @@ impl Hub {
         self.set_policy(Policy { mode, ..(*self.policy()).clone() }, who).await
     }
 
+    /// Whether a policy could be set, but for what the signer says.
+    ///
+    /// # Errors
+    /// [`HubError::Invalid`].
+    pub async fn check_policy(&self, draft: &Policy, who: &Who) -> Result<(), HubError> {
+        who.must(Role::Administrator)?;
+        self.check_night(draft).await
+    }
+
     /// Sets the policy, and says its revision.
     ///
     /// # Errors
     /// [`HubError::Refused`] or [`HubError::Invalid`] with the signer's reason.
     pub async fn set_policy(&self, draft: Policy, who: &Who) -> Result<u64, HubError> {
-        who.must(Role::Administrator)?;
-        self.check_night(&draft).await?;
+        self.check_policy(&draft, who).await?;
         let detail = format!("mode {:?}", draft.mode).to_lowercase();
         let signed = self.shared.documents.set_policy(draft, who.approver()).await;
-        let signed = signed.map_err(from_signer)?;
+        let signed = signed.map_err(|error| self.shared.told_by_signer(error))?;
         let revision = signed.revision;
         let detail = format!("revision {revision}: {detail}");
         let record = self.shared.record(who.actor(), Deed::PolicySet, detail);
@@ -451,7 +475,7 @@ impl Hub {
         let policy = self.policy();
         let before = policy.approval.night.as_ref().map_or(&[][..], |night| &night.people);
         for name in draft.approval.night.iter().flat_map(|night| &night.people) {
-            if !before.contains(name) && !self.may_answer(name).await? {
+            if !before.contains(name) && self.who_may_answer(name).await?.is_none() {
                 let why = format!("{name:?} is nobody who may answer here: see `cordon person`");
                 return Err(HubError::Invalid { what: "night", why });
             }
@@ -465,18 +489,18 @@ impl Hub {
     /// [`HubError::Store`].
     pub async fn night_gap(&self) -> Result<Option<NightGap>, HubError> {
         let approval = self.policy().approval.clone();
-        let mut able = Vec::new();
+        let mut able = BTreeMap::new();
         for name in approval.night.iter().flat_map(|night| &night.people) {
-            if self.may_answer(name).await? {
-                able.push(name.clone());
+            if let Some(person) = self.who_may_answer(name).await? {
+                able.insert(name.clone(), person.is_clinical);
             }
         }
-        Ok(approval.night_gap(|name| able.iter().any(|one| one == name)))
+        Ok(approval.night_gap(|name| able.get(name).copied()))
     }
 
-    async fn may_answer(&self, name: &str) -> Result<bool, HubError> {
+    async fn who_may_answer(&self, name: &str) -> Result<Option<Person>, HubError> {
         let person = self.person(name).await?;
-        Ok(person.is_some_and(|person| {
+        Ok(person.filter(|person| {
             person.name == *name && person.is_active && person.role >= Role::Responder
         }))
     }

@@ -8,9 +8,11 @@ use cordon_model::asset::Assignment;
 use cordon_model::guidance::Bedside;
 use cordon_model::ids::{MachineId, OdsCode};
 use cordon_model::limits;
+use cordon_model::order::Approver;
 use cordon_model::record::{Actor, Deed, Record};
 use cordon_model::time::UtcNanos;
 use cordon_model::wire::WATCHED;
+use cordon_respond::signer_core::Refusal;
 use tokio::sync::oneshot;
 
 use crate::error::HubError;
@@ -35,6 +37,36 @@ impl Shared {
         answered.await.map_err(|_| HubError::Closing)
     }
 
+    /// What would be signed of a machine by `draft`, with its names resolved now.
+    pub async fn drafted(
+        self: &Arc<Self>,
+        machine: MachineId,
+        draft: AssignmentDraft,
+    ) -> Result<Assignment, HubError> {
+        let draft = self.resolved(draft, Some(machine)).await?;
+        let card = self.board.card(machine).ok_or(HubError::Missing { what: "machine" })?;
+        check_draft(&self.organisation.code, &draft)?;
+        check_read(&draft, card.version_kept)?;
+        let before = card.assignment.as_ref();
+        let watched_before = before.map(|before| before.watched.clone());
+        let name_before = before.map(|before| before.name.clone());
+        let before = before.map(|before| before.protected.clone());
+        Ok(Assignment {
+            organisation: self.organisation.code.clone(),
+            machine,
+            revision: 0,
+            name: draft.name.or(name_before).unwrap_or_else(|| card.host.clone()),
+            tier: draft.tier,
+            kind: draft.kind,
+            group: draft.group,
+            lifelines: draft.lifelines,
+            names: draft.names,
+            protected: draft.protected.or(before).unwrap_or_default(),
+            watched: draft.watched.or(watched_before).unwrap_or_default(),
+            hub: self.link_addresses.clone(),
+        })
+    }
+
     /// Has it signed what a machine is: by `draft`, or, for one that the signer does not know yet, as
     /// little as is known.
     pub async fn assign(
@@ -47,35 +79,27 @@ impl Shared {
             Some(Draft { draft, by }) => (draft, Some(by)),
             None => (AssignmentDraft::default(), None),
         };
-        let draft = self.resolved(draft, Some(machine)).await?;
+        let said = draft.bedside.clone();
+        let assignment = self.drafted(machine, draft).await?;
         let card = self.board.card(machine).ok_or(HubError::Missing { what: "machine" })?;
-        check_draft(&self.organisation.code, &draft)?;
-        check_read(&draft, card.version_kept)?;
-        let before = card.assignment.as_ref();
-        let watched_before = before.map(|before| before.watched.clone());
-        let before = before.map(|before| before.protected.clone());
-        let assignment = Assignment {
-            organisation: self.organisation.code.clone(),
-            machine,
-            revision: 0,
-            name: draft.name.unwrap_or_else(|| card.host.clone()),
-            tier: draft.tier,
-            kind: draft.kind,
-            group: draft.group,
-            lifelines: draft.lifelines,
-            names: draft.names,
-            protected: draft.protected.or(before).unwrap_or_default(),
-            watched: draft.watched.or(watched_before).unwrap_or_default(),
-            hub: self.link_addresses.clone(),
-        };
         let is_new = card.assignment.is_none();
-        let bedside = by.clone().zip(draft.bedside);
+        let bedside = by.clone().zip(said);
+        // Before anything is signed: what takes root is refused whole.
+        let mut unsaid = bedside;
+        if let Some((by, bedside)) = unsaid.take_if(|_| !is_new) {
+            match self.say_bedside(machine, bedside.clone(), by.clone()).await {
+                // A signer that was set back: it is told with the rest.
+                Err(HubError::Refused(Refusal::UnknownMachine)) => unsaid = Some((by, bedside)),
+                said => said?,
+            }
+        }
         let receipt_key = card.receipt_key.filter(|_| is_new).map(|key| key.to_bytes());
         let signed = self.documents.assign(assignment, receipt_key, by).await;
-        let signed = signed.map_err(from_signer)?;
-        if let Some((by, bedside)) = bedside {
-            self.documents.set_bedside(machine, bedside, by).await.map_err(from_signer)?;
-            self.bedside_said.fetch_add(1, Ordering::Relaxed);
+        let signed = signed.map_err(|error| self.told_by_signer(error))?;
+        if let Some((by, bedside)) = unsaid
+            && let Err(error) = self.say_bedside(machine, bedside, by).await
+        {
+            tracing::warn!(%machine, %error, "people in front of it are told only what the policy says");
         }
         let mut detail = format!("{}, {}", signed.name, signed.effective_tier());
         for named in &signed.names {
@@ -98,14 +122,42 @@ impl Shared {
         Ok(assignment)
     }
 
+    /// What a refusal or a failure of the signer means to whoever asked; that its bound holds documents up is noted.
+    pub(crate) fn told_by_signer(&self, error: ClientError) -> HubError {
+        self.board.note_held_up(&error, UtcNanos::now());
+        from_signer(error)
+    }
+
+    async fn say_bedside(
+        &self,
+        machine: MachineId,
+        bedside: Bedside,
+        by: Approver,
+    ) -> Result<(), HubError> {
+        match self.documents.set_bedside(machine, bedside, by).await {
+            Ok(()) => {
+                self.bedside_said.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => Err(from_signer(error)),
+        }
+    }
+
     /// Makes sure that the signer and the main task know a machine: at its enrolment, and at its first
     /// link if the signer was away then.
     pub async fn ensure_assigned(self: &Arc<Self>, machine: MachineId) -> Result<(), HubError> {
         match self.board.card(machine) {
             Some(card) if card.assignment.is_some() => Ok(()),
             Some(_) => {
-                let draft = self.draft_of(machine);
-                self.assign(machine, draft, Actor::Hub).await?;
+                match self.assign(machine, self.draft_of(machine), Actor::Hub).await {
+                    // What its token says was not said at the signer's machine. It is a machine of which nothing
+                    // is known, then: the strictest that there is, until somebody says it there.
+                    Err(HubError::NeedsKeeper { weaker }) => {
+                        tracing::warn!(%machine, weaker, "enrolled as one of which nothing is known");
+                        self.assign(machine, None, Actor::Hub).await?;
+                    }
+                    assigned => drop(assigned?),
+                }
                 self.permits_wanted.notify_one();
                 let mut at_once = self.codes_at_once.lock().unwrap_or_else(PoisonError::into_inner);
                 if at_once.try_take(Instant::now()) {
@@ -138,6 +190,7 @@ impl Shared {
 pub(crate) fn from_signer(error: ClientError) -> HubError {
     match error {
         ClientError::Refused(Refused::Rule(refusal)) => HubError::Refused(refusal),
+        ClientError::Refused(Refused::NeedsKeeper(weaker)) => HubError::NeedsKeeper { weaker },
         ClientError::Refused(refused) => {
             HubError::Invalid { what: "request", why: refused.to_string() }
         }

@@ -78,6 +78,7 @@ impl Standing {
                 }
             }
             Change::Order(_)
+            | Change::Seat(_)
             | Change::Finding(..)
             | Change::Machine(_)
             | Change::Proposed(_)

@@ -28,6 +28,7 @@ use ed25519_dalek::VerifyingKey;
 
 use crate::attention::Standing;
 use crate::guidance::Basis;
+use crate::signer::{self, ClientError};
 use crate::view::{
     Contact, EventCounts, LedgerStatus, Lowers, MachineRow, NameNow, Refused, ToConfirm,
 };
@@ -35,6 +36,10 @@ use crate::view::{
 /// A machine is silent when it was not heard for this long: agents speak every 2 s, so four times
 /// nothing.
 pub const SILENT_AFTER: Duration = Duration::from_secs(8);
+
+/// How long after the signer refused a document as one too many people are told so: three minutes. What waits is asked
+/// for again every minute.
+const HELD_UP_FOR: Duration = Duration::from_secs(180);
 
 /// Statuses after a receipt by which a measure is over that must say that it is held all the same: the first
 /// may say what was so before. As the hub's mind counts (`respond::hub_core::truth`).
@@ -105,6 +110,31 @@ impl Known {
 }
 
 impl Card {
+    /// A machine that has enrolled and of which nothing else is known.
+    pub fn new(host: String, enrolled_at: UtcNanos, receipt_key: Option<VerifyingKey>) -> Self {
+        Self {
+            host,
+            enrolled_at,
+            receipt_key,
+            assignment: None,
+            seen: None,
+            is_unsaved: false,
+            link: None,
+            address: None,
+            is_struck_off: false,
+            gap_at: None,
+            measures: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            names: Vec::new(),
+            codes: None,
+            codes_kept: 0,
+            version_kept: 0,
+            way: WayWord::default(),
+            guided_by: None,
+            guidance_kept: 0,
+        }
+    }
+
     pub fn name(&self) -> &str {
         self.assignment.as_ref().map_or(&self.host, |assignment| &assignment.name)
     }
@@ -284,7 +314,10 @@ pub(crate) struct Board {
     policy: RwLock<Arc<Policy>>,
     standing: Mutex<Standing>,
     signer_away: Mutex<Option<String>>,
+    /// When the signer last refused a document of the hub's because there were too many, and its words.
+    held_up: Mutex<Option<(UtcNanos, String)>>,
     ledger_alarm: Mutex<Option<String>>,
+    set_aside: Mutex<Option<String>>,
     ledger: Mutex<LedgerStatus>,
     pub refused_enrolments: AtomicU64,
     pub refused_links: AtomicU64,
@@ -300,7 +333,9 @@ impl Board {
             policy: RwLock::new(Arc::new(policy)),
             standing: Mutex::default(),
             signer_away: Mutex::default(),
+            held_up: Mutex::default(),
             ledger_alarm: Mutex::default(),
+            set_aside: Mutex::default(),
             ledger: Mutex::default(),
             refused_enrolments: AtomicU64::new(0),
             refused_links: AtomicU64::new(0),
@@ -364,8 +399,30 @@ impl Board {
         lock(&self.signer_away).clone()
     }
 
+    /// Takes note that the signer signed so many documents that this one waits.
+    pub fn note_held_up(&self, error: &ClientError, now: UtcNanos) {
+        if let ClientError::Refused(why @ signer::Refused::TooMany(_)) = error {
+            *lock(&self.held_up) = Some((now, why.to_string()));
+        }
+    }
+
+    /// Why documents wait, where the signer has said so of late.
+    pub fn held_up(&self, now: UtcNanos) -> Option<String> {
+        let (at, why) = lock(&self.held_up).clone()?;
+        (now.since(at) <= HELD_UP_FOR).then_some(why)
+    }
+
     pub fn set_ledger_alarm(&self, why: Option<String>) {
         *lock(&self.ledger_alarm) = why;
+    }
+
+    /// Which rows could not be read at the start, in words.
+    pub fn set_set_aside(&self, what: Option<String>) {
+        *lock(&self.set_aside) = what;
+    }
+
+    pub fn set_aside(&self) -> Option<String> {
+        lock(&self.set_aside).clone()
     }
 
     pub fn ledger_alarm(&self) -> Option<String> {
@@ -421,27 +478,8 @@ pub(crate) mod tests {
     use cordon_model::time::{BootId, BootNanos};
 
     pub(crate) fn card() -> Card {
-        Card {
-            host: "DESKTOP-4F2K".into(),
-            enrolled_at: UtcNanos::from_unix_nanos(0),
-            receipt_key: None,
-            assignment: None,
-            seen: None,
-            is_unsaved: false,
-            link: Some(1),
-            address: None,
-            is_struck_off: false,
-            gap_at: None,
-            measures: BTreeMap::new(),
-            ended: BTreeMap::new(),
-            names: Vec::new(),
-            codes: None,
-            codes_kept: 0,
-            version_kept: 0,
-            way: WayWord::default(),
-            guided_by: None,
-            guidance_kept: 0,
-        }
+        let nothing = Card::new("DESKTOP-4F2K".into(), UtcNanos::from_unix_nanos(0), None);
+        Card { link: Some(1), ..nothing }
     }
 
     pub(crate) fn measure(
@@ -542,6 +580,19 @@ pub(crate) mod tests {
         card.take(&segment(MeasureState::Released));
         says(&mut card, &[(2, Isolation::Full)]);
         assert_eq!(card.isolation(), Some(Isolation::Full));
+    }
+
+    #[test]
+    fn that_documents_wait_is_said_while_the_signer_refuses_them_and_not_for_ever() {
+        let board = Board::new(Policy::default_for("RJ1".parse().unwrap()), BTreeMap::new());
+        let at = |seconds: i64| UtcNanos::from_unix_nanos(seconds * 1_000_000_000);
+        let other = ClientError::Refused(signer::Refused::BadName);
+        board.note_held_up(&other, at(0));
+        assert_eq!(board.held_up(at(0)), None);
+        let too_many = signer::Refused::TooMany("more than 60 at once".into());
+        board.note_held_up(&ClientError::Refused(too_many), at(1));
+        assert!(board.held_up(at(60)).unwrap().contains("root frees it at once"));
+        assert_eq!(board.held_up(at(300)), None);
     }
 
     #[test]

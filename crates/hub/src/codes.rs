@@ -3,6 +3,7 @@
 
 use cordon_model::ids::MachineId;
 use cordon_model::record::{Actor, Deed, Record};
+use cordon_model::time::UtcNanos;
 use cordon_store::{Change, Key, Role};
 
 use crate::assigning::{from_signer, text};
@@ -27,6 +28,7 @@ impl Shared {
         match self.codes.codes(machine).await {
             Ok(document) => self.tell(Input::Coded(Box::new(document))).await,
             Err(error) => {
+                self.board.note_held_up(&error, UtcNanos::now());
                 tracing::warn!(%machine, %error, "no break-glass codes yet; asking again in a minute");
             }
         }
@@ -35,6 +37,7 @@ impl Shared {
     /// One round: what is due is made, what is new is sent, what was shown is written down.
     pub async fn look_after_codes(&self) {
         if let Err(error) = self.renew_due_codes().await {
+            self.board.note_held_up(&error, UtcNanos::now());
             tracing::warn!(%error, "break-glass codes are not looked after; again in a minute");
         }
         if let Err(error) = self.write_down_shown_codes().await {
@@ -127,7 +130,8 @@ impl Hub {
         let reason = text("reason", reason)?;
         self.card(machine)?;
         let by = Asker { name: who.name().to_owned(), reason: reason.clone() };
-        let made = self.shared.codes.renew_codes(machine, by).await.map_err(from_signer)?;
+        let made = self.shared.codes.renew_codes(machine, by).await;
+        let made = made.map_err(|error| self.shared.told_by_signer(error))?;
         let detail = format!("revision {}: {reason}", made.revision);
         let record = Record {
             machine: Some(machine),

@@ -295,7 +295,9 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
             Answer::Questions { rows: rows.collect(), total }
         }
         Request::Answer { question, is_approved, reason } => {
-            Answer::Answered(hub.answer(question, is_approved, &reason, who).await?)
+            let (state, no_until) =
+                hub.answer_with_age(question, is_approved, &reason, who).await?;
+            Answer::Answered(state, no_until)
         }
         Request::Standing(machine) => Answer::Standing(Box::new(hub.standing(machine)?)),
         Request::Measure { machine, measure } => {
@@ -311,6 +313,9 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
         }
         Request::WouldAssign { machine, draft } => {
             Answer::Assigned(Box::new(hub.would_assign(named(hub, &machine)?, draft, who).await?))
+        }
+        Request::WouldEnrol { draft } => {
+            Answer::Assigned(Box::new(hub.would_enrol(draft, who).await?))
         }
         Request::Names { machine, looks } => {
             let machine = machine.map(|machine| named(hub, &machine)).transpose()?;
@@ -357,6 +362,11 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
             set_policy(hub, policy, who).await?
         }
         Request::Policy => Answer::Policy(Box::new(Policy::clone(&hub.policy()))),
+        Request::CheckPolicy(policy) => match hub.check_policy(&policy, who).await {
+            Ok(()) => Answer::Done,
+            Err(error @ HubError::Invalid { .. }) => unchanged(&error),
+            Err(error) => return Err(error),
+        },
         Request::SetPolicy(policy) => set_policy(hub, *policy, who).await?,
     })
 }
@@ -367,10 +377,17 @@ async fn set_policy(hub: &Hub, policy: Policy, who: &Who) -> Result<Answer, HubE
         Ok(revision) => Ok(Answer::PolicySet { revision, mode, night: hub.night_gap().await? }),
         // Of a signer that does not answer nobody knows what it did.
         Err(
-            error @ (HubError::Refused(_) | HubError::Invalid { .. } | HubError::NotAllowed { .. }),
-        ) => Ok(Answer::Refused(format!("{}. Nothing was changed", with_causes(&error)))),
+            error @ (HubError::Refused(_)
+            | HubError::NeedsKeeper { .. }
+            | HubError::Invalid { .. }
+            | HubError::NotAllowed { .. }),
+        ) => Ok(unchanged(&error)),
         Err(error) => Err(error),
     }
+}
+
+fn unchanged(error: &HubError) -> Answer {
+    Answer::Refused(format!("{}. Nothing was changed", with_causes(error)))
 }
 
 fn named(hub: &Hub, name: &str) -> Result<MachineId, HubError> {
@@ -396,6 +413,8 @@ async fn status(hub: &Hub) -> Result<Status, HubError> {
         ledger: status.ledger,
         ledger_alarm: status.ledger_alarm,
         signer_away: status.signer_away,
+        held_up: status.held_up,
+        set_aside: status.set_aside,
         refused: status.refused,
     })
 }

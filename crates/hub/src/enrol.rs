@@ -26,7 +26,6 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::authority::HUB_NAME;
-use cordon_respond::hub_core::WayWord;
 
 use crate::board::Card;
 use crate::clock::fresh_id;
@@ -191,30 +190,8 @@ async fn enrol(request: &EnrolRequest, shared: &Arc<Shared>) -> Result<Enrolled,
     used.map_err(|refused| no_good(&refused))?;
     // From here on the machine is known; what fails now is made up for at its first link.
     let draft = decode::<Draft>(&token.note).ok();
-    shared.board.machines_mut().insert(
-        machine,
-        Card {
-            host: host.clone(),
-            enrolled_at: now,
-            receipt_key: Some(receipt_key),
-            assignment: None,
-            seen: None,
-            is_unsaved: false,
-            link: None,
-            address: None,
-            is_struck_off: false,
-            measures: std::collections::BTreeMap::new(),
-            ended: std::collections::BTreeMap::new(),
-            names: Vec::new(),
-            codes: None,
-            codes_kept: 0,
-            gap_at: None,
-            version_kept: 0,
-            way: WayWord::default(),
-            guided_by: None,
-            guidance_kept: 0,
-        },
-    );
+    let card = Card::new(host.clone(), now, Some(receipt_key));
+    shared.board.machines_mut().insert(machine, card);
     if let Some(draft) = &draft {
         let mut drafts = shared.drafts.lock().unwrap_or_else(PoisonError::into_inner);
         drafts.insert(machine, draft.clone());

@@ -4,6 +4,8 @@ use cordon_respond::approval::AnswerRefused;
 use cordon_respond::signer_core::Refusal;
 use cordon_store::{Role, StoreError};
 
+use crate::signer::Refused;
+
 /// Why the hub did not do what was asked. The words are for the person who asked.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
@@ -30,6 +32,12 @@ pub enum HubError {
     /// The signer looked at it and said no.
     #[error("the signer refuses: {0}")]
     Refused(#[from] Refusal),
+    /// It would make something weaker, which takes root on the signer's machine.
+    #[error("{}", Refused::NeedsKeeper(weaker.clone()))]
+    NeedsKeeper {
+        /// What would become weaker.
+        weaker: String,
+    },
     /// The answer to a question was not taken.
     #[error(transparent)]
     Answer(#[from] AnswerRefused),

@@ -42,8 +42,9 @@ impl Shared {
                     self.tell(Input::Guided(Box::new(guidance))).await;
                 }
                 // The signer knows better, or does not know the machine yet: another neighbour next time.
-                Err(ClientError::Refused(why)) => {
-                    tracing::debug!(%machine, %why, "its guidance stays as it is for now");
+                Err(error @ ClientError::Refused(_)) => {
+                    self.board.note_held_up(&error, UtcNanos::now());
+                    tracing::debug!(%machine, %error, "its guidance stays as it is for now");
                 }
                 Err(error) => {
                     tracing::warn!(%error, "what people at machines are told is not refreshed");

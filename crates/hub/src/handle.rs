@@ -78,7 +78,9 @@ impl Hub {
             linked: self.shared.links.count(),
             ledger: board.ledger(),
             ledger_alarm: board.ledger_alarm(),
+            set_aside: board.set_aside(),
             signer_away: board.signer_away(),
+            held_up: board.held_up(now),
             refused: board.refused(),
         })
     }

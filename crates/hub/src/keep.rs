@@ -4,34 +4,33 @@
 //! for (incidents, measures, orders in tables) and, where that is not enough to go on from, a row of its
 //! own (`story`, `proposal`, `order`, `measure`). [`restore`] reads them back into the same mind.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Duration;
+use std::collections::HashMap;
 
-use cordon_model::asset::Assignment;
-use cordon_model::ids::{IncidentId, MachineId, MeasureId, OdsCode};
+use cordon_model::ids::{IncidentId, MachineId, OdsCode};
 use cordon_model::incident::IncidentState;
 use cordon_model::order::Approver;
 use cordon_model::record::Record;
-use cordon_model::signed::Envelope;
 use cordon_model::time::UtcNanos;
 use cordon_respond::approval::{Approval, ApprovalState};
-use cordon_respond::delivery::Inbox;
-use cordon_respond::grouping::Story;
-use cordon_respond::hub_core::{self as core, MachineRow, WayWord};
+use cordon_respond::grouping::{Seat, Story};
+use cordon_respond::hub_core as core;
 use cordon_respond::order::{Delivery, MeasureLife, OrderLife};
 use cordon_respond::signer_core::Proposal;
 use cordon_store::{
-    Change, Cursor, Key, OrderState, Page, Row, State, StoreError, StoredApproval, StoredMeasure,
-    StoredOrder, StoredPermit,
+    Change, OrderState, State, StoreError, StoredApproval, StoredMeasure, StoredOrder, StoredPermit,
 };
-use ed25519_dalek::VerifyingKey;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::board::{Card, Known, Revisions};
+use crate::board::Revisions;
 use crate::view::AssignmentDraft;
 
+mod restore;
+pub(crate) use restore::{SetAside, restore};
+
 const STORY: &str = "story";
+/// What a machine has brought to a story, by both ids.
+const SEAT: &str = "seat";
 const PROPOSAL: &str = "proposal";
 const ORDER: &str = "order";
 const MEASURE: &str = "measure";
@@ -54,9 +53,6 @@ const WAY: &str = "way";
 
 /// When something of a machine was last not seen that should have been.
 const GAP: &str = "gap";
-
-/// How long an order that died is told to the signer again at each start.
-const DEAD_ORDERS: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// CBOR of a document of our own. Encoding to memory fails for none of them; if it ever does, the caller
 /// stops the hub rather than forget.
@@ -107,6 +103,9 @@ pub(crate) fn changes_of(
 ) -> Result<Vec<Pending>, StoreError> {
     let changes = match change {
         core::Change::Story(story) => return Ok(vec![Pending::Story(story)]),
+        core::Change::Seat(seat) => {
+            vec![row(SEAT, seat_id(seat.incident, seat.machine), Some(&seat))?]
+        }
         core::Change::Finding(received, incident) => vec![Change::Group {
             machine: received.machine,
             finding: received.finding.id,
@@ -138,12 +137,7 @@ pub(crate) fn changes_of(
             }
             changes
         }
-        core::Change::Approval(approval) => vec![Change::Approval(StoredApproval {
-            id: approval.id,
-            is_open: approval.state == ApprovalState::Open,
-            expires_at: approval.expires_at,
-            document: encode(&approval)?,
-        })],
+        core::Change::Approval(approval) => vec![Change::Approval(stored_approval(&approval)?)],
         core::Change::Proposed(proposal) => vec![row(PROPOSAL, proposal.id, Some(&proposal))?],
         core::Change::Answered(order) => vec![row::<Proposal>(PROPOSAL, order, None)?],
         core::Change::Order(life) => {
@@ -170,6 +164,20 @@ pub(crate) fn changes_of(
         }
     };
     Ok(changes.into_iter().map(Pending::from).collect())
+}
+
+fn stored_approval(approval: &Approval) -> Result<StoredApproval, StoreError> {
+    Ok(StoredApproval {
+        id: approval.id,
+        is_open: approval.state == ApprovalState::Open,
+        expires_at: approval.expires_at,
+        incident: approval.incident,
+        document: encode(approval)?,
+    })
+}
+
+fn seat_id(incident: IncidentId, machine: MachineId) -> String {
+    format!("{incident} {machine}")
 }
 
 fn order_state(life: &OrderLife) -> OrderState {
@@ -243,256 +251,6 @@ pub(crate) struct Draft {
     pub by: Approver,
 }
 
-/// Everything that was kept.
-pub(crate) struct Kept {
-    /// For the hub's mind.
-    pub rows: Vec<core::Change>,
-    /// For reading.
-    pub cards: BTreeMap<MachineId, Card>,
-    /// Records that the ledger may not have yet, by number.
-    pub outbox: Vec<(u64, Record)>,
-    /// What is of no use any more: removed at the start.
-    pub prune: Vec<Change>,
-    /// What enrolled machines are to be whom the signer does not know yet.
-    pub drafts: HashMap<MachineId, Draft>,
-}
-
-/// Revisions and envelopes of one kind of document, of all machines.
-type Documents = BTreeMap<MachineId, (u64, Envelope)>;
-
-/// Reads everything back.
-pub(crate) async fn restore(
-    store: &dyn State,
-    organisation: &OdsCode,
-    command_key: &VerifyingKey,
-    now: UtcNanos,
-) -> Result<Kept, StoreError> {
-    let mut kept = Kept {
-        rows: Vec::new(),
-        cards: BTreeMap::new(),
-        outbox: Vec::new(),
-        drafts: HashMap::new(),
-        prune: Vec::new(),
-    };
-    let (mut struck_off, mut gaps) = (Vec::new(), Vec::new());
-    let (mut codes, mut guidance) = (Documents::new(), Documents::new());
-    let (mut versions, mut ways) = (BTreeMap::new(), BTreeMap::new());
-    for Row { kind, id, document } in store.rows(organisation).await? {
-        match kind.as_str() {
-            STORY => kept.rows.push(core::Change::Story(decode::<Story>(&document)?)),
-            PROPOSAL => kept.rows.push(core::Change::Proposed(decode(&document)?)),
-            ORDER => kept.rows.push(core::Change::Order(decode(&document)?)),
-            MEASURE => kept.rows.push(core::Change::Measure(decode(&document)?)),
-            OUTBOX => {
-                let number = id.parse().map_err(|error| unreadable(&error))?;
-                kept.outbox.push((number, decode(&document)?));
-            }
-            DRAFT => {
-                let machine = id.parse::<MachineId>().map_err(|error| unreadable(&error))?;
-                kept.drafts.insert(machine, decode(&document)?);
-            }
-            STRUCK_OFF => struck_off.push(id.parse::<MachineId>().map_err(|e| unreadable(&e))?),
-            GAP => {
-                let machine = id.parse::<MachineId>().map_err(|error| unreadable(&error))?;
-                gaps.push((machine, decode::<UtcNanos>(&document)?));
-            }
-            CODES => {
-                let machine = id.parse::<MachineId>().map_err(|error| unreadable(&error))?;
-                codes.insert(machine, decode(&document)?);
-            }
-            VERSION => {
-                let machine = id.parse::<MachineId>().map_err(|error| unreadable(&error))?;
-                versions.insert(machine, decode::<u16>(&document)?);
-            }
-            WAY => {
-                let machine = id.parse::<MachineId>().map_err(|error| unreadable(&error))?;
-                ways.insert(machine, decode::<WayWord>(&document)?);
-            }
-            GUIDANCE => {
-                let machine = id.parse::<MachineId>().map_err(|error| unreadable(&error))?;
-                guidance.insert(machine, decode(&document)?);
-            }
-            // Of a newer version: it stays where it is.
-            _ => tracing::warn!(kind, "a row of an unknown kind is left alone"),
-        }
-    }
-    prune_orders(&mut kept, now)?;
-    restore_machines(
-        store,
-        organisation,
-        command_key,
-        now,
-        (&codes, &guidance, &versions, &ways),
-        &mut kept,
-    )
-    .await?;
-    for machine in struck_off {
-        if let Some(card) = kept.cards.get_mut(&machine) {
-            card.is_struck_off = true;
-        }
-    }
-    for (machine, at) in gaps {
-        if let Some(card) = kept.cards.get_mut(&machine) {
-            card.gap_at = Some(at);
-        }
-    }
-    restore_measures(store, organisation, &mut kept).await?;
-    restore_approvals(store, organisation, &mut kept).await?;
-    Ok(kept)
-}
-
-/// An order that was taken, and whose measure is over, is history: the tables have it. One that died is
-/// kept for a week, so that a signer that was away learns of it.
-fn prune_orders(kept: &mut Kept, now: UtcNanos) -> Result<(), StoreError> {
-    let measures: BTreeSet<MeasureId> = kept
-        .rows
-        .iter()
-        .filter_map(|row| match row {
-            core::Change::Measure(life) => Some(life.measure),
-            _ => None,
-        })
-        .collect();
-    for row in std::mem::take(&mut kept.rows) {
-        let is_history = match &row {
-            core::Change::Order(life) => match life.delivery {
-                Delivery::Waiting | Delivery::Sent => None,
-                Delivery::Taken if measures.contains(&life.order.id.into()) => None,
-                Delivery::Taken => Some(life.order.id),
-                Delivery::Dead { .. } => {
-                    (now.since(life.order.issued_at) > DEAD_ORDERS).then_some(life.order.id)
-                }
-            },
-            _ => None,
-        };
-        match is_history {
-            Some(order) => kept.prune.push(self::row::<OrderLife>(ORDER, order, None)?),
-            None => kept.rows.push(row),
-        }
-    }
-    Ok(())
-}
-
-/// What else is kept of machines, each by itself.
-type Said<'a> =
-    (&'a Documents, &'a Documents, &'a BTreeMap<MachineId, u16>, &'a BTreeMap<MachineId, WayWord>);
-
-async fn restore_machines(
-    store: &dyn State,
-    organisation: &OdsCode,
-    command_key: &VerifyingKey,
-    now: UtcNanos,
-    (codes, guidance, versions, ways): Said<'_>,
-    kept: &mut Kept,
-) -> Result<(), StoreError> {
-    let mut page = Page::default();
-    loop {
-        let listed = store.machines(organisation, &page).await?;
-        for machine in listed.items {
-            let assignment = machine.assignment.as_ref().and_then(|envelope| {
-                envelope
-                    .open::<Assignment>(command_key)
-                    .map_err(|error| {
-                        tracing::error!(machine = %machine.id, %error, "its assignment is not used");
-                    })
-                    .ok()
-            });
-            if let Some(assignment) = &assignment {
-                let permits = store.permits(&Key::new(organisation, machine.id), now).await?;
-                kept.rows.push(core::Change::Machine(MachineRow {
-                    assignment: (**assignment).clone(),
-                    assignment_envelope: assignment.envelope().clone(),
-                    permit: permits.into_iter().next().map(|permit| permit.envelope),
-                    codes: codes.get(&machine.id).cloned(),
-                    guidance: guidance.get(&machine.id).cloned(),
-                    inbox: Inbox { highest: machine.reported },
-                    version: versions.get(&machine.id).copied().unwrap_or(0),
-                    way: ways.get(&machine.id).cloned().unwrap_or_default(),
-                }));
-            }
-            kept.cards.insert(
-                machine.id,
-                Card {
-                    host: machine.host,
-                    enrolled_at: machine.enrolled_at,
-                    receipt_key: VerifyingKey::from_bytes(&machine.receipt_key).ok(),
-                    assignment: assignment.map(|assignment| assignment.into_document().into()),
-                    seen: machine.seen,
-                    is_unsaved: false,
-                    link: None,
-                    address: None,
-                    is_struck_off: false,
-                    gap_at: None,
-                    measures: BTreeMap::new(),
-                    ended: BTreeMap::new(),
-                    names: Vec::new(),
-                    codes: None,
-                    codes_kept: codes.get(&machine.id).map_or(0, |(revision, _)| *revision),
-                    version_kept: versions.get(&machine.id).copied().unwrap_or(0),
-                    way: ways.get(&machine.id).cloned().unwrap_or_default(),
-                    guided_by: None,
-                    guidance_kept: guidance.get(&machine.id).map_or(0, |(held, _)| *held),
-                },
-            );
-        }
-        match listed.next {
-            Some(next) => page.after = Some(next),
-            None => return Ok(()),
-        }
-    }
-}
-
-async fn restore_measures(
-    store: &dyn State,
-    organisation: &OdsCode,
-    kept: &mut Kept,
-) -> Result<(), StoreError> {
-    let mut page = Page::default();
-    loop {
-        let listed = store.measures_not_over(organisation, &page).await?;
-        for measure in listed.items {
-            if let Some(card) = kept.cards.get_mut(&measure.machine) {
-                card.measures.insert(measure.id, Known::of(&measure));
-            }
-        }
-        match listed.next {
-            Some(next) => page.after = Some(next),
-            None => return Ok(()),
-        }
-    }
-}
-
-/// Questions that wait, and those that were answered in a story that still goes on.
-async fn restore_approvals(
-    store: &dyn State,
-    organisation: &OdsCode,
-    kept: &mut Kept,
-) -> Result<(), StoreError> {
-    let open: Vec<_> = kept
-        .rows
-        .iter()
-        .filter_map(|row| match row {
-            core::Change::Story(story) => Some(story.incident.id),
-            _ => None,
-        })
-        .collect();
-    let mut after: Option<Cursor> = None;
-    loop {
-        let page = Page { after, limit: 0 };
-        let listed = store.approvals(organisation, false, &page).await?;
-        for stored in listed.items {
-            let approval: Approval = decode(&stored.document)?;
-            let goes_on = approval.incident.is_some_and(|incident| open.contains(&incident));
-            if goes_on || approval.state == ApprovalState::Open {
-                kept.rows.push(core::Change::Approval(approval));
-            }
-        }
-        match listed.next {
-            Some(next) => after = Some(next),
-            None => return Ok(()),
-        }
-    }
-}
-
 /// Leaves only the last of several writings of the same thing, at the place of the first: what others
 /// refer to is still there before them.
 pub(crate) fn folded(pending: Vec<Pending>) -> Result<Vec<Change>, StoreError> {
@@ -522,6 +280,11 @@ pub(crate) fn folded(pending: Vec<Pending>) -> Result<Vec<Change>, StoreError> {
             Pending::Story(story) => {
                 let is_open = story.incident.state != IncidentState::Closed;
                 changes.push(row(STORY, story.incident.id, is_open.then_some(&story))?);
+                let machines = story.incident.machines.iter().filter(|_| !is_open);
+                let seats = machines.map(|machine| seat_id(story.incident.id, *machine));
+                for seat in seats {
+                    changes.push(row::<Seat>(SEAT, seat, None)?);
+                }
                 changes.push(Change::Incident(story.incident));
             }
         }
@@ -530,17 +293,4 @@ pub(crate) fn folded(pending: Vec<Pending>) -> Result<Vec<Change>, StoreError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_several_writings_of_a_row_the_last_is_kept_at_the_place_of_the_first() {
-        let row = |id: &str, byte: u8| Change::Row {
-            kind: ORDER,
-            id: id.into(),
-            document: Some(vec![byte]),
-        };
-        let pending = [row("a", 1), row("b", 2), row("a", 3)].map(Pending::from);
-        assert_eq!(folded(pending.into()).unwrap(), vec![row("a", 3), row("b", 2)]);
-    }
-}
+mod tests;

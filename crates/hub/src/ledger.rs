@@ -22,7 +22,7 @@ use crate::view::LedgerStatus;
 /// unseen by somebody who takes the hub.
 const COSIGN_EVERY: Duration = Duration::from_secs(2);
 
-/// Batches that wait for the ledger's thread: 256; beyond that the hub's keeper waits with it.
+/// Batches that wait for the ledger's thread: 256; beyond that the hub's committer waits with it.
 const WAITING: usize = 256;
 
 /// How long a hub that ends may hold the ledger: 5 s, then two hubs were started on one directory.

@@ -11,7 +11,7 @@
 //! | a machine enrols with a one-time token, and gets a certificate | `enrol`, [`authority`] |
 //! | it connects; its messages are checked, its quota kept | `link_server`, `links`, `quota` |
 //! | the main task lets the mind (`respond::hub_core`) say what follows | `work` |
-//! | all of it is committed in one transaction, then carried out | `keeper`, `keep` |
+//! | all of it is committed in one transaction, then carried out | `committer`, `keep` |
 //! | the signer is asked; its order goes out at once | `signing`, [`signer`] |
 //! | every record goes to the ledger, which the signer cosigns | `ledger` |
 //! | what was found is eliminated, and the machine returns | `eliminate`, `returning` |
@@ -30,6 +30,7 @@ pub mod authority;
 mod board;
 mod clock;
 mod codes;
+mod committer;
 pub mod control;
 pub mod effect;
 mod eliminate;
@@ -39,7 +40,6 @@ pub mod foretell;
 mod guidance;
 mod handle;
 mod keep;
-mod keeper;
 mod ledger;
 mod link_server;
 mod links;

@@ -459,6 +459,8 @@ impl Conversation<'_> {
             Report::OrderRefused { order, why } => {
                 ReportedWhat::OrderRefused(order, shortened(&why))
             }
+            // Nothing of a number: something is wrong, and no event is known to be lost by it.
+            Report::Gap { events: 0, what, .. } => ReportedWhat::Gap(shortened(&what)),
             Report::Gap { events, what, .. } => {
                 ReportedWhat::Gap(format!("{events} events lost: {}", shortened(&what)))
             }

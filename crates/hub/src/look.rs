@@ -91,7 +91,8 @@ impl Hub {
                 incident,
             }
         });
-        Ok(Listed { items: items.collect(), next: listed.next, total: listed.total })
+        let (next, total, unreadable) = (listed.next, listed.total, listed.unreadable);
+        Ok(Listed { items: items.collect(), next, total, unreadable })
     }
 
     /// One incident in full, its timeline from `after` on.
@@ -169,8 +170,8 @@ impl Hub {
         let organisation = &self.shared.organisation.code;
         let page = Page::first(PAGE_ROWS);
         let listed = self.shared.store.approvals(organisation, only_open, &page).await?;
-        let approvals = listed.items.iter().map(|stored| decode(&stored.document));
-        Ok(approvals.collect::<Result<_, _>>()?)
+        // One that can't be read was said at the start.
+        Ok(listed.items.iter().filter_map(|stored| decode(&stored.document).ok()).collect())
     }
 
     /// One question.
@@ -313,16 +314,12 @@ impl Hub {
     }
 
     async fn questions_of(&self, incident: IncidentId) -> Result<Vec<Approval>, HubError> {
-        let organisation = &self.shared.organisation.code;
+        let key = Key::new(&self.shared.organisation.code, incident);
         let (mut questions, mut page) = (Vec::new(), Page::first(PAGE_ROWS));
         loop {
-            let listed = self.shared.store.approvals(organisation, false, &page).await?;
-            for stored in &listed.items {
-                let question: Approval = decode(&stored.document)?;
-                if question.incident == Some(incident) {
-                    questions.push(question);
-                }
-            }
+            let listed = self.shared.store.approvals_of(&key, &page).await?;
+            // One that can't be read was said at the start.
+            questions.extend(listed.items.iter().filter_map(|of| decode(&of.document).ok()));
             match listed.next {
                 Some(next) => page.after = Some(next),
                 None => return Ok(questions),
@@ -403,7 +400,7 @@ impl Hub {
 /// What stands in the way of the order itself comes first, then who is at the machine.
 fn caution_of_tier(said: Option<ClinicalTier>, cuts: bool) -> Option<String> {
     let tier = said.unwrap_or(ClinicalTier::WHEN_UNKNOWN);
-    if Needs::to_contain(tier) == Needs::TwoPeopleOneClinical {
+    if Needs::to_contain(tier) == Needs::TwoKeysOneClinical {
         Some(format!(
             "{tier}: this will be refused: ring the clinical lead and the network team, and act by hand \
              (docs/3am.md)"

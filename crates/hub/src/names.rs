@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::assigning::{check_draft, check_read, from_signer, text};
+use crate::assigning::{check_draft, text};
 use crate::error::HubError;
 use crate::handle::Hub;
 use crate::people::Who;
@@ -290,7 +290,8 @@ impl Shared {
         actor: Actor,
         said: String,
     ) -> Result<Assignment, HubError> {
-        let signed = self.documents.pin(machine, pin).await.map_err(from_signer)?;
+        let signed = self.documents.pin(machine, pin).await;
+        let signed = signed.map_err(|error| self.told_by_signer(error))?;
         let record = Record { machine: Some(machine), ..self.record(actor, Deed::Assigned, said) };
         let assignment = (*signed).clone();
         self.deed(move |step| {
@@ -447,19 +448,34 @@ impl Hub {
         who: &Who,
     ) -> Result<Assignment, HubError> {
         who.must(Role::Administrator)?;
-        let card = self.card(machine)?;
-        let draft = self.shared.resolved(draft, Some(machine)).await?;
-        check_draft(&self.shared.organisation.code, &draft)?;
-        check_read(&draft, card.version_kept)?;
-        let name = draft.name.unwrap_or_else(|| card.host.clone());
-        let of = Assignment::of(self.shared.organisation.code.clone(), machine, name);
-        let before = card.assignment.as_ref().map(|before| before.watched.clone());
+        self.card(machine)?;
+        self.shared.drafted(machine, draft).await
+    }
+
+    /// What would be signed of a machine that enrols with a token for `draft`. Its name is empty if none is
+    /// said, and whose it is and where it hears its hub are left open.
+    ///
+    /// # Errors
+    /// As [`Hub::create_enrolment_token`].
+    pub async fn would_enrol(
+        &self,
+        draft: AssignmentDraft,
+        who: &Who,
+    ) -> Result<Assignment, HubError> {
+        who.must(Role::Administrator)?;
+        let draft = self.shared.resolved(draft, None).await?;
+        let organisation = self.shared.organisation.code.clone();
+        check_draft(&organisation, &draft)?;
+        let nobody = MachineId::new(UtcNanos::from_unix_nanos(0), [0; 10]);
         Ok(Assignment {
+            tier: draft.tier,
+            kind: draft.kind,
+            group: draft.group,
             lifelines: draft.lifelines,
             names: draft.names,
-            tier: draft.tier,
-            watched: draft.watched.or(before).unwrap_or_default(),
-            ..of
+            protected: draft.protected.unwrap_or_default(),
+            watched: draft.watched.unwrap_or_default(),
+            ..Assignment::of(organisation, nobody, draft.name.unwrap_or_default())
         })
     }
 }

@@ -15,7 +15,7 @@ use cordon_model::policy::Policy;
 use cordon_model::record::{Actor, Deed, Record};
 use cordon_model::signed::Verified;
 use cordon_model::time::UtcNanos;
-use cordon_respond::hub_core::HubCore;
+use cordon_respond::hub_core::{HubCore, Output};
 use cordon_store::{Organisation, SqliteState, State, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
@@ -24,9 +24,9 @@ use tokio::task::JoinHandle;
 use crate::authority::{Authority, AuthorityError};
 use crate::board::Board;
 use crate::clock::Clock;
+use crate::committer::Committer;
 use crate::handle::Hub;
-use crate::keep::{self, Draft};
-use crate::keeper::Keeper;
+use crate::keep::{self, Draft, SetAside};
 use crate::ledger::{LedgerDesk, LedgerFailure};
 use crate::links::Links;
 use crate::looking::Looks;
@@ -287,7 +287,9 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
     let struck_off: Vec<MachineId> = is_off.map(|(machine, _)| *machine).collect();
     let board = Arc::new(Board::new((*policy).clone(), kept.cards));
     kept.rows.iter().for_each(|row| board.standing().take(row));
-    let next_record = kept.outbox.last().map_or(0, |(number, _)| number + 1);
+    let next_record = kept.next_record;
+    let set_aside = say_set_aside(&kept.set_aside, &config.organisation);
+    board.set_set_aside(set_aside.as_ref().map(|record| record.detail.clone()));
     let (ledger, appended, drained) = LedgerDesk::open(
         config.directory.join("ledger"),
         &signer.keys().hub_origin,
@@ -295,6 +297,7 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
         board.clone(),
     )?;
     let (mut core, mut at_start) = HubCore::restore(&policy, kept.rows);
+    at_start.extend(set_aside.map(Output::Record));
     for machine in struck_off {
         at_start.extend(core.struck_off(machine));
     }
@@ -308,7 +311,7 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
 
     let (stop, stopped) = watch::channel(false);
     let (work, inputs) = mpsc::channel(INPUTS);
-    let (keeper, batches) = mpsc::channel(BATCHES);
+    let (committer, batches) = mpsc::channel(BATCHES);
     let (news, _) = broadcast::channel(NEWS);
     let mut orders = Vec::with_capacity(ORDER_CONNECTIONS);
     for _ in 0..ORDER_CONNECTIONS {
@@ -355,7 +358,7 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
             links: shared.links.clone(),
             signers: signers.clone(),
             waiters: shared.waiters.clone(),
-            keeper,
+            committer,
             next_record,
             saved_up_to: None,
             ticks_of_seen: 0,
@@ -364,7 +367,7 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
         .run(inputs, at_start),
     );
     let keeping = tokio::spawn(
-        Keeper {
+        Committer {
             organisation: config.organisation.clone(),
             store: store.clone(),
             ledger: ledger.clone(),
@@ -409,7 +412,7 @@ type Working = JoinHandle<Result<(), StoreError>>;
 type Keeping = JoinHandle<Result<(), HubFailure>>;
 
 /// Waits for the stop, or for the first part that fails; then everything ends in the order in which it
-/// feeds each other: listeners, main task, keeper, store.
+/// feeds each other: listeners, main task, committer, store.
 async fn supervise(
     mut serving: tokio::task::JoinSet<()>,
     mut working: Working,
@@ -447,6 +450,45 @@ async fn supervise(
     } else {
         Err(HubFailure::Ended("its main task ended without being asked".into()))
     }
+}
+
+/// Rows that are named one by one, of those that can't be read.
+const NAMED_ROWS: usize = 5;
+
+/// Says which rows of the hub can't be read: each in the log, all in one record.
+fn say_set_aside(rows: &[SetAside], organisation: &OdsCode) -> Option<Record> {
+    let first: Vec<String> = rows.iter().take(NAMED_ROWS).map(SetAside::to_string).collect();
+    if first.is_empty() {
+        return None;
+    }
+    for row in rows {
+        tracing::error!(
+            what = row.what,
+            id = row.id,
+            why = row.why,
+            "a row can't be read; it is left where it is"
+        );
+    }
+    let more = match rows.len().saturating_sub(NAMED_ROWS) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    let detail = format!(
+        "{} of the rows that the hub keeps can't be read, and are left where they are in its state.db: {}{more}. \
+         What they are about is not minded by this hub: put the hub's directory back from a backup, or look at \
+         those machines and incidents by hand",
+        rows.len(),
+        first.join("; "),
+    );
+    Some(Record {
+        at: UtcNanos::now(),
+        organisation: organisation.clone(),
+        actor: Actor::Hub,
+        deed: Deed::Gap,
+        machine: None,
+        incident: None,
+        detail,
+    })
 }
 
 async fn find_signer(config: &HubConfig) -> Result<Arc<Client>, HubFailure> {

@@ -150,12 +150,13 @@ fn is_final(refused: &Refused) -> bool {
     match refused {
         Refused::Rule(_)
         | Refused::NeedsPerson(_)
+        | Refused::NeedsKeeper(_)
         | Refused::BadName
         | Refused::NotForTheHub
         | Refused::Ceiling(_)
         | Refused::NotGenuine(_)
         | Refused::Malformed(_) => true,
-        Refused::Inconsistent { .. } | Refused::Disk(_) => false,
+        Refused::Inconsistent { .. } | Refused::Disk(_) | Refused::TooMany(_) => false,
     }
 }
 

@@ -576,8 +576,13 @@ pub struct HubStatus {
     /// Why the signer does not sign the ledger any more: it was altered, or restored from a backup. An
     /// alarm, until somebody has found out.
     pub ledger_alarm: Option<String>,
+    /// Which rows could not be read at the start, and what to do; `None`: all could.
+    pub set_aside: Option<String>,
     /// `None`: the signer answered last time; else what was seen.
     pub signer_away: Option<String>,
+    /// Why descriptions, addresses of names, guidance and codes wait: the signer signed too many of them. `None`:
+    /// they do not.
+    pub held_up: Option<String>,
     /// What arrived and was refused since the start, by kind.
     pub refused: Refused,
 }

@@ -1,7 +1,7 @@
 //! The hub's main task: it owns the [`HubCore`] and nobody else touches it.
 //!
 //! The one idea: every input is one [`Step`]: the mind says what follows, the step becomes a [`Batch`],
-//! and the [keeper](crate::keeper) commits batches in order (several at once when the disk is behind)
+//! and the [committer](crate::committer) commits batches in order (several at once when the disk is behind)
 //! before anything of them is carried out. Two things need not wait for that commit, because a crash
 //! before it makes them happen again in the same way:
 //!
@@ -44,7 +44,7 @@ use crate::view::News;
 /// machine.
 pub(crate) const INPUTS: usize = 1_024;
 
-/// Batches that wait for the keeper: 1,024, of which most are answers to statuses with nothing to write. It
+/// Batches that wait for the committer: 1,024, of which most are answers to statuses with nothing to write. It
 /// takes all of them at once.
 pub(crate) const BATCHES: usize = 1_024;
 
@@ -158,7 +158,7 @@ pub(crate) enum After {
     Call(Box<dyn FnOnce() + Send>),
 }
 
-/// What a step leaves for the keeper.
+/// What a step leaves for the committer.
 #[derive(Default)]
 pub(crate) struct Batch {
     pub changes: Vec<Pending>,
@@ -192,7 +192,7 @@ pub(crate) struct Work {
     pub links: Arc<Links>,
     pub signers: Signers,
     pub waiters: Arc<Waiters>,
-    pub keeper: mpsc::Sender<Batch>,
+    pub committer: mpsc::Sender<Batch>,
     /// The next number in the outbox.
     pub next_record: u64,
     /// The last machine of which it was written down that it was seen; what comes after it is next.
@@ -432,8 +432,8 @@ impl Work {
         if batch.changes.is_empty() && batch.records.is_empty() && batch.after.is_empty() {
             return Ok(());
         }
-        // A keeper that is gone has ended the hub already.
-        let _ = self.keeper.send(batch).await;
+        // A committer that is gone has ended the hub already.
+        let _ = self.committer.send(batch).await;
         Ok(())
     }
 
@@ -528,7 +528,8 @@ impl Work {
                 self.board.set_policy(policy.clone());
                 Some(News::Policy)
             }
-            core::Change::Finding(..)
+            core::Change::Seat(_)
+            | core::Change::Finding(..)
             | core::Change::Proposed(_)
             | core::Change::Answered(_)
             | core::Change::Order(_) => None,

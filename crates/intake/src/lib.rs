@@ -29,8 +29,11 @@
 
 mod damage;
 mod evtx;
+mod gathered;
 mod json;
+mod meaning;
 
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
@@ -40,8 +43,11 @@ use cordon_model::event::{Event, FieldTable, RawEvent, Source};
 use cordon_model::limits::RAW_EVENT_BYTES;
 use sha2::{Digest, Sha256};
 
+use evtx::Memory;
+
 pub use damage::{Damage, Lost, Unreadable};
-pub use json::shape::{DEPTH, VALUES};
+pub use gathered::VALUES;
+pub use json::shape::DEPTH;
 pub use json::stream::OBJECT_BYTES;
 
 /// What is wanted of each event.
@@ -58,6 +64,10 @@ pub struct Reading<'t> {
 
 /// One thing found in a file.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, on the stack: a box would be an allocation for each event"
+)]
 pub enum Item<'a> {
     /// An event.
     Record(Record<'a>),
@@ -70,21 +80,42 @@ pub enum Item<'a> {
 pub struct Record<'a> {
     /// The event.
     pub event: Event<'a>,
-    /// The complete event as JSON: the file's own bytes, or what an EVTX record renders to.
-    pub json: &'a [u8],
     /// The byte of the file where it begins.
     pub offset: u64,
     /// The line of the file where it begins, counted from one, if the file has lines.
     pub line: Option<u64>,
+    text: Text<'a>,
+    /// What the text is once it was asked for: most events are of no finding, and nobody asks.
+    json: OnceCell<Vec<u8>>,
+    sha256: OnceCell<[u8; 32]>,
 }
 
-impl Record<'_> {
+/// What an event was read from.
+#[derive(Debug, Clone)]
+pub(crate) enum Text<'a> {
+    Json(&'a [u8]),
+    BinXml(evtx::straight::Told<'a>),
+}
+
+impl<'a> Record<'a> {
+    pub(crate) fn new(event: Event<'a>, text: Text<'a>, offset: u64, line: Option<u64>) -> Self {
+        Self { event, offset, line, text, json: OnceCell::new(), sha256: OnceCell::new() }
+    }
+
+    /// The complete event as JSON: the file's own bytes, or what an EVTX record renders to.
+    pub fn json(&self) -> &[u8] {
+        match &self.text {
+            Text::Json(json) => json,
+            Text::BinXml(told) => self.json.get_or_init(|| told.json()),
+        }
+    }
+
     /// The event as it is kept with a finding, cut at
     /// [`RAW_EVENT_BYTES`].
     #[must_use]
     pub fn raw(&self) -> RawEvent {
-        let is_cut = self.json.len() > RAW_EVENT_BYTES;
-        let mut json = self.json;
+        let mut json = self.json();
+        let is_cut = json.len() > RAW_EVENT_BYTES;
         if is_cut {
             // Back to a character's first byte, so that the cut leaves no half of one.
             let mut end = RAW_EVENT_BYTES;
@@ -99,7 +130,7 @@ impl Record<'_> {
     /// The SHA-256 of the complete text: what a finding's id is made of.
     #[must_use]
     pub fn sha256(&self) -> [u8; 32] {
-        Sha256::digest(self.json).into()
+        *self.sha256.get_or_init(|| Sha256::digest(self.json()).into())
     }
 }
 
@@ -112,37 +143,86 @@ pub enum Form {
     Json,
 }
 
-/// Reads the file at `path`, giving each record and each damage to `each` until it says stop.
+/// Reads file after file for one [`Reading`], and goes on with what it has learnt of their keys: most logs of a
+/// machine are small and alike.
+#[derive(Debug)]
+pub struct Reader<'r> {
+    reading: &'r Reading<'r>,
+    memory: Memory,
+}
+
+impl<'r> Reader<'r> {
+    /// A reader that knows nothing yet.
+    #[must_use]
+    pub fn new(reading: &'r Reading<'r>) -> Self {
+        Self { reading, memory: Memory::default() }
+    }
+
+    /// A reader that has the `evtx` crate render every record of an event log to JSON, and reads that: what
+    /// reading it straight is compared with.
+    #[must_use]
+    pub fn by_text(reading: &'r Reading<'r>) -> Self {
+        Self { reading, memory: Memory { is_all_by_text: true, ..Memory::default() } }
+    }
+
+    /// Reads the file at `path`, giving each record and each damage to `each` until it says stop.
+    ///
+    /// # Errors
+    /// When nothing of the file can be read. Damage inside it is no error but an [`Item`].
+    pub fn read_file(
+        &mut self,
+        path: &Path,
+        each: &mut dyn FnMut(Item<'_>) -> ControlFlow<()>,
+    ) -> Result<Form, Unreadable> {
+        let is_named_evtx = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("evtx"));
+        self.read(File::open(path)?, is_named_evtx, each)
+    }
+
+    /// Reads `input` from its beginning. `is_named_evtx` only chooses the words of a refusal.
+    ///
+    /// # Errors
+    /// When nothing of it can be read.
+    pub fn read<R: Read + Seek>(
+        &mut self,
+        mut input: R,
+        is_named_evtx: bool,
+        each: &mut dyn FnMut(Item<'_>) -> ControlFlow<()>,
+    ) -> Result<Form, Unreadable> {
+        let Self { reading, memory } = self;
+        let length = input.seek(SeekFrom::End(0))?;
+        let form = form_of(&mut input, length, is_named_evtx)?;
+        input.seek(SeekFrom::Start(0))?;
+        match form {
+            Form::Evtx => evtx::read(input, length, reading, memory, each)?,
+            Form::Json => json::stream::read(input, reading, &mut memory.text, each)?,
+        }
+        Ok(form)
+    }
+}
+
+/// Reads one file: [`Reader::read_file`].
 ///
 /// # Errors
-/// When nothing of the file can be read. Damage inside it is no error but an [`Item`].
+/// As that.
 pub fn read_file(
     path: &Path,
     reading: &Reading<'_>,
     each: &mut dyn FnMut(Item<'_>) -> ControlFlow<()>,
 ) -> Result<Form, Unreadable> {
-    let is_named_evtx = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("evtx"));
-    read(File::open(path)?, is_named_evtx, reading, each)
+    Reader::new(reading).read_file(path, each)
 }
 
-/// Reads `input` from its beginning. `is_named_evtx` only chooses the words of a refusal.
+/// Reads one input: [`Reader::read`].
 ///
 /// # Errors
-/// When nothing of it can be read.
+/// As that.
 pub fn read<R: Read + Seek>(
-    mut input: R,
+    input: R,
     is_named_evtx: bool,
     reading: &Reading<'_>,
     each: &mut dyn FnMut(Item<'_>) -> ControlFlow<()>,
 ) -> Result<Form, Unreadable> {
-    let length = input.seek(SeekFrom::End(0))?;
-    let form = form_of(&mut input, length, is_named_evtx)?;
-    input.seek(SeekFrom::Start(0))?;
-    match form {
-        Form::Evtx => evtx::read(input, length, reading, each)?,
-        Form::Json => json::stream::read(input, reading, each)?,
-    }
-    Ok(form)
+    Reader::new(reading).read(input, is_named_evtx, each)
 }
 
 /// What `input` of `length` bytes is, by its content.
@@ -156,7 +236,7 @@ fn form_of<R: Read + Seek>(
     }
     input.seek(SeekFrom::Start(0))?;
     let mut head = Vec::new();
-    input.by_ref().take(512).read_to_end(&mut head)?;
+    evtx::fill(input, 512, &mut head)?;
     if head.starts_with(evtx::FILE_MAGIC) {
         return Ok(Form::Evtx);
     }

@@ -6,16 +6,20 @@
 //! is said here, once, as data: [`ActionKind`].
 
 use std::fmt;
-use std::net::IpAddr;
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::asset::{ClinicalTier, Direction, PortRange, Transport};
+use crate::asset::ClinicalTier;
 use crate::finding::ProcessRef;
 use crate::limits;
 use crate::measure::Isolation;
-use crate::time::BootId;
+use crate::time::{BootId, BootNanos};
+
+mod blocked;
+mod digest;
+
+pub use blocked::{Blocked, BlockedPeer};
+pub use digest::{NoDigest, Sha256Digest};
 
 /// What is done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,7 +187,12 @@ impl Action {
             Self::Block(blocked) => blocked.check(),
             Self::DisableAccount(account) => account.check(),
             Self::Collect(collection) => collection.check(),
-            Self::PutBack(target) => target.path.check(),
+            Self::PutBack(target) => {
+                if target.by.len() > MOST_UNDONE {
+                    return Err(ActionError::Undone);
+                }
+                target.path.check()
+            }
         }
     }
 }
@@ -198,7 +207,7 @@ impl fmt::Display for Action {
             Self::Quarantine(target) => write!(f, "quarantine {}", target.path),
             Self::Deny(Denied::Path(path)) => write!(f, "deny starting {path}"),
             Self::Deny(Denied::Sha256(digest)) => {
-                write!(f, "deny starting sha256:{}", Hex(digest))
+                write!(f, "deny starting sha256:{digest}")
             }
             Self::Block(blocked) => write!(f, "block {blocked}"),
             Self::DisableAccount(account) => write!(f, "disable the account {}", account.name),
@@ -257,7 +266,7 @@ pub enum ActionError {
     #[error("{network} holds more than half of all addresses: isolate the machine instead")]
     TooWide {
         /// As given.
-        network: IpNet,
+        network: ipnet::IpNet,
     },
     /// An account's name.
     #[error("{name:?} is no account name")]
@@ -268,6 +277,11 @@ pub enum ActionError {
     /// An archive.
     #[error("an archive takes 1 to {pieces} pieces and 1 to {bytes} bytes", pieces = limits::PIECES_PER_COLLECTION, bytes = limits::COLLECTION_BYTES)]
     Collection,
+    /// What is put back.
+    #[error(
+        "changes of more than {MOST_UNDONE} processes are not undone by one order: put it back by hand"
+    )]
+    Undone,
 }
 
 /// One process of one boot. A number alone may be another process by now.
@@ -377,52 +391,25 @@ pub struct PutBackTarget {
     pub found: Option<Sha256Digest>,
     /// The digest of what is put there; `None`: nothing is.
     pub wanted: Option<Sha256Digest>,
+    /// Whose changes are undone: the machine judges by its own book that nobody else made any since. At most
+    /// [`MOST_UNDONE`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by: Vec<UndoneProcess>,
 }
 
-/// A SHA-256 digest.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Sha256Digest(#[serde(with = "serde_bytes")] pub [u8; 32]);
+/// Processes whose changes one order undoes.
+pub const MOST_UNDONE: usize = 32;
 
-impl fmt::Debug for Sha256Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sha256Digest({})", Hex(self))
-    }
-}
-
-impl fmt::Display for Sha256Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Hex(self))
-    }
-}
-
-impl std::str::FromStr for Sha256Digest {
-    type Err = NoDigest;
-    fn from_str(text: &str) -> Result<Self, NoDigest> {
-        let mut digest = [0; 32];
-        let is_hex = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !is_hex {
-            return Err(NoDigest);
-        }
-        for (index, byte) in digest.iter_mut().enumerate() {
-            *byte =
-                u8::from_str_radix(&text[2 * index..2 * index + 2], 16).map_err(|_| NoDigest)?;
-        }
-        Ok(Self(digest))
-    }
-}
-
-/// A text that is no SHA-256 digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a SHA-256 digest is 64 hexadecimal digits")]
-pub struct NoDigest;
-
-struct Hex<'a>(&'a Sha256Digest);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
+/// A process whose changes, with those of all that came of it, are undone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UndoneProcess {
+    /// In which boot.
+    pub boot: BootId,
+    /// Its number.
+    pub pid: u32,
+    /// When it started.
+    pub started: BootNanos,
 }
 
 /// A program that can't be started.
@@ -433,94 +420,6 @@ pub enum Denied {
     Sha256(Sha256Digest),
     /// The file at this place.
     Path(FilePath),
-}
-
-/// A peer that can't be spoken to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Blocked {
-    /// Whom.
-    pub peer: BlockedPeer,
-    /// Over this transport only; `None`: any.
-    pub transport: Option<Transport>,
-    /// The service's ports only; `None`: all. Needs a transport.
-    pub ports: Option<PortRange>,
-    /// Who opens it; `None`: either.
-    pub direction: Option<Direction>,
-}
-
-/// Who can't be spoken to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum BlockedPeer {
-    /// An address or a network.
-    Network(IpNet),
-    /// A name, and what the hub resolved it to: nothing is resolved on a suspect machine.
-    Domain {
-        /// The name, without a dot at its end.
-        name: String,
-        /// Its addresses, as the hub knows them.
-        addresses: Vec<IpAddr>,
-    },
-}
-
-impl Blocked {
-    fn check(&self) -> Result<(), ActionError> {
-        if let Some(PortRange { first, last }) = self.ports
-            && (first == 0 || first > last || self.transport.is_none())
-        {
-            return Err(ActionError::Ports { first, last });
-        }
-        match &self.peer {
-            BlockedPeer::Network(network) if network.prefix_len() == 0 => {
-                Err(ActionError::TooWide { network: *network })
-            }
-            BlockedPeer::Network(_) => Ok(()),
-            BlockedPeer::Domain { name, addresses } => {
-                let is_domain = name.len() <= 253
-                    && name.contains('.')
-                    && name.split('.').all(is_label)
-                    && (1..=limits::ADDRESSES_PER_DOMAIN).contains(&addresses.len());
-                if is_domain { Ok(()) } else { Err(ActionError::Domain { name: shortened(name) }) }
-            }
-        }
-    }
-}
-
-/// RFC 1035 section 2.3.1, with the underscore that real names have.
-fn is_label(label: &str) -> bool {
-    (1..=63).contains(&label.len())
-        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().take(64).collect()
-}
-
-impl fmt::Display for Blocked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.peer {
-            BlockedPeer::Network(network) => write!(f, "{network}")?,
-            BlockedPeer::Domain { name, addresses } => {
-                write!(f, "{name} ({} addresses)", addresses.len())?;
-            }
-        }
-        match self.transport {
-            Some(Transport::Tcp) => f.write_str(" tcp")?,
-            Some(Transport::Udp) => f.write_str(" udp")?,
-            None => {}
-        }
-        match self.ports {
-            Some(PortRange { first, last }) if first == last => write!(f, " port {first}")?,
-            Some(PortRange { first, last }) => write!(f, " ports {first}-{last}")?,
-            None => {}
-        }
-        match self.direction {
-            Some(Direction::Inbound) => f.write_str(", opened by it"),
-            Some(Direction::Outbound) => f.write_str(", opened from here"),
-            None => Ok(()),
-        }
-    }
 }
 
 /// A local account.
@@ -629,6 +528,10 @@ impl Collection {
     }
 }
 
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -641,39 +544,6 @@ mod tests {
         let odd = FilePath::new(&b"/tmp/\xff\n\x1b[2Jx"[..]);
         assert!(odd.check().is_ok());
         assert_eq!(odd.to_string(), "/tmp/\\xff\\n\\u{1b}[2Jx");
-    }
-
-    #[test]
-    fn what_would_stop_everything_is_no_block() {
-        let block = |peer: &str, transport, ports| {
-            let peer = BlockedPeer::Network(peer.parse().unwrap());
-            Blocked { peer, transport, ports, direction: None }.check()
-        };
-        assert!(block("10.0.0.0/8", None, None).is_ok());
-        assert!(block("0.0.0.0/0", None, None).is_err());
-        assert!(block("10.0.0.1/32", None, Some(PortRange::one(445))).is_err(), "no transport");
-        assert!(block("10.0.0.1/32", Some(Transport::Tcp), Some(PortRange::one(445))).is_ok());
-    }
-
-    #[test]
-    fn a_domain_has_a_name_and_addresses() {
-        let block = |name: &str, count: u8| {
-            let addresses = (0..count).map(|last| IpAddr::from([10, 0, 0, last])).collect();
-            let peer = BlockedPeer::Domain { name: name.into(), addresses };
-            Blocked { peer, transport: None, ports: None, direction: None }.check()
-        };
-        assert!(block("c2.example", 1).is_ok());
-        assert!(block("c2.example", 0).is_err());
-        for bad in ["c2", "c2..example", "c2.example.", "c2.exa mple", "-".repeat(64).as_str()] {
-            assert!(block(bad, 1).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_digest_reads_back() {
-        let digest = Sha256Digest([0xab; 32]);
-        assert_eq!(digest.to_string().parse(), Ok(digest));
-        assert_eq!("ab".parse::<Sha256Digest>(), Err(NoDigest));
     }
 
     #[test]

@@ -23,8 +23,10 @@ pub enum Needs {
     OnePerson,
     /// Two people.
     TwoPeople,
-    /// Two people, one of them clinical, each with a strong identity.
+    /// Two people, one of them clinical.
     TwoPeopleOneClinical,
+    /// Two people, one of them clinical, each proven by a key of their own.
+    TwoKeysOneClinical,
 }
 
 impl Needs {
@@ -33,7 +35,7 @@ impl Needs {
     pub fn to_contain(tier: ClinicalTier) -> Self {
         match tier {
             ClinicalTier::None | ClinicalTier::Supports | ClinicalTier::Clinical => Self::OnePerson,
-            ClinicalTier::LifeSustaining => Self::TwoPeopleOneClinical,
+            ClinicalTier::LifeSustaining => Self::TwoKeysOneClinical,
         }
     }
 
@@ -51,8 +53,14 @@ impl Needs {
     pub fn count(self) -> usize {
         match self {
             Self::OnePerson => 1,
-            Self::TwoPeople | Self::TwoPeopleOneClinical => 2,
+            Self::TwoPeople | Self::TwoPeopleOneClinical | Self::TwoKeysOneClinical => 2,
         }
+    }
+
+    /// Whether one of them must be clinical.
+    #[must_use]
+    pub fn asks_for_a_clinical_one(self) -> bool {
+        matches!(self, Self::TwoPeopleOneClinical | Self::TwoKeysOneClinical)
     }
 }
 
@@ -62,6 +70,9 @@ impl fmt::Display for Needs {
             Self::OnePerson => "one person",
             Self::TwoPeople => "two people",
             Self::TwoPeopleOneClinical => "two people, one of them clinical",
+            Self::TwoKeysOneClinical => {
+                "two people, one of them clinical, each by a key of their own"
+            }
         })
     }
 }
@@ -114,6 +125,10 @@ pub struct ApprovalTerms {
     pub remind_seconds: u32,
     /// What follows when nobody answered.
     pub unanswered: Unanswered,
+    /// Seconds for which a no holds: for so long what people said no to is not asked again when it is found again.
+    // Left out where it is what it is without being said, so that agents of before read the policy.
+    #[serde(skip_serializing_if = "is_usual_hold")]
+    pub no_holds_for_seconds: u32,
     /// Who is needed beyond what the laws say.
     // Left out where it is empty, so that `[[approval.needs]]` can be added to what is printed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -130,10 +145,18 @@ impl Default for ApprovalTerms {
             open_for_seconds: 4 * 3600,
             remind_seconds: 15 * 60,
             unanswered: Unanswered::AskAgain,
+            no_holds_for_seconds: NO_HOLDS_FOR_SECONDS,
             needs: Vec::new(),
             night: None,
         }
     }
+}
+
+/// Twelve hours, the longest shift: whoever comes next is asked for themselves.
+const NO_HOLDS_FOR_SECONDS: u32 = 12 * 3600;
+
+fn is_usual_hold(seconds: &u32) -> bool {
+    *seconds == NO_HOLDS_FOR_SECONDS
 }
 
 /// A question that is open for less is none: a person has to read it, and may have to ring somebody.
@@ -154,10 +177,13 @@ pub enum BadApprovalTerms {
     /// Too often.
     #[error("people can't be told again every {0} s: {LEAST_REMIND_SECONDS} or more are taken")]
     Remind(u32),
+    /// Too short or too long.
+    #[error("a no can't hold for {0} s: {LEAST_OPEN_SECONDS} to {MOST_OPEN_SECONDS} are taken")]
+    NoHolds(u32),
     /// Nobody could ever fulfil it.
     #[error(
-        "two people, one of them clinical, can't be asked for beyond tier 3: each must prove who they are \
-         by a key of their own, which this version can't check, so nobody could ever say yes"
+        "keys can't be asked for below tier 3: this version can't check them, so nobody could ever say yes; ask \
+         for two-people-one-clinical"
     )]
     NeedsStrongIdentity,
     /// No time of day.
@@ -211,8 +237,11 @@ impl ApprovalTerms {
         if self.remind_seconds < LEAST_REMIND_SECONDS {
             return Err(BadApprovalTerms::Remind(self.remind_seconds));
         }
+        if !(LEAST_OPEN_SECONDS..=MOST_OPEN_SECONDS).contains(&self.no_holds_for_seconds) {
+            return Err(BadApprovalTerms::NoHolds(self.no_holds_for_seconds));
+        }
         let asks_for_keys = |more: &NeedsMore| {
-            more.needs == Needs::TwoPeopleOneClinical
+            more.needs == Needs::TwoKeysOneClinical
                 && more.tiers.iter().any(|tier| *tier != ClinicalTier::LifeSustaining)
         };
         if self.needs.iter().any(asks_for_keys) {
@@ -223,7 +252,7 @@ impl ApprovalTerms {
         }
         let Some(night) = &self.night else { return Ok(()) };
         night.check()?;
-        match self.night_gap(|_| true) {
+        match self.night_gap(|_| Some(true)) {
             Some(gap) => {
                 Err(BadApprovalTerms::TooFewAtNight { needs: gap.needs, named: gap.able.len() })
             }
@@ -231,16 +260,20 @@ impl ApprovalTerms {
         }
     }
 
-    /// What is missing at night, if of those whom the policy names only those for whom `may` holds can say
-    /// yes; `None`: enough can.
+    /// What is missing at night, if of those whom the policy names only those of whom `may` knows can say yes (true:
+    /// and they are clinical); `None`: enough can.
     #[must_use]
-    pub fn night_gap(&self, may: impl Fn(&str) -> bool) -> Option<NightGap> {
+    pub fn night_gap(&self, may: impl Fn(&str) -> Option<bool>) -> Option<NightGap> {
         let night = self.night.as_ref()?;
         let tiers = night.tiers.iter();
         let needs = tiers.map(|tier| self.needs(Needs::to_contain(*tier), *tier)).max()?;
         let names: BTreeSet<&String> = night.people.iter().collect();
-        let (able, unable): (Vec<_>, Vec<_>) = names.into_iter().cloned().partition(|it| may(it));
-        (able.len() < needs.count()).then_some(NightGap { needs, able, unable })
+        let has_clinical = names.iter().any(|name| may(name) == Some(true));
+        let lacks_a_clinical_one = needs.asks_for_a_clinical_one() && !has_clinical;
+        let (able, unable): (Vec<_>, Vec<_>) =
+            names.into_iter().cloned().partition(|name| may(name).is_some());
+        let is_one = able.len() < needs.count() || lacks_a_clinical_one;
+        is_one.then_some(NightGap { needs, able, unable, lacks_a_clinical_one })
     }
 }
 
@@ -254,6 +287,9 @@ pub struct NightGap {
     pub able: Vec<String>,
     /// Who of the named can't.
     pub unable: Vec<String>,
+    /// One of them must be clinical, and nobody who can is.
+    #[serde(default)]
+    pub lacks_a_clinical_one: bool,
 }
 
 impl fmt::Display for NightGap {
@@ -263,6 +299,9 @@ impl fmt::Display for NightGap {
         match self.able.as_slice() {
             [] => f.write_str("nobody of them can")?,
             able => write!(f, "only {} can", able.join(", "))?,
+        }
+        if self.lacks_a_clinical_one && !self.able.is_empty() {
+            f.write_str(", none of them clinical")?;
         }
         match self.unable.as_slice() {
             [] => Ok(()),
@@ -362,7 +401,7 @@ mod tests {
         let needs = |tier| terms.needs(Needs::to_contain(tier), tier);
         assert_eq!(needs(Supports), Needs::OnePerson);
         assert_eq!(needs(Clinical), Needs::TwoPeople);
-        assert_eq!(needs(LifeSustaining), Needs::TwoPeopleOneClinical);
+        assert_eq!(needs(LifeSustaining), Needs::TwoKeysOneClinical);
     }
 
     #[test]
@@ -370,15 +409,21 @@ mod tests {
         let tiers = vec![ClinicalTier::Clinical];
         let two = vec![NeedsMore { tiers, needs: Needs::TwoPeople }];
         let one = ApprovalTerms { night: Some(night()), ..ApprovalTerms::default() };
-        assert_eq!(one.night_gap(|name| name == "bob"), None);
-        let gap = one.night_gap(|_| false).unwrap();
+        assert_eq!(one.night_gap(|name| (name == "bob").then_some(false)), None);
+        let gap = one.night_gap(|_| None).unwrap();
         assert_eq!((gap.able.len(), gap.unable.len()), (0, 2));
         assert!(gap.to_string().contains("nobody of them can (ann, bob can't"), "{gap}");
         let needs_both = ApprovalTerms { needs: two, ..one };
-        assert_eq!(needs_both.night_gap(|_| true), None);
-        let gap = needs_both.night_gap(|name| name == "bob").unwrap();
+        assert_eq!(needs_both.night_gap(|_| Some(false)), None);
+        let gap = needs_both.night_gap(|name| (name == "bob").then_some(false)).unwrap();
         assert!(gap.to_string().contains("two people must, and only bob can (ann"), "{gap}");
-        assert_eq!(ApprovalTerms::default().night_gap(|_| false), None);
+        assert_eq!(ApprovalTerms::default().night_gap(|_| None), None);
+        let tiers = vec![ClinicalTier::Clinical];
+        let clinical = vec![NeedsMore { tiers, needs: Needs::TwoPeopleOneClinical }];
+        let needs_a_nurse = ApprovalTerms { needs: clinical, ..needs_both };
+        assert_eq!(needs_a_nurse.night_gap(|name| Some(name == "ann")), None);
+        let gap = needs_a_nurse.night_gap(|_| Some(false)).unwrap();
+        assert!(gap.to_string().contains("only ann, bob can, none of them clinical"), "{gap}");
     }
 
     #[test]
@@ -389,12 +434,16 @@ mod tests {
         let alone = Night { people: vec!["ann".into(), "ann".into()], ..night() };
         let keys = vec![NeedsMore {
             tiers: vec![ClinicalTier::Clinical],
-            needs: Needs::TwoPeopleOneClinical,
+            needs: Needs::TwoKeysOneClinical,
         }];
+        let clinical = NeedsMore { needs: Needs::TwoPeopleOneClinical, ..keys[0].clone() };
+        ApprovalTerms { needs: vec![clinical], ..default.clone() }.check().unwrap();
         for bad in [
             ApprovalTerms { open_for_seconds: 59, ..default.clone() },
             ApprovalTerms { open_for_seconds: u32::MAX, ..default.clone() },
             ApprovalTerms { remind_seconds: 0, ..default.clone() },
+            ApprovalTerms { no_holds_for_seconds: 59, ..default.clone() },
+            ApprovalTerms { no_holds_for_seconds: u32::MAX, ..default.clone() },
             ApprovalTerms { needs: keys, ..default.clone() },
             ApprovalTerms { needs: two, night: Some(alone), ..default.clone() },
             ApprovalTerms { night: Some(Night { people: vec![], ..night() }), ..default.clone() },
@@ -404,6 +453,21 @@ mod tests {
             },
         ] {
             assert!(bad.check().is_err(), "{bad:?}");
+        }
+    }
+
+    /// Agents of before know no such key, and would refuse the whole policy.
+    #[test]
+    fn how_long_a_no_holds_is_written_only_where_it_is_unusual() {
+        let usual = ApprovalTerms::default();
+        let other = ApprovalTerms { no_holds_for_seconds: 3_600, ..usual.clone() };
+        for (terms, is_written) in [(usual, false), (other, true)] {
+            let mut bytes = Vec::new();
+            ciborium::into_writer(&terms, &mut bytes).unwrap();
+            let name = b"no_holds_for_seconds";
+            assert_eq!(bytes.windows(name.len()).any(|at| at == name), is_written);
+            let read: ApprovalTerms = ciborium::from_reader(&bytes[..]).unwrap();
+            assert_eq!(read, terms);
         }
     }
 }

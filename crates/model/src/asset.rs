@@ -276,10 +276,28 @@ pub struct Protected {
 }
 
 impl Protected {
+    /// Units, control groups and programs together.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.units.len() + self.cgroups.len() + self.executables.len()
+    }
+
+    /// Whether nothing is protected.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Whether it is short enough to be looked through for every process.
     #[must_use]
     pub fn is_short(&self) -> bool {
-        self.units.len() + self.cgroups.len() + self.executables.len() <= limits::PROTECTED
+        self.len() <= limits::PROTECTED
+    }
+
+    /// Each by its name: units, then control groups, then programs.
+    pub fn names(&self) -> impl Iterator<Item = String> + '_ {
+        let groups = self.units.iter().chain(&self.cgroups).cloned();
+        groups.chain(self.executables.iter().map(ToString::to_string))
     }
 }
 

@@ -213,6 +213,10 @@ impl BreakGlass {
 
 impl Document for BreakGlass {
     const TYPE: &'static str = "application/vnd.cordon.break-glass.v1+cbor";
+
+    fn issued_at(&self) -> Option<UtcNanos> {
+        Some(self.issued_at)
+    }
 }
 
 #[cfg(test)]

@@ -169,6 +169,10 @@ impl Guidance {
 
 impl Document for Guidance {
     const TYPE: &'static str = "application/vnd.cordon.guidance.v1+cbor";
+
+    fn issued_at(&self) -> Option<UtcNanos> {
+        Some(self.issued_at)
+    }
 }
 
 #[cfg(test)]

@@ -20,8 +20,11 @@
 //! | Budget | [`by_people`] | each order signed in people's names |
 //! | Autonomy | [`autonomy`], [`self_defence`] | each use of a permit; each serious finding with no hub |
 //! | Nothing lost | [`nothing_lost`], [`kept`] | each acknowledgement; each report that was taken |
-//! | Accountable | [`accountable`] | each order sent |
+//! | Nothing lost | [`once`] | each proposal, order and report that comes again |
+//! | Accountable | [`accountable`], [`on_record`] | each order sent; each document that a machine takes |
 //! | Attention | [`attention`], [`asked`] | each serious finding that the hub has |
+//! | Attention | [`left`], [`owned`] | what waits and what nobody has, each second |
+//! | Attention | [`asked_again`], [`asked_after_no`] | each question; each no |
 //! | Bad stays small | [`within`], [`goes_on`] | each message of a machine that floods; each message of reports |
 //! | Distrust below | [`distrust`] | each change that a message made |
 //! | No green without evidence | [`adds_up`], [`age`] | what a hub counts, each second |
@@ -37,7 +40,7 @@ use crate::action::Action;
 use crate::asset::ClinicalTier;
 use crate::break_glass::BreakGlass;
 use crate::finding::Level;
-use crate::ids::{MachineId, MeasureId, OdsCode};
+use crate::ids::{IncidentId, MachineId, MeasureId, OdsCode};
 use crate::measure::{Isolation, MeasureState};
 use crate::order::{Approver, Authority, Instruction, Order, Permit};
 use crate::policy::Budget;
@@ -474,6 +477,16 @@ pub fn kept(machine: MachineId, number: u64, is_kept: bool) -> Result<(), Violat
     })
 }
 
+/// Law 7: what comes again is worth nothing more: ids make it exactly once.
+///
+/// # Errors
+/// What was not.
+pub fn once(machine: MachineId, what: &str, is_worth_nothing: bool) -> Result<(), Violation> {
+    hold(Law::NothingLost, is_worth_nothing, || {
+        format!("{what} for or from {machine} came again, and was not taken as the same")
+    })
+}
+
 /// Law 9: an order that is sent is in the ledger.
 ///
 /// # Errors
@@ -488,6 +501,16 @@ pub fn accountable(order: &Order, is_recorded: bool) -> Result<(), Violation> {
     })
 }
 
+/// Law 9: a document that a machine takes is in the ledger of who signed it.
+///
+/// # Errors
+/// Which is not.
+pub fn on_record(machine: MachineId, what: &str, is_recorded: bool) -> Result<(), Violation> {
+    hold(Law::Accountable, is_recorded, || {
+        format!("{machine} took {what}, and the ledger of its signer does not know it")
+    })
+}
+
 /// Law 10: a serious finding that the hub has is acted on, asked about, or shown to people.
 ///
 /// # Errors
@@ -495,6 +518,27 @@ pub fn accountable(order: &Order, is_recorded: bool) -> Result<(), Violation> {
 pub fn attention(machine: MachineId, level: Level, is_seen_to: bool) -> Result<(), Violation> {
     hold(Law::Attention, level < Level::High || is_seen_to, || {
         format!("a {level} finding on {machine} was neither acted on, nor asked about, nor shown")
+    })
+}
+
+/// Law 10: what was found and left to something (an order, a question, people's yes) is in somebody's hands until it
+/// is dealt with: where that comes to nothing, people are asked again or told.
+///
+/// # Errors
+/// On which machine it is in nobody's.
+pub fn left(machine: MachineId, is_in_hands: bool) -> Result<(), Violation> {
+    hold(Law::Attention, is_in_hands, || {
+        format!("what was found on {machine} was left to what came to nothing, and nobody was told")
+    })
+}
+
+/// Law 10: of a serious incident that nobody has had for long people are told.
+///
+/// # Errors
+/// Which they were not told of.
+pub fn owned(incident: IncidentId, is_unowned: bool, is_told: bool) -> Result<(), Violation> {
+    hold(Law::Attention, !is_unowned || is_told, || {
+        format!("nobody has {incident}, which is serious and old, and nobody was told")
     })
 }
 
@@ -507,6 +551,19 @@ pub fn asked_again(machine: MachineId, was_declined: bool) -> Result<(), Violati
     hold(Law::Attention, !was_declined, || {
         format!(
             "people are asked again about {machine} what they said no to, and nothing new was found"
+        )
+    })
+}
+
+/// Law 10: what was found while people were asked, and what their no does not cover, is asked about at once after
+/// it, or seen to otherwise: it would lie unread until something is found again.
+///
+/// # Errors
+/// On which machine nobody is asked.
+pub fn asked_after_no(machine: MachineId, is_asked: bool) -> Result<(), Violation> {
+    hold(Law::Attention, is_asked, || {
+        format!(
+            "people said no about {machine}, and are not asked about what was found there since they were asked"
         )
     })
 }

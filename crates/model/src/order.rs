@@ -200,6 +200,10 @@ pub struct Order {
 
 impl Document for Order {
     const TYPE: &'static str = "application/vnd.cordon.order.v1+cbor";
+
+    fn issued_at(&self) -> Option<UtcNanos> {
+        Some(self.issued_at)
+    }
 }
 
 /// A leave, signed ahead, for one machine to **segment** itself when no hub is in reach.
@@ -227,6 +231,10 @@ pub struct Permit {
 
 impl Document for Permit {
     const TYPE: &'static str = "application/vnd.cordon.permit.v1+cbor";
+
+    fn issued_at(&self) -> Option<UtcNanos> {
+        Some(self.issued_at)
+    }
 }
 
 #[cfg(test)]

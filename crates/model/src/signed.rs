@@ -12,10 +12,17 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::time::UtcNanos;
+
 /// A kind of document that can be signed.
 pub trait Document: Serialize + DeserializeOwned {
     /// Its media type, which the signature covers: an order can't pass for a permit.
     const TYPE: &'static str;
+
+    /// When it was signed, if it says so.
+    fn issued_at(&self) -> Option<UtcNanos> {
+        None
+    }
 }
 
 /// The first 8 bytes of SHA-256 over an Ed25519 public key: says which key to try, proves nothing.

@@ -88,7 +88,7 @@ impl BootNanos {
 }
 
 /// One boot of one machine (`/proc/sys/kernel/random/boot_id`).
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BootId(pub String);
 

@@ -6,7 +6,7 @@
 
 use cordon_model::approval::{Needs, Night};
 use cordon_model::finding::Level;
-use cordon_model::ids::{ApprovalId, FindingId, IncidentId, MachineId, MeasureId};
+use cordon_model::ids::{ApprovalId, FindingId, IncidentId, MachineId, MeasureId, OrderId};
 use cordon_model::order::{Approver, Instruction};
 use cordon_model::time::UtcNanos;
 use serde::{Deserialize, Serialize};
@@ -88,15 +88,71 @@ pub struct Approval {
     pub expires_at: UtcNanos,
     /// What people said.
     pub answers: Vec<Answer>,
-    /// How often its story had brought something new about the machine when they last said something: see
-    /// [`Story::news_of`](crate::grouping::Story::news_of).
+    /// How often its story had brought something new about the machine when it was asked: see
+    /// [`Grouping::news_of`](crate::grouping::Grouping::news_of). A no covers no more than that.
     #[serde(default)]
     pub news: u32,
+    /// Its place in all that was asked and answered about its machine: it counts up with each question and each
+    /// answer, so that what is later is known without any clock. 0: kept by a version that did not count.
+    #[serde(default)]
+    pub turn: u64,
+    /// What was found while it was open and is not in its words: a no to it does not cover that, which is asked
+    /// about at once after it. At most [`SINCE_PER_QUESTION`], and one of all beyond.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub since: Vec<Since>,
+    /// Until when a no to it holds, by the hub's clock: what it covers is not asked again until then. `None`: nobody
+    /// said no, or an earlier version kept it.
+    #[serde(default)]
+    pub no_until: Option<UtcNanos>,
     /// Where it is.
     pub state: ApprovalState,
     /// Why nobody has to answer it any more, in words; `None`: it waits, was answered, or its time is over.
     #[serde(default)]
     pub withdrawn: Option<String>,
+    /// The release of its machine that people wished for while it was open: once that is signed, nobody has to
+    /// answer it any more. What is found after they wished is asked about by another question.
+    #[serde(default)]
+    pub released_by: Option<OrderId>,
+}
+
+/// What the policy would have asked about something that was found while a question for as much was open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Since {
+    /// The story that it belongs to.
+    pub incident: Option<IncidentId>,
+    /// What would be done.
+    pub instruction: Instruction,
+    /// What would be done besides.
+    pub also: Vec<Instruction>,
+    /// The most serious of what was found.
+    pub finding: FindingId,
+    /// How serious that is.
+    pub level: Level,
+    /// Why people would be asked, in words, of the first [`NAMED_SINCE`].
+    pub whys: Vec<String>,
+    /// How many were found beyond those.
+    pub more: u32,
+    /// How often the story had brought something new about the machine by then: see [`Approval::news`].
+    pub news: u32,
+}
+
+/// Stories and isolations of one machine about which more was found while one question was open: 8 of about 1 KB. One
+/// more place is for all that is beyond.
+pub const SINCE_PER_QUESTION: usize = 8;
+
+/// Findings of one kind that are named one by one, as much as a person reads before deciding.
+pub const NAMED_SINCE: usize = 3;
+
+impl Since {
+    /// What was found, in words.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let more = (self.more > 0).then(|| format!("and {} more", self.more));
+        let words: Vec<&str> =
+            self.whys.iter().map(String::as_str).chain(more.as_deref()).collect();
+        words.join("; ")
+    }
 }
 
 /// Why an answer was not taken.
@@ -143,9 +199,7 @@ pub enum AnswerRefused {
         needs: Needs,
     },
     /// A session is not enough here.
-    #[error(
-        "this needs {needs}, each proven by a key of their own, which this version can't check yet"
-    )]
+    #[error("this needs {needs}, which this version can't check yet")]
     NeedsStrongIdentity {
         /// Who has to agree.
         needs: Needs,
@@ -180,7 +234,7 @@ impl Approval {
             return Err(AnswerRefused::Twice { name: person.name.clone() });
         }
         // A "no" is always taken: stopping needs no proof.
-        if is_approved && self.needs == Needs::TwoPeopleOneClinical && identity < Identity::Strong {
+        if is_approved && self.needs == Needs::TwoKeysOneClinical && identity < Identity::Strong {
             return Err(AnswerRefused::NeedsStrongIdentity { needs: self.needs });
         }
         if is_approved && self.needs > Needs::OnePerson && identity < Identity::Session {
@@ -243,6 +297,21 @@ impl Approval {
         self.withdrawn = Some(why.to_owned());
     }
 
+    /// Whether people said yes and a clinical one of them is missing still.
+    #[must_use]
+    pub fn lacks_a_clinical_one(&self) -> bool {
+        let yes = self.approvers();
+        let is_open = self.state == ApprovalState::Open && !yes.is_empty();
+        let has_one = yes.iter().any(|person| person.is_clinical);
+        is_open && self.needs.asks_for_a_clinical_one() && !has_one
+    }
+
+    /// Who said no, and when.
+    #[must_use]
+    pub fn no(&self) -> Option<&Answer> {
+        self.answers.iter().rev().find(|answer| !answer.is_approved)
+    }
+
     /// Who agreed.
     #[must_use]
     pub fn approvers(&self) -> Vec<Approver> {
@@ -260,8 +329,8 @@ fn may_say_yes(night: Option<&Night>, person: &Approver) -> bool {
 fn proof_of_a_yes(needs: Needs) -> Identity {
     match needs {
         Needs::OnePerson => Identity::Account,
-        Needs::TwoPeople => Identity::Session,
-        Needs::TwoPeopleOneClinical => Identity::Strong,
+        Needs::TwoPeople | Needs::TwoPeopleOneClinical => Identity::Session,
+        Needs::TwoKeysOneClinical => Identity::Strong,
     }
 }
 
@@ -275,7 +344,10 @@ pub fn is_enough(needs: Needs, people: &[Approver]) -> bool {
     match needs {
         Needs::OnePerson => named >= 1,
         Needs::TwoPeople => named >= 2,
-        Needs::TwoPeopleOneClinical => named >= 2 && people.iter().any(|person| person.is_clinical),
+        Needs::TwoPeopleOneClinical | Needs::TwoKeysOneClinical => {
+            let is_clinical = |person: &Approver| person.is_clinical && !person.name.is_empty();
+            named >= 2 && people.iter().any(is_clinical)
+        }
     }
 }
 
@@ -304,8 +376,12 @@ mod tests {
             expires_at: at.plus(HOUR),
             answers: vec![],
             news: 0,
+            turn: 0,
+            since: Vec::new(),
+            no_until: None,
             state: ApprovalState::Open,
             withdrawn: None,
+            released_by: None,
         }
     }
 
@@ -326,7 +402,7 @@ mod tests {
 
     #[test]
     fn nobody_counts_twice_and_one_of_two_must_be_clinical() {
-        let mut question = question(Needs::TwoPeopleOneClinical);
+        let mut question = question(Needs::TwoKeysOneClinical);
         let mut yes = |name, clinical| {
             question.answer(&person(name, clinical), Identity::Strong, true, None, NOW)
         };
@@ -338,7 +414,7 @@ mod tests {
 
     #[test]
     fn two_sessions_are_not_two_people() {
-        let mut question = question(Needs::TwoPeopleOneClinical);
+        let mut question = question(Needs::TwoKeysOneClinical);
         let answer = question.answer(&person("ann", true), Identity::Session, true, None, NOW);
         assert!(matches!(answer, Err(AnswerRefused::NeedsStrongIdentity { .. })));
         let no = question.answer(&person("ann", true), Identity::Session, false, None, NOW);

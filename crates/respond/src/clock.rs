@@ -34,9 +34,8 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// The best guess at UTC: the trusted clock, else the wall clock but never before `floor`, the
-    /// latest trusted time that was ever seen. A clock set back can't make an expired document good
-    /// again by more than the time since that.
+    /// The best guess at UTC: the trusted clock, else the wall clock but never before `floor`, a time that
+    /// is known to be over.
     #[must_use]
     pub fn best_utc(&self, floor: UtcNanos) -> UtcNanos {
         self.trusted_utc.unwrap_or(self.utc.max(floor))
@@ -91,6 +90,18 @@ impl RunningClock {
             self.mark = Some((utc, self.total));
         }
         self.total
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn total(&self) -> Duration {
+        self.total
+    }
+
+    /// Whether it was counted on in this boot.
+    #[must_use]
+    pub fn is_of(&self, boot: &BootId) -> bool {
+        self.boot == *boot
     }
 
     /// The total at `now`, without counting on.

@@ -336,7 +336,7 @@ mod tests {
             Level::Critical,
             &CALM,
         );
-        assert!(matches!(decision, Decision::Ask { needs: Needs::TwoPeopleOneClinical, .. }));
+        assert!(matches!(decision, Decision::Ask { needs: Needs::TwoKeysOneClinical, .. }));
     }
 
     #[test]

@@ -16,6 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Randomness, id_bytes};
 use crate::decision::SERIOUS;
 
+mod seat;
+use seat::NewThere;
+pub use seat::{SEEN_PER_MACHINE, Seat};
+
 /// A story goes on while findings come within this time of the last: 1 hour. Intruders rest for days;
 /// such pieces are joined by people, not by guessing.
 pub const WINDOW: Duration = Duration::from_secs(3600);
@@ -38,7 +42,8 @@ const CLOSED_LAST: usize = 1_000;
 /// Stands for the place of a machine that is not known; above [`MACHINES_PER_INCIDENT`].
 const UNKNOWN_PLACE: u16 = u16::MAX;
 
-/// Distinct rules and tactics that add to one incident's risk: beyond 100 it is high enough.
+/// Distinct rules, and as many tactics, that an incident knows by name: 100 of each, so 20 KB at most. A machine that
+/// makes up rules can fill them; what is new on a machine, within [its share](SEEN_PER_MACHINE), counts then.
 pub const KINDS_PER_INCIDENT: usize = 100;
 
 /// Risk is held here, so that it can't overflow and reads as "of a thousand".
@@ -73,9 +78,12 @@ pub struct Story {
     /// On which of the incident's machines each of its findings is, by their places in the two lists.
     #[serde(default)]
     found_on: Vec<u16>,
-    /// How often findings on each of the incident's machines brought something new.
-    #[serde(default)]
+    /// As versions before [`Seat`]s kept it: how often findings on each of its machines brought something new.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     news_on: Vec<u32>,
+    /// As versions before [`Seat`]s kept it: which rules and tactics were seen on which of its machines.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    seen_on: BTreeSet<u64>,
     /// When it last took a finding, by the hub's clock.
     touched: cordon_model::time::UtcNanos,
 }
@@ -89,6 +97,8 @@ pub struct Placed {
     pub how: How,
     /// It brought something new: a rule, a tactic, a machine or a higher level.
     pub is_news: bool,
+    /// It was news on its machine, perhaps only there: the machine's [`Seat`] is another now.
+    pub is_news_there: bool,
 }
 
 /// How a finding came to its incident.
@@ -116,6 +126,8 @@ pub struct Grouping {
     /// that one's finding would pass for a double.
     findings: BTreeMap<(MachineId, FindingId), IncidentId>,
     by_machine: BTreeMap<MachineId, IncidentId>,
+    /// What each machine brought to each open story.
+    seats: BTreeMap<(IncidentId, MachineId), Seat>,
     /// Serious rule and program.
     by_indicator: BTreeMap<(String, String), IncidentId>,
 }
@@ -131,26 +143,63 @@ impl Grouping {
             closed_last: VecDeque::new(),
             findings: BTreeMap::new(),
             by_machine: BTreeMap::new(),
+            seats: BTreeMap::new(),
             by_indicator: BTreeMap::new(),
         }
     }
 
-    /// Takes up stories from disk. Serious programs seen before a restart join by machine only.
+    /// Takes up stories from disk, and what their machines brought. Serious programs seen before a restart join by
+    /// machine only. With it: the stories that an earlier version kept in another form, to be kept again.
     #[must_use]
-    pub fn restore(organisation: OdsCode, stories: impl IntoIterator<Item = Story>) -> Self {
+    pub fn restore(
+        organisation: OdsCode,
+        stories: impl IntoIterator<Item = Story>,
+        seats: impl IntoIterator<Item = Seat>,
+    ) -> (Self, Vec<IncidentId>) {
         let mut grouping = Self::new(organisation);
+        let mut older = Vec::new();
         let mut stories: Vec<Story> = stories.into_iter().collect();
         stories.sort_by_key(|story| story.touched);
-        for story in stories {
+        for mut story in stories {
             if story.incident.state == IncidentState::Closed {
                 continue;
             }
             let id = story.incident.id;
             grouping.findings.extend(story.findings_by_machine().map(|finding| (finding, id)));
             grouping.by_machine.extend(story.incident.machines.iter().map(|m| (*m, id)));
+            if !story.news_on.is_empty() {
+                older.push(id);
+                let seats = story.older_seats().map(|seat| ((id, seat.machine), seat));
+                grouping.seats.extend(seats);
+                (story.news_on, story.seen_on) = (Vec::new(), BTreeSet::new());
+            }
             grouping.stories.insert(id, story);
         }
-        grouping
+        for seat in seats {
+            if grouping.stories.contains_key(&seat.incident) {
+                grouping.seats.insert((seat.incident, seat.machine), seat);
+            }
+        }
+        (grouping, older)
+    }
+
+    /// What a machine has brought to an open story.
+    #[must_use]
+    pub fn seat(&self, incident: IncidentId, machine: MachineId) -> Option<&Seat> {
+        self.seats.get(&(incident, machine))
+    }
+
+    /// What all machines of an open story have brought.
+    pub fn seats_of(&self, incident: IncidentId) -> impl Iterator<Item = &Seat> {
+        let machines = self.story(incident).into_iter().flat_map(|story| &story.incident.machines);
+        machines.filter_map(move |machine| self.seat(incident, *machine))
+    }
+
+    /// How often findings on a machine brought something new to a story: a rule or a tactic there, a higher level,
+    /// or the machine itself.
+    #[must_use]
+    pub fn news_of(&self, incident: IncidentId, machine: MachineId) -> u32 {
+        self.seat(incident, machine).map_or(0, |seat| seat.news)
     }
 
     /// An open incident.
@@ -188,7 +237,8 @@ impl Grouping {
     ) -> Placed {
         let finding = &received.finding;
         if let Some(incident) = self.findings.get(&(received.machine, finding.id)) {
-            return Placed { incident: *incident, how: How::Double, is_news: false };
+            let (incident, how) = (*incident, How::Double);
+            return Placed { incident, how, is_news: false, is_news_there: false };
         }
         let indicator = indicator_of(received);
         let candidate = self
@@ -201,7 +251,13 @@ impl Grouping {
             Some(id) => (id, How::Joined),
             None => (self.open(received, called, randomness), How::Opened),
         };
-        let is_news = self.stories.get_mut(&id).is_some_and(|story| story.add(received, called));
+        let seat = self.seats.entry((id, received.machine));
+        let seat = seat.or_insert_with(|| Seat::new(id, received.machine));
+        let new = seat.takes(received);
+        let story = self.stories.get_mut(&id);
+        let is_news = story.is_some_and(|story| story.add(received, called, &new));
+        let is_news_there = new.is_any || is_news;
+        seat.news = seat.news.saturating_add(u32::from(is_news_there));
         // Only what the incident keeps is remembered, so both share one limit.
         if self.stories.get(&id).is_some_and(|s| s.incident.findings.last() == Some(&finding.id)) {
             self.findings.insert((received.machine, finding.id), id);
@@ -210,7 +266,7 @@ impl Grouping {
         if let Some(indicator) = indicator {
             self.by_indicator.insert(indicator, id);
         }
-        Placed { incident: id, how, is_news: is_news || how == How::Opened }
+        Placed { incident: id, how, is_news: is_news || how == How::Opened, is_news_there }
     }
 
     /// Somebody takes an incident; how it is then, if it is one of those that findings join.
@@ -261,7 +317,11 @@ impl Grouping {
         self.findings.retain(|_, of| *of != incident);
         self.by_machine.retain(|_, of| *of != incident);
         self.by_indicator.retain(|_, of| *of != incident);
-        self.stories.remove(&incident)
+        let story = self.stories.remove(&incident)?;
+        for machine in &story.incident.machines {
+            self.seats.remove(&(incident, *machine));
+        }
+        Some(story)
     }
 
     /// The incident, if it takes this finding still.
@@ -311,6 +371,7 @@ impl Grouping {
             tactics: BTreeSet::new(),
             found_on: Vec::new(),
             news_on: Vec::new(),
+            seen_on: BTreeSet::new(),
             touched: received.received,
         };
         self.stories.insert(id, story);
@@ -319,11 +380,17 @@ impl Grouping {
 }
 
 impl Story {
-    /// How often findings on this machine brought something new: a rule, a tactic, a higher level, or itself.
-    #[must_use]
-    pub fn news_of(&self, machine: MachineId) -> u32 {
-        let place = self.incident.machines.iter().position(|known| *known == machine);
-        place.and_then(|place| self.news_on.get(place)).copied().unwrap_or(0)
+    /// What its machines brought, as an earlier version kept it here: hashes of what was seen on any of them, of rules
+    /// and tactics that it knows by name.
+    fn older_seats(&self) -> impl Iterator<Item = Seat> {
+        let machines = self.incident.machines.iter().zip(&self.news_on);
+        machines.map(|(machine, news)| {
+            let rules = self.rules.iter().map(|rule| seat::hash_of_rule(rule, *machine));
+            let tactics = self.tactics.iter().map(|of| seat::hash_of_tactic(of, *machine));
+            let seen = rules.chain(tactics).filter(|hash| self.seen_on.contains(hash));
+            let seen = seen.take(SEEN_PER_MACHINE).collect();
+            Seat { seen, news: *news, ..Seat::new(self.incident.id, *machine) }
+        })
     }
 
     fn own(&mut self, person: &str) {
@@ -343,14 +410,19 @@ impl Story {
         })
     }
 
-    /// Takes a finding; whether it brought something new.
-    fn add(&mut self, received: &ReceivedFinding, called: &str) -> bool {
+    /// Takes a finding, of which `new` was not seen on its machine before; whether it brought something new.
+    fn add(&mut self, received: &ReceivedFinding, called: &str, new: &NewThere) -> bool {
         let finding = &received.finding;
         let incident = &mut self.incident;
         let level = finding.rule.level;
         let mut added = 0;
         let mut is_news = false;
-        if self.rules.len() < KINDS_PER_INCIDENT && self.rules.insert(finding.rule.id.clone()) {
+        // Where the names are full, what is new on its machine counts: else whoever fills them hides the rest.
+        let is_full = self.rules.len() >= KINDS_PER_INCIDENT;
+        let is_unknown = !self.rules.contains(&finding.rule.id);
+        if is_unknown
+            && (!is_full && self.rules.insert(finding.rule.id.clone()) || is_full && new.rule)
+        {
             added += risk_of(level);
             is_news = true;
         }
@@ -359,6 +431,9 @@ impl Story {
                 added += RISK_OF_TACTIC;
                 is_news = true;
             }
+        }
+        if self.tactics.len() >= KINDS_PER_INCIDENT && new.tactics > 0 {
+            is_news = true;
         }
         if !incident.machines.contains(&received.machine) {
             added += if incident.machines.is_empty() { 0 } else { RISK_OF_MACHINE };
@@ -379,14 +454,6 @@ impl Story {
             self.found_on.resize(incident.findings.len(), UNKNOWN_PLACE);
             self.found_on.push(place.and_then(|p| u16::try_from(p).ok()).unwrap_or(UNKNOWN_PLACE));
             incident.findings.push(finding.id);
-        }
-        if is_news {
-            let place = self.incident.machines.iter().position(|on| *on == received.machine);
-            let places = self.incident.machines.len().max(self.news_on.len());
-            self.news_on.resize(places, 0);
-            if let Some(news) = place.and_then(|place| self.news_on.get_mut(place)) {
-                *news = news.saturating_add(1);
-            }
         }
         self.touched = self.touched.max(received.received);
         is_news
@@ -417,184 +484,4 @@ fn indicator_of(received: &ReceivedFinding) -> Option<(String, String)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use cordon_model::event::RawEvent;
-    use cordon_model::finding::{Finding, ProcessRef, RuleRef};
-    use cordon_model::time::{BootNanos, UtcNanos};
-
-    fn machine(number: u8) -> MachineId {
-        MachineId::new(UtcNanos::from_unix_nanos(0), [number; 10])
-    }
-
-    fn received(on: u8, rule: &str, level: Level, seconds: i64) -> ReceivedFinding {
-        let time = UtcNanos::from_unix_nanos(seconds * 1_000_000_000);
-        let event = (seconds as u64).to_be_bytes();
-        let mut sha = [on; 32];
-        sha[..8].copy_from_slice(&event);
-        ReceivedFinding {
-            machine: machine(on),
-            received: time,
-            finding: Finding {
-                id: FindingId::of(rule, &on.to_string(), &sha),
-                rule: RuleRef {
-                    id: rule.into(),
-                    title: format!("rule {rule}"),
-                    level,
-                    tags: vec!["attack.execution".into(), "attack.t1059".into()],
-                },
-                host: format!("pc-{on}"),
-                time,
-                boot_time: None,
-                process: Some(ProcessRef {
-                    pid: 1,
-                    started: BootNanos(0),
-                    image: format!("/tmp/{rule}"),
-                }),
-                matched: vec![],
-                raw: RawEvent { json: "{}".into(), is_cut: false },
-                raw_sha256: sha,
-            },
-        }
-    }
-
-    struct Bench {
-        grouping: Grouping,
-        next: u8,
-    }
-
-    impl Bench {
-        fn new() -> Self {
-            Self { grouping: Grouping::new("RJ1".parse().unwrap()), next: 0 }
-        }
-
-        fn place(&mut self, received: &ReceivedFinding) -> Placed {
-            self.place_touching(received, &[])
-        }
-
-        fn place_touching(&mut self, received: &ReceivedFinding, touched: &[MachineId]) -> Placed {
-            let next = &mut self.next;
-            self.grouping.place(received, "bed 7", touched, &mut || {
-                *next += 1;
-                [*next; 16]
-            })
-        }
-
-        fn risk(&self, placed: Placed) -> u32 {
-            self.grouping.story(placed.incident).unwrap().incident.risk
-        }
-    }
-
-    #[test]
-    fn findings_of_one_machine_within_the_window_are_one_story() {
-        let mut bench = Bench::new();
-        let first = bench.place(&received(1, "a", Level::Medium, 0));
-        assert_eq!(first.how, How::Opened);
-        let second = bench.place(&received(1, "b", Level::High, 3_600));
-        assert_eq!((second.how, second.incident), (How::Joined, first.incident));
-        let much_later = bench.place(&received(1, "b", Level::High, 7_300));
-        assert_eq!(much_later.how, How::Opened);
-    }
-
-    #[test]
-    fn doubles_fold_and_repeats_add_no_risk() {
-        let mut bench = Bench::new();
-        let first = bench.place(&received(1, "a", Level::High, 0));
-        let risk = bench.risk(first);
-        assert_eq!(risk, risk_of(Level::High) + RISK_OF_TACTIC);
-        assert_eq!(bench.place(&received(1, "a", Level::High, 0)).how, How::Double);
-        let repeat = bench.place(&received(1, "a", Level::High, 1));
-        assert_eq!((repeat.how, repeat.is_news, bench.risk(repeat)), (How::Joined, false, risk));
-        let news = bench.place(&received(1, "b", Level::Critical, 2));
-        assert!(news.is_news);
-        assert_eq!(bench.risk(news), risk + risk_of(Level::Critical));
-        let incident = &bench.grouping.story(news.incident).unwrap().incident;
-        assert_eq!((incident.finding_count, incident.title.as_str()), (3, "rule b on bed 7"));
-    }
-
-    #[test]
-    fn a_worm_on_many_machines_is_one_story() {
-        let mut bench = Bench::new();
-        let first = bench.place(&received(1, "worm", Level::High, 0));
-        let same = bench.place(&received(2, "worm", Level::High, 5));
-        assert_eq!(same.incident, first.incident, "same serious rule and program");
-        let touched = bench.place_touching(&received(3, "other", Level::Low, 6), &[machine(2)]);
-        assert_eq!(touched.incident, first.incident, "it connected to a machine of the story");
-        let unrelated = bench.place(&received(4, "noise", Level::Low, 7));
-        assert_ne!(unrelated.incident, first.incident);
-        let also_noise = bench.place(&received(5, "noise", Level::Low, 8));
-        assert_ne!(also_noise.incident, unrelated.incident, "a mild rule joins no machines");
-    }
-
-    #[test]
-    fn a_closed_incident_takes_nothing_more() {
-        let mut bench = Bench::new();
-        let first = bench.place(&received(1, "a", Level::High, 0));
-        let closed = bench.grouping.close(first.incident).unwrap();
-        assert_eq!(closed.incident.state, IncidentState::Closed);
-        assert_eq!(bench.place(&received(1, "a", Level::High, 1)).how, How::Opened);
-    }
-
-    #[test]
-    fn one_that_made_room_is_taken_and_closed_as_it_was_kept_and_not_once_it_is_closed() {
-        let mut bench = Bench::new();
-        let first = bench.place(&received(1, "a", Level::High, 0)).incident;
-        let kept = bench.grouping.story(first).unwrap().clone();
-        assert!(
-            bench.grouping.own_kept(kept.clone(), "ann").is_none(),
-            "it is at hand as it is now"
-        );
-        bench.grouping.give_up(first);
-        bench.grouping.given_up.insert(first);
-        assert!(bench.grouping.own(first, "ann").is_none());
-        let taken = bench.grouping.own_kept(kept.clone(), "ann").unwrap();
-        assert_eq!(taken.incident.owner.as_deref(), Some("ann"));
-        assert_eq!((taken.incident.state, &taken.rules), (IncidentState::Owned, &kept.rules));
-        assert!(bench.grouping.is_open(first));
-        let closed = bench.grouping.close_kept(taken).unwrap();
-        assert_eq!(closed.incident.state, IncidentState::Closed);
-        assert!(!bench.grouping.is_open(first));
-        // Whoever read it before that does not open it again.
-        assert!(bench.grouping.own_kept(kept, "bob").is_none());
-        assert!(bench.grouping.close_kept(closed).is_none());
-    }
-
-    #[test]
-    fn what_was_restored_goes_on() {
-        let mut bench = Bench::new();
-        let first = bench.place(&received(1, "a", Level::High, 0));
-        let stories: Vec<Story> = bench.grouping.stories().cloned().collect();
-        bench.grouping = Grouping::restore("RJ1".parse().unwrap(), stories);
-        assert_eq!(bench.place(&received(1, "a", Level::High, 0)).how, How::Double);
-        assert_eq!(bench.place(&received(1, "b", Level::Low, 1)).incident, first.incident);
-    }
-
-    #[test]
-    fn after_a_restart_a_double_is_still_told_from_another_machines_finding_of_the_same_id() {
-        let mut grouping = Grouping::new("RJ1".parse().unwrap());
-        let first = received(1, "rule", Level::High, 1);
-        let mut second = received(2, "rule", Level::High, 1);
-        second.finding.id = first.finding.id;
-        let placed = grouping.place(&first, "bed 7", &[], &mut || [1; 16]);
-        assert_eq!(
-            grouping.place(&second, "bed 7", &[machine(1)], &mut || [2; 16]).how,
-            How::Joined
-        );
-        let story = grouping.story(placed.incident).unwrap();
-        let story: Story = serde_json::from_str(&serde_json::to_string(story).unwrap()).unwrap();
-        let mut restored = Grouping::restore("RJ1".parse().unwrap(), [story.clone()]);
-        let mut how = |of| restored.place(of, "bed 7", &[], &mut || [3; 16]).how;
-        assert_eq!((how(&first), how(&second)), (How::Double, How::Double));
-        let mut third = received(3, "rule", Level::High, 1);
-        third.finding.id = first.finding.id;
-        assert_ne!(how(&third), How::Double);
-        // A story that was kept before this was known, of one machine: nothing is doubled.
-        let mut older = Grouping::new("RJ1".parse().unwrap());
-        let incident = older.place(&first, "bed 7", &[], &mut || [1; 16]).incident;
-        let mut kept = serde_json::to_value(older.story(incident).unwrap()).unwrap();
-        kept.as_object_mut().unwrap().remove("found_on");
-        let story = serde_json::from_value(kept).unwrap();
-        let mut restored = Grouping::restore("RJ1".parse().unwrap(), [story]);
-        assert_eq!(restored.place(&first, "bed 7", &[], &mut || [3; 16]).how, How::Double);
-    }
-}
+mod tests;

@@ -40,12 +40,14 @@ mod glass;
 mod holdings;
 mod keeping;
 mod room;
+mod time;
 mod words;
 pub use acting::{Acted, Acting, Phase, TakenBack};
 use floor::check_revision;
 pub use floor::{Floor, Marks, Revisions};
 pub use glass::{Glass, NotOpened};
 use keeping::next_at_end_of;
+pub use time::AGREES_WITHIN;
 pub use words::{Effect, Held, Next, NotObeyed, Outcome};
 
 /// Orders whose ids are remembered, so that one delivered twice is answered and not refused. The hub
@@ -56,7 +58,8 @@ pub const REMEMBERED_ORDERS: usize = 8;
 /// most two at once; 256 is far above what a day brings. The oldest goes first, and is counted.
 pub const MOST_UNREPORTED: usize = 256;
 
-/// Permits remembered as used, until they have expired; one machine is given a few a day.
+/// Permits remembered as used, until each has expired by the [floor](HelperCore::time_floor). One machine is
+/// given one in half of a permit's time, so of those that have not expired there are two or three.
 pub const MOST_USED_PERMITS: usize = 256;
 
 /// The helper's own brake on what is done without people (law 5): 5 in 10 minutes on this one machine,
@@ -100,8 +103,11 @@ pub struct HelperCore {
     spending: Spending,
     acts_spending: Spending,
     clock: RunningClock,
-    /// The latest trusted time that was ever seen.
+    /// It is later than this: what was signed, carried on by running time.
     time_floor: UtcNanos,
+    /// The machine was off since the floor began, so that it lacks that time.
+    #[serde(default)]
+    lacks_time_off: bool,
     /// The one-time codes.
     #[serde(default)]
     glass: Glass,
@@ -135,7 +141,8 @@ impl HelperCore {
             spending: Spending::start(now),
             acts_spending: Spending::start(now),
             clock: RunningClock::start(now),
-            time_floor: now.trusted_utc.unwrap_or(UtcNanos::from_unix_nanos(0)),
+            time_floor: time::surely_over(machine.made_at()),
+            lacks_time_off: false,
             glass: Glass::default(),
             guidance: None,
             revisions: Revisions::default(),
@@ -157,12 +164,6 @@ impl HelperCore {
     #[must_use]
     pub fn is_releasing(&self) -> bool {
         self.releasing.is_some()
-    }
-
-    /// The latest trusted time that was ever seen: no clock is believed to be before it.
-    #[must_use]
-    pub fn time_floor(&self) -> UtcNanos {
-        self.time_floor
     }
 
     /// Whether this permit was used already.
@@ -231,7 +232,7 @@ impl HelperCore {
         order: &Verified<Order>,
         now: &Moment,
     ) -> Result<Vec<Effect>, NotObeyed> {
-        self.note_time(now);
+        self.saw(order, now);
         self.check_target(&order.organisation, order.machine)?;
         if self.taken.contains(&order.id) {
             return Ok(Vec::new());
@@ -249,8 +250,8 @@ impl HelperCore {
     }
 
     fn obey(&mut self, order: &Order, now: &Moment) -> Result<Vec<Effect>, NotObeyed> {
-        if order.deliver_until.is_some_and(|until| now.best_utc(self.time_floor) >= until) {
-            return Err(NotObeyed::Expired);
+        if let Some(until) = order.deliver_until {
+            self.check_time(until, now)?;
         }
         // Whatever opens is allowed by somebody who can be named; no policy releases.
         let opens = matches!(order.instruction, Instruction::Release | Instruction::Undo { .. });
@@ -308,12 +309,11 @@ impl HelperCore {
         level: Level,
         now: &Moment,
     ) -> Result<Vec<Effect>, NotObeyed> {
-        self.note_time(now);
+        self.saw(permit, now);
         self.check_target(&permit.organisation, permit.machine)?;
-        let utc = now.best_utc(self.time_floor);
-        if utc >= permit.expires_at {
-            return Err(NotObeyed::Expired);
-        }
+        self.check_time(permit.expires_at, now)?;
+        // Forgotten by the floor alone, which no clock raises and nothing lowers: never good again.
+        self.used_permits.retain(|_, expires| *expires > self.time_floor);
         if self.used_permits.contains_key(&permit.id) {
             return Err(NotObeyed::Used);
         }
@@ -329,10 +329,6 @@ impl HelperCore {
         lease::check_terms(&permit.lease)?;
         self.check_automatic(now)?;
         self.spending.spend(&OWN_BUDGET, self.machine, now);
-        // Forgotten only by trusted time: a wall clock that ran ahead and came back can't reuse one.
-        if let Some(trusted) = now.trusted_utc {
-            self.used_permits.retain(|_, expires| *expires > trusted);
-        }
         self.used_permits.insert(permit.id, permit.expires_at);
         let origin = Origin::Permit { permit: permit.id, finding };
         Ok(self.hold(permit.id.into(), origin, false, Isolation::Segment, permit.lease, now))
@@ -460,13 +456,6 @@ impl HelperCore {
     /// The agent has these first `count` receipts on its disk.
     pub fn reported(&mut self, count: usize) {
         self.unreported.drain(..count.min(self.unreported.len()));
-    }
-
-    fn note_time(&mut self, now: &Moment) {
-        self.clock.advance(now);
-        if let Some(trusted) = now.trusted_utc {
-            self.time_floor = self.time_floor.max(trusted);
-        }
     }
 
     fn is_current(&self, measure: MeasureId) -> bool {

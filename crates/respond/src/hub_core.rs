@@ -11,7 +11,7 @@
 //! | a finding: placed, decided, proposed or asked | `found`, `intended` |
 //! | an order, from the proposal to the machine's disk | `orders`, `documents` |
 //! | what a machine shows and says of its measures | `receipts`, `truth` |
-//! | people: what they wish, are asked, answer, and leave unanswered | `wishing`, `asking`, `answering`, `waiting`, `spared` |
+//! | people: what they wish, are asked, answer, and leave unanswered | `wishing`, `asking`, `answering`, `waiting`, `since`, `spared` |
 //! | people: incidents taken and closed, machines struck off | `working`, `striking` |
 //!
 //! It signs nothing and believes no machine about another (law 11): who a message is from is said by the
@@ -38,7 +38,7 @@ use cordon_model::wire::{Coverage, FromHub, Hello, Status};
 
 use crate::approval::{self, AnswerRefused, Approval, ApprovalState, Identity};
 use crate::clock::{Moment, Randomness, id_bytes};
-use crate::decision::{self, AskReason, Decision, SERIOUS, Situation};
+use crate::decision::{self, AskReason, Decision, SERIOUS, Situation, WatchReason};
 use crate::delivery::Inbox;
 use crate::grouping::{Grouping, How, Story};
 use crate::order::{Delivery, MeasureLife, OrderLife};
@@ -53,6 +53,7 @@ mod intended;
 mod link;
 mod orders;
 mod receipts;
+mod since;
 mod spared;
 mod striking;
 mod truth;
@@ -125,6 +126,8 @@ pub struct HubCore {
     escalated: BTreeSet<IncidentId>,
     /// Of which openings by a code people were told; forgotten at a restart, and then said once more.
     told_open: BTreeSet<MeasureId>,
+    /// Since when each no is known here: see [`HubCore::holds_still`].
+    no_since: BTreeMap<ApprovalId, BootNanos>,
     /// When people were last told of the open questions of a story.
     told_last: BTreeMap<asking::Story, BootNanos>,
     /// Permits that came before the assignment of their machine: the signer knows a machine a little
@@ -153,6 +156,7 @@ impl HubCore {
             measures: ByMachine::new(),
             escalated: BTreeSet::new(),
             told_open: BTreeSet::new(),
+            no_since: BTreeMap::new(),
             told_last: BTreeMap::new(),
             early: BTreeMap::new(),
             struck_off: BTreeSet::new(),
@@ -164,10 +168,11 @@ impl HubCore {
     #[must_use]
     pub fn restore(policy: &Verified<Policy>, rows: Vec<Change>) -> (Self, Vec<Output>) {
         let mut hub = Self::new(policy);
-        let mut stories = Vec::new();
+        let (mut stories, mut seats) = (Vec::new(), Vec::new());
         for row in rows {
             match row {
                 Change::Story(story) => stories.push(story),
+                Change::Seat(seat) => seats.push(seat),
                 Change::Finding(..) | Change::Answered(_) | Change::Policy(..) => {}
                 Change::Machine(row) => hub.add_machine(row),
                 Change::Approval(approval) => hub.approvals.put(approval),
@@ -179,9 +184,10 @@ impl HubCore {
                 Change::Measure(measure) => hub.measures.put(measure),
             }
         }
-        hub.grouping = Grouping::restore(hub.organisation.clone(), stories);
-        let mut outputs: Vec<Output> =
-            hub.for_a_new_signer().into_iter().map(Output::Signer).collect();
+        let (grouping, older) = Grouping::restore(hub.organisation.clone(), stories, seats);
+        hub.grouping = grouping;
+        let mut outputs = hub.keep_stories(&older);
+        outputs.extend(hub.for_a_new_signer().into_iter().map(Output::Signer));
         // What people were to be told may have died with the hub: it is said once more.
         let open = hub.approvals.all().filter(|open| open.state == ApprovalState::Open);
         let first = one_of_each_story(open);
@@ -191,6 +197,18 @@ impl HubCore {
             .filter(|incident| incident.state == IncidentState::New && incident.level >= SERIOUS);
         outputs.extend(unowned.map(|incident| Output::Tell(Notice::NobodyHasIt(incident.id))));
         (hub, outputs)
+    }
+
+    /// Stories that were kept in the form of an earlier version, as this one keeps them.
+    fn keep_stories(&self, stories: &[IncidentId]) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        for id in stories {
+            let seats = self.grouping.seats_of(*id).cloned().map(Change::Seat);
+            outputs.extend(seats.map(Output::Keep));
+            let story = self.grouping.story(*id).cloned().map(Change::Story);
+            outputs.extend(story.map(Output::Keep));
+        }
+        outputs
     }
 
     /// What a signer that was away may have missed; each is harmless to repeat. For when its socket
@@ -348,20 +366,27 @@ impl HubCore {
         }
         self.forget_closed_measures(id);
         let closed = self.approvals.of(id).filter(|a| a.state != ApprovalState::Open);
-        let closed = closed.filter(|approval| !self.is_last_no(approval));
-        let closed: Vec<ApprovalId> = closed.map(|a| a.id).collect();
-        for old in closed.iter().rev().skip(CLOSED_PER_MACHINE) {
+        let closed = closed.filter(|approval| !self.counts_still(approval));
+        let mut closed: Vec<_> = closed.map(|a| (a.turn, a.id)).collect();
+        closed.sort_unstable();
+        for (_, old) in closed.iter().rev().skip(CLOSED_PER_MACHINE) {
             self.approvals.remove(*old);
+            self.no_since.remove(old);
         }
     }
 
-    /// Whether it is the no that counts in an open story: forgotten, people would be asked again.
-    fn is_last_no(&self, approval: &Approval) -> bool {
+    /// Whether it is a no that counts in an open story: forgotten, people would be asked again. Of what is done
+    /// besides isolating the last one counts; of isolations each that no later one covers, so two or three.
+    fn counts_still(&self, approval: &Approval) -> bool {
         let is_no = |of: &Approval| of.state == ApprovalState::Declined;
+        let isolation = waiting::wishes(approval).find(|wish| wish.isolation().is_some());
         let is_later = |of: &Approval| {
+            let covers =
+                |wish| waiting::wishes(of).any(|declined| waiting::is_less(wish, declined));
             is_no(of)
                 && of.incident == approval.incident
-                && (of.news, of.id) > (approval.news, approval.id)
+                && (of.news, of.turn, of.id) > (approval.news, approval.turn, approval.id)
+                && isolation.is_none_or(covers)
         };
         is_no(approval)
             && approval.incident.is_some_and(|incident| self.grouping.is_open(incident))

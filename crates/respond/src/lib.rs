@@ -16,7 +16,7 @@
 //! brake), [`approval`] (who agreed), [`peoples_brake`] (how much people order at once), [`lease`] (every measure ends), [`grouping`]
 //! (one story), [`notice`] (what the person in front of a machine is told), [`names`] (a name of a lifeline answers otherwise),
 //! [`order`] (an order's delivery, a measure's state), [`delivery`] (exactly once), [`permits`] (leave given ahead), [`plan`] (what else a finding calls for),
-//! [`clock`] (running time, which nobody can set).
+//! [`clock`] (running time, which nobody can set), [`weakening`] (what a hub alone may not have signed).
 
 #![forbid(unsafe_code)]
 
@@ -39,3 +39,4 @@ pub mod permits;
 pub mod plan;
 pub mod return_gate;
 pub mod signer_core;
+pub mod weakening;

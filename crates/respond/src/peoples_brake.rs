@@ -2,7 +2,9 @@
 //!
 //! The one idea: who holds the web tier, or somebody's session, must not be able to isolate or release a
 //! hospital in a second. What closes and what opens are counted apart, so that whoever spends the one
-//! can't keep honest people from the other. Like the policy's budget it is judged by the signer alone, by
+//! can't keep honest people from the other. What began without any person is taken back without limit, each
+//! once: the policy's budget and the number of permits bound it already, and whoever takes back a wrong rule's work
+//! at night must not wait for it. Like the policy's budget it is judged by the signer alone, by
 //! its own running time, and written to disk before anything is signed.
 
 use std::fmt;
@@ -21,7 +23,7 @@ use crate::signer_core::{Basis, Proposal, Refusal, SignerCore};
 /// time, more than one person decides with care…
 pub const AT_LEAST: u32 = 60;
 
-/// …or this share of all machines, in per cent: at 5 % in ten minutes a whole hospital takes over three
+/// …or this share of all machines whose tier is said, in per cent: at 5 % in ten minutes a whole hospital takes over three
 /// hours, time in which somebody notices.
 pub const PERCENT: u32 = 5;
 
@@ -100,7 +102,8 @@ pub struct Lately<'a> {
 }
 
 /// The order to sign for `proposal`: [`SignerCore::sign`], behind this brake if it is in people's names.
-/// An order that was signed before is given again and counts once.
+/// An order that was signed before is given again and counts once; one that takes back only what Cordon did by itself
+/// counts not at all.
 ///
 /// # Errors
 /// [`Refusal::PeoplesBudget`], or as [`SignerCore::sign`]; the state is then as it was.
@@ -112,7 +115,10 @@ pub fn sign(
     randomness: Randomness<'_>,
 ) -> Result<Order, Refusal> {
     let is_by_people = matches!(proposal.basis, Basis::People { .. });
-    if !is_by_people || core.remembers(proposal.machine, proposal.id) {
+    let is_counted = is_by_people
+        && !core.remembers(proposal.machine, proposal.id)
+        && !core.takes_back_only_its_own(proposal.machine, &proposal.instruction);
+    if !is_counted {
         return core.sign(proposal, now, randomness);
     }
     let way = Way::of(&proposal.instruction);
@@ -120,7 +126,7 @@ pub fn sign(
         Way::Closing => lately.closed,
         Way::Opening => lately.opened,
     };
-    let budget = budget(core.machine_count());
+    let budget = budget(core.with_a_tier_count());
     if spending.check(&budget, now).is_err() {
         return Err(Refusal::PeoplesBudget(Spent {
             way,
@@ -143,6 +149,32 @@ mod tests {
     fn people_get_a_share_of_a_large_hospital_and_enough_for_a_small_one() {
         assert_eq!(budget(20).count, 60);
         assert_eq!(budget(5_000).count, 250);
+    }
+
+    #[test]
+    fn machines_that_a_hub_makes_up_give_people_no_more() {
+        let organisation: cordon_model::ids::OdsCode = "RJ1".parse().unwrap();
+        let policy = cordon_model::policy::Policy::default_for(organisation.clone());
+        let mut core = SignerCore::new(policy, &crate::clock::tests::moment("a", 0));
+        let draft = |number: u16| {
+            let mut bytes = [0; 10];
+            bytes[4..6].copy_from_slice(&number.to_be_bytes());
+            let at = cordon_model::time::UtcNanos::from_unix_nanos(0);
+            let machine = cordon_model::ids::MachineId::new(at, bytes);
+            cordon_model::asset::Assignment::of(organisation.clone(), machine, "made up")
+        };
+        for number in 0..5_000 {
+            core.assign(draft(number)).unwrap();
+        }
+        assert_eq!(budget(core.with_a_tier_count()).count, AT_LEAST);
+        // Nor does the hub alone describe one.
+        let tier = Some(cordon_model::asset::ClinicalTier::Clinical);
+        let described = cordon_model::asset::Assignment { tier, ..draft(6_000) };
+        assert!(!crate::weakening::of_assignment(None, &described).is_empty());
+        for number in 0..5_000 {
+            core.assign(cordon_model::asset::Assignment { tier, ..draft(number) }).unwrap();
+        }
+        assert_eq!(budget(core.with_a_tier_count()).count, 250);
     }
 
     /// Whoever isolates a hospital less is not kept from it by what was isolated before.

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use cordon_model::action::Action;
 use cordon_model::approval::Needs;
-use cordon_model::asset::Assignment;
+use cordon_model::asset::{Assignment, Protected};
 use cordon_model::finding::Level;
 use cordon_model::guidance::check_contacts;
 use cordon_model::ids::{MachineId, MeasureId, OrderId, PermitId};
-use cordon_model::measure::{Isolation, Receipt};
+use cordon_model::measure::{Isolation, Origin, Receipt};
 use cordon_model::order::{Approver, Authority, Instruction, Lease, Order, Permit};
 use cordon_model::policy::Policy;
 use cordon_model::time::UtcNanos;
@@ -47,6 +47,10 @@ pub use questions::{REMEMBERED_QUESTIONS, TOLD_WITHIN};
 /// 1 KB (without lifelines), so 100 MB at the very most.
 pub const MOST_MACHINES: usize = 100_000;
 
+/// Of these, machines that nobody described: half of them. A stolen hub can make them up, and nothing forgets one; those
+/// that root speaks of have room all the same.
+pub const MOST_UNDESCRIBED: usize = MOST_MACHINES / 2;
+
 /// People named in one proposal: two are needed at most, 16 leaves room for a committee.
 pub const MOST_PEOPLE: usize = 16;
 
@@ -57,6 +61,9 @@ struct Outstanding {
     machine: MachineId,
     issued: Duration,
     good_for: Duration,
+    /// Its machine has said that it began something by it.
+    #[serde(default)]
+    is_used: bool,
 }
 
 /// The signer's durable state and its rules. Serialise it whole, or part by part.
@@ -95,10 +102,17 @@ impl SignerCore {
         self.machines.get(&machine).map(|known| &known.assignment)
     }
 
-    /// How many machines are assigned.
+    /// Of how many machines the tier is said, which takes the keeper. Of others a stolen hub could make up as many as
+    /// it likes.
     #[must_use]
-    pub fn machine_count(&self) -> usize {
-        self.machines.len()
+    pub fn with_a_tier_count(&self) -> usize {
+        self.machines.values().filter(|known| known.assignment.tier.is_some()).count()
+    }
+
+    /// Whether somebody said something of a machine that takes the keeper: no hub made it up.
+    #[must_use]
+    pub fn is_described(&self, machine: MachineId) -> bool {
+        self.assignment(machine).is_some_and(is_described)
     }
 
     /// Whether this very order was signed already, so that a proposal for it is a repetition.
@@ -107,6 +121,14 @@ impl SignerCore {
         self.machines
             .get(&machine)
             .is_some_and(|known| known.recent.iter().any(|recent| recent.id == order))
+    }
+
+    /// Whether an order takes back only what began on the machine without any person: by the policy, or by its own
+    /// permit, for all that this registry knows.
+    #[must_use]
+    pub fn takes_back_only_its_own(&self, machine: MachineId, instruction: &Instruction) -> bool {
+        let known = self.machines.get(&machine);
+        known.is_some_and(|known| known.takes_back_only_its_own(instruction))
     }
 
     /// The policy to sign for `draft`: the same with the next revision.
@@ -140,13 +162,21 @@ impl SignerCore {
             known.assignment = Assignment { revision, ..draft };
             return Ok(known.assignment.clone());
         }
-        if self.machines.len() >= MOST_MACHINES {
+        if !self.has_room_for(&draft) {
             return Err(Refusal::TooManyMachines);
         }
         let assignment = Assignment { revision: 1, ..draft };
         let known = Known::new(assignment.clone());
         self.machines.insert(assignment.machine, known);
         Ok(assignment)
+    }
+
+    fn has_room_for(&self, new: &Assignment) -> bool {
+        let others = || self.machines.values().filter(|known| !is_described(&known.assignment));
+        self.machines.len() < MOST_MACHINES
+            && (is_described(new)
+                || self.machines.len() < MOST_UNDESCRIBED
+                || others().count() < MOST_UNDESCRIBED)
     }
 
     /// The order to sign for `proposal`, or why there is none. Write the state down before sealing.
@@ -243,7 +273,10 @@ impl SignerCore {
                 issued_at: now.utc,
                 expires_at: now.utc.plus(good_for),
             };
-            self.permits.insert(permit.id, Outstanding { machine, issued: running, good_for });
+            self.permits.insert(
+                permit.id,
+                Outstanding { machine, issued: running, good_for, is_used: false },
+            );
             self.forget_old_permits(machine);
             permits.push(permit);
         }
@@ -264,26 +297,36 @@ impl SignerCore {
     /// with that machine's own key; repeating one is harmless.
     pub fn learn(&mut self, receipt: &Receipt) {
         self.learn_of_codes(receipt);
+        let is_by_permit = self.is_first_by_its_permit(receipt);
         if let Some(known) = self.machines.get_mut(&receipt.machine) {
-            known.learn(receipt);
+            known.learn(receipt, is_by_permit);
         }
+    }
+
+    /// Whether the machine began something by a permit that it has, and for the first time that is said of that
+    /// permit: a machine that lies, or a hub that says what was sealed over again, gets no more than one of each.
+    fn is_first_by_its_permit(&mut self, receipt: &Receipt) -> bool {
+        let Origin::Permit { permit, .. } = receipt.origin else { return false };
+        let its = |held: &&mut Outstanding| held.machine == receipt.machine && !held.is_used;
+        let Some(held) = self.permits.get_mut(&permit).filter(its) else { return false };
+        held.is_used = receipt.state.is_acting();
+        held.is_used
     }
 
     /// Takes note that an order will never begin anything, as the hub says: refused by its machine, or
     /// superseded or expired before the machine had it. The hub may be stolen, and say so of an isolation
     /// that is in force: so no finding is left to that any more, and its place stays taken until people
-    /// release the machine and it shows that.
-    pub fn never_begun(&mut self, machine: MachineId, order: OrderId) {
-        let Some(known) = self.machines.get_mut(&machine) else { return };
+    /// release the machine and it shows that. Whether that is news: the hub says it again at each of its starts.
+    pub fn never_begun(&mut self, machine: MachineId, order: OrderId) -> bool {
+        let Some(known) = self.machines.get_mut(&machine) else { return false };
         let measure = MeasureId::from(order);
         if known.measures.contains(&measure) {
-            known.denied.insert(measure);
-            return;
+            return known.denied.insert(measure);
         }
-        known.acts.remove(&measure);
-        if known.recent.iter().any(|recent| recent.id == order) {
-            known.dead.insert(order);
-        }
+        let was_meant = known.acts.remove(&measure);
+        let is_recent = known.recent.iter().any(|recent| recent.id == order);
+        let is_dead_now = is_recent && known.dead.insert(order);
+        was_meant || is_dead_now
     }
 
     /// Takes note that a machine says that a measure is not in force which it said, or was ordered, to
@@ -402,13 +445,13 @@ impl SignerCore {
     }
 
     /// How much of a machine's group is contained besides itself: its own place is not taken twice when it
-    /// is isolated further, or anew.
+    /// is isolated further, or anew. Of those in it that nobody has described none makes it larger.
     fn group_of(&self, known: &Known) -> GroupShare {
         let group = known.assignment.group.as_deref();
         let members = self.machines.values().filter(|m| m.assignment.group.as_deref() == group);
         let (mut size, mut contained) = (0, 0);
         for member in members {
-            size += 1;
+            size += u32::from(member.assignment.tier.is_some());
             let is_itself = member.assignment.machine == known.assignment.machine;
             contained += u32::from(member.may_be_contained() && !is_itself);
         }
@@ -494,6 +537,32 @@ impl SignerCore {
     }
 }
 
+/// Whether it says more than that a machine is there, what it is called and where it hears its hub: more than a hub
+/// has signed alone. Counted over all machines, so it compares fields and makes nothing.
+fn is_described(assignment: &Assignment) -> bool {
+    let Assignment {
+        organisation: _,
+        machine: _,
+        revision: _,
+        name: _,
+        hub: _,
+        tier,
+        kind,
+        group,
+        lifelines,
+        names,
+        protected,
+        watched,
+    } = assignment;
+    tier.is_some()
+        || kind.is_some()
+        || group.is_some()
+        || !lifelines.is_empty()
+        || !names.is_empty()
+        || *protected != Protected::default()
+        || !watched.is_empty()
+}
+
 fn check_people(
     policy: &Policy,
     known: &Known,
@@ -522,7 +591,7 @@ fn check_people(
         return Err(Refusal::NotEnoughPeople { needs });
     }
     // Who the two are is the hub's word alone, and the hub is what a thief would have stolen (law 11).
-    if needs == Needs::TwoPeopleOneClinical {
+    if needs == Needs::TwoKeysOneClinical {
         return Err(Refusal::NeedsStrongIdentity { needs });
     }
     if instruction.closes()

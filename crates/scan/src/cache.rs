@@ -7,7 +7,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -71,8 +71,10 @@ impl Cache {
     pub(crate) fn of_this_user() -> Result<Option<Self>, String> {
         let absolute =
             |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let home = || Some(absolute("HOME")?.join(".cache"));
-        absolute("XDG_CACHE_HOME").or_else(home).map(|base| Self::below(&base)).transpose()
+        let named = absolute("XDG_CACHE_HOME");
+        let base = named.or_else(|| Some(absolute("HOME")?.join(".cache")));
+        let base = if process::geteuid().is_root() { Some(of_root(base)) } else { base };
+        base.map(|base| Self::below(&base)).transpose()
     }
 
     /// The one below a user's directory of caches, made if it isn't there.
@@ -156,6 +158,16 @@ impl Cache {
             let _ = fs::unlinkat(&self.folder, &*name, AtFlags::empty());
         }
     }
+}
+
+/// Where root keeps caches: what the environment says may be the home of whoever used `sudo`, and a directory that
+/// root makes there keeps that user's own programs out of it.
+fn of_root(said: Option<PathBuf>) -> PathBuf {
+    let is_roots = |base: &PathBuf| {
+        let there = base.ancestors().find_map(|path| std::fs::metadata(path).ok());
+        there.is_some_and(|there| there.uid() == 0)
+    };
+    said.filter(is_roots).unwrap_or_else(|| PathBuf::from("/var/cache"))
 }
 
 /// Whether only this user writes in `folder`.
@@ -294,6 +306,25 @@ mod tests {
         assert!(cache.read(key).is_none());
         std::os::unix::fs::chown(base.path().join("cordon"), Some(65534), None).unwrap();
         assert!(Cache::below(base.path()).unwrap_err().contains("belongs to another user"));
+    }
+
+    #[test]
+    fn root_makes_nothing_in_the_home_of_whoever_used_sudo() {
+        let home = tempfile::tempdir().unwrap();
+        let caches = home.path().join(".cache");
+        let system = PathBuf::from("/var/cache");
+        assert_eq!(of_root(None), system);
+        // 65534: nobody.
+        if std::os::unix::fs::chown(home.path(), Some(65534), None).is_err() {
+            cordon_tests::skip("giving a directory to another user needs root");
+            return;
+        }
+        assert_eq!(of_root(Some(caches.clone())), system, "before it is there");
+        fs::create_dir(&caches).unwrap();
+        std::os::unix::fs::chown(&caches, Some(65534), None).unwrap();
+        assert_eq!(of_root(Some(caches.clone())), system);
+        std::os::unix::fs::chown(&caches, Some(0), None).unwrap();
+        assert_eq!(of_root(Some(caches.clone())), caches, "root's own");
     }
 
     #[test]

@@ -52,7 +52,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use cordon_intake::{Item, Reading, Record, read_file};
+use cordon_intake::{Item, Reader, Reading, Record};
 use cordon_model::event::Event;
 use cordon_model::finding::{Level, MatchedField};
 use cordon_model::ids::FindingId;
@@ -301,12 +301,30 @@ fn read_all(
             finding.json_line(rule, &files.files[file].path, args.raw).map_err(io::Error::from);
         line.and_then(|line| writeln!(out, "{line}"))
     };
+    let reading = Reading {
+        fields: rules.fields(),
+        every_value: rules.read_every_value(),
+        assumed: args.assumed_source(),
+    };
+    let threads = args.threads.map_or_else(processors, usize::from);
+    let parcels = files::parcels(&files.files, threads);
     ordered::in_order(
-        files.files.len(),
-        args.threads.map_or_else(processors, usize::from),
-        || rules.hits(),
-        |hits, file, tell| scan_file(args, rules, hits, &files.files[file], &bar, tell),
-        |file, told| {
+        parcels.len(),
+        threads,
+        || (Reader::new(&reading), rules.hits()),
+        |(reader, hits), parcel, tell| {
+            for file in parcels[parcel].clone() {
+                let mut flow = ControlFlow::Continue(());
+                scan_file(args, rules, reader, hits, &files.files[file], &bar, &mut |told| {
+                    flow = tell((file, told));
+                    flow
+                });
+                if flow.is_break() {
+                    return;
+                }
+            }
+        },
+        |_, (file, told)| {
             let log = &files.files[file];
             match told {
                 Told::Finding(finding) => written = found(file, &finding, summary),
@@ -336,16 +354,12 @@ const BAR_STEP_BYTES: u64 = 1 << 20;
 fn scan_file(
     args: &ScanArgs,
     rules: &Rules,
+    reader: &mut Reader<'_>,
     hits: &mut Hits<'_>,
     file: &LogFile,
     bar: &ProgressBar,
     tell: &mut dyn FnMut(Told) -> ControlFlow<()>,
 ) {
-    let reading = Reading {
-        fields: rules.fields(),
-        every_value: rules.read_every_value(),
-        assumed: args.assumed_source(),
-    };
     let mut end = End {
         records: 0,
         records_without_source: 0,
@@ -355,7 +369,7 @@ fn scan_file(
     let mut last_host = String::new();
     let mut seen_bytes = 0;
     let with_event = args.raw || args.report.is_some();
-    end.form = read_file(&file.path, &reading, &mut |item| {
+    end.form = reader.read_file(&file.path, &mut |item| {
         let record = match item {
             Item::Damage(damage) => return tell(Told::Damage(damage)),
             Item::Record(record) => record,

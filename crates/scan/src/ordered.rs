@@ -8,10 +8,12 @@ use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-/// What one piece may tell before it is its turn.
-const AHEAD_TOLD: usize = 64;
-/// Pieces begun or finished before it is their turn. With [`AHEAD_TOLD`]: 16 × 64 = 1,024 findings of some
-/// kilobytes each wait at most.
+/// What is told at once: who is told is woken once for it.
+const TOLD_AT_ONCE: usize = 32;
+/// How often one piece may tell before it is its turn.
+const AHEAD_TOLD: usize = 2;
+/// Pieces begun or finished before it is their turn. With [`TOLD_AT_ONCE`] and [`AHEAD_TOLD`]: 16 × 2 × 32 =
+/// 1,024 findings of some kilobytes each wait at most, and what each thread gathers.
 const AHEAD_PIECES: usize = 16;
 
 /// Does `count` pieces of work on `threads` threads. `work` does one piece with its thread's own `state`
@@ -24,12 +26,15 @@ pub(crate) fn in_order<T: Send, S>(
     work: impl Fn(&mut S, usize, &mut dyn FnMut(T) -> ControlFlow<()>) + Sync,
     mut tell: impl FnMut(usize, T) -> ControlFlow<()>,
 ) {
+    if threads.min(count) <= 1 {
+        return in_turn(count, state(), work, tell);
+    }
     std::thread::scope(|scope| {
-        let (turns, pieces) = sync_channel::<Receiver<T>>(AHEAD_PIECES);
+        let (turns, pieces) = sync_channel::<Receiver<Vec<T>>>(AHEAD_PIECES);
         let next = Mutex::new((0, turns));
         // The next piece, with the channel that it tells through. Taking a number and queueing for the
         // turn are one step, so that turns come in the order of the pieces.
-        let take = |next: &Mutex<(usize, SyncSender<Receiver<T>>)>| {
+        let take = |next: &Mutex<(usize, SyncSender<Receiver<Vec<T>>>)>| {
             let mut next = next.lock().ok()?;
             let piece = next.0;
             if piece >= count {
@@ -46,17 +51,26 @@ pub(crate) fn in_order<T: Send, S>(
             scope.spawn(move || {
                 let mut state = state();
                 while let Some((piece, told)) = take(&next) {
-                    work(&mut state, piece, &mut |item| match told.send(item) {
-                        Ok(()) => ControlFlow::Continue(()),
-                        Err(_) => ControlFlow::Break(()),
+                    let mut gathered = Vec::new();
+                    work(&mut state, piece, &mut |item| {
+                        gathered.push(item);
+                        if gathered.len() < TOLD_AT_ONCE {
+                            return ControlFlow::Continue(());
+                        }
+                        match told.send(std::mem::take(&mut gathered)) {
+                            Ok(()) => ControlFlow::Continue(()),
+                            Err(_) => ControlFlow::Break(()),
+                        }
                     });
+                    // If nobody listens any more, nobody misses it.
+                    let _ = told.send(gathered);
                 }
             });
         }
         // The queue of turns ends when the last thread drops its share.
         drop(next);
         'told: for (piece, turn) in pieces.iter().enumerate() {
-            for item in turn {
+            for item in turn.into_iter().flatten() {
                 if tell(piece, item).is_break() {
                     break 'told;
                 }
@@ -65,6 +79,27 @@ pub(crate) fn in_order<T: Send, S>(
         // Here the receivers go, and whoever still tells is told to stop.
         drop(pieces);
     });
+}
+
+/// The same by the caller's own thread: nobody has to be woken for what is told.
+fn in_turn<T, S>(
+    count: usize,
+    mut state: S,
+    work: impl Fn(&mut S, usize, &mut dyn FnMut(T) -> ControlFlow<()>),
+    mut tell: impl FnMut(usize, T) -> ControlFlow<()>,
+) {
+    let mut heard_enough = ControlFlow::Continue(());
+    for piece in 0..count {
+        work(&mut state, piece, &mut |item| {
+            if heard_enough.is_continue() {
+                heard_enough = tell(piece, item);
+            }
+            heard_enough
+        });
+        if heard_enough.is_break() {
+            return;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use cordon_model::limits::MATCHED_FIELDS_PER_FINDING;
 
 use crate::ScanError;
 use crate::cache::{Cache, Key};
-use crate::files::Files;
+use crate::files::{Files, LogFile};
 use crate::terminal::{Safe, count, counted};
 
 /// Where rules come from.
@@ -67,7 +67,7 @@ impl Texts {
                 if !file.is_named && !may_hold_rules(&file.path, path) {
                     continue;
                 }
-                match read_text(&file.path) {
+                match read_text(&file) {
                     Ok(text) if !file.is_named && !looks_like_a_rule(&text) => {
                         read.not_rules.push(file.path);
                     }
@@ -87,10 +87,8 @@ impl Texts {
         if with_withdrawn {
             compiler = compiler.with_withdrawn();
         }
-        let mut withdrawn = 0;
-        for (origin, text) in &self.texts {
-            withdrawn += compiler.add_yaml(origin, text).withdrawn;
-        }
+        let texts = self.texts.iter().map(|(origin, text)| (origin.as_str(), text.as_ref()));
+        let withdrawn = compiler.add_texts(texts).withdrawn;
         let (set, refusals) = compiler.compile();
         Stored { set, refusals, withdrawn }
     }
@@ -261,19 +259,20 @@ fn may_hold_rules(path: &Path, root: &Path) -> bool {
     is_yaml && !below.iter().any(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
-/// Whether a text has one of the keys that every Sigma document has one of. What hasn't is no rule gone
-/// wrong but something else in YAML: test data, workflows.
+/// Whether a text has one of the keys that every Sigma document has one of, or says what placeholders stand for.
+/// What hasn't is no rule gone wrong but something else in YAML: test data, workflows.
 fn looks_like_a_rule(text: &str) -> bool {
-    const KEYS: [&str; 4] = ["detection:", "correlation:", "filter:", "action:"];
+    const KEYS: [&str; 5] = ["detection:", "correlation:", "filter:", "action:", "vars:"];
     text.lines().any(|line| KEYS.iter().any(|key| line.starts_with(key)))
 }
 
-/// The longest rule file that is read: what the compiler takes, and one byte, so that it can say so.
-fn read_text(path: &Path) -> io::Result<String> {
+/// A rule file, at most what the compiler takes and one byte, so that it can say so.
+fn read_text(file: &LogFile) -> io::Result<String> {
     use std::io::Read as _;
-    let mut bytes = Vec::new();
     let most = cordon_detect::TEXT_BYTES as u64 + 1;
-    fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    // One byte more than there is, so that its end is seen without room being made for more.
+    let mut bytes = Vec::with_capacity(usize::try_from(file.bytes.min(most)).unwrap_or(0) + 1);
+    fs::File::open(&file.path)?.take(most).read_to_end(&mut bytes)?;
     String::from_utf8(bytes).map_err(|_| io::Error::other("not UTF-8"))
 }
 

@@ -209,6 +209,81 @@ fn explain_finds_rules_of_the_pack_and_asks_which_of_several_is_meant() {
     assert!(asked(&["explain", "no such rule", &log]).is_good.is_err());
 }
 
+const REPLICATION: &str = r"
+title: Directory replicated by no domain controller
+id: 5e2a7d0c-0000-4000-8000-000000000009
+logsource: { product: linux, category: authentication }
+detection:
+    asked: { Right: replicate }
+    known: { Host|expand: '%domain_controllers%' }
+    condition: asked and not known
+level: high
+";
+
+const CONTROLLERS: &str = "vars:\n    domain_controllers: ['dc1.*', dc2]\n";
+
+/// The list is a file of its own among the rules, before or after them, and nothing is guessed without it.
+#[test]
+fn placeholders_are_said_beside_the_rules() {
+    let stranger = r#"{"Right":"replicate","Host":"dc3.trust"}"#;
+    let known = r#"{"Right":"replicate","Host":"DC1.trust"}"#;
+    let events = tests(&[event(stranger)], &[event(known)]);
+    for (name, other) in [("a.yml", "z.yml"), ("z.yml", "a.yml")] {
+        let beside = other.replace(".yml", ".test.json");
+        let rules = folder(&[(other, REPLICATION), (&beside, &events)]);
+        let alone = asked(&["check", path(&rules)]);
+        assert!(!alone.is_good.unwrap());
+        assert!(
+            alone.out.contains("the placeholder %domain_controllers% has no values"),
+            "{}",
+            alone.out
+        );
+        fs::write(at(&rules, name), CONTROLLERS).unwrap();
+        let answer = asked(&["test", "--strict", path(&rules)]);
+        assert!(answer.is_good.unwrap(), "{}{}", answer.out, answer.err);
+        let checked = asked(&["check", path(&rules)]);
+        assert!(checked.is_good.unwrap(), "{}", checked.out);
+        assert!(
+            !checked.out.contains(&format!("{name}:")),
+            "no rule, so none of its style: {}",
+            checked.out
+        );
+
+        fs::write(at(&rules, "log.ndjson"), known).unwrap();
+        let (rule, log) = (at(&rules, other), at(&rules, "log.ndjson"));
+        let refused = asked(&["explain", &rule, &log]);
+        assert!(refused.err.contains("has no values"), "{}", refused.err);
+        let answer = asked(&["explain", &rule, &log, "--with", &at(&rules, name)]);
+        assert!(!answer.is_good.unwrap());
+        assert!(answer.out.contains("yes  known"), "{}", answer.out);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_placeholders_is_said_and_takes_no_rule_with_it() {
+    let twice = "vars:\n    domain_controllers: dc9\n";
+    let pipeline =
+        "vars:\n  a: b\ntransformations:\n  - type: field_name_mapping\n    mapping: {A: B}\n";
+    let shapes = "vars:\n    good: 1\n    bad:\n        nested: 2\n";
+    let rules = folder(&[
+        ("a.yml", CONTROLLERS),
+        ("b.yml", twice),
+        ("c.yml", pipeline),
+        ("d.yml", shapes),
+        ("rule.yml", REPLICATION),
+    ]);
+    let answer = asked(&["check", path(&rules)]);
+    assert!(!answer.is_good.unwrap());
+    for said in [
+        "b.yml:2: refused: what %domain_controllers% stands for is said in",
+        "c.yml:3: refused: `transformations` of a pipeline are not applied here",
+        "d.yml:3: refused: each value of %bad% must be a text or a number",
+        "1 rule in 5 files: 3 refused",
+    ] {
+        assert!(answer.out.contains(said), "{said}: {}", answer.out);
+    }
+}
+
 fn tests(matches: &[Json], misses: &[Json]) -> String {
     json!({ "matches": matches, "misses": misses }).to_string()
 }

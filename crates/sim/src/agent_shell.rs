@@ -33,6 +33,11 @@ fn holds_of(helper: Option<&HelperCore>, now: &Moment) -> Holds {
 }
 
 impl World<'_> {
+    /// The time as the agent of a machine reads it.
+    fn agent_moment(&self, machine: usize) -> Moment {
+        self.machines[machine].clock.read_as_agent(self.now)
+    }
+
     pub(crate) fn find(
         &mut self,
         index: usize,
@@ -64,7 +69,7 @@ impl World<'_> {
         let Some(number) = machine.spool.push(report) else { return Ok(()) };
         let life = machine.life;
         self.after(Duration::from_millis(50), Event::SyncSpool { machine: index, life });
-        let now = self.moment(index);
+        let now = self.agent_moment(index);
         let deaf = self.sabotaged(Sabotage::NoSelfDefence);
         let agent = self.machines[index].agent.as_mut().filter(|_| !deaf);
         let act = agent.and_then(|agent| agent.found(&finding, number, &now));
@@ -92,9 +97,11 @@ impl World<'_> {
             return false;
         };
         let documents = &machine.documents;
-        // A permit that this agent holds since its start, not older than a second short of its time.
-        let best = now.best_utc(helper.time_floor().max(permit.issued_at));
-        best < permit.expires_at
+        // A permit that this agent holds since its start, not older than a second short of its time by any
+        // clock that it may go by.
+        let agents = self.agent_moment(index).best_utc(permit.issued_at);
+        self.observer.is_surely_before(index, permit.expires_at, now.utc, self.now)
+            && agents < permit.expires_at
             && level >= Level::High
             && documents.policy.as_ref().is_some_and(|policy| policy.mode == Mode::Act)
             && documents
@@ -124,7 +131,7 @@ impl World<'_> {
         if self.machines[index].life != life {
             return Ok(());
         }
-        let now = self.moment(index);
+        let now = self.agent_moment(index);
         let act = self.machines[index].agent.as_mut().and_then(|agent| agent.tick(&now));
         self.act(index, act)?;
         if self.machines[index].agent.as_ref().is_some_and(AgentCore::is_waiting) {
@@ -219,6 +226,7 @@ impl World<'_> {
         match self.network.fate(link, Way::ToHub, now, is_cut_off, lost, random) {
             Fate::Arrives(when) => {
                 if self.mishap(15) {
+                    self.tally.count("messages to the hub repeated");
                     let again = when + self.random.millis(1, 3_000);
                     let message = Box::new(message.clone());
                     self.at(again, Event::ToHub { machine: index, link, message });
@@ -256,7 +264,7 @@ impl World<'_> {
         link: u64,
         message: FromHub,
     ) -> Result<(), Violation> {
-        let now = self.moment(index);
+        let now = self.agent_moment(index);
         let machine = &mut self.machines[index];
         if !machine.is_on || machine.agent.is_none() {
             return Ok(());
@@ -295,7 +303,9 @@ impl World<'_> {
                     let machine = &mut self.machines[index];
                     let agent = machine.agent.as_mut();
                     if agent.is_some_and(|agent| agent.permit(permit.clone(), &now)) {
-                        machine.keep_permit(permit, self.now);
+                        machine.keep_permit(permit.clone(), self.now);
+                        self.helper_sees_permit(index, &permit);
+                        self.judge_the_account(index, "a permit", &envelope)?;
                     }
                 }
             }
@@ -305,6 +315,7 @@ impl World<'_> {
                     let agent = machine.agent.as_mut();
                     if agent.is_some_and(|agent| agent.policy(policy.clone())) {
                         machine.documents.policy = Some(policy);
+                        self.judge_the_account(index, "a policy", &envelope)?;
                     }
                 }
             }
@@ -315,6 +326,7 @@ impl World<'_> {
                     if agent.is_some_and(|agent| agent.assign(assignment.clone())) {
                         machine.documents.assignment = Some(assignment.clone());
                         self.helper_assigned(index, &assignment)?;
+                        self.judge_the_account(index, "an assignment", &envelope)?;
                     }
                 }
             }
@@ -322,6 +334,7 @@ impl World<'_> {
                 if let Ok(codes) = envelope.open::<BreakGlass>(&self.pinned) {
                     self.machines[index].documents.codes = Some(codes);
                     self.give_codes(index)?;
+                    self.judge_the_account(index, "hashes of codes", &envelope)?;
                 }
             }
             FromHub::Welcome { .. }
@@ -336,7 +349,8 @@ impl World<'_> {
     fn agent_ordered(&mut self, index: usize, envelope: &Envelope) -> Result<(), Violation> {
         let known = self.orders.get(&envelope.signature).filter(|o| o.envelope() == envelope);
         let mut opened = known.cloned().map_or_else(|| envelope.open::<Order>(&self.pinned), Ok);
-        if opened.is_err() && self.sabotaged(Sabotage::AnyKey) {
+        let is_genuine = opened.is_ok();
+        if !is_genuine && self.sabotaged(Sabotage::AnyKey) {
             let thief = SigningKey::from_bytes(&[66; 32]);
             opened = envelope.open::<Order>(&thief.verifying_key());
         }
@@ -346,7 +360,12 @@ impl World<'_> {
         };
         match self.helper_ordered(index, &order)? {
             None => {}
-            Some(Ok(())) => self.send_up(index, Up::OrderTaken(order.id)),
+            Some(Ok(())) => {
+                if is_genuine {
+                    self.judge_the_account(index, "an order", envelope)?;
+                }
+                self.send_up(index, Up::OrderTaken(order.id));
+            }
             Some(Err(why)) => {
                 self.tally.count("orders refused by their machine");
                 self.trace(|| format!("m{index} refuses order {}: {why}", order.sequence));
@@ -376,7 +395,7 @@ impl World<'_> {
         if self.machines[index].life != life || self.machines[index].agent.is_some() {
             return Ok(());
         }
-        let now = self.moment(index);
+        let now = self.agent_moment(index);
         let machine = &mut self.machines[index];
         let mut agent = AgentCore::new(self.hub.policy.organisation.clone(), machine.id);
         let documents = machine.documents.clone();

@@ -6,7 +6,7 @@
 
 use cordon_model::action::{
     AccountTarget, Action, Blocked, BlockedPeer, Collection, Denied, FilePath, FileTarget, Piece,
-    ProcessTarget,
+    ProcessTarget, PutBackTarget, Sha256Digest,
 };
 use cordon_model::finding::ProcessRef;
 use cordon_model::ids::MeasureId;
@@ -150,6 +150,9 @@ impl World<'_> {
         let is_done = machine.did.contains(&measure) || machine.acts.contains_key(&measure);
         if !is_done && !self.sabotaged(Sabotage::FalseProofBesides) {
             self.tally.count("acts besides isolation");
+            if matches!(action, Action::PutBack(_)) {
+                self.tally.count("things put back");
+            }
             let machine = &mut self.machines[index];
             if is_done_at_once {
                 machine.did.insert(measure);
@@ -219,6 +222,9 @@ impl World<'_> {
             && let Some(action) = self.machines[index].acts.remove(&measure)
         {
             self.tally.count("acts taken back");
+            if matches!(action, Action::PutBack(_)) {
+                self.tally.count("put-backs undone");
+            }
             self.observer.ended(index, &self.machines[index], measure, &action, self.now)?;
         }
         Ok(TakenBack::Done { proof: Some(self.seen(true, now)), done: Vec::new() })
@@ -286,7 +292,7 @@ impl World<'_> {
                 image: image.clone(),
             },
         };
-        match self.random.below(10) {
+        match self.random.below(11) {
             0 | 1 => Action::Freeze(process),
             2 => Action::Kill(process),
             3 => Action::Quarantine(FileTarget { path: path(), sha256: None }),
@@ -299,6 +305,14 @@ impl World<'_> {
             }),
             7 => Action::DisableAccount(AccountTarget { name: "eve".into(), ends_sessions: false }),
             8 => evidence(Piece::Memory(process)),
+            9 => Action::PutBack(PutBackTarget {
+                path: FilePath::new(b"/etc/cron.d/job"),
+                first: program,
+                last: program + 1,
+                found: None,
+                wanted: Some(Sha256Digest([7; 32])),
+                by: Vec::new(),
+            }),
             _ => evidence(Piece::Processes),
         }
     }

@@ -3,20 +3,27 @@
 //! It keeps its own account of what was new in each story, and never asks the mind that it judges.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use cordon_model::finding::{Level, ReceivedFinding};
 use cordon_model::ids::{ApprovalId, IncidentId, MachineId};
 use cordon_model::laws::{self, Violation};
 use cordon_model::order::Instruction;
+use cordon_model::time::UtcNanos;
 use cordon_respond::approval::{Approval, ApprovalState};
+
+/// Kinds of findings that a hub remembers of one machine in one story. Said here once more: what judges it does not
+/// ask it.
+const REMEMBERED: usize = 128;
 
 /// What was found in one story.
 #[derive(Debug, Default)]
 struct Found {
-    rules: BTreeSet<String>,
-    tags: BTreeSet<String>,
+    /// On which machine which rule matched.
+    rules: BTreeSet<(MachineId, String)>,
+    tags: BTreeSet<(MachineId, String)>,
     level: Option<Level>,
-    /// On each machine, how many findings had something that no finding before had.
+    /// On each machine, how many findings had something that no finding there had before.
     news: BTreeMap<MachineId, u32>,
 }
 
@@ -27,16 +34,34 @@ struct No {
     incident: IncidentId,
     /// All that was asked for.
     to: Vec<Instruction>,
-    /// What was new on the machine until then.
+    /// What was new on the machine when it was asked.
     news: u32,
     /// Its place in all that people said, or left unsaid.
     at: usize,
+    said: Said,
+}
+
+/// When something was said.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Said {
+    /// In true time.
+    pub(crate) at: Duration,
+    /// By the hub's clock.
+    pub(crate) utc: UtcNanos,
+}
+
+impl Said {
+    /// Whether it is younger than that by every clock; `now` is that of the hub.
+    fn is_surely_within(self, holds: Duration, now: Said) -> bool {
+        now.at.saturating_sub(self.at) < holds && now.utc.since(self.utc) < holds
+    }
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Declined {
     stories: BTreeMap<IncidentId, Found>,
-    asked: BTreeSet<ApprovalId>,
+    /// Questions, and what was new on their machine when they were asked.
+    asked: BTreeMap<ApprovalId, u32>,
     no: BTreeMap<ApprovalId, No>,
     /// Questions that people said yes to, or did not answer: what was asked, and its place in all of it.
     in_vain: BTreeMap<ApprovalId, (MachineId, IncidentId, usize)>,
@@ -45,28 +70,73 @@ pub(crate) struct Declined {
 impl Declined {
     pub(crate) fn found(&mut self, received: &ReceivedFinding, incident: IncidentId) {
         let (story, rule) = (self.stories.entry(incident).or_default(), &received.finding.rule);
-        let mut is_news = story.rules.insert(rule.id.clone());
+        let mut is_news = story.rules.insert((received.machine, rule.id.clone()));
         for tag in &rule.tags {
-            is_news |= story.tags.insert(tag.clone());
+            is_news |= story.tags.insert((received.machine, tag.clone()));
         }
         is_news |= story.level.max(Some(rule.level)) > story.level;
         story.level = story.level.max(Some(rule.level));
         is_news |= !story.news.contains_key(&received.machine);
-        *story.news.entry(received.machine).or_default() += u32::from(is_news);
+        let news = story.news.entry(received.machine).or_default();
+        *news += u32::from(is_news);
     }
 
-    /// The hub keeps a question.
-    pub(crate) fn kept(&mut self, question: &Approval) -> Result<(), Violation> {
+    /// How often something new was found on a machine in a story.
+    pub(crate) fn news(&self, machine: MachineId, incident: IncidentId) -> u32 {
+        let story = self.stories.get(&incident);
+        story.and_then(|story| story.news.get(&machine)).copied().unwrap_or_default()
+    }
+
+    /// Whether so many kinds were found on a machine that the hub need not know each of them again: what is beyond it
+    /// may take for new.
+    fn is_beyond_memory(&self, machine: MachineId, incident: IncidentId) -> bool {
+        let Some(story) = self.stories.get(&incident) else { return false };
+        let kinds = story.rules.iter().chain(&story.tags);
+        kinds.filter(|(on, _)| *on == machine).count() >= REMEMBERED
+    }
+
+    /// How often something new had been found when a question was put.
+    pub(crate) fn asked_with(&self, question: ApprovalId) -> u32 {
+        self.asked.get(&question).copied().unwrap_or_default()
+    }
+
+    /// Whether people said no to cutting a machine off when so much had been found there, and their no holds by the
+    /// hub's clock.
+    pub(crate) fn is_about(
+        &self,
+        machine: MachineId,
+        incident: IncidentId,
+        news: u32,
+        holds: Duration,
+        now: Said,
+    ) -> bool {
+        self.no.values().any(|no| {
+            no.machine == machine
+                && no.incident == incident
+                && no.news >= news
+                && no.to.iter().any(|wish| wish.isolation().is_some())
+                && now.utc.since(no.said.utc) < holds
+        })
+    }
+
+    /// The hub keeps a question. A no holds for so long.
+    pub(crate) fn kept(
+        &mut self,
+        question: &Approval,
+        holds: Duration,
+        now: Said,
+    ) -> Result<(), Violation> {
         let Some(incident) = question.incident else { return Ok(()) };
         let machine = question.machine;
         // What was asked beside it, and nobody has answered, may be asked again.
         let to: Vec<Instruction> =
             std::iter::once(&question.instruction).chain(&question.also).cloned().collect();
-        let news = self.stories.get(&incident).and_then(|story| story.news.get(&machine));
-        let news = news.copied().unwrap_or_default();
+        let news = self.news(machine, incident);
         let at = self.no.len() + self.in_vain.len();
         if question.state == ApprovalState::Declined && !self.no.contains_key(&question.id) {
-            let no = No { machine, incident, to: to.clone(), news, at };
+            // What was found while it was open they were not asked about.
+            let news = self.asked.get(&question.id).copied().unwrap_or_default();
+            let no = No { machine, incident, to: to.clone(), news, at, said: now };
             self.no.insert(question.id, no);
         }
         // What the signer does not sign of a yes, and what nobody answered, is asked again, whatever people said
@@ -81,7 +151,11 @@ impl Declined {
         }
         // What a person wishes is theirs to wish again, and that a machine refuses something is new.
         let is_policys = question.asked_by.is_none() && question.refused.is_none();
-        if !self.asked.insert(question.id) || !is_policys {
+        if self.asked.contains_key(&question.id) {
+            return Ok(());
+        }
+        self.asked.insert(question.id, news);
+        if !is_policys || self.is_beyond_memory(machine, incident) {
             return Ok(());
         }
         let here = self.in_vain.values().filter(|of| (of.0, of.1) == (machine, incident));
@@ -91,6 +165,7 @@ impl Declined {
                 && no.incident == incident
                 && no.to == to
                 && no.news >= news
+                && no.said.is_surely_within(holds, now)
                 && Some(no.at) > last_in_vain
         };
         laws::asked_again(machine, self.no.values().any(is_it))

@@ -34,7 +34,13 @@ impl World<'_> {
         index: usize,
         codes: &Verified<BreakGlass>,
     ) -> Result<(), Violation> {
+        if self.machines[index].helper.is_none() {
+            return Ok(());
+        }
+        self.shows_time(index, codes.issued_at);
+        let now = self.moment(index);
         let Some(helper) = &mut self.machines[index].helper else { return Ok(()) };
+        helper.saw(codes, &now);
         if helper.take_codes(codes).is_err() {
             return Ok(());
         }
@@ -121,7 +127,9 @@ impl World<'_> {
         self.trace(|| format!("m{index} is opened by its code {code}"));
         for effect in &effects {
             if let Effect::Enforce { measure, .. } = effect {
-                let (utc, at) = (now.best_utc(self.hub_moment().utc), self.now);
+                // They end only if floor and clock say so.
+                let at = self.now;
+                let utc = self.observer.time(index, now.utc, at).min(now.utc);
                 let machine = &self.machines[index];
                 self.observer.opened_by_code(index, machine, &hash, *measure, utc, at)?;
             }

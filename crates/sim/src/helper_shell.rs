@@ -9,6 +9,7 @@ use cordon_model::laws::Violation;
 use cordon_model::measure::{Origin, Proof, Receipt};
 use cordon_model::order::{Authority, Instruction, Order, Permit};
 use cordon_model::signed::{Verified, seal};
+use cordon_model::time::UtcNanos;
 use cordon_respond::clock::Moment;
 use cordon_respond::helper_core::{Effect, HelperCore, NotObeyed, Outcome, Revisions};
 use cordon_respond::hub_core::Arrived;
@@ -20,6 +21,7 @@ use crate::scenario::Sabotage;
 use crate::world::{Event, World};
 
 impl World<'_> {
+    /// The time as the helper of a machine reads it.
     pub(crate) fn moment(&self, machine: usize) -> Moment {
         self.machines[machine].clock.read(self.now)
     }
@@ -28,8 +30,29 @@ impl World<'_> {
     pub(crate) fn keep_helper(&mut self, index: usize) {
         let machine = &mut self.machines[index];
         machine.helper_disk.clone_from(&machine.helper);
-        if let Some(helper) = &machine.helper {
-            machine.floor = helper.floor();
+        if let Some(floor) = machine.helper.as_ref().map(HelperCore::floor)
+            && !machine.floor.holds_back_the_same_as(&floor)
+        {
+            machine.floor = floor;
+        }
+    }
+
+    /// Takes note of what was shown to the helper, which counts the time by it. Without the control it knows
+    /// no time below which no clock is believed, or believes the highest that its clock ever said.
+    pub(crate) fn shows_time(&mut self, index: usize, issued_at: UtcNanos) {
+        let (wall, now) = (self.moment(index).utc, self.now);
+        self.observer.saw(index, issued_at, wall, now);
+        if self.sabotaged(Sabotage::NoTimeFloor) {
+            self.forget(index, |state| {
+                state["time_floor"] = i64::MIN.into();
+                state["lacks_time_off"] = false.into();
+            });
+        }
+        if self.sabotaged(Sabotage::BelievesItsClock) {
+            self.forget(index, |state| {
+                let floor = state["time_floor"].as_i64().unwrap_or(0);
+                state["time_floor"] = floor.max(wall.unix_nanos()).into();
+            });
         }
     }
 
@@ -317,7 +340,8 @@ impl World<'_> {
             }
             _ => {}
         }
-        self.observer.lost(index);
+        let time = machine.floor.marks.time;
+        self.observer.lost(index, time, self.now);
     }
 
     pub(crate) fn helper_assigned(
@@ -344,6 +368,9 @@ impl World<'_> {
         if self.sabotaged(Sabotage::NoSequence) {
             self.forget_sequence(index);
         }
+        if self.sabotaged(Sabotage::RefusesAgain) {
+            self.forget(index, |state| state["taken"] = serde_json::json!([]));
+        }
         if self.sabotaged(Sabotage::NoOwnBrake) {
             self.forget_spending(index);
         }
@@ -356,8 +383,12 @@ impl World<'_> {
                 && matches!(order.authority, Authority::Policy { .. })
         };
         let stripped = self.without_condition(order);
+        if self.machines[index].helper.is_none() {
+            return Ok(None);
+        }
+        self.shows_time(index, order.issued_at);
         let Some(helper) = &mut self.machines[index].helper else { return Ok(None) };
-        let (sequence, floor) = (helper.last_sequence, helper.time_floor());
+        let sequence = helper.last_sequence;
         let before = helper.isolation();
         let told = helper.assignment.clone().filter(|_| forgets_tier);
         if let Some(assignment) = helper.assignment.as_mut().filter(|_| forgets_tier) {
@@ -372,13 +403,15 @@ impl World<'_> {
                     self.tally.count("orders of the policy refused on a clinical machine");
                 }
                 self.keep_helper(index);
+                self.observer.refused(index, self.machines[index].id, order)?;
                 return Ok(Some(Err(error)));
             }
         };
         let is_news = !effects.is_empty() || helper.last_sequence != sequence;
         if is_news {
             self.tally.count("orders taken");
-            let at = now.best_utc(floor);
+            self.trace(|| format!("m{index} takes order {} ({})", order.sequence, order.id));
+            let at = self.observer.time(index, now.utc, self.now);
             let machine = &self.machines[index];
             self.observer.took_order(index, machine, order, before, at, self.now)?;
         }
@@ -418,6 +451,19 @@ impl World<'_> {
         }
     }
 
+    /// The agent shows its helper a permit that it keeps.
+    pub(crate) fn helper_sees_permit(&mut self, index: usize, permit: &Verified<Permit>) {
+        if self.machines[index].helper.is_none() {
+            return;
+        }
+        self.shows_time(index, permit.issued_at);
+        let now = self.moment(index);
+        if let Some(helper) = &mut self.machines[index].helper {
+            helper.saw(permit, &now);
+        }
+        self.keep_helper(index);
+    }
+
     pub(crate) fn use_permit(
         &mut self,
         index: usize,
@@ -427,14 +473,17 @@ impl World<'_> {
     ) -> Result<bool, Violation> {
         let now = self.moment(index);
         self.forget_hold_off(index);
+        if self.machines[index].helper.is_none() {
+            return Ok(false);
+        }
+        self.shows_time(index, permit.issued_at);
         let Some(helper) = &mut self.machines[index].helper else { return Ok(false) };
-        let floor = helper.time_floor();
         let Ok(effects) = helper.use_permit(permit, finding, level, &now) else {
             return Ok(false);
         };
         self.tally.count("permits used with no hub in reach");
         self.trace(|| format!("m{index} uses its permit"));
-        let at = now.best_utc(floor);
+        let at = self.observer.time(index, now.utc, self.now);
         self.observer.took_permit(index, &self.machines[index], permit, level, at, self.now)?;
         self.carry_out(index, effects)?;
         Ok(true)

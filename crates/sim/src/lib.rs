@@ -18,10 +18,14 @@
 #![forbid(unsafe_code)]
 
 mod agent_shell;
+mod attention;
 mod besides;
 mod declined;
 mod glass;
 mod helper_shell;
+mod hub_astray;
+mod hub_link;
+mod hub_rows;
 mod hub_shell;
 mod liar;
 mod machine;
@@ -29,9 +33,12 @@ mod network;
 mod observer;
 mod random;
 mod scenario;
+mod shown;
 mod signer_shell;
 mod stolen_hub;
 mod trouble;
+mod unread;
+mod weaker;
 mod world;
 mod wrong_rule;
 

@@ -51,6 +51,7 @@ impl Clock {
         Self { boots: 1, booted: Duration::ZERO, wrong_by: 0, trusted: None, name }
     }
 
+    /// As a helper and a signer read it: nobody vouches for any time.
     pub(crate) fn read(&self, now: Duration) -> Moment {
         let at = BootNanos(nanos(now.saturating_sub(self.booted)));
         let right = BEGINNING.saturating_add(i64::try_from(nanos(now)).unwrap_or(i64::MAX));
@@ -58,8 +59,15 @@ impl Clock {
             boot: BootId(format!("{}-{}", self.name, self.boots)),
             at,
             utc: UtcNanos::from_unix_nanos(right.saturating_add(self.wrong_by)),
-            trusted_utc: self.trusted.map(|(utc, then)| utc.plus(at.since(then))),
+            trusted_utc: None,
         }
+    }
+
+    /// As an agent reads it, which knows what its hub's clock said.
+    pub(crate) fn read_as_agent(&self, now: Duration) -> Moment {
+        let moment = self.read(now);
+        let trusted_utc = self.trusted.map(|(utc, then)| utc.plus(moment.at.since(then)));
+        Moment { trusted_utc, ..moment }
     }
 
     pub(crate) fn reboot(&mut self, now: Duration) {

@@ -2,7 +2,9 @@
 //!
 //! A link is one TCP connection: it keeps order while it lives. What is lost tears it, and each side notices
 //! in its own time; what was on its way then may still arrive, over a link that is no longer the present
-//! one. Orders are also repeated out of any order, as if somebody had recorded and replayed them.
+//! one. Either side may say a thing again, within seconds, as whoever is not sure that it arrived; so may hub
+//! and signer. Orders are also repeated much later and out of any order, as if somebody had recorded and
+//! replayed them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

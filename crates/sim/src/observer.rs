@@ -2,7 +2,7 @@
 //!
 //! It keeps its own account of what was signed and taken, and never asks the minds that it judges.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use cordon_model::action::{Action, FilePath};
@@ -16,6 +16,7 @@ use cordon_model::order::{Approver, Authority, Instruction, Order, Permit};
 use cordon_model::policy::{Budget, Mode, Policy};
 use cordon_model::signed::Verified;
 use cordon_model::time::UtcNanos;
+use cordon_respond::helper_core::REMEMBERED_ORDERS;
 use cordon_respond::lease::CHECKPOINT;
 use cordon_respond::order::MeasureLife;
 use cordon_respond::permits;
@@ -24,7 +25,9 @@ use cordon_respond::signer_core::{Basis, TOLD_WITHIN};
 use crate::machine::Machine;
 
 mod besides;
+mod time;
 use besides::Act;
+use time::Known;
 
 /// What is signed for people, either way, where there are fewer than 1,200 machines. Said here once more: what
 /// judges the brake does not ask the brake.
@@ -74,6 +77,8 @@ struct Watched {
     group: String,
     sequence: u64,
     taken: BTreeMap<MeasureId, Taken>,
+    /// The orders that it took last, of those that it must remember.
+    lately: VecDeque<OrderId>,
     is_to_be_cut: bool,
     is_release_ordered: bool,
     /// The newest revision of each document that it ever took.
@@ -88,6 +93,8 @@ struct Watched {
     acts: BTreeMap<MeasureId, Act>,
     /// When it took, by the policy, what stops something besides the isolation.
     stopped: Vec<Duration>,
+    /// What its helper must know of the time.
+    known: Known,
     awake: Duration,
     awake_since: Option<Duration>,
     /// What crashes and refusals allow a lease to overrun.
@@ -106,6 +113,9 @@ pub(crate) struct Observer {
     automatic: Vec<Duration>,
     /// Orders in people's names: what closes, and what only opens.
     by_people: [Vec<Duration>; 2],
+    /// How much may have begun with nobody asked, by the policy's orders and by permits: to take that back is behind no
+    /// brake, each once.
+    by_itself: u32,
     decided: BTreeMap<(MachineId, OrderId), Duration>,
     /// Since when the hub is a thief's.
     stolen: Option<Duration>,
@@ -124,6 +134,7 @@ impl Observer {
             codes: Vec::new(),
             automatic: Vec::new(),
             by_people: [Vec::new(), Vec::new()],
+            by_itself: 0,
             decided: BTreeMap::new(),
             stolen: None,
             asked: BTreeMap::new(),
@@ -159,8 +170,9 @@ impl Observer {
         now: Duration,
     ) -> Result<(), Violation> {
         let key = (order.machine, order.id.into());
-        if self.orders.insert(key, order.clone()).is_some() {
-            return Ok(());
+        if let Some(before) = self.orders.insert(key, order.clone()) {
+            let is_the_same = before.envelope() == order.envelope();
+            return laws::once(order.machine, "a proposal", is_the_same);
         }
         // The budget was spent when it was decided, however late the order is told.
         let decided = self.decided.remove(&(order.machine, order.id)).unwrap_or(now);
@@ -181,20 +193,25 @@ impl Observer {
                 let known_for = question.map(|asked| decided.saturating_sub(asked));
                 laws::unanswered(&self.policy, order, known_for, TOLD_WITHIN)?;
             }
+            self.by_itself += 1;
             self.automatic.push(decided);
             self.automatic.sort_unstable();
             return laws::budget(&self.policy.budget, &self.automatic);
         }
-        let of_kind = &mut self.by_people[usize::from(only_opens(&order.instruction))];
+        let only_opens = only_opens(&order.instruction);
+        let of_kind = &mut self.by_people[usize::from(only_opens)];
         of_kind.push(decided);
         of_kind.sort_unstable();
-        laws::by_people(&PEOPLE, of_kind)?;
+        let besides = if only_opens { self.by_itself } else { 0 };
+        laws::by_people(&Budget { count: PEOPLE.count + besides, ..PEOPLE }, of_kind)?;
         let tier = self.machines[index].tier.unwrap_or(ClinicalTier::WHEN_UNKNOWN);
         laws::agreed(&self.policy, tier, order)
     }
 
     pub(crate) fn permitted(&mut self, permit: &Verified<Permit>) {
-        self.permits.insert(permit.id.into(), permit.clone());
+        if self.permits.insert(permit.id.into(), permit.clone()).is_none() {
+            self.by_itself += 1;
+        }
     }
 
     pub(crate) fn coded(&mut self, document: &Verified<BreakGlass>) {
@@ -310,9 +327,12 @@ impl Observer {
 
     /// Somebody took the rules and all that the helper knew: from here on it is as if it had never been cut,
     /// and its hub has to find that out.
-    pub(crate) fn lost(&mut self, index: usize) {
+    pub(crate) fn lost(&mut self, index: usize, floor: Option<UtcNanos>, now: Duration) {
+        let awake = self.awake(index, now);
         let watched = &mut self.machines[index];
+        watched.known.lost(floor, awake);
         watched.is_to_be_cut = false;
+        watched.lately.clear();
         watched.acts.clear();
         watched.stopped.clear();
     }
@@ -347,6 +367,10 @@ impl Observer {
         let watched = &mut self.machines[index];
         let sequence_before = watched.sequence;
         watched.sequence = watched.sequence.max(order.sequence);
+        watched.lately.push_back(order.id);
+        if watched.lately.len() > REMEMBERED_ORDERS {
+            watched.lately.pop_front();
+        }
         let people = match &order.authority {
             Authority::Policy { .. } => Vec::new(),
             Authority::People { people, .. } => people.clone(),
@@ -406,6 +430,19 @@ impl Observer {
             }
         }
         Ok(())
+    }
+
+    /// A helper refused an order: not one that it has.
+    pub(crate) fn refused(
+        &self,
+        index: usize,
+        machine: MachineId,
+        order: &Order,
+    ) -> Result<(), Violation> {
+        // A thief may have one signed for another machine under the same id.
+        let is_its_own = order.machine == machine;
+        let has_it = is_its_own && self.machines[index].lately.contains(&order.id);
+        laws::once(machine, "an order", !has_it)
     }
 
     /// A helper took a permit.
@@ -576,6 +613,7 @@ impl Observer {
         let watched = &mut self.machines[index];
         watched.awake = awake;
         watched.awake_since = is_on.then_some(now);
+        watched.known.restarted(CHECKPOINT);
         if !is_on {
             // What ran since the last writing is not counted.
             watched.slack += CHECKPOINT + Duration::from_secs(1);

@@ -114,6 +114,8 @@ pub enum Sabotage {
     AcknowledgesEarly,
     /// The hub keeps no ledger.
     NoLedger,
+    /// The signer writes down the orders that it signs, and nothing else.
+    RecordsOrdersOnly,
     /// The hub tells nobody anything.
     TellsNobody,
     /// The hub believes a receipt about whom it is from.
@@ -180,6 +182,28 @@ pub enum Sabotage {
     AsksForIsolationsOnly,
     /// The hub forgets at each start what people said no to.
     ForgetsNo,
+    /// The hub asks nothing after a no of what came while people were asked.
+    AsksNothingAfterNo,
+    /// A no, once the hub has started again, is taken for one to whatever comes.
+    NoSilencesAll,
+    /// The hub takes a no to hold for ever.
+    NoHoldsForEver,
+    /// The hub escalates nothing that nobody has.
+    NeverEscalates,
+    /// The hub tells nobody of an order that came to nothing.
+    HidesDeadOrders,
+    /// The signer forgets which proposals it has answered.
+    SignsTwice,
+    /// The machine forgets which orders it has taken, but not their sequence.
+    RefusesAgain,
+    /// The hub takes reports that come again for new ones.
+    TakesTwice,
+    /// The helper knows no time below which it believes no clock.
+    NoTimeFloor,
+    /// The helper believes the highest that its clock ever said.
+    BelievesItsClock,
+    /// The signer has its hub's every word signed of what a machine is and what holds.
+    BelievesTheHub,
 }
 
 const TIERS: &[ClinicalTier] = &[
@@ -278,7 +302,7 @@ pub(crate) fn policy(scenario: Scenario, organisation: OdsCode, random: &mut Ran
 fn also(scenario: Scenario, random: &mut Random) -> &'static [ActionKind] {
     use ActionKind::{Deny, Freeze, Kill, Quarantine};
     if scenario == Scenario::WrongRule {
-        return &[];
+        return if random.below(128) < 64 { &[] } else { &[Freeze, Quarantine, Deny] };
     }
     match random.below(4) {
         0 => &[],
@@ -307,6 +331,7 @@ fn approval(scenario: Scenario, random: &mut Random) -> ApprovalTerms {
                 true => Unanswered::Segment,
                 false => Unanswered::AskAgain,
             },
+            no_holds_for_seconds: if random.once_in(2) { 40 } else { 12 * 3600 },
             needs: random.once_in(3).then_some(more).into_iter().collect(),
             night: random.once_in(4).then_some(night),
         },

@@ -1,5 +1,6 @@
 //! What production's signer does around its mind: it writes its state down, then answers.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cordon_model::action::{Action, Collection, Piece};
@@ -7,21 +8,25 @@ use cordon_model::approval::Unanswered;
 use cordon_model::asset::Assignment;
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Level;
-use cordon_model::ids::{FindingId, OrderId};
-use cordon_model::laws::Violation;
+use cordon_model::ids::{FindingId, OrderId, PermitId};
+use cordon_model::laws::{self, Violation};
 use cordon_model::measure::{Isolation, Origin};
 use cordon_model::order::{Instruction, Order, Permit};
 use cordon_model::policy::Policy;
-use cordon_model::signed::seal;
+use cordon_model::signed::{Envelope, Verified, seal};
+use cordon_model::time::UtcNanos;
 use cordon_respond::budget::Spending;
 use cordon_respond::clock::Moment;
 use cordon_respond::decision::AskReason;
 use cordon_respond::hub_core::{ForSigner, HubCore};
 use cordon_respond::peoples_brake::{self, Lately};
 use cordon_respond::signer_core::{Basis, Proposal, Refusal, SignerCore};
+use cordon_respond::weakening;
 
 use crate::besides;
+use crate::machine::BEGINNING;
 use crate::scenario::{self, Sabotage};
+use crate::weaker;
 use crate::world::{Event, World};
 
 /// The signer's process. It writes its state down at every change before it answers, so its disk is looked
@@ -32,6 +37,8 @@ pub(crate) struct Signer {
     disk: Option<String>,
     /// What was ordered in people's names lately, and what was taken back: on its disk too.
     by_people: [Spending; 2],
+    /// Signatures of the documents of which there is a line in its ledger.
+    ledger: BTreeSet<[u8; 64]>,
     life: u64,
 }
 
@@ -56,7 +63,13 @@ impl Signer {
             _ => {}
         }
         let by_people = [Spending::start(now), Spending::start(now)];
-        Self { disk: None, core: Some(SignerCore::new(policy, now)), by_people, life: 0 }
+        Self {
+            disk: None,
+            core: Some(SignerCore::new(policy, now)),
+            by_people,
+            ledger: BTreeSet::new(),
+            life: 0,
+        }
     }
 }
 
@@ -77,8 +90,47 @@ impl World<'_> {
         let Ok(assignment) = signer.assign(draft) else { return Ok(()) };
         let Some(sealed) = seal(&assignment, &self.key).ok() else { return Ok(()) };
         let Ok(sealed) = sealed.open::<Assignment>(&self.pinned) else { return Ok(()) };
+        self.signer_writes_down(sealed.envelope());
         self.machines[index].recorded.assignments.push(sealed.clone());
         self.hub_step(|core, _, _| core.assigned(&sealed))
+    }
+
+    /// What production's signer answers its hub that wants an assignment signed: what makes nothing weaker
+    /// is signed, all else takes root on its machine.
+    pub(crate) fn hub_wants_assigned(
+        &mut self,
+        index: usize,
+        draft: Assignment,
+    ) -> Result<Option<Envelope>, Violation> {
+        let believes = self.sabotaged(Sabotage::BelievesTheHub);
+        let Some(signer) = &mut self.signer.core else { return Ok(None) };
+        let Some(known) = signer.assignment(draft.machine).cloned() else { return Ok(None) };
+        if !believes && !weakening::of_assignment(Some(&known), &draft).is_empty() {
+            self.tally.count("weaker documents refused to a stolen hub");
+            return Ok(None);
+        }
+        let Ok(assignment) = signer.assign(draft) else { return Ok(None) };
+        weaker::judge_assignment(&known, &assignment)?;
+        let sealed = seal(&assignment, &self.key).and_then(|e| e.open::<Assignment>(&self.pinned));
+        let Ok(sealed) = sealed else { return Ok(None) };
+        self.signer_writes_down(sealed.envelope());
+        self.machines[index].recorded.assignments.push(sealed.clone());
+        Ok(Some(sealed.envelope().clone()))
+    }
+
+    /// The same of a policy.
+    pub(crate) fn hub_wants_policy(&mut self, draft: Policy) -> Result<(), Violation> {
+        let believes = self.sabotaged(Sabotage::BelievesTheHub);
+        let Some(signer) = &mut self.signer.core else { return Ok(()) };
+        let known = signer.policy().clone();
+        if !believes && !weakening::of_policy(&known, &draft).is_empty() {
+            self.tally.count("weaker documents refused to a stolen hub");
+            return Ok(());
+        }
+        match signer.set_policy(draft) {
+            Ok(signed) => weaker::judge_policy(&known, &signed),
+            Err(_) => Ok(()),
+        }
     }
 
     pub(crate) fn signer_hears(&mut self, message: ForSigner) -> Result<(), Violation> {
@@ -97,7 +149,9 @@ impl World<'_> {
             ForSigner::Learn(receipt)
                 if forgets && matches!(receipt.origin, Origin::BreakGlass { .. }) => {}
             ForSigner::Learn(receipt) => signer.learn(&receipt),
-            ForSigner::NeverBegun(machine, order) => signer.never_begun(machine, order),
+            ForSigner::NeverBegun(machine, order) => {
+                signer.never_begun(machine, order);
+            }
             ForSigner::NotInForce(machine, measure) => signer.not_in_force(machine, measure),
             ForSigner::Heard(machine, isolation) => signer.heard(machine, isolation, &now),
             ForSigner::Asked(machine, approval) => {
@@ -114,6 +168,9 @@ impl World<'_> {
             self.tally.count("signer crashes before it wrote");
             self.signer_dies();
             return Ok(());
+        }
+        if self.sabotaged(Sabotage::SignsTwice) {
+            self.signer_forgets_what_it_signed();
         }
         let is_unbraked = self.sabotaged(Sabotage::NoPeoplesBrake);
         let is_policys = !matches!(proposal.basis, Basis::People { .. });
@@ -141,8 +198,14 @@ impl World<'_> {
             let proposal = seen.as_ref().unwrap_or(proposal);
             peoples_brake::sign(signer, lately, proposal, now, &mut || dice.bytes())
         };
-        if let (Some(_), Ok(order)) = (seen, &mut answer) {
-            order.instruction = proposal.instruction.clone();
+        if let (true, Ok(order)) = (looks_away, &mut answer) {
+            // Its slip is the same each time: what it signed once it says again.
+            let is_it = |of: &&Verified<Order>| of.id == order.id && of.machine == order.machine;
+            match self.orders.values().find(is_it) {
+                Some(before) => *order = (**before).clone(),
+                None if seen.is_some() => order.instruction = proposal.instruction.clone(),
+                None => {}
+            }
         }
         if let Some(assignment) = told {
             let _ = signer.assign(assignment);
@@ -165,6 +228,7 @@ impl World<'_> {
                 });
                 let opened = seal(&order, &self.key).and_then(|e| e.open::<Order>(&self.pinned));
                 let Ok(order) = opened else { return Ok(()) };
+                self.signer.ledger.insert(order.envelope().signature);
                 self.orders.insert(order.envelope().signature, order.clone());
                 if !self.observer.is_signed(order.machine, order.id) {
                     if besides::begins(&order.instruction) {
@@ -200,9 +264,48 @@ impl World<'_> {
                 Err(refusal)
             }
         };
+        let (proposal, answer) = (proposal.id, Box::new(answer));
+        if self.mishap(15) {
+            self.tally.count("answers of the signer repeated");
+            let again = self.random.millis(1, 3_000);
+            self.after(again, Event::FromSigner { proposal, answer: answer.clone() });
+        }
         let when = self.random.millis(1, 5);
-        self.after(when, Event::FromSigner { proposal: proposal.id, answer: Box::new(answer) });
+        self.after(when, Event::FromSigner { proposal, answer });
         Ok(())
+    }
+
+    /// Its ledger has a line of a document, besides orders, before anybody has it.
+    pub(crate) fn signer_writes_down(&mut self, envelope: &Envelope) {
+        if !self.sabotaged(Sabotage::RecordsOrdersOnly) {
+            self.signer.ledger.insert(envelope.signature);
+        }
+    }
+
+    /// Law 9, of a document that a machine takes.
+    pub(crate) fn judge_the_account(
+        &mut self,
+        index: usize,
+        what: &'static str,
+        envelope: &Envelope,
+    ) -> Result<(), Violation> {
+        let is_recorded = self.signer.ledger.contains(&envelope.signature);
+        laws::on_record(self.machines[index].id, what, is_recorded)
+    }
+
+    /// As no code of it ever does.
+    fn signer_forgets_what_it_signed(&mut self) {
+        let Some(signer) = &mut self.signer.core else { return };
+        let Ok(mut state) = serde_json::to_value(&*signer) else { return };
+        for known in state["machines"].as_object_mut().into_iter().flat_map(|all| all.values_mut())
+        {
+            known["recent"] = serde_json::json!([]);
+            known["used"] = serde_json::json!([]);
+            known["forgotten"] = serde_json::Value::Null;
+        }
+        if let Ok(forgetful) = serde_json::from_value(state) {
+            *signer = forgetful;
+        }
     }
 
     pub(crate) fn signer_round(&mut self, life: u64) -> Result<(), Violation> {
@@ -217,6 +320,7 @@ impl World<'_> {
         for permit in permits {
             let opened = seal(&permit, &self.key).and_then(|e| e.open::<Permit>(&self.pinned));
             let Ok(permit) = opened else { continue };
+            self.signer_writes_down(permit.envelope());
             self.permits.insert(permit.envelope().signature, permit.clone());
             self.tally.count("permits signed");
             self.observer.permitted(&permit);
@@ -233,6 +337,31 @@ impl World<'_> {
         Ok(())
     }
 
+    /// A permit of the day before, which had its time before anything begins: somebody has recorded it.
+    pub(crate) fn yesterdays_permit(&mut self, index: usize) {
+        let (day, machine) = (24 * 3_600, self.machines[index].id);
+        let issued_at = BEGINNING - day * 1_000_000_000;
+        let policy = &self.hub.policy;
+        let mut bytes = [0xee; 10];
+        bytes[..8].copy_from_slice(&(index as u64).to_be_bytes());
+        let permit = Permit {
+            id: PermitId::new(UtcNanos::from_unix_nanos(issued_at), bytes),
+            organisation: policy.organisation.clone(),
+            machine,
+            level_at_least: Level::High,
+            lease: policy.lease,
+            issued_at: UtcNanos::from_unix_nanos(issued_at),
+            expires_at: UtcNanos::from_unix_nanos(issued_at)
+                .plus(Duration::from_secs(policy.permit_seconds.into())),
+        };
+        let opened = seal(&permit, &self.key).and_then(|e| e.open::<Permit>(&self.pinned));
+        let Ok(permit) = opened else { return };
+        self.signer_writes_down(permit.envelope());
+        self.permits.insert(permit.envelope().signature, permit.clone());
+        self.observer.permitted(&permit);
+        self.machines[index].recorded.permits.push(permit);
+    }
+
     /// Codes for a machine that has none, or whose codes are used up; others if somebody wants them.
     pub(crate) fn make_codes(&mut self, index: usize, wants_new: bool) -> Result<(), Violation> {
         let (now, machine) = (self.hub_moment(), self.machines[index].id);
@@ -247,6 +376,7 @@ impl World<'_> {
         let opened = seal(&document, &self.key).and_then(|e| e.open::<BreakGlass>(&self.pinned));
         let Ok(document) = opened else { return Ok(()) };
         self.tally.count("sets of break-glass codes signed");
+        self.signer_writes_down(document.envelope());
         self.observer.coded(&document);
         self.machines[index].recorded.codes.push(document.clone());
         self.hub_step(|core, _, _| core.coded(&document))

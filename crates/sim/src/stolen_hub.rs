@@ -19,6 +19,7 @@ use cordon_model::wire::FromHub;
 use cordon_respond::hub_core::ForSigner;
 use cordon_respond::signer_core::{Basis, Proposal};
 
+use crate::weaker;
 use crate::world::{Event, Up, World};
 
 impl World<'_> {
@@ -40,7 +41,9 @@ impl World<'_> {
         let next = self.random.millis(20, 400);
         self.after(next, Event::Theft);
         let machine = self.any_machine();
-        match self.random.below(20) {
+        match self.random.below(22) {
+            20 => self.thief_assigns(machine),
+            21 => self.thief_sets_a_policy(),
             0..5 => self.thief_proposes(machine, false),
             5..9 => self.thief_proposes(machine, true),
             9..13 => self.thief_tells_the_signer(machine),
@@ -107,6 +110,28 @@ impl World<'_> {
         let (machine, reason) = (self.machines[index].id, "theft".into());
         let proposal = Proposal { id, machine, instruction, basis, incident: None, reason };
         self.signer_hears(ForSigner::Propose(proposal))
+    }
+
+    /// Says, in the name of somebody who never said so, that a machine is something else.
+    fn thief_assigns(&mut self, index: usize) -> Result<(), Violation> {
+        let signer = self.signer.core.as_ref();
+        let Some(known) = signer.and_then(|signer| signer.assignment(self.machines[index].id))
+        else {
+            return Ok(());
+        };
+        let draft = weaker::assignment(self.random.below(weaker::ASSIGNMENTS), known);
+        self.tally.count("assignments that a stolen hub wants signed");
+        match self.hub_wants_assigned(index, draft)? {
+            Some(envelope) => self.thief_sends(index, FromHub::Assignment(envelope)),
+            None => Ok(()),
+        }
+    }
+
+    /// The same of what holds for all.
+    fn thief_sets_a_policy(&mut self) -> Result<(), Violation> {
+        let draft = weaker::policy(self.random.below(weaker::POLICIES), &self.hub.policy);
+        self.tally.count("policies that a stolen hub wants signed");
+        self.hub_wants_policy(draft)
     }
 
     /// Receipts that were sealed once, or never; and words that nobody seals.

@@ -1,17 +1,18 @@
 //! What goes wrong, and what people and thieves do, as the seed says.
 
 use cordon_model::finding::Level;
-use cordon_model::ids::{ApprovalId, FindingId, MeasureId, OrderId};
+use cordon_model::ids::{ApprovalId, FindingId, IncidentId, MeasureId, OrderId};
 use cordon_model::laws::Violation;
 use cordon_model::measure::Isolation;
 use cordon_model::order::{Approver, Instruction, Lease, Order};
 use cordon_model::signed::seal;
 use cordon_model::wire::FromHub;
-use cordon_respond::approval::Identity;
-use cordon_respond::hub_core::Wish;
+use cordon_respond::approval::{ApprovalState, Identity};
+use cordon_respond::hub_core::{Change, HubCore, Output, Wish};
 use ed25519_dalek::SigningKey;
 
-use crate::machine::Machine;
+use crate::machine::{BEGINNING, Machine};
+use crate::scenario::Sabotage;
 use crate::world::{Event, PEOPLE, World};
 
 impl World<'_> {
@@ -24,7 +25,7 @@ impl World<'_> {
         self.after(next, Event::Trouble);
         let count = self.machines.len() as u64;
         let machine = usize::try_from(self.random.below(count)).unwrap_or(0);
-        match self.random.below(40) {
+        match self.random.below(42) {
             0..8 => {
                 let level = match self.random.below(4) {
                     0 => Level::Medium,
@@ -71,7 +72,11 @@ impl World<'_> {
                 Ok(())
             }
             14 => {
-                self.hub_dies();
+                if self.random.once_in(3) {
+                    self.hub_loses_power();
+                } else {
+                    self.hub_dies();
+                }
                 Ok(())
             }
             15 => {
@@ -79,9 +84,11 @@ impl World<'_> {
                 Ok(())
             }
             16 => {
-                self.tally.count("clocks set wrong");
-                let by = i64::try_from(self.random.below(200_000)).unwrap_or(0) - 100_000;
-                self.machines[machine].clock.wrong_by = by * 1_000_000_000;
+                self.set_clock(machine);
+                Ok(())
+            }
+            17 if self.random.once_in(3) => {
+                self.hub_clock_jumps();
                 Ok(())
             }
             17 => {
@@ -110,8 +117,38 @@ impl World<'_> {
                 self.undo_by_hand(machine);
                 Ok(())
             }
+            40 => self.person_takes_an_incident(),
             _ => self.person_wishes(machine),
         }
+    }
+
+    /// Somebody takes an incident, or closes it.
+    fn person_takes_an_incident(&mut self) -> Result<(), Violation> {
+        let incidents: Vec<IncidentId> =
+            self.hub.core.iter().flat_map(HubCore::incidents).map(|of| of.id).collect();
+        let Some(incident) = self.random.one_of(&incidents).copied() else { return Ok(()) };
+        let closes = self.random.once_in(4);
+        self.tally.count(if closes { "incidents closed" } else { "incidents taken" });
+        self.trace(|| format!("ann takes {incident}, or closes it: {closes}"));
+        self.hub_step(|core, now, randomness| match closes {
+            true => core.close(incident, "ann", "because", now, randomness),
+            false => core.own(incident, "ann", now),
+        })
+    }
+
+    /// A machine's clock jumps: by up to a day, to where an empty battery begins, or to what is right.
+    fn set_clock(&mut self, machine: usize) {
+        let by = i64::try_from(self.random.below(200_000)).unwrap_or(0) - 100_000;
+        let clock = &mut self.machines[machine].clock;
+        clock.wrong_by = match self.random.below(4) {
+            0 => 0,
+            1 => -BEGINNING,
+            _ => by * 1_000_000_000,
+        };
+        self.tally.count(match clock.wrong_by {
+            0 => "clocks set right",
+            _ => "clocks set wrong",
+        });
     }
 
     fn person_wishes(&mut self, machine: usize) -> Result<(), Violation> {
@@ -180,11 +217,29 @@ impl World<'_> {
         let is_approved = !self.random.once_in(4);
         self.tally.count("answers of people");
         self.trace(|| format!("{name} answers {approval}: {is_approved}"));
+        let asks_nothing = self.sabotaged(Sabotage::AsksNothingAfterNo) && !is_approved;
+        let crashes = self.tally.of("hub crashes");
+        let mut is_taken = false;
         self.hub_step(|core, now, dice| {
             let person = Approver { name: name.into(), is_clinical };
-            core.answer(approval, &person, Identity::Session, is_approved, "because", now, dice)
-                .unwrap_or_default()
-        })
+            let said = core.answer(
+                approval,
+                &person,
+                Identity::Session,
+                is_approved,
+                "because",
+                now,
+                dice,
+            );
+            is_taken = said.is_ok();
+            let mut outputs = said.unwrap_or_default();
+            outputs.retain(|output| !asks_nothing || !is_new_question(output));
+            outputs
+        })?;
+        if !is_taken || is_approved || crashes < self.tally.of("hub crashes") {
+            return Ok(());
+        }
+        self.judge_what_a_no_leaves(approval)
     }
 
     /// A stolen hub sends a machine what was signed for its neighbour.
@@ -220,8 +275,9 @@ impl World<'_> {
         let recorded = self.machines[machine].recorded.clone();
         match self.random.below(3) {
             0 => {
-                // The newest ones: the others have expired.
+                // The newest ones, or one that has expired.
                 let newest = recorded.permits.len().saturating_sub(2);
+                let newest = if self.random.once_in(3) { 0 } else { newest };
                 let Some(permit) = self.random.one_of(&recorded.permits[newest..]) else {
                     return Ok(());
                 };
@@ -273,4 +329,8 @@ impl World<'_> {
         let link = target.link.unwrap_or(0);
         self.agent_hears(machine, link, FromHub::Order(envelope))
     }
+}
+
+fn is_new_question(output: &Output) -> bool {
+    matches!(output, Output::Keep(Change::Approval(question)) if question.state == ApprovalState::Open)
 }

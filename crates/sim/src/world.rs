@@ -343,6 +343,7 @@ impl<'o> World<'o> {
         self.hub_starts()?;
         for index in 0..self.machines.len() {
             self.assign(index, 0)?;
+            self.yesterdays_permit(index);
             let start = self.random.millis(0, 3_000);
             self.after(start, Event::AgentWake { machine: index, life: 0 });
             self.plan_wake(index, start);
@@ -411,7 +412,10 @@ impl<'o> World<'o> {
             let waits = |report: &Arrived| match report {
                 // One that was written a moment ago is on its way.
                 Arrived::Receipt(receipt) => now.since(receipt.at_boot) > Duration::from_secs(5),
-                Arrived::Finding(..) | Arrived::OrderRefused(..) | Arrived::Gap(_) => true,
+                Arrived::OrderRefused(order, ..) => {
+                    of_hub.since(order.made_at()) > Duration::from_secs(5)
+                }
+                Arrived::Finding(..) | Arrived::Gap(_) => true,
             };
             let waiting =
                 machine.spool.waiting().iter().filter(|(_, report)| waits(report)).count();

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use cordon_model::action::ActionKind;
 use cordon_model::asset::ClinicalTier;
 use cordon_model::finding::Level;
 use cordon_model::ids::{IncidentId, MachineId};
@@ -61,7 +62,9 @@ pub struct WrongRule {
 /// What was spent, of how much.
 #[derive(Debug, Clone, Serialize)]
 pub struct Spent {
-    /// Isolations that the signer signed with nobody asked.
+    /// What the policy does besides isolating; nothing in half of the seeds.
+    pub also: Vec<ActionKind>,
+    /// Isolations and other measures that the signer signed with nobody asked.
     pub automatic: u64,
     /// …of so many…
     pub automatic_allowed: u32,
@@ -84,7 +87,9 @@ pub struct Spent {
 /// Who was asked, and how often.
 #[derive(Debug, Clone, Serialize)]
 pub struct Asked {
-    /// Questions in the list: at most one for each machine.
+    /// Questions in the list: at most one for each machine, but where the policy would also do something besides
+    /// isolating: then one more for each further program on a clinical machine, and for each further measure on one
+    /// that is cut off already.
     pub questions: usize,
     /// Machines that were neither isolated nor asked about: forgotten ones.
     pub forgotten: usize,
@@ -122,6 +127,10 @@ pub struct Undone {
     pub machines: usize,
     /// How many of them were proven to be open again.
     pub released: usize,
+    /// Other measures that were in force on them just before the command.
+    pub acts: usize,
+    /// How many of all other measures are in force at the end.
+    pub acts_left: usize,
     /// Milliseconds from the command to the last proof.
     pub took_ms: u128,
     /// Machines that are open at the end, of all.
@@ -137,6 +146,7 @@ pub(crate) struct Notes {
     alive: Vec<Alive>,
     worst_group: (usize, usize),
     forgotten: usize,
+    acts: usize,
     undone: BTreeSet<MachineId>,
     incident: Option<IncidentId>,
     last_release: Option<Duration>,
@@ -277,7 +287,13 @@ impl World<'_> {
         let is_forgotten = |machine: &&Machine| !is_cut(machine) && !asked.contains(&machine.id);
         self.notes.forgotten = self.machines.iter().filter(is_forgotten).count();
         self.notes.worst_group = cut_of_ward.into_values().max().unwrap_or_default();
+        self.notes.acts = self.acts_in_force();
         self.notes.alive = alive;
+    }
+
+    /// Measures besides isolations that hands hold.
+    fn acts_in_force(&self) -> usize {
+        self.machines.iter().map(|machine| machine.acts.len()).sum()
     }
 
     /// The rule matched for the first time.
@@ -288,10 +304,13 @@ impl World<'_> {
     /// At the end nothing that was done by itself is left, and nothing else was touched.
     pub(crate) fn judge_the_undoing(&self) -> Result<(), Violation> {
         let still_cut = self.machines.iter().filter(|machine| is_cut(machine)).count();
-        if still_cut == 0 {
+        let acts = self.acts_in_force();
+        if still_cut + acts == 0 {
             return Ok(());
         }
-        let how = format!("{still_cut} machines are cut off still, after all was undone");
+        let how = format!(
+            "{still_cut} machines are cut off still, and {acts} other measures are in force, after all was undone"
+        );
         Err(Violation { law: Law::Lease, how })
     }
 
@@ -317,6 +336,7 @@ impl World<'_> {
             findings: self.tally.of("findings"),
             incidents: core.map_or(0, |core| core.incidents().count()),
             spent: Spent {
+                also: policy.responses.first().map_or_else(Vec::new, |of| of.also.clone()),
                 automatic: self.tally.of("orders signed by policy"),
                 automatic_allowed: policy.budget.count,
                 window_seconds: policy.budget.window_seconds,
@@ -346,6 +366,8 @@ impl World<'_> {
                 command: format!("cordon undo {incident} --reason \"the rule is wrong\""),
                 machines: notes.undone.len(),
                 released: notes.undone.iter().filter(released).count(),
+                acts: notes.acts,
+                acts_left: self.acts_in_force(),
                 took_ms: notes
                     .last_release
                     .map_or(0, |last| last.saturating_sub(UNDONE_AT).as_millis()),
@@ -382,7 +404,8 @@ impl fmt::Display for WrongRule {
 impl fmt::Display for Spent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:<42} {:>9} {:>9}", "what was spent", "spent", "allowed")?;
-        let name = format!("isolations with nobody asked, in {} s", self.window_seconds);
+        let what = if self.also.is_empty() { "isolations" } else { "measures" };
+        let name = format!("{what} with nobody asked, in {} s", self.window_seconds);
         writeln!(f, "{name:<42} {:>9} {:>9}", self.automatic, self.automatic_allowed)?;
         let name = format!("…of the ward that lost most, of {}", self.worst_group_of);
         writeln!(f, "{name:<42} {:>9} {:>9}", self.worst_group, self.worst_group_allowed)?;
@@ -398,7 +421,7 @@ impl fmt::Display for Spent {
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\nwho was asked")?;
-        writeln!(f, "{:<42} {:>9}", "questions in the list, one for a machine", self.questions)?;
+        writeln!(f, "{:<42} {:>9}", "questions in the list", self.questions)?;
         for (reason, count) in &self.reasons {
             writeln!(f, "{:<42} {count:>9}", format!("  {reason}"))?;
         }
@@ -428,6 +451,11 @@ impl fmt::Display for Undone {
              \x20 2. {}\n\
              tried here: {} of {} machines were proven open within {} ms of the command, in simulated time",
             self.command, self.released, self.machines, self.took_ms
-        )
+        )?;
+        if self.acts > 0 {
+            let (acts, left) = (self.acts, self.acts_left);
+            writeln!(f, "  of {acts} other measures {left} are in force still")?;
+        }
+        Ok(())
     }
 }

@@ -30,6 +30,10 @@ fn the_laws_hold_over_a_thousand_seeds() {
         "power cuts",
         "messages lost",
         "orders repeated by the network",
+        "messages to agents repeated",
+        "messages to the hub repeated",
+        "messages to the signer repeated",
+        "answers of the signer repeated",
         "orders refused by their machine",
         "documents refused for their signature",
         "lies told to the hub",
@@ -60,11 +64,15 @@ fn the_laws_hold_over_a_thousand_seeds() {
         "partitions",
         "partitions of everything",
         "clocks set wrong",
+        "clocks set right",
         "hub clocks set wrong",
+        "hub clocks set wrong by up to a day",
+        "power cuts of the hub",
         "acts besides isolation",
         "acts besides isolation signed by policy",
         "acts besides isolation signed for people",
         "acts taken back",
+        "things put back",
         "acts refused for what care needs",
         "acts undone by somebody",
         "helper crashes after acting besides isolation",
@@ -94,7 +102,8 @@ fn is_seen_besides(scenario: Scenario, sabotage: Sabotage, law: Law, words: &str
 }
 
 fn is_seen_in(scenario: Scenario, sabotage: Sabotage, laws: &[Law]) -> String {
-    let options = Options { seeds: 300, scenario, sabotage: Some(sabotage), ..Options::default() };
+    let options =
+        Options { seeds: 1_000, scenario, sabotage: Some(sabotage), ..Options::default() };
     match simulate(&options) {
         Ok(_) => panic!("{sabotage:?} was not seen in {} seeds", options.seeds),
         Err(failure) => {
@@ -172,6 +181,36 @@ fn old_documents_that_come_back_after_a_loss_of_memory_are_seen() {
 }
 
 #[test]
+fn a_machine_that_believes_a_clock_which_was_set_back_is_seen() {
+    is_seen(Sabotage::NoTimeFloor, Law::Authority);
+}
+
+#[test]
+fn a_machine_that_goes_on_believing_a_clock_which_ran_ahead_is_seen() {
+    is_seen(Sabotage::BelievesItsClock, Law::Autonomy);
+}
+
+/// The words of the failure show who took what came again for something new.
+fn is_seen_again(sabotage: Sabotage, what: &str) {
+    is_seen_besides(Scenario::Everything, sabotage, Law::NothingLost, what);
+}
+
+#[test]
+fn a_signer_that_signs_a_proposal_twice_is_seen() {
+    is_seen_again(Sabotage::SignsTwice, "a proposal for or from");
+}
+
+#[test]
+fn a_machine_that_refuses_an_order_which_it_has_is_seen() {
+    is_seen_again(Sabotage::RefusesAgain, "an order for or from");
+}
+
+#[test]
+fn a_hub_that_takes_reports_twice_is_seen() {
+    is_seen_again(Sabotage::TakesTwice, "reports for or from");
+}
+
+#[test]
 fn a_signer_without_a_budget_is_seen() {
     is_seen(Sabotage::NoBudget, Law::Budget);
 }
@@ -197,6 +236,12 @@ fn a_hub_without_a_ledger_is_seen() {
 }
 
 #[test]
+fn a_signer_that_writes_down_orders_only_is_seen() {
+    is_seen(Sabotage::RecordsOrdersOnly, Law::Accountable);
+    is_seen_in(Scenario::StolenHub, Sabotage::RecordsOrdersOnly, &[Law::Accountable]);
+}
+
+#[test]
 fn a_hub_that_tells_nobody_is_seen() {
     is_seen(Sabotage::TellsNobody, Law::Attention);
 }
@@ -211,9 +256,40 @@ fn a_hub_that_asks_again_what_people_said_no_to_is_seen() {
     is_seen(Sabotage::ForgetsNo, Law::Attention);
 }
 
+/// A no that silences what it does not cover: too little is asked, and not too much.
+#[test]
+fn a_hub_that_asks_nothing_after_a_no_is_seen() {
+    let sabotage = Sabotage::AsksNothingAfterNo;
+    let words = "are not asked about what was found there";
+    is_seen_besides(Scenario::Everything, sabotage, Law::Attention, words);
+}
+
+/// Told of a story at a start, people were told of what had been found by then, and of nothing that comes.
+#[test]
+fn a_no_that_silences_what_it_does_not_cover_is_seen() {
+    let (sabotage, words) = (Sabotage::NoSilencesAll, "was neither acted on, nor asked about");
+    is_seen_besides(Scenario::Everything, sabotage, Law::Attention, words);
+}
+
+#[test]
+fn a_no_that_holds_for_ever_is_seen() {
+    let (sabotage, words) = (Sabotage::NoHoldsForEver, "was neither acted on, nor asked about");
+    is_seen_besides(Scenario::Everything, sabotage, Law::Attention, words);
+}
+
+#[test]
+fn a_hub_that_does_not_escalate_what_nobody_has_is_seen() {
+    is_seen(Sabotage::NeverEscalates, Law::Attention);
+}
+
+#[test]
+fn a_hub_that_hides_an_order_that_came_to_nothing_is_seen() {
+    is_seen(Sabotage::HidesDeadOrders, Law::Attention);
+}
+
 #[test]
 fn a_hub_that_folds_two_machines_findings_of_one_id_is_seen() {
-    is_seen(Sabotage::FoldsFindings, Law::NothingLost);
+    is_seen_as(Sabotage::FoldsFindings, &[Law::NothingLost, Law::BadStaysSmall]);
 }
 
 #[test]
@@ -293,8 +369,11 @@ fn a_hub_that_asks_nobody_what_else_to_do_on_a_clinical_machine_is_seen() {
 
 #[test]
 fn a_program_that_care_needs_and_that_is_stopped_is_seen() {
-    let sabotage = Sabotage::StopsWhatCareNeeds;
-    is_seen_besides(Scenario::Everything, sabotage, Law::Lifelines, "needed for care");
+    let laws = [Law::Lifelines, Law::Lease];
+    let failure = is_seen_in(Scenario::Everything, Sabotage::StopsWhatCareNeeds, &laws);
+    // It is stopped, or goes on to be when its machine is told that care needs it.
+    let words = ["needed for care", "was to be taken back"];
+    assert!(words.iter().any(|words| failure.contains(words)), "{failure}");
 }
 
 #[test]
@@ -359,10 +438,18 @@ fn the_laws_hold_with_a_stolen_hub_over_two_hundred_seeds() {
         "orders that a stolen hub withholds",
         "orders that a stolen hub sends late or again",
         "documents that a stolen hub sends late or again",
+        "assignments that a stolen hub wants signed",
+        "policies that a stolen hub wants signed",
+        "weaker documents refused to a stolen hub",
         "documents refused for their signature",
     ] {
         assert!(summary.tally.of(what) > 100, "{what}: {}", summary.tally.of(what));
     }
+}
+
+#[test]
+fn a_signer_that_believes_its_stolen_hub_what_machines_are_is_seen() {
+    is_seen_in(Scenario::StolenHub, Sabotage::BelievesTheHub, &[Law::Authority]);
 }
 
 #[test]
@@ -408,10 +495,16 @@ fn wrong_rule(seed: u64) -> WrongRule {
     summary.wrong_rule.unwrap_or_else(|| panic!("nothing is said of the rule"))
 }
 
+/// The same under the first policy that only isolates, or that does more besides.
+fn wrong_rule_where(does_more: bool) -> WrongRule {
+    let is_so = |of: &WrongRule| of.spent.also.is_empty() != does_more;
+    (0..20).map(wrong_rule).find(is_so).unwrap_or_else(|| panic!("no such policy in 20 seeds"))
+}
+
 #[test]
 fn a_wrong_rule_on_a_thousand_machines_spends_the_budget_and_no_more() {
-    for seed in 0..3 {
-        let of = wrong_rule(seed);
+    for does_more in [false, true] {
+        let of = wrong_rule_where(does_more);
         println!("{of}");
         assert_eq!((of.machines, of.machines_away, of.findings), (1_000, 200, 3_000));
         let spent = &of.spent;
@@ -426,7 +519,7 @@ fn a_wrong_rule_on_a_thousand_machines_spends_the_budget_and_no_more() {
 
 #[test]
 fn a_wrong_rule_asks_once_of_each_machine_and_tells_people_a_dozen_times() {
-    let asked = wrong_rule(0).asked;
+    let asked = wrong_rule_where(false).asked;
     // Whoever was not isolated is asked about.
     assert_eq!(asked.forgotten, 0);
     assert!((975..=1_000).contains(&asked.questions), "{asked:?}");
@@ -437,8 +530,19 @@ fn a_wrong_rule_asks_once_of_each_machine_and_tells_people_a_dozen_times() {
 }
 
 #[test]
+fn a_wrong_rule_of_which_more_is_done_besides_does_not_bury_people_in_questions() {
+    let asked = wrong_rule_where(true).asked;
+    assert_eq!(asked.forgotten, 0);
+    // One of each machine, two more of each of 180 clinical ones (whatever is found there is asked), and some of
+    // the dozen that are cut off already.
+    assert!((1_300..=1_500).contains(&asked.questions), "{asked:?}");
+    assert!(asked.most_of_one_machine <= 9, "{asked:?}");
+    assert!((10..=13).contains(&asked.told_of_questions), "{asked:?}");
+}
+
+#[test]
 fn a_wrong_rule_leaves_clinical_machines_and_lifelines_alone() {
-    let alive = wrong_rule(0).alive;
+    let alive = wrong_rule_where(true).alive;
     let machines: Vec<(Option<u8>, usize)> =
         alive.iter().map(|row| (row.tier, row.machines)).collect();
     let (all, none) = ([540, 280, 120, 40, 20], 0);
@@ -459,12 +563,17 @@ fn a_wrong_rule_leaves_clinical_machines_and_lifelines_alone() {
 
 #[test]
 fn one_command_takes_back_all_that_a_wrong_rule_did() {
-    let of = wrong_rule(0);
-    assert_eq!(of.incidents, 1);
-    let cut: usize = of.alive.iter().map(|row| row.machines - row.open).sum();
-    assert!(cut > 5, "orders and permits");
-    assert_eq!((of.undone.machines, of.undone.released, of.undone.open), (cut, cut, 1_000));
-    assert!(of.undone.command.starts_with("cordon undo "));
+    for does_more in [false, true] {
+        let of = wrong_rule_where(does_more);
+        assert_eq!(of.incidents, 1);
+        let cut: usize = of.alive.iter().map(|row| row.machines - row.open).sum();
+        assert!(cut > 5, "orders and permits");
+        // One on which something else was done need not be cut off.
+        assert_eq!((of.undone.released, of.undone.open), (of.undone.machines, 1_000));
+        assert!((cut..=cut + of.undone.acts).contains(&of.undone.machines), "{:?}", of.undone);
+        assert_eq!((of.undone.acts > 0, of.undone.acts_left), (does_more, 0));
+        assert!(of.undone.command.starts_with("cordon undo "));
+    }
 }
 
 #[test]

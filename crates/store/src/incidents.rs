@@ -19,6 +19,8 @@ pub struct StoredApproval {
     pub is_open: bool,
     /// Until when.
     pub expires_at: UtcNanos,
+    /// The incident that it belongs to.
+    pub incident: Option<IncidentId>,
     /// The question with its answers, encoded by the caller.
     pub document: Vec<u8>,
 }
@@ -58,6 +60,20 @@ pub trait Incidents {
 
     /// One question.
     async fn approval(&self, key: &Key<ApprovalId>) -> Result<Option<StoredApproval>, StoreError>;
+
+    /// Questions that may count still, oldest first: those that wait, and all of incidents that are not closed.
+    async fn approvals_that_count(
+        &self,
+        organisation: &OdsCode,
+        page: &Page,
+    ) -> Result<Listed<StoredApproval>, StoreError>;
+
+    /// Questions of an incident, oldest first.
+    async fn approvals_of(
+        &self,
+        key: &Key<IncidentId>,
+        page: &Page,
+    ) -> Result<Listed<StoredApproval>, StoreError>;
 
     /// Questions, oldest first; only those that wait, or all.
     async fn approvals(

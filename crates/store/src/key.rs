@@ -59,4 +59,17 @@ pub struct Listed<T> {
     pub next: Option<Cursor>,
     /// How many rows the whole list has.
     pub total: u64,
+    /// Rows of this part that can't be read, and are not among the others.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A row that holds what this version can't read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// What it should be.
+    pub what: &'static str,
+    /// Its place in its list.
+    pub id: String,
+    /// The decoder's words.
+    pub reason: String,
 }

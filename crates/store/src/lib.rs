@@ -37,7 +37,7 @@ mod statements;
 pub use change::Change;
 pub use findings::{FindingFilter, Findings, Taken, TakenReport, TakenWhat};
 pub use incidents::{IncidentFilter, Incidents, StoredApproval};
-pub use key::{Cursor, Key, Listed, PAGE_ROWS, Page};
+pub use key::{Cursor, Key, Listed, PAGE_ROWS, Page, Unreadable};
 pub use machines::{
     EnrolmentRefused, EnrolmentToken, Machine, Machines, NewCertificate, NewMachine, Seen,
 };

@@ -29,7 +29,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{Row as _, Sqlite, Transaction};
 
-use crate::key::{Cursor, Key, Listed, Page};
+use crate::key::{Cursor, Key, Listed, Page, Unreadable};
 use crate::state::StoreError;
 
 /// Connections that read: the hub's tasks that wait for the store at one time are few, and a read takes
@@ -134,6 +134,16 @@ trait Columns {
         self.text(column)?.parse().map_err(|error: T::Err| unreadable(column, error.to_string()))
     }
 
+    fn optional_text(&self, column: &'static str) -> Result<Option<String>, StoreError>;
+
+    fn optional_id<T: FromStr>(&self, column: &'static str) -> Result<Option<T>, StoreError>
+    where
+        T::Err: std::fmt::Display,
+    {
+        let id = self.optional_text(column)?.map(|text| text.parse());
+        id.transpose().map_err(|error: T::Err| unreadable(column, error.to_string()))
+    }
+
     fn document<T: DeserializeOwned>(&self, column: &'static str) -> Result<T, StoreError> {
         decode(column, &self.bytes(column)?)
     }
@@ -145,6 +155,9 @@ trait Columns {
 
 impl Columns for SqliteRow {
     fn text(&self, column: &'static str) -> Result<String, StoreError> {
+        self.try_get(column).doing("read text")
+    }
+    fn optional_text(&self, column: &'static str) -> Result<Option<String>, StoreError> {
         self.try_get(column).doing("read text")
     }
     fn bytes(&self, column: &'static str) -> Result<Vec<u8>, StoreError> {
@@ -162,8 +175,24 @@ fn unreadable(what: &'static str, reason: String) -> StoreError {
     StoreError::Unreadable { what, reason }
 }
 
-/// Makes a page of `rows`, which were asked for with one more than the page takes.
+/// As [`paged_readable`], where a row that can't be read must not be passed over: what is judged by the list would be
+/// judged without it.
 fn paged<T>(
+    rows: &[SqliteRow],
+    page: &Page,
+    total: i64,
+    item: impl Fn(&SqliteRow) -> Result<T, StoreError>,
+    cursor: impl Fn(&SqliteRow) -> Result<String, StoreError>,
+) -> Result<Listed<T>, StoreError> {
+    let mut listed = paged_readable(rows, page, total, item, cursor)?;
+    match listed.unreadable.pop() {
+        Some(Unreadable { what, reason, .. }) => Err(StoreError::Unreadable { what, reason }),
+        None => Ok(listed),
+    }
+}
+
+/// Makes a page of `rows`, which were asked for with one more than the page takes.
+fn paged_readable<T>(
     rows: &[SqliteRow],
     page: &Page,
     total: i64,
@@ -176,8 +205,17 @@ fn paged<T>(
         Some(last) if rows.len() > limit => Some(Cursor(cursor(last)?)),
         _ => None,
     };
-    let items = shown.iter().map(item).collect::<Result<_, _>>()?;
-    Ok(Listed { items, next, total: unsigned(total) })
+    let (mut items, mut unreadable) = (Vec::with_capacity(shown.len()), Vec::new());
+    for row in shown {
+        match item(row) {
+            Ok(item) => items.push(item),
+            Err(StoreError::Unreadable { what, reason }) => {
+                unreadable.push(Unreadable { what, id: cursor(row)?, reason });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Listed { items, next, total: unsigned(total), unreadable })
 }
 
 /// Counts the rows of one thing (a machine, an incident) that a statement (`SELECT COUNT(*) …`) finds, with

@@ -1,6 +1,6 @@
 //! The conformance suite on SQLite, and what a crash leaves.
 
-#![allow(clippy::unwrap_used, reason = "tests state expectations by unwrapping")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests state expectations by unwrapping")]
 
 mod conformance;
 
@@ -54,6 +54,33 @@ async fn tables_of_a_newer_version_are_left_alone() {
     pool.close().await;
     let opened = SqliteState::open(directory.path()).await;
     assert!(matches!(opened, Err(cordon_store::StoreError::Migration(_))));
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_hides_no_other_of_its_list() {
+    let directory = tempfile::tempdir().unwrap();
+    let store: Arc<dyn State> = Arc::new(SqliteState::open(directory.path()).await.unwrap());
+    let mut machines = Vec::new();
+    for number in 1..=3 {
+        machines.push(enrolled(&store, &ours(), number).await.id);
+    }
+    let file = directory.path().join("state.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    for (column, machine) in [("receipt_key", machines[0]), ("seen", machines[1])] {
+        sqlx::query(sqlx::AssertSqlSafe(format!(
+            "UPDATE machines SET {column} = X'ff00' WHERE machine = '{machine}'"
+        )))
+        .execute(&pool)
+        .await
+        .unwrap();
+    }
+    let listed = store.machines(&ours(), &Page::default()).await.unwrap();
+    let items: Vec<_> = listed.items.iter().map(|machine| machine.id).collect();
+    assert_eq!((items, listed.total), (machines[1..].to_vec(), 3));
+    let [row] = &listed.unreadable[..] else { panic!("{:?}", listed.unreadable) };
+    assert_eq!((row.what, row.id.as_str()), ("receipt_key", machines[0].to_string().as_str()));
+    assert!(listed.items[0].seen.is_none(), "it says how it is in a moment");
 }
 
 /// Not a test of its own: the process that the next test kills. It says each number once the store has

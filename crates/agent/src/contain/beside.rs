@@ -84,7 +84,8 @@ impl Bell {
         while matches!((&*self.heard).read(&mut rung), Ok(count) if count > 0) {}
     }
 
-    fn ring(&self) {
+    /// Wakes the helper.
+    pub fn ring(&self) {
         // What is full rings already.
         let _ = (&*self.rope).write(&[1]);
     }

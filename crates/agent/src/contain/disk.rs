@@ -103,6 +103,21 @@ impl Disk {
         self.put(name, value, false)
     }
 
+    /// The same, not flushed: after a power cut it may be torn, or not there.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn write_unflushed<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        ciborium::into_writer(value, &mut bytes).map_err(io::Error::other)?;
+        bytes.extend_from_slice(&Sha256::digest(&bytes));
+        let fresh = self.path(name, "new");
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        file.write_all(&bytes)?;
+        self.take_its_place(name)
+    }
+
     fn put<T: Serialize>(&self, name: &str, value: &T, is_needed: bool) -> io::Result<()> {
         let mut bytes = Vec::new();
         ciborium::into_writer(value, &mut bytes).map_err(io::Error::other)?;

@@ -20,7 +20,7 @@ use cordon_model::measure::Isolation;
 use nix::sys::socket::{getsockopt, sockopt};
 use serde::{Deserialize, Serialize};
 
-use super::keeper::Keeper;
+use super::executor::Executor;
 
 /// The longest message: a code of at most 64 characters and its frame.
 pub const MESSAGE_BYTES: usize = 128;
@@ -201,11 +201,11 @@ impl Door {
     }
 
     /// Does what there is to do.
-    pub fn serve(&mut self, keeper: &mut Keeper) {
+    pub fn serve(&mut self, executor: &mut Executor) {
         self.accept();
-        self.take_hashes(keeper);
+        self.take_hashes(executor);
         for at in 0..self.callers.len() {
-            self.hear(at, keeper);
+            self.hear(at, executor);
         }
         self.callers.retain(|caller| !caller.is_over);
     }
@@ -233,7 +233,7 @@ impl Door {
         }
     }
 
-    fn take_hashes(&mut self, keeper: &mut Keeper) {
+    fn take_hashes(&mut self, executor: &mut Executor) {
         let _ = self.wake.0.read(&mut [0; 16]);
         while let Ok((number, hash)) = self.hashed.try_recv() {
             self.is_hashing = false;
@@ -241,7 +241,7 @@ impl Door {
             // Whoever hung up meanwhile has had his try, and opened nothing.
             let Some(caller) = caller else { continue };
             let answer = match hash {
-                Ok(hash) => match keeper.open_by(&hash, caller.user) {
+                Ok(hash) => match executor.open_by(&hash, caller.user) {
                     Ok(opened) => DoorAnswer::Opened(opened),
                     Err(why) => DoorAnswer::Unopened(why),
                 },
@@ -251,7 +251,7 @@ impl Door {
         }
     }
 
-    fn hear(&mut self, at: usize, keeper: &mut Keeper) {
+    fn hear(&mut self, at: usize, executor: &mut Executor) {
         let Some(caller) = self.callers.get_mut(at) else { return };
         if caller.waits || caller.is_over {
             return;
@@ -268,7 +268,7 @@ impl Door {
             }
         };
         match ask {
-            DoorAsk::Look => caller.say(&DoorAnswer::Seen(keeper.seen())),
+            DoorAsk::Look => caller.say(&DoorAnswer::Seen(executor.seen())),
             DoorAsk::Code(_) if self.is_hashing => {
                 let why = "another code is being looked at: try again in a moment";
                 caller.say(&DoorAnswer::Unopened(Unopened {
@@ -279,7 +279,7 @@ impl Door {
             DoorAsk::Code(text) => match Code::parse(&text) {
                 // A slip costs nobody a try.
                 Err(slip) => caller.say(&DoorAnswer::Unopened(slip.to_string().as_str().into())),
-                Ok(code) => match keeper.begin_code(caller.user) {
+                Ok(code) => match executor.begin_code(caller.user) {
                     Err(why) => caller.say(&DoorAnswer::Unopened(why)),
                     Ok(document) => {
                         caller.waits = true;

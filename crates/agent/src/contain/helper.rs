@@ -1,4 +1,4 @@
-//! The privileged process: one loop around a [`Keeper`], on a Unix socket that only the agent and root
+//! The privileged process: one loop around a [`Executor`], on a Unix socket that only the agent and root
 //! may speak to.
 //!
 //! It decides in one thread, so nothing is ever half decided, and it waits for whichever comes first: a
@@ -25,12 +25,13 @@ use serde::Serialize;
 use super::bulletin::Places;
 use super::door::Door;
 use super::enforce::Enforcer;
-use super::keeper::Keeper;
+use super::executor::Executor;
 use super::lookout::{self, LookoutConfig};
 use super::moment::{Clocks, boot_time};
 use super::netlink::NetlinkError;
 use super::pace::{Pace, looked_for};
-use super::protocol::{Ask, Event, FromHelper, MESSAGE_BYTES, Request};
+use super::protocol::{Answer, Ask, Event, FromHelper, MESSAGE_BYTES, Request};
+use super::resident::give_back;
 use super::survey::SurveyConfig;
 use super::table::{Change, Watch};
 use super::urgency::{Urgency, go_first};
@@ -107,11 +108,11 @@ pub fn serve(config: &HelperConfig) -> Result<Infallible, HelperError> {
     // Before the first look, so that no change after it goes unnoticed.
     let watch = Watch::open()?;
     let enforcer = Enforcer::open(config.agent_user)?;
-    let mut keeper = Keeper::start(&config.state, &config.warden, clocks, enforcer)
+    let mut executor = Executor::start(&config.state, &config.warden, clocks, enforcer)
         .map_err(failed(format!("taking up the state in {}", config.state.display())))?;
-    let own_ports = keeper.ports()?;
+    let own_ports = executor.ports()?;
     if let Some(places) = &config.notice {
-        keeper.tell_people_at(places.clone());
+        executor.tell_people_at(places.clone());
     }
     let listener = listen(config)
         .map_err(failed(format!("opening the socket {}", config.socket.display())))?;
@@ -124,13 +125,13 @@ pub fn serve(config: &HelperConfig) -> Result<Infallible, HelperError> {
     };
     // Without it everything else goes on: whoever asks is told that nobody looks.
     if let Some(survey) = &config.survey
-        && let Err(error) = keeper.survey_by(survey.clone())
+        && let Err(error) = executor.survey_by(survey.clone())
     {
         tracing::error!(%error, "this machine can't be looked at for what starts by itself");
     }
     if let Some(config) = &config.lookout
         && let Err(error) =
-            lookout::start(config.clone()).and_then(|()| keeper.tell_changes_by(config.telling()))
+            lookout::start(config.clone()).and_then(|()| executor.tell_changes_by(config.telling()))
     {
         tracing::error!(%error, "nobody can look out for changes on this machine");
     }
@@ -140,7 +141,7 @@ pub fn serve(config: &HelperConfig) -> Result<Infallible, HelperError> {
     }
     let mut server = Server {
         door,
-        keeper,
+        executor,
         watch,
         own_ports,
         listener,
@@ -149,6 +150,8 @@ pub fn serve(config: &HelperConfig) -> Result<Infallible, HelperError> {
         pace: Pace::new(Instant::now()),
         ticked: Instant::now(),
     };
+    // The start is over, and the most of what it touched is never looked at again.
+    give_back();
     loop {
         server.turn().map_err(failed("waiting for requests"))?;
     }
@@ -173,7 +176,7 @@ fn listen(config: &HelperConfig) -> io::Result<UnixListener> {
 
 struct Server {
     door: Option<Door>,
-    keeper: Keeper,
+    executor: Executor,
     watch: Watch,
     own_ports: [u32; 2],
     listener: UnixListener,
@@ -189,7 +192,7 @@ impl Server {
         let mut waiting = vec![
             PollFd::new(self.watch.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.keeper.bell(), PollFlags::POLLIN),
+            PollFd::new(self.executor.bell(), PollFlags::POLLIN),
         ];
         let fixed = waiting.len();
         waiting.extend(self.connections.iter().map(|connection| {
@@ -214,33 +217,36 @@ impl Server {
             self.rules_changed();
         }
         if ready[2] {
-            self.keeper.hear();
+            self.executor.hear();
+            for (look, answer) in self.executor.previewed() {
+                self.connections.iter_mut().for_each(|connection| connection.saw(look, &answer));
+            }
         }
         for (connection, is_ready) in self.connections.iter_mut().zip(&ready[fixed..own]) {
             if *is_ready {
-                connection.serve(&mut self.keeper);
+                connection.serve(&mut self.executor);
             }
         }
         if ready[1] {
             self.accept();
         }
         if is_door_busy || ready[own..].contains(&true) {
-            self.door.iter_mut().for_each(|door| door.serve(&mut self.keeper));
+            self.door.iter_mut().for_each(|door| door.serve(&mut self.executor));
         }
         if self.until_tick().is_zero() {
             self.ticked = Instant::now();
-            self.keeper.tick();
+            self.executor.tick();
         }
         self.tell_events();
         // After the agent: the hub is to know first, and this writes to disk.
-        self.keeper.tell_people();
+        self.executor.tell_people();
         self.connections.retain(|connection| !connection.is_over);
         Ok(())
     }
 
     /// Rounded up to the milliseconds that `poll` counts, or the last would be spent in a busy loop.
     fn until_tick(&self) -> Duration {
-        let wake = self.keeper.next_wake().clamp(BETWEEN_TICKS, CHECKPOINT);
+        let wake = self.executor.next_wake().clamp(BETWEEN_TICKS, CHECKPOINT);
         let left = wake.saturating_sub(self.ticked.elapsed());
         if left.is_zero() { left } else { left + Duration::from_millis(1) }
     }
@@ -250,7 +256,7 @@ impl Server {
         let Some(change) = self.watch.changes(&self.own_ports) else { return };
         let (change, noticed) = self.waited(change, boot_time());
         let began = Instant::now();
-        self.keeper.look(Some(change), noticed);
+        self.executor.look(Some(change), noticed);
         self.pace.looked(began, Instant::now());
     }
 
@@ -284,8 +290,8 @@ impl Server {
         if !self.connections.iter().any(|connection| connection.is_listening) {
             return;
         }
-        let mut events = self.keeper.take_events();
-        let receipts = self.keeper.receipts();
+        let mut events = self.executor.take_events();
+        let receipts = self.executor.receipts();
         for connection in self.connections.iter_mut().filter(|c| c.is_listening) {
             let next = receipts.first + receipts.receipts.len() as u64;
             if connection.told_before < next {
@@ -306,6 +312,8 @@ struct Connection {
     is_listening: bool,
     /// Receipts below this number were told to it.
     told_before: u64,
+    /// Previews that are being looked at for it: the look, and the request that it answers.
+    previews: Vec<(u64, u64)>,
     is_over: bool,
 }
 
@@ -317,11 +325,12 @@ impl Connection {
             unsent: Vec::new(),
             is_listening: false,
             told_before: 0,
+            previews: Vec::new(),
             is_over: false,
         }
     }
 
-    fn serve(&mut self, keeper: &mut Keeper) {
+    fn serve(&mut self, executor: &mut Executor) {
         self.flush();
         let mut chunk = vec![0; 64 << 10];
         match self.stream.read(&mut chunk) {
@@ -346,8 +355,17 @@ impl Connection {
                     if request.ask == Ask::Listen {
                         self.is_listening = true;
                     }
-                    let answer = keeper.answer(request.ask);
-                    if let super::protocol::Answer::Obeyed(receipts) = &answer {
+                    let answer = match &request.ask {
+                        Ask::Would(action) => match executor.begin_preview(action) {
+                            Ok(look) => {
+                                self.previews.push((look, request.id));
+                                continue;
+                            }
+                            Err(answer) => answer,
+                        },
+                        _ => executor.answer(request.ask),
+                    };
+                    if let Answer::Obeyed(receipts) = &answer {
                         let next = receipts.first + receipts.receipts.len() as u64;
                         self.told_before = self.told_before.max(next);
                     }
@@ -359,6 +377,13 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Answers with what a look saw, if it was taken for this connection.
+    fn saw(&mut self, look: u64, answer: &Answer) {
+        let Some(at) = self.previews.iter().position(|(number, _)| *number == look) else { return };
+        let (_, to) = self.previews.swap_remove(at);
+        self.send(&FromHelper::Answer { to, answer: answer.clone() });
     }
 
     fn send(&mut self, message: &impl Serialize) {

@@ -6,9 +6,12 @@
 //! a file aside and denying a program take seconds, so they are done [`beside`](super::beside), each kind by a
 //! thread of its own, and what came of them is heard later.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cordon_evidence::archive::Statement;
 use cordon_model::action::{Action, ActionKind, BlockedPeer, Collection, ProcessTarget};
@@ -36,7 +39,12 @@ use super::beside::{Bell, Beside, Came as CameBeside, Job, Verb};
 use super::enforce::{Mark, Standing};
 use super::moment::boot_time;
 use super::netlink::NetlinkError;
+use super::preview::Previews;
 use crate::sensor::ProcessId;
+
+/// How soon a seal that failed is asked for again: 5 s. Looks come each second, and a disk that is full is not
+/// to be filled with what is said of it.
+const BETWEEN_SEALS: Duration = Duration::from_secs(5);
 
 /// The mechanisms of one machine.
 #[derive(Debug)]
@@ -47,16 +55,19 @@ pub struct Means {
     kill: Kill,
     /// Files that are set aside, and places that are put back.
     files: Beside,
-    put_back: PutBack,
+    put_back: Arc<PutBack>,
+    previews: Previews,
     deny: Beside,
     bell: Bell,
     blocks: Blocks,
-    accounts: Accounts,
+    accounts: Arc<Accounts>,
     collector: Collector,
     /// The helper's own folder.
     state: PathBuf,
     agent_user: u32,
     gathered: Option<Statement>,
+    /// Why archives are not sealed that should be, and when that was tried. No more than archives.
+    unsealable: BTreeMap<MeasureId, (String, Instant)>,
 }
 
 /// Where the mechanisms find their things.
@@ -202,15 +213,17 @@ impl Means {
                 Action::PutBack(_) => put_back(&mechanism, job),
                 _ => quarantined(&quarantine, job),
             })?,
-            put_back: put_back_by()?,
+            put_back: Arc::new(put_back_by()?),
+            previews: Previews::new(bell.clone()),
             deny: Beside::start("deny", bell.clone(), move |job| denied(&mut deny, job))?,
             bell,
             blocks: Blocks::open(journal.clone(), root).map_err(io::Error::other)?,
-            accounts: Accounts::new(journal.clone(), root, agent_user),
+            accounts: Arc::new(Accounts::new(journal.clone(), root, agent_user)),
             collector: Collector::open(&journal_folder, &evidence, root, program)?,
             state: places.state.clone(),
             agent_user,
             gathered: None,
+            unsealable: BTreeMap::new(),
             journal,
             boot,
         })
@@ -271,24 +284,51 @@ impl Means {
         acted(came)
     }
 
-    /// What it would do now, for people who are about to order it. Changes nothing.
-    pub fn would(&mut self, action: &Action, under: &Under<'_>) -> Would {
-        let protected = under.protected();
-        let files = || SparedFiles::now(&protected, Some(&self.state));
-        let would = match action {
-            Action::Isolate(_) => Would::refused("an isolation has a preview of its own"),
-            Action::Freeze(target) | Action::Kill(target) => match self.of_this_boot(target) {
-                Ok(root) => would::to_a_tree(root, &protected, self.agent_user),
-                Err(error) => Would::refused(error.to_string()),
+    /// Begins to look what it would do now, for people who are about to order it. Changes nothing. The number of the look,
+    /// of which [`Means::previewed`] says what came.
+    ///
+    /// # Errors
+    /// In words, if too many are looked at.
+    pub fn would(&mut self, action: &Action, under: &Under<'_>) -> Result<u64, String> {
+        let (protected, agent_user) = (under.protected(), self.agent_user);
+        let state = self.state.clone();
+        let files = move |protected: &Protected| SparedFiles::now(protected, Some(&state));
+        match action.clone() {
+            Action::Isolate(_) => {
+                self.previews.begin(|| Would::refused("an isolation has a preview of its own"))
+            }
+            Action::Freeze(target) | Action::Kill(target) => match self.of_this_boot(&target) {
+                Ok(root) => self
+                    .previews
+                    .begin(move || would::to_a_tree(root, &protected, agent_user).bounded()),
+                Err(error) => self.previews.begin(move || Would::refused(error.to_string())),
             },
-            Action::Quarantine(target) => would::to_a_file(target, &files()),
-            Action::Deny(denied) => would::to_a_program(denied, &files()),
-            Action::Block(peer) => self.blocks.would(peer, under.assignment),
-            Action::DisableAccount(target) => self.accounts.would(target, &protected),
-            Action::PutBack(target) => self.put_back.would(target, &protected),
-            Action::Collect(_) => Would::default(),
-        };
-        would.bounded()
+            Action::Quarantine(target) => {
+                self.previews.begin(move || would::to_a_file(&target, &files(&protected)).bounded())
+            }
+            Action::Deny(denied) => self
+                .previews
+                .begin(move || would::to_a_program(&denied, &files(&protected)).bounded()),
+            // By the kernel's word on connections only, and by the sockets of this thread's network.
+            Action::Block(peer) => {
+                let would = self.blocks.would(&peer, under.assignment).bounded();
+                self.previews.begin(move || would)
+            }
+            Action::DisableAccount(target) => {
+                let accounts = Arc::clone(&self.accounts);
+                self.previews.begin(move || accounts.would(&target, &protected).bounded())
+            }
+            Action::PutBack(target) => {
+                let put_back = Arc::clone(&self.put_back);
+                self.previews.begin(move || put_back.would(&target, &protected).bounded())
+            }
+            Action::Collect(_) => self.previews.begin(Would::default),
+        }
+    }
+
+    /// What was seen by looks that were begun. Never waits.
+    pub fn previewed(&mut self) -> Vec<(u64, Would)> {
+        self.previews.finished()
     }
 
     /// Looks whether it still holds. `None`: as with [`Means::apply`].
@@ -436,23 +476,38 @@ impl Means {
         self.blocks.port()
     }
 
-    /// A statement that waits for the agent's signature, once.
+    /// A statement that was found waiting for the agent's signature; with each look, until it is signed.
     pub fn take_gathered(&mut self) -> Option<Statement> {
         self.gathered.take()
+    }
+
+    /// All that wait for it, the newest `most`: also of measures whose time is over.
+    ///
+    /// # Errors
+    /// When the journal can't be read.
+    pub fn unsealed(&mut self, most: usize) -> Result<Vec<Statement>, ActError> {
+        self.collector.unsealed(most)
     }
 
     /// Puts the agent's signature to an archive.
     ///
     /// # Errors
-    /// If it is about something else, or there is no such archive.
+    /// If it is about something else, or there is no such archive, or the disk fails: send it again.
     pub fn seal(&mut self, measure: MeasureId, seal: &Envelope) -> Result<(), ActError> {
         let begun = self.collector.begun(measure)?;
         let begun = begun.ok_or_else(|| ActError::NotThere("no such archive".into()))?;
-        self.collector.seal(&begun, seal)
+        let sealed = self.collector.seal(&begun, seal);
+        match &sealed {
+            Ok(()) => drop(self.unsealable.remove(&measure)),
+            Err(error) => {
+                self.unsealable.insert(measure, (error.to_string(), Instant::now()));
+            }
+        }
+        sealed
     }
 
-    /// Gathers in a process of its own: asked again and again, until the archive is whole. Without a proof it
-    /// is not.
+    /// Gathers in a process of its own: asked again and again, until the archive is whole and sealed. Without a
+    /// proof it is not.
     fn collect(
         &mut self,
         measure: MeasureId,
@@ -481,11 +536,30 @@ impl Means {
                     format!("{} bytes in {}", statement.bytes, applied.archive().display()),
                     format!("{} things could not be gathered", statement.missing),
                 ];
+                if !self.collector.is_sealed(&applied)? {
+                    return self.waits_for_its_seal(statement, words);
+                }
                 let proof = self.collector.prove(&applied)?;
-                self.gathered = Some(statement);
                 Ok(Came::shown(proof, words))
             }
         }
+    }
+
+    /// Nobody answers for it yet, so it is not shown to be done.
+    fn waits_for_its_seal(
+        &mut self,
+        statement: Statement,
+        mut done: Vec<String>,
+    ) -> Result<Came, ActError> {
+        let failed = self.unsealable.get(&statement.measure);
+        if failed.is_none_or(|(_, tried)| tried.elapsed() >= BETWEEN_SEALS) {
+            self.gathered = Some(statement);
+        }
+        if let Some((why, _)) = failed {
+            return Err(ActError::Unfit(format!("it is gathered, and can't be sealed: {why}")));
+        }
+        done.push("it waits for the agent's signature".into());
+        Ok(Came { proof: None, done, spared: Vec::new() })
     }
 
     /// The process that is meant. A process of another boot has ended, and its number is another's.

@@ -43,6 +43,9 @@ pub enum Ask {
     Assignment(Envelope),
     /// A signed [`Order`](cordon_model::order::Order).
     Order(Envelope),
+    /// A signed [`Permit`](cordon_model::order::Permit) that the agent keeps: by when it was signed the helper
+    /// knows that it is later.
+    Permit(Envelope),
     /// To use a signed [`Permit`](cordon_model::order::Permit), with no hub in reach.
     UsePermit {
         /// The permit.

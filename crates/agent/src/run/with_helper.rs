@@ -4,10 +4,12 @@
 //! The one idea: the helper's last word stands only until it is asked to do something. From then on nobody
 //! knows, and the hub is told so, until the helper has said again how things are.
 
+use cordon_evidence::archive::Statement;
 use cordon_model::asset::Assignment;
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::guidance::Guidance;
 use cordon_model::holds::Holds;
+use cordon_model::ids::MeasureId;
 use cordon_model::signed::seal;
 use cordon_model::wire::Report;
 
@@ -44,16 +46,33 @@ impl Agent {
             // The status that every look asks for has the number.
             Told::Event(Event::WrongCode) => self.look_if(true).await,
             Told::Event(Event::Gathered { measure, statement }) => {
-                match seal(&statement, self.identity.receipt_key()) {
-                    Ok(seal) => drop(self.ask(Ask::Seal { measure, seal }).await),
-                    Err(error) => tracing::error!(%error, "an archive can't be sealed"),
-                }
+                self.seal_archive(measure, &statement).await;
             }
             Told::Event(Event::Lost { events }) => {
                 self.report_gap(events, "the helper told more than was heard".into());
             }
         }
         Ok(())
+    }
+
+    /// Signs an archive of evidence. What is not done is asked for again by the helper, until it is.
+    async fn seal_archive(&mut self, measure: MeasureId, statement: &Statement) {
+        let seal = match seal(statement, self.identity.receipt_key()) {
+            Ok(seal) => seal,
+            Err(error) => return tracing::error!(%error, %measure, "an archive can't be sealed"),
+        };
+        match self.ask(Ask::Seal { measure, seal }).await {
+            Ok(Answer::Obeyed(receipts)) => {
+                self.take(receipts).await;
+                self.look_if(true).await;
+            }
+            Ok(Answer::Refused { why, .. }) => {
+                tracing::error!(why, %measure, "the archive is not sealed; the helper asks again");
+            }
+            Ok(_) | Err(HelperGone) => {
+                tracing::warn!(%measure, "whether the archive is sealed is not known");
+            }
+        }
     }
 
     /// Tells a helper that has just appeared whom to obey and what this machine is, and asks to hear.

@@ -46,6 +46,10 @@ impl Agent {
                     && self.core.permit(permit.clone(), &now)
                 {
                     self.keep(&permit);
+                    // The helper's clock: it takes note of when this was signed.
+                    if let Ok(Answer::Refused { why, .. }) = self.ask(Ask::Permit(envelope)).await {
+                        tracing::debug!(why, "the helper took no note of a permit");
+                    }
                 }
             }
             FromLink::Look(number, LookAt::Survey { since }) => {

@@ -8,9 +8,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use cordon_model::time::BootNanos;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, recvfrom, sendto, setsockopt, sockopt};
+use nix::time::{ClockId, clock_gettime};
 
 use super::kernel::connector_socket;
 
@@ -51,6 +53,27 @@ pub(crate) struct Reading {
     pub missing: u64,
     /// `None` for what could not be read.
     pub message: Option<Message>,
+    /// When the kernel told of it.
+    pub at: Option<Told>,
+}
+
+/// A time of the kernel's, which does not count while the machine sleeps (`CLOCK_MONOTONIC`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Told(u64);
+
+impl Told {
+    /// The same since the machine was started, as the starts of processes are told. To be asked soon: a sleep of the
+    /// machine's in between is counted too.
+    pub fn of_boot(self) -> BootNanos {
+        let nanos = |clock| {
+            clock_gettime(clock).map_or(0, |time| {
+                let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
+                seconds * 1_000_000_000 + u64::try_from(time.tv_nsec()).unwrap_or(0)
+            })
+        };
+        let (counted, boot) = (nanos(ClockId::CLOCK_MONOTONIC), nanos(ClockId::CLOCK_BOOTTIME));
+        BootNanos(self.0.saturating_add(boot.saturating_sub(counted)))
+    }
 }
 
 /// The open connector.
@@ -104,14 +127,18 @@ impl Connector {
             }
             let bytes = self.buffer.get(..length).unwrap_or_default();
             let Some((processor, number, message)) = parse(bytes) else {
-                return Some(Reading { missing: 0, message: None });
+                return Some(Reading { missing: 0, message: None, at: None });
             };
+            let last = self.numbers.get(&processor).copied();
             let mut missing = 0;
-            if !matches!(message, Message::Answer(_)) {
-                let last = self.numbers.insert(processor, number);
+            // An answer to whoever begins to listen is told to all: newer kernels count it with the rest.
+            let is_counted = !matches!(message, Message::Answer(_))
+                || last.is_some_and(|last| number == last.wrapping_add(1));
+            if is_counted {
+                self.numbers.insert(processor, number);
                 missing = last.map_or(0, |last| number.wrapping_sub(last).wrapping_sub(1)).into();
             }
-            return Some(Reading { missing, message: Some(message) });
+            return Some(Reading { missing, message: Some(message), at: time(bytes) });
         }
     }
 }
@@ -137,6 +164,11 @@ fn listen_message() -> Vec<u8> {
     bytes.extend([0; 2]);
     bytes.extend(LISTEN.to_ne_bytes());
     bytes
+}
+
+/// When the kernel told of it: [`parse`] says where that is.
+fn time(bytes: &[u8]) -> Option<Told> {
+    Some(Told(u64::from_ne_bytes(bytes.get(44..52)?.try_into().ok()?)))
 }
 
 /// Processor, the message's number on it, and the message. After `nlmsghdr` (16 bytes) and `cn_msg`
@@ -166,6 +198,46 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn who_begins_to_listen_is_no_loss_of_those_who_listen_already() {
+        let Ok(mut first) = Connector::open() else {
+            return println!("not tried: the kernel tells this process of no others");
+        };
+        let mut missing = 0;
+        let mut heard = 0;
+        for _ in 0..50 {
+            drop(Connector::open().unwrap());
+            std::process::Command::new("/bin/true").status().unwrap();
+            while let Some(reading) = first.next() {
+                (heard, missing) = (heard + 1, missing + reading.missing);
+            }
+        }
+        assert!(heard > 100 && missing == 0, "{missing} beside {heard}");
+    }
+
+    #[test]
+    fn a_fork_is_told_with_when_it_was_also_of_who_is_gone() {
+        let Ok(mut connector) = Connector::open() else {
+            return println!("not tried: the kernel tells this process of no others");
+        };
+        let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let known = crate::sensor::proc_files::identity(child.id()).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        while let Some(reading) = connector.next() {
+            if let Some(Message::Forked { child, .. }) = reading.message
+                && child == known.pid
+            {
+                let told = reading.at.unwrap().of_boot();
+                // The start is rounded down to a hundredth of a second.
+                let late = told.0.checked_sub(known.started.0).unwrap();
+                assert!(late < 20_000_000, "{late}");
+                return;
+            }
+        }
+        panic!("nobody told of it");
+    }
 
     fn message(what: u32, body: &[u32]) -> Vec<u8> {
         let mut bytes = vec![0; 16];

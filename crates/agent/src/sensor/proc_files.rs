@@ -100,6 +100,17 @@ pub(crate) fn login_uid(pid: u32) -> Option<u32> {
     std::str::from_utf8(&text).ok()?.trim().parse().ok().filter(|uid| *uid != u32::MAX)
 }
 
+/// The session of a login or a job that `pid` is in, as the kernel's audit numbers them.
+pub(crate) fn audit_session(pid: u32) -> Option<u32> {
+    let text = read(pid, "sessionid", 16)?;
+    std::str::from_utf8(&text).ok()?.trim().parse().ok().filter(|session| *session != u32::MAX)
+}
+
+/// The control groups that `pid` is in, a line each: `systemd` has one for each service and session.
+pub(crate) fn control_groups(pid: u32) -> Option<String> {
+    String::from_utf8(read(pid, "cgroup", 4 << 10)?).ok()
+}
+
 /// The listening TCP sockets of this network namespace: port, whether it is an IPv6 socket, process.
 /// Only root sees whose other users' are.
 pub(super) fn listeners() -> Vec<(u16, bool, ProcessId)> {

@@ -140,7 +140,7 @@ fn a_block_outlives_its_helper_and_the_machines_restart() {
     let meant = table(&bench);
     bench.kill();
     bench.world.restart();
-    bench.boot = Some("another");
+    bench.begin_boot("another");
     assert_eq!(table(&bench), None);
     bench.start();
     assert_eq!(table(&bench), meant, "before the network is");

@@ -63,9 +63,43 @@ pub struct Bench {
     pub folder: tempfile::TempDir,
     pub helper: Option<Child>,
     pub boot: Option<&'static str>,
+    /// The clock of that boot, if it has its own.
+    pub clock: Option<Clock>,
     pub machine: MachineId,
     pub key: SigningKey,
     pub sequence: u64,
+}
+
+/// A boot's clock: a time namespace of the kernel's, in which the machine was switched on when this was made.
+/// Without it a boot that is only called another would be as old as this machine's, and leases long over.
+pub struct Clock {
+    holder: Child,
+}
+
+impl Clock {
+    fn from_zero() -> Self {
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+        let (seconds, _) = uptime.split_once('.').unwrap();
+        let mut command = Command::new("unshare");
+        command.args(["--time", "--boottime", &format!("-{seconds}"), "--", "cat"]);
+        let mut holder = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // Once it answers, it is in its namespace.
+        holder.stdin.as_mut().unwrap().write_all(b"?").unwrap();
+        holder.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        Self { holder }
+    }
+
+    /// What `nsenter` is told, to start a program by this clock.
+    fn entered(&self) -> String {
+        format!("--time=/proc/{}/ns/time_for_children", self.holder.id())
+    }
+}
+
+impl Drop for Clock {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
 }
 
 impl Drop for Bench {
@@ -96,6 +130,7 @@ impl Bench {
             folder: tempfile::tempdir().unwrap(),
             helper: None,
             boot: None,
+            clock: None,
             machine: MachineId::new(UtcNanos::now(), [1; 10]),
             key: SigningKey::from_bytes(&[7; 32]),
             sequence: 0,
@@ -114,8 +149,15 @@ impl Bench {
 
     /// What starts the helper.
     pub fn command(&self) -> Command {
-        let mut command =
-            self.world.machine.command(std::env::current_exe().unwrap().to_str().unwrap());
+        let program = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
+        let mut command = match &self.clock {
+            Some(clock) => {
+                let mut command = self.world.machine.command("nsenter");
+                command.args([&clock.entered(), &program]);
+                command
+            }
+            None => self.world.machine.command(&program),
+        };
         command
             .args(["--exact", "contain_world::bench::the_helper_itself", "--nocapture"])
             .env("CORDON_TEST_HELPER", self.folder.path())
@@ -124,6 +166,11 @@ impl Bench {
             command.env("CORDON_TEST_BOOT", boot);
         }
         command
+    }
+
+    /// From its next start on the helper is in another boot, called `name`, whose time starts about now.
+    pub fn begin_boot(&mut self, name: &'static str) {
+        (self.boot, self.clock) = (Some(name), Some(Clock::from_zero()));
     }
 
     /// As `kill -9` does.
@@ -211,7 +258,8 @@ impl Bench {
             sequence: self.sequence,
             nonce: [0; 16],
             issued_at: now,
-            deliver_until: Some(now.plus(Duration::from_secs(600))),
+            // A boot that is only said to be another has its clock jump, and what ends would have had its time.
+            deliver_until: self.boot.is_none().then(|| now.plus(Duration::from_secs(600))),
             instruction,
             authority: Authority::People {
                 approval: None,

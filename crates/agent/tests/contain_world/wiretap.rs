@@ -7,7 +7,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ const BUFFER_BYTES: usize = 64 << 20;
 /// Looks before a frame that is missing is called lost, or a cable never calm; a cable between namespaces
 /// holds nothing back, and between two tests nobody speaks.
 const MOST_LOOKS: u32 = 10_000;
+/// How long the listener waits for a frame at a time.
+const PATIENCE: TimeVal = TimeVal::new(0, 20_000);
 /// `PACKET_OUTGOING`: the peer's own frames.
 const OUTGOING: u8 = 4;
 /// Loopback is interface 1.
@@ -172,6 +174,8 @@ fn transported(source: IpAddr, destination: IpAddr, protocol: u8, bytes: &[u8]) 
 /// Listens until it is dropped.
 pub struct Wiretap {
     seen: Arc<Mutex<Vec<Frame>>>,
+    /// How often the listener had nothing left to read, for a whole [`PATIENCE`].
+    idle: Arc<AtomicU64>,
     is_over: Arc<AtomicBool>,
     listener: Option<std::thread::JoinHandle<()>>,
     machine: Namespace,
@@ -191,9 +195,9 @@ impl Wiretap {
     /// begins after this.
     pub fn on(world: &World) -> Self {
         let seen: Arc<Mutex<Vec<Frame>>> = Arc::default();
-        let is_over = Arc::new(AtomicBool::new(false));
+        let (idle, is_over) = (Arc::<AtomicU64>::default(), Arc::new(AtomicBool::new(false)));
         let (ready, is_ready) = std::sync::mpsc::channel();
-        let (writes, ends) = (Arc::clone(&seen), Arc::clone(&is_over));
+        let (writes, idles, ends) = (Arc::clone(&seen), Arc::clone(&idle), Arc::clone(&is_over));
         let listener = world.peer.spawn(move || {
             let socket = socket(
                 AddressFamily::Packet,
@@ -203,7 +207,7 @@ impl Wiretap {
             )
             .unwrap();
             setsockopt(&socket, sockopt::RcvBufForce, &BUFFER_BYTES).unwrap();
-            setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(0, 20_000)).unwrap();
+            setsockopt(&socket, sockopt::ReceiveTimeout, &PATIENCE).unwrap();
             ready.send(()).unwrap();
             let mut bytes = vec![0; 64 << 10];
             while !ends.load(Ordering::Relaxed) {
@@ -213,7 +217,10 @@ impl Wiretap {
                     {
                         writes.lock().unwrap().push(Frame::read(&bytes[..length]));
                     }
-                    Ok(_) | Err(Errno::EAGAIN | Errno::EINTR | Errno::ENETDOWN) => {}
+                    Err(Errno::EAGAIN) => {
+                        idles.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Ok(_) | Err(Errno::EINTR | Errno::ENETDOWN) => {}
                     Err(errno) => panic!("the tap is broken: {errno}"),
                 }
             }
@@ -221,23 +228,32 @@ impl Wiretap {
         is_ready.recv().unwrap();
         let mut tap = Self {
             seen,
+            idle,
             is_over,
             listener: Some(listener),
             machine: world.machine.clone(),
             link: world.link(),
             sent_before: 0,
         };
-        // Nothing that was sent while the tap was being set is counted, either here or there.
+        // Nothing that was sent while the tap was being set is counted, either here or there: also what the
+        // listener got to late, for want of a processor.
         for _ in 0..MOST_LOOKS {
             let sent = tap.sent();
-            tap.seen.lock().unwrap().clear();
-            std::thread::sleep(Duration::from_millis(5));
-            if tap.sent() == sent && tap.seen.lock().unwrap().is_empty() {
+            tap.await_idle();
+            if tap.sent() == sent {
+                tap.seen.lock().unwrap().clear();
                 tap.sent_before = sent;
                 return tap;
             }
         }
         panic!("the cable is never calm: set the tap before anybody speaks");
+    }
+
+    /// Waits until the listener has read everything that had come when this was called.
+    fn await_idle(&self) {
+        // The first time may have begun to wait before.
+        let enough = self.idle.load(Ordering::Relaxed) + 2;
+        super::until(|| self.idle.load(Ordering::Relaxed) >= enough);
     }
 
     /// Frames that the machine has put on the cable, by its own count.

@@ -72,6 +72,44 @@ pub fn met_at_every_call(
     panic!("{test} makes more than {MOST_CALLS} system calls");
 }
 
+/// Kills the deed `test` around each of its system calls whose name is among `numbers`: before the kernel does it, when it has
+/// done it and nobody was told yet, and before the next call. The rest as [`killed_at_every_call`]; gives how many such
+/// calls there are.
+pub fn killed_around_calls(
+    test: &str,
+    numbers: &[libc::c_long],
+    mut before: impl FnMut(&mut Command),
+    mut after: impl FnMut(usize),
+) -> usize {
+    let start = |before: &mut dyn FnMut(&mut Command)| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
+        before(&mut command);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut calls = Vec::new();
+    let mut child = start(&mut before);
+    let came_through = stopped_when(&mut child, |stop, number| {
+        if stop % 2 == 1 && numbers.contains(&number) {
+            calls.push(stop);
+        }
+        false
+    });
+    assert!(came_through.is_none());
+    after(0);
+    for call in &calls {
+        for stop in [*call, *call + 1, *call + 2] {
+            let mut child = start(&mut before);
+            let thread = stopped_when(&mut child, |now, _| now == stop).unwrap();
+            child.kill().unwrap();
+            let _ = waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
+            child.wait().unwrap();
+            after(stop);
+        }
+    }
+    calls.len()
+}
+
 /// Lets the deed's thread make `calls - 1` system calls and kills `child` at the next; whether it ended
 /// before.
 fn trace(mut child: Child, calls: usize) -> bool {
@@ -85,20 +123,31 @@ fn trace(mut child: Child, calls: usize) -> bool {
 /// Lets the deed's thread make `calls - 1` system calls; the thread, which stands still before the next. `None`: it ended
 /// before, and well.
 fn stopped_at(child: &mut Child, calls: usize) -> Option<Pid> {
+    stopped_when(child, |stop, _| stop == 2 * calls - 1)
+}
+
+/// Lets the deed's thread go on until `is_it` says so of a stop, told by its number (each call stops twice: before, and
+/// after) and the call's; the thread, which stands still there. `None`: it ended before, and well.
+fn stopped_when(
+    child: &mut Child,
+    mut is_it: impl FnMut(usize, libc::c_long) -> bool,
+) -> Option<Pid> {
     let thread = reading_thread(child);
     ptrace::seize(thread, Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL).unwrap();
     ptrace::interrupt(thread).unwrap();
     let wait = || waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
     let _ = wait();
     child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    let call = format!("/proc/{}/task/{thread}/syscall", child.id());
     let mut stops = 0;
     loop {
         ptrace::syscall(thread, None).unwrap();
         match wait() {
-            // Each call stops twice: before, and after.
             WaitStatus::PtraceSyscall(_) => {
                 stops += 1;
-                if stops == 2 * calls - 1 {
+                let text = std::fs::read_to_string(&call).unwrap_or_default();
+                let number = text.split_whitespace().next().and_then(|it| it.parse().ok());
+                if is_it(stops, number.unwrap_or(-1)) {
                     return Some(thread);
                 }
             }

@@ -28,7 +28,7 @@ fn leaked(tap: &mut Wiretap) -> Vec<Frame> {
 fn restarted(bench: &mut Bench, then: impl FnOnce(&mut Bench)) -> Vec<Frame> {
     bench.kill();
     bench.world.restart();
-    bench.boot = Some("the next");
+    bench.begin_boot("the next");
     let everywhere = [PEER, PEER6].map(|peer| SocketAddr::new(address(peer), 137)).to_vec();
     let worm = Flood::from(&bench.world.machine, everywhere);
     let mut tap = Wiretap::on(&bench.world);

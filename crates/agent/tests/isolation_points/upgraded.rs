@@ -54,6 +54,7 @@ fn point_5_what_an_earlier_version_kept_is_in_force_after_the_upgrade_and_is_rel
         let mut pacs = dial(&bench.world, PACS, PACS_PORT).unwrap();
         assert!(live.iter_mut().all(lives) && lives(&mut pacs), "{name}: before");
 
+        bench.begin_boot("after the upgrade");
         bench.start();
         let status = bench.status();
         let held = status.in_force.unwrap_or_else(|| panic!("{name}: it holds nothing"));

@@ -49,7 +49,7 @@ pub fn isolate(frame: &Frame, preview: &Preview, incident: Option<IncidentId>) -
             h2 #confirm { "Confirm" }
             (who_agrees(preview, frame))
             // A button for what will be refused costs the minutes in which somebody rings.
-            @if preview.needs == Needs::TwoPeopleOneClinical {
+            @if preview.needs == Needs::TwoKeysOneClinical {
                 p { a href={ "/machines/" (machine.id) } { "Do nothing here" } }
             } @else {
                 (frame.form(&format!("/machines/{}/isolate", machine.id), &html! {
@@ -78,10 +78,10 @@ pub fn isolate(frame: &Frame, preview: &Preview, incident: Option<IncidentId>) -
 fn who_agrees(preview: &Preview, frame: &Frame) -> Markup {
     let is_named = |people: &Vec<String>| people.contains(&frame.person);
     html! {
-        @if preview.needs == Needs::TwoPeopleOneClinical {
+        @if preview.needs == Needs::TwoKeysOneClinical {
             p {
                 strong { "This can’t be confirmed here: " } "it needs " (preview.needs)
-                ", each with a key of their own, which this version can’t check. Ring the clinical lead and "
+                ", which this version can’t check. Ring the clinical lead and "
                 "the network team, and act by hand."
             }
         } @else if preview.needs != Needs::OnePerson {

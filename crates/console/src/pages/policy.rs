@@ -119,6 +119,10 @@ pub fn change(frame: &Frame, policy: &Policy, mode: Mode) -> Markup {
             }
         }
         p { "What is isolated now stays as it is." }
+        @if mode != Mode::Ask {
+            p { "This takes root on the hub’s machine: " code { "cordon policy mode " (words::mode(mode)) } ". \
+                 Else it is refused here." }
+        }
         (frame.form("/policy", &html! {
             input type="hidden" name="mode" value=(words::mode(mode));
             input type="hidden" name="revision" value=(policy.revision);

@@ -86,6 +86,15 @@ fn about(question: &Approval, machine: &str, now: UtcNanos) -> Markup {
             ("A yes does", asked(question, machine)),
             ("Machine", html! { a href={ "/machines/" (question.machine) } { (Shown(machine)) } }),
             ("Why you are asked", html! { (Shown(&question.why)) }),
+            ("Found since you were asked", html! {
+                @for (index, since) in question.since.iter().enumerate() {
+                    @if index > 0 { "; " }
+                    (Shown(&since.in_words()))
+                }
+                @if question.since.is_empty() { "Nothing that is new" } @else {
+                    ". A no leaves that open: you are asked about it at once after it"
+                }
+            }),
             ("Asked by", html! {
                 @match &question.asked_by { Some(person) => (Shown(person)), None => "The policy" }
             }),
@@ -96,9 +105,16 @@ fn about(question: &Approval, machine: &str, now: UtcNanos) -> Markup {
                 @if question.needs.count() > 1 {
                     ": " (yes) " of " (question.needs.count()) " said yes"
                 }
+                @if question.lacks_a_clinical_one() { ", and nobody clinical yet" }
             }),
             ("Answers", answers),
         ]))
+        @if let Some(until) = question.no_until {
+            p {
+                "The no holds until " (when(until, now)) ": what it covers is not asked again until then, however "
+                "often it is found. What is new on the machine is."
+            }
+        }
     }
 }
 
@@ -113,7 +129,7 @@ fn state(question: &Approval) -> Markup {
 }
 
 fn answer(frame: &Frame, question: &Approval, night: Option<&[String]>) -> Markup {
-    let needs_more = question.needs == Needs::TwoPeopleOneClinical;
+    let needs_more = question.needs == Needs::TwoKeysOneClinical;
     html! {
         section aria-labelledby="answer" {
             h2 #answer { "Your answer" }

@@ -50,6 +50,44 @@ async fn a_link_that_a_full_isolation_cuts_is_shown_under_what_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_preview_says_how_many_of_the_kind_stay_and_which_would_be_the_last() {
+    let served = Served::start().await;
+    let boss = super::support::admin();
+    let mut machines = Vec::new();
+    for host in ["ct-1", "ct-2", "ct-3"] {
+        machines.push(served.site.machine_of(host, None).await);
+    }
+    let ct = || cordon_hub::view::AssignmentDraft {
+        tier: Some(ClinicalTier::Clinical),
+        kind: Some("CT console".into()),
+        ..Default::default()
+    };
+    let status = Status {
+        at_boot: BootNanos(5),
+        holds: Holds::NOTHING,
+        break_glass: 0,
+        guidance: 0,
+        rules: 40,
+        events: 1,
+        lost: 0,
+    };
+    for machine in &mut machines {
+        served.site.hub().assign(machine.id(), ct(), &boss).await.unwrap();
+        machine.say(&FromAgent::Status(status.clone())).await;
+    }
+    let ann = served.person("ann", Role::Responder).await;
+    let confirm = format!("/machines/{}/isolate?how=full", machines[0].id());
+    says(&ann, &confirm, "2 of 2 others of its kind in contact and not isolated").await;
+    assert!(!ann.get(&confirm).await.text().contains("it is the last"));
+    machines[1].disconnect();
+    says(&ann, &confirm, "1 of 2 others of its kind in contact and not isolated").await;
+    machines[2].disconnect();
+    says(&ann, &confirm, "0 of 2 others of its kind in contact and not isolated").await;
+    let text = ann.get(&confirm).await.text();
+    assert!(text.contains("o other machine of its kind is in contact and working: it is the last"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_isolation_is_shown_before_it_is_confirmed_and_is_as_true_as_its_proof() {
     let served = Served::start().await;
     let (mut machine, incident) = attacked(&served, "office-1", Some(ClinicalTier::None)).await;

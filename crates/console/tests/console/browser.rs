@@ -20,7 +20,10 @@ pub struct Served {
 
 impl Served {
     pub async fn start() -> Self {
-        let site = Site::start().await;
+        Self::over(Site::start().await).await
+    }
+
+    pub async fn over(site: Site) -> Self {
         let console = Console::bind(site.hub().clone(), ConsoleConfig::loopback(0)).await.unwrap();
         let address = console.address();
         let serving =

@@ -1,10 +1,11 @@
 //! Who is let in, and what every answer carries.
 
 use cordon_console::{Console, ConsoleConfig, ConsoleError, sign_in_link};
+use cordon_model::finding::Level;
 use cordon_store::Role;
 
 use super::browser::{Served, read_until};
-use super::support::Site;
+use super::support::{Site, found};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_not_signed_in_sees_the_sign_in_page_and_nothing_else() {
@@ -54,6 +55,89 @@ async fn whoever_fails_to_sign_in_too_often_waits() {
     }
     let page = stranger.post("/sign-in", &[("token", "guess")]).await;
     assert_eq!(page.status, 429);
+}
+
+/// Fleet CVE-2026-46356: whoever guesses is told apart by the connection, whatever headers say.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_address_of_the_client_is_not_believed() {
+    let served = Served::start().await;
+    let stranger = served.stranger();
+    let origin = format!("http://{}", served.address);
+    let guess = |number: u8| {
+        let address = format!("203.0.113.{number}");
+        let forwarded = format!("for={address}");
+        let headers = [
+            ("Origin", origin.clone()),
+            ("Content-Type", "application/x-www-form-urlencoded".into()),
+            ("X-Forwarded-For", address.clone()),
+            ("X-Real-IP", address),
+            ("Forwarded", forwarded),
+        ];
+        let stranger = &stranger;
+        async move {
+            let headers: Vec<(&str, &str)> =
+                headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            stranger.send("POST", "/sign-in", &headers, "token=guess").await.status
+        }
+    };
+    for number in 0..10 {
+        assert_eq!(guess(number).await, 403, "{number}");
+    }
+    assert_eq!(guess(10).await, 429, "another header makes nobody else of them");
+}
+
+/// Every route that takes a form, as the console's own source has them.
+fn posts() -> Vec<String> {
+    let routes = include_str!("../../src/routes.rs");
+    let pieces = routes.split(".route(").skip(1).filter(|piece| piece.contains("post("));
+    let paths = pieces.filter_map(|piece| piece.split('"').nth(1));
+    paths.map(|path| path.replace("{id}", "01890000-0000-7000-8000-000000000000")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_form_of_any_page_is_taken_from_another_page_or_without_the_sessions_token() {
+    let served = Served::start().await;
+    let ann = served.person("ann", Role::Administrator).await;
+    let own = format!("http://{}", served.address);
+    let paths = posts();
+    assert!(paths.len() >= 14, "{paths:?}");
+    for path in paths {
+        for origin in ["http://evil.example", "null"] {
+            let page = ann.send("POST", &path, &[("Origin", origin)], "csrf=x").await;
+            assert_eq!(page.status, 403, "{path} from {origin}");
+            assert!(page.text().contains("sent by another page"), "{path}");
+        }
+        let page = ann.send("POST", &path, &[("Origin", &own)], "csrf=x").await;
+        assert!((400..500).contains(&page.status), "{path}: {}", page.status);
+    }
+}
+
+/// DFIR-IRIS CVE-2026-22783.
+#[test]
+fn no_form_takes_a_field_that_it_does_not_have() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+    let mut forms = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let lines: Vec<&str> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            if !(line.contains("derive(") && line.contains("Deserialize")) {
+                continue;
+            }
+            let rest = &lines[at + 1..];
+            let until =
+                rest.iter().position(|line| line.contains("struct ") || line.contains("enum "));
+            let until = until.expect("a derive is of a type");
+            if rest[until].contains("struct ") {
+                let is_strict =
+                    rest[..until].iter().any(|line| line.contains("deny_unknown_fields"));
+                assert!(is_strict, "{}: {}", path.display(), rest[until]);
+                forms += 1;
+            }
+        }
+    }
+    assert!(forms >= 10, "{forms}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,29 +262,24 @@ async fn a_form_larger_than_any_honest_one_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_has_so_many_live_pages_and_hears_nothing_once_it_is_over() {
+async fn the_page_that_was_opened_last_is_live_and_the_oldest_of_the_session_says_that_it_is_not() {
     let served = Served::start().await;
     let ann = served.person("ann", Role::Viewer).await;
+    let bob = served.person("bob", Role::Viewer).await;
+    let mut bobs = bob.live().await.unwrap();
     let mut streams = Vec::new();
     for _ in 0..4 {
         streams.push(ann.live().await.unwrap());
     }
-    assert_eq!(ann.live().await.unwrap_err(), "429");
-    // Another session has its own.
-    let bob = served.person("bob", Role::Viewer).await;
-    let mut bobs = bob.live().await.unwrap();
-    read_until(&mut bobs, "event: alive").await;
-    // A closed page makes room.
-    streams.pop();
-    let mut again = ann.live().await;
-    for _ in 0..200 {
-        if again.is_ok() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        again = ann.live().await;
+    let mut last = ann.live().await.unwrap();
+    read_until(&mut last, "event: alive").await;
+    read_until(&mut streams[0], "event: displaced").await;
+    // The others go on, and so does another session: each hears of the next news.
+    let mut machine = served.site.machine("office-1").await;
+    machine.report(found("office-1", Level::High, 1)).await;
+    for stream in streams[1..].iter_mut().chain([&mut last, &mut bobs]) {
+        read_until(stream, "event: news").await;
     }
-    assert!(again.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,12 +3,13 @@
 use cordon_model::asset::ClinicalTier;
 use cordon_model::finding::{Level, MatchedField, ProcessRef};
 use cordon_model::holds::Holds;
+use cordon_model::policy::Mode;
 use cordon_model::time::BootNanos;
 use cordon_model::wire::{FromAgent, Report, Status};
 use cordon_store::Role;
 
 use super::browser::{Served, read_until};
-use super::support::{finding, found, until};
+use super::support::{Site, admin, copy, finding, found, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_console_says_that_nothing_is_watched_not_that_all_is_well() {
@@ -181,4 +182,34 @@ async fn news_come_over_the_stream_and_say_nothing_but_that_there_are_some() {
     read_until(&mut stream, "event: alive\ndata: alive").await;
     machine.report(found("office-1", Level::High, 1)).await;
     read_until(&mut stream, "event: news\ndata: look").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_the_ledger_is_not_what_was_signed_stands_on_every_page() {
+    let mut site = Site::start().await;
+    let hub = site.directory.path().join("hub");
+    let before = tempfile::tempdir().unwrap();
+    site.stop().await;
+    copy(&hub, before.path());
+    site.start_again().await;
+    let size = site.hub().ledger().size;
+    site.hub().set_mode(Mode::Observe, &admin()).await.unwrap();
+    until("what was done is in the ledger, and signed", || async {
+        let ledger = site.hub().ledger();
+        ledger.size > size && ledger.covered == ledger.size
+    })
+    .await;
+    site.stop().await;
+    std::fs::remove_dir_all(&hub).unwrap();
+    copy(before.path(), &hub);
+    site.start_again().await;
+
+    let served = Served::over(site).await;
+    let ann = served.person("ann", Role::Viewer).await;
+    for path in ["/", "/machines", "/policy", "/ledger"] {
+        until("the page says so", || async {
+            ann.get(path).await.text().contains("The ledger is not what was signed")
+        })
+        .await;
+    }
 }

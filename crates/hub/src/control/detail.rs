@@ -30,6 +30,9 @@ const MEASURES: usize = 40;
 /// Questions: each may name some files, so 16 of 16 KiB.
 const QUESTIONS: usize = 16;
 
+/// Of what is protected on a machine the first units, control groups and programs: paths of 4 KiB, so 200 KB.
+const PROTECTED: usize = 16;
+
 /// Findings of a machine, the newest.
 const FINDINGS: usize = 20;
 
@@ -47,8 +50,11 @@ pub struct MachineDetail {
     pub row: MachineRow,
     /// How much the policy has done without asking.
     pub mode: Mode,
-    /// What the organisation said of it, but for what it protects there; `None`: nothing is signed yet.
+    /// What the organisation said of it, but of what it protects there only the beginning; `None`: nothing is
+    /// signed yet.
     pub assignment: Option<Assignment>,
+    /// So many units, control groups and programs are protected there.
+    pub protected_count: usize,
     /// When it was enrolled.
     pub enrolled_at: UtcNanos,
     /// The public key that what it signs is checked by: receipts, and archives of evidence.
@@ -162,6 +168,15 @@ pub struct TimelineLine {
 }
 
 /// The details.
+/// The same, of what it protects only what a message has room for.
+fn with_less_protected(mut assignment: Assignment) -> Assignment {
+    let Protected { units, cgroups, executables } = &mut assignment.protected;
+    units.truncate(PROTECTED);
+    cgroups.truncate(PROTECTED);
+    executables.truncate(PROTECTED);
+    assignment
+}
+
 impl Hub {
     /// One machine in full.
     ///
@@ -190,9 +205,8 @@ impl Hub {
         });
         Ok(MachineDetail {
             mode: self.policy().mode,
-            assignment: view
-                .assignment
-                .map(|assignment| Assignment { protected: Protected::default(), ..assignment }),
+            protected_count: view.assignment.as_ref().map_or(0, |said| said.protected.len()),
+            assignment: view.assignment.map(with_less_protected),
             enrolled_at: view.enrolled_at,
             receipt_key: view.receipt_key,
             build: view.build,

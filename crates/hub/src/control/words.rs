@@ -255,6 +255,11 @@ pub enum Request {
         /// What it is.
         draft: AssignmentDraft,
     },
+    /// What would be signed of a machine that enrols with a token for it.
+    WouldEnrol {
+        /// What the machine is to be.
+        draft: AssignmentDraft,
+    },
     /// How the names of lifelines are: of one machine, or of all that have some.
     Names {
         /// Its id or name.
@@ -294,6 +299,8 @@ pub enum Request {
     SetMode(Mode),
     /// The policy in force.
     Policy,
+    /// Whether a policy could be put in force here: nothing is done.
+    CheckPolicy(Box<Policy>),
     /// Put a policy in force; its organisation and revision are the hub's to give.
     SetPolicy(Box<Policy>),
 }
@@ -388,8 +395,8 @@ pub enum Answer {
         /// How many there are.
         total: u64,
     },
-    /// To [`Request::Answer`]: where the question is now.
-    Answered(ApprovalState),
+    /// To [`Request::Answer`]: where the question is now, and until when a no to it holds.
+    Answered(ApprovalState, Option<UtcNanos>),
     /// To [`Request::UndoAll`], for each machine on which there was something to take back.
     Undone(Vec<Undone>),
     /// To [`Request::Standing`].
@@ -473,6 +480,12 @@ pub struct Status {
     pub ledger_alarm: Option<String>,
     /// `None`: the signer answered last time.
     pub signer_away: Option<String>,
+    /// Why documents wait for the signer's bound; `None`: they do not.
+    #[serde(default)]
+    pub held_up: Option<String>,
+    /// Which rows could not be read at the start, and what to do.
+    #[serde(default)]
+    pub set_aside: Option<String>,
     /// What was refused since the start.
     pub refused: Refused,
 }

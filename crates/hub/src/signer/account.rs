@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use cordon_model::asset::Assignment;
+use cordon_model::guidance::{Bedside, Guidance};
 use cordon_model::ids::{IncidentId, MachineId, OdsCode};
 use cordon_model::limits::NAME_BYTES;
 use cordon_model::order::{Approver, Authority, Order};
@@ -15,6 +16,7 @@ use cordon_respond::clock::Moment;
 use cordon_respond::names::Pin;
 
 use super::codes::CodesAsk;
+use super::leave::Leave;
 use super::protocol::{Refused, Request};
 use super::state::{Input, Outcome};
 
@@ -34,8 +36,9 @@ pub(super) fn record(
     Record { at: now.utc, organisation, actor: Actor::Signer, deed, machine, incident, detail }
 }
 
-/// What the ledger says of an input and what came of it. The same input at the same moment gives the
-/// same lines, so that a start can tell which are missing.
+/// What the ledger says of an input and what came of it: of each document that is signed there is a line,
+/// whatever had it signed. The same input at the same moment gives the same lines, so that a start can tell
+/// which are missing.
 pub(super) fn accounts(
     organisation: &OdsCode,
     input: &Input,
@@ -44,15 +47,36 @@ pub(super) fn accounts(
 ) -> Vec<Record> {
     let record = |deed, about, said| record(organisation, deed, about, said, now);
     match (input, outcome) {
-        (Input::Assign { by, .. }, Outcome::Assignment(assignment)) => {
+        (Input::Assign { by, leave, .. }, Outcome::Assignment(assignment)) => {
             let about = (Some(assignment.machine), None);
-            vec![record(Deed::Assigned, about, of_assignment(assignment, by.as_ref()))]
+            let said = of_assignment(assignment, by.as_ref()) + &by_leave(*leave);
+            vec![record(Deed::Assigned, about, said)]
         }
-        (Input::Pin { machine, pin }, Outcome::Assignment(assignment)) => {
-            vec![record(Deed::Assigned, (Some(*machine), None), of_pin(pin, assignment))]
+        (Input::SayAhead { said, by, good_for }, _) => {
+            let said = format!(
+                "of a machine that is still to enrol: called {}, {}, kind {}, group {}, {} lifelines{}; good for \
+                 {}; said by {}{}",
+                said.name.as_deref().unwrap_or("as it calls itself"),
+                said.tier.map_or("tier unknown".to_owned(), |tier| tier.to_string()),
+                said.kind.as_deref().unwrap_or("unknown"),
+                said.group.as_deref().unwrap_or("none"),
+                said.lifelines.len(),
+                said.bedside
+                    .as_ref()
+                    .map_or(String::new(), |bedside| format!(", {}", of_bedside(bedside))),
+                span(*good_for),
+                by.name,
+                by_leave(Leave::Keeper),
+            );
+            vec![record(Deed::Assigned, (None, None), said)]
         }
-        (Input::SetPolicy { by, .. }, Outcome::Policy(policy)) => {
-            vec![record(Deed::PolicySet, (None, None), of_policy(policy, by))]
+        (Input::Pin { machine, pin, leave }, Outcome::Assignment(assignment)) => {
+            let said = of_pin(pin, assignment) + &by_leave(*leave);
+            vec![record(Deed::Assigned, (Some(*machine), None), said)]
+        }
+        (Input::SetPolicy { by, leave, .. }, Outcome::Policy(policy)) => {
+            let said = of_policy(policy, by) + &by_leave(*leave);
+            vec![record(Deed::PolicySet, (None, None), said)]
         }
         (_, Outcome::Order(order)) => {
             let about = (Some(order.machine), order.incident);
@@ -67,24 +91,23 @@ pub(super) fn accounts(
             })
             .collect(),
         (Input::SetBedside { machine, bedside, by }, _) => {
-            let ring: Vec<String> =
-                bedside.ring.iter().map(|one| format!("{} {}", one.who, one.number)).collect();
-            let said = format!(
-                "place {}, instead {}, ring {}; said by {}",
-                bedside.place.as_deref().unwrap_or("not said"),
-                bedside.instead.as_deref().unwrap_or("not said"),
-                if ring.is_empty() { "as the policy says".to_owned() } else { ring.join(" or ") },
-                by.name
-            );
+            let said = format!("{}; said by {}", of_bedside(bedside), by.name);
             vec![record(Deed::BedsideSaid, (Some(*machine), None), said)]
         }
-        (Input::CodesMade { by, .. }, Outcome::Codes(document)) => {
-            let by = by.as_ref().map_or("the hub, as they were due".to_owned(), |by| {
-                format!("{}: {}", by.name, by.reason)
-            });
+        (_, Outcome::Codes(document)) => {
+            let by = match input {
+                Input::CodesMade { by: Some(by), .. } => format!("{}: {}", by.name, by.reason),
+                _ => "the hub, as they were due".to_owned(),
+            };
             let (codes, revision) = (document.codes.len(), document.revision);
             let said = format!("{codes} break-glass codes, revision {revision}, for {by}");
             vec![record(Deed::CodesSigned, (Some(document.machine), None), said)]
+        }
+        // What says the same as before is the same document, signed then and written down then.
+        (_, Outcome::Guidance(guidance)) if guidance.issued_at != now.utc => Vec::new(),
+        (_, Outcome::Guidance(guidance)) => {
+            let about = (Some(guidance.machine), None);
+            vec![record(Deed::BedsideSaid, about, of_guidance(guidance))]
         }
         (Input::CodesShown { machine, code, by }, _) => {
             let what = code.map_or("a sheet of codes was printed".to_owned(), |code| {
@@ -93,11 +116,19 @@ pub(super) fn accounts(
             let said = format!("{what} for {}: {}", by.name, by.reason);
             vec![record(Deed::CodesShown, (Some(*machine), None), said)]
         }
-        (Input::NeverBegun { machine, order }, _) => {
+        (Input::NeverBegun { machine, order }, Outcome::Noted) => {
             let said = format!("the hub says that order {order} never began");
             vec![record(Deed::MeasureChanged((*order).into()), (Some(*machine), None), said)]
         }
-        _ => Vec::new(),
+        (_, Outcome::Assignment(assignment)) => {
+            let about = (Some(assignment.machine), None);
+            vec![record(Deed::Assigned, about, of_assignment(assignment, None))]
+        }
+        (_, Outcome::Policy(policy)) => {
+            let said = format!("revision {}, mode {:?}", policy.revision, policy.mode);
+            vec![record(Deed::PolicySet, (None, None), said)]
+        }
+        (_, Outcome::Noted | Outcome::Nothing) => Vec::new(),
     }
 }
 
@@ -112,6 +143,7 @@ impl Subject {
     pub(super) fn of(request: &Request) -> Self {
         let (what, machine, incident) = match request {
             Request::Assign { draft, .. } => ("assignment", Some(draft.machine), None),
+            Request::SayAhead { .. } => ("assignment", None, None),
             Request::Pin { machine, .. } => ("address of a name", Some(*machine), None),
             Request::SetPolicy { .. } => ("policy", None, None),
             Request::Sign(proposal) => ("order", Some(proposal.machine), proposal.incident),
@@ -136,9 +168,11 @@ impl Subject {
             | Request::NotInForce { machine, .. }
             | Request::Asked { machine, .. }
             | Request::Heard { machine, .. } => ("note", Some(*machine), None),
-            Request::Keys | Request::Policy | Request::RenewPermits | Request::LastCosigned => {
-                ("question", None, None)
-            }
+            Request::Keys
+            | Request::Peer
+            | Request::Policy
+            | Request::RenewPermits
+            | Request::LastCosigned => ("question", None, None),
         };
         Self { what, about: (machine, incident) }
     }
@@ -183,6 +217,17 @@ impl RefusalBrake {
     }
 }
 
+/// Whether root stood behind a name, or only the hub's word.
+fn by_leave(leave: Leave) -> String {
+    match leave {
+        Leave::Hub => String::new(),
+        Leave::Keeper => ", at the signer's machine".to_owned(),
+        Leave::Ahead(number) => {
+            format!(", as said ahead at the signer's machine (number {number})")
+        }
+    }
+}
+
 fn of_assignment(assignment: &Assignment, by: Option<&Approver>) -> String {
     format!(
         "revision {}, {}, kind {}, group {}, {} lifelines; said by {}",
@@ -192,6 +237,27 @@ fn of_assignment(assignment: &Assignment, by: Option<&Approver>) -> String {
         assignment.group.as_deref().unwrap_or("none"),
         assignment.lifelines.len(),
         by.map_or("nobody", |by| &by.name),
+    )
+}
+
+fn of_bedside(bedside: &Bedside) -> String {
+    let ring: Vec<String> =
+        bedside.ring.iter().map(|one| format!("{} {}", one.who, one.number)).collect();
+    format!(
+        "place {}, instead {}, ring {}",
+        bedside.place.as_deref().unwrap_or("not said"),
+        bedside.instead.as_deref().unwrap_or("not said"),
+        if ring.is_empty() { "as the policy says".to_owned() } else { ring.join(" or ") },
+    )
+}
+
+fn of_guidance(guidance: &Guidance) -> String {
+    let nearest = guidance.nearest.as_ref();
+    let place = nearest.and_then(|nearest| nearest.group.as_deref()).unwrap_or("no group");
+    format!(
+        "revision {}, the next of its kind that works: {}; said by the hub",
+        guidance.revision,
+        nearest.map_or("none".to_owned(), |nearest| format!("{} in {place}", nearest.name)),
     )
 }
 

@@ -22,7 +22,8 @@ use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
 use super::codes::{Asker, CodesAnswer, CodesAsk, Sheet, Shown};
-use super::protocol::{Answer, Keys, MESSAGE_BYTES, Refused, Request};
+use super::leave::SaidAhead;
+use super::protocol::{Answer, Keys, MESSAGE_BYTES, Peer, Refused, Request};
 
 /// How long an answer may take. It is one disk sync; a disk that takes longer is as good as none.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -118,6 +119,30 @@ impl Client {
     ) -> Result<Verified<Assignment>, ClientError> {
         let receipt_key = receipt_key.map(ByteArray::new);
         self.document(Request::Assign { draft: Box::new(draft), receipt_key, by }).await
+    }
+
+    /// Whom the signer takes this side for.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn peer(&self) -> Result<Peer, ClientError> {
+        match self.ask(Request::Peer).await? {
+            Answer::Peer(peer) => Ok(peer),
+            _ => Err(ClientError::Confused),
+        }
+    }
+
+    /// Says what a machine will be that is still to enrol; see [`Request::SayAhead`].
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn say_ahead(
+        &self,
+        said: SaidAhead,
+        by: Approver,
+        good_for_seconds: u32,
+    ) -> Result<(), ClientError> {
+        self.tell(Request::SayAhead { said: Box::new(said), by, good_for_seconds }).await
     }
 
     /// Has addresses of a name pinned; see [`Request::Pin`].

@@ -11,30 +11,29 @@ use std::path::Path;
 use cordon_code::MasterKey;
 use cordon_evidence::merkle::{Hash, proves_consistency};
 use cordon_evidence::{Checkpoint, FRAME_BYTES, Ledger, LedgerError, RECORDS_PER_READ};
-use cordon_model::asset::{Assignment, ClinicalTier, Protected};
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::ids::{MachineId, OdsCode};
 use cordon_model::limits::NAME_BYTES;
 use cordon_model::measure::{Origin, Receipt};
-use cordon_model::order::Approver;
 use cordon_model::policy::Policy;
 use cordon_model::record::{Deed, Record};
 use cordon_model::signed::{Document, Envelope, SignatureError, seal};
 use cordon_respond::clock::Moment;
-use cordon_respond::names::{self, Pin};
 use cordon_respond::signer_core::{Proposal, Refusal};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde_bytes::ByteArray;
 
 use super::account::{RefusalBrake, Subject, accounts, record};
+use super::brake::{About, DocumentBrake, Kind};
 use super::journal::{Journal, JournalError};
 use super::keys::{KeyError, load_or_make};
-use super::limits::check_ceiling;
-use super::protocol::{Answer, Keys, PROOF_STEPS, Refused, Request, hub_origin, signer_origin};
+use super::protocol::{
+    Answer, Keys, PROOF_STEPS, Peer, Refused, Request, hub_origin, signer_origin,
+};
 use super::state::{Input, Outcome, SignerState};
 
+mod assigning;
 mod codes;
-pub use codes::Peer;
 
 /// The largest input that is taken: it must fit in a frame of the journal beside a moment and what was
 /// drawn (2 KiB: 128 draws of 16 bytes).
@@ -83,6 +82,7 @@ pub struct Desk {
     /// What the ledger is still to say of the last request.
     unwritten: Vec<Record>,
     brake: RefusalBrake,
+    documents: DocumentBrake,
 }
 
 /// Says which part is which; never shows a key.
@@ -124,6 +124,7 @@ impl Desk {
             ledger,
             unwritten: Vec::new(),
             brake: RefusalBrake::default(),
+            documents: DocumentBrake::start(now.at),
         };
         let mut told = format!("{} inputs applied again", recovered.applied);
         if recovered.refused > 0 {
@@ -142,6 +143,18 @@ impl Desk {
         desk.write(Deed::Started, told, now)?;
         desk.checkpoint()?;
         Ok(desk)
+    }
+
+    /// What it remembers.
+    #[cfg(test)]
+    pub(super) fn state(&self) -> &SignerState {
+        &self.state
+    }
+
+    /// As if a hub had had signed all that it may at once.
+    #[cfg(test)]
+    pub(super) fn spend_documents(&mut self, now: &Moment) {
+        self.documents.spend(now.at);
     }
 
     /// Answers one request of the hub.
@@ -212,9 +225,15 @@ impl Desk {
     ) -> Result<Result<Answer, Refused>, Broken> {
         match request {
             Request::Keys => Ok(Ok(Answer::Keys(self.keys()))),
-            Request::Assign { draft, receipt_key, by } => self.assign(draft, receipt_key, by, now),
-            Request::Pin { machine, pin } => self.pin(machine, pin, now),
-            Request::SetPolicy { draft, by } => self.set_policy(draft, by, now),
+            Request::Peer => Ok(Ok(Answer::Peer(peer))),
+            Request::Assign { draft, receipt_key, by } => {
+                self.assign(peer, draft, receipt_key, by, now)
+            }
+            Request::SayAhead { said, by, good_for_seconds } => {
+                self.say_ahead(peer, said, by, good_for_seconds, now)
+            }
+            Request::Pin { machine, pin } => self.pin(peer, machine, pin, now),
+            Request::SetPolicy { draft, by } => self.set_policy(peer, draft, by, now),
             Request::Policy => {
                 let policy = self.state.core.policy().clone();
                 Ok(Ok(Answer::Document(self.seal(&policy)?)))
@@ -227,6 +246,7 @@ impl Desk {
             Request::RenewPermits => self.renew_permits(now),
             Request::Learn { machine, receipt } => self.learn(machine, &receipt, now),
             Request::NeverBegun { machine, order } => {
+                // Behind no brake: what waits behind it is what machines say. Said again it leaves no line.
                 let noted = self.apply(Input::NeverBegun { machine, order }, now, true)?;
                 Ok(noted.map(|_| Answer::Done))
             }
@@ -253,10 +273,8 @@ impl Desk {
             }
             Request::Cosign { size, root, proof } => self.cosign(size, root, &proof, now),
             Request::Codes(ask) => self.codes(ask, made, peer, now),
-            Request::SetBedside { by, .. } if !is_name(&by.name) => Ok(Err(Refused::BadName)),
             Request::SetBedside { machine, bedside, by } => {
-                let noted = self.apply(Input::SetBedside { machine, bedside, by }, now, false)?;
-                Ok(noted.map(|_| Answer::Done))
+                self.set_bedside(peer, machine, bedside, by, now)
             }
             Request::Bedside(machine) => Ok(match self.state.core.bedside(machine) {
                 Some(bedside) => Ok(Answer::Bedside(Box::new(bedside.clone()))),
@@ -264,7 +282,7 @@ impl Desk {
             }),
             // It may wait for the disk: forgotten, it is made again, with a higher number.
             Request::Guide { machine, nearest } => {
-                match self.apply(Input::Guide { machine, nearest }, now, true)? {
+                match self.braked(peer, Input::Guide { machine, nearest }, now, true)? {
                     Ok(Outcome::Guidance(guidance)) => {
                         Ok(Ok(Answer::Document(self.seal(&guidance)?)))
                     }
@@ -283,91 +301,6 @@ impl Desk {
             hub_origin: hub_origin(&self.organisation),
             signer_origin: signer_origin(&self.organisation),
         }
-    }
-
-    fn assign(
-        &mut self,
-        draft: Box<Assignment>,
-        receipt_key: Option<ByteArray<32>>,
-        by: Option<Approver>,
-        now: &Moment,
-    ) -> Result<Result<Answer, Refused>, Broken> {
-        let machine = draft.machine;
-        let known = self.state.core.assignment(machine);
-        let known_key = self.state.receipt_keys.get(&machine);
-        let is_rekeyed =
-            known_key.is_some() && receipt_key.is_some_and(|key| known_key != Some(&key));
-        let weakened = weakens(known, &draft)
-            .or_else(|| is_rekeyed.then(|| "the machine's receipt key is another".to_owned()));
-        match (weakened, &by) {
-            (Some(what), None) => return Ok(Err(Refused::NeedsPerson(what))),
-            (_, Some(by)) if !is_name(&by.name) => return Ok(Err(Refused::BadName)),
-            _ => {}
-        }
-        let is_same = known.is_some_and(|known| {
-            *known == Assignment { revision: known.revision, ..(*draft).clone() }
-        });
-        if is_same && !is_rekeyed && (receipt_key.is_none() || known_key.is_some()) {
-            // Said before: the same answer, and nothing for the disk.
-            let known = known.cloned();
-            return match known {
-                Some(known) => Ok(Ok(Answer::Document(self.seal(&known)?))),
-                None => Ok(Err(Refused::Rule(Refusal::UnknownMachine))),
-            };
-        }
-        let outcome = self.apply(Input::Assign { draft, receipt_key, by }, now, false)?;
-        let assignment = match outcome {
-            Ok(Outcome::Assignment(assignment)) => assignment,
-            Ok(_) => return Ok(Err(confused())),
-            Err(refused) => return Ok(Err(refused)),
-        };
-        Ok(Ok(Answer::Document(self.seal(&assignment)?)))
-    }
-
-    /// Its own look at it is the rules' ([`SignerCore::pin`](cordon_respond::signer_core::SignerCore::pin)).
-    fn pin(
-        &mut self,
-        machine: MachineId,
-        pin: Box<Pin>,
-        now: &Moment,
-    ) -> Result<Result<Answer, Refused>, Broken> {
-        if pin.signed_off_by.as_ref().is_some_and(|name| !is_name(name)) {
-            return Ok(Err(Refused::BadName));
-        }
-        if let Some(known) = self.state.core.assignment(machine)
-            && names::pin(known, &pin).is_ok_and(|next| next == *known)
-        {
-            // Pinned before: the same answer, and nothing for the disk.
-            let known = known.clone();
-            return Ok(Ok(Answer::Document(self.seal(&known)?)));
-        }
-        match self.apply(Input::Pin { machine, pin }, now, false)? {
-            Ok(Outcome::Assignment(assignment)) => {
-                Ok(Ok(Answer::Document(self.seal(&assignment)?)))
-            }
-            Ok(_) => Ok(Err(confused())),
-            Err(refused) => Ok(Err(refused)),
-        }
-    }
-
-    fn set_policy(
-        &mut self,
-        draft: Box<Policy>,
-        by: Approver,
-        now: &Moment,
-    ) -> Result<Result<Answer, Refused>, Broken> {
-        if !is_name(&by.name) {
-            return Ok(Err(Refused::BadName));
-        }
-        if let Err(what) = check_ceiling(&draft) {
-            return Ok(Err(Refused::Ceiling(what)));
-        }
-        let policy = match self.apply(Input::SetPolicy { draft, by }, now, false)? {
-            Ok(Outcome::Policy(policy)) => policy,
-            Ok(_) => return Ok(Err(confused())),
-            Err(refused) => return Ok(Err(refused)),
-        };
-        Ok(Ok(Answer::Document(self.seal(&policy)?)))
     }
 
     fn sign(
@@ -453,6 +386,42 @@ impl Desk {
         Ok(Ok(Answer::Note(signed.note().to_owned())))
     }
 
+    /// Applies an input, unless it is the hub's and there were too many of its documents lately.
+    fn braked(
+        &mut self,
+        peer: Peer,
+        input: Input,
+        now: &Moment,
+        may_wait: bool,
+    ) -> Result<Result<Outcome, Refused>, Broken> {
+        if peer == Peer::Keeper {
+            return self.apply(input, now, may_wait);
+        }
+        let about = self.about(&input);
+        if let Err(why) = self.documents.may_sign(about, now.at) {
+            return Ok(Err(Refused::TooMany(why)));
+        }
+        let lines = self.unwritten.len();
+        let outcome = self.apply(input, now, may_wait)?;
+        // What says the same as before has no line, and costs nothing.
+        if outcome.is_ok() && self.unwritten.len() > lines {
+            self.documents.signed(about, now.at);
+        }
+        Ok(outcome)
+    }
+
+    /// What a document is about that comes of this input.
+    fn about(&self, input: &Input) -> About {
+        let machine = input.machine();
+        let kind = match input {
+            Input::CodesMade { .. } => Kind::Codes,
+            Input::Guide { .. } => Kind::Guidance,
+            _ => Kind::Description,
+        };
+        let is_described = machine.is_none_or(|machine| self.state.core.is_described(machine));
+        About { machine, kind, is_described }
+    }
+
     /// Applies an input, and notes it on disk.
     fn apply(
         &mut self,
@@ -522,45 +491,6 @@ impl Desk {
         self.ledger.append(&record)?;
         Ok(())
     }
-}
-
-/// Why `draft` protects a machine less than `known` does: a person must answer for that.
-fn weakens(known: Option<&Assignment>, draft: &Assignment) -> Option<String> {
-    let before = known.map_or(ClinicalTier::WHEN_UNKNOWN, Assignment::effective_tier);
-    let after = draft.effective_tier();
-    if after < before {
-        return Some(format!("{before} would become {after}"));
-    }
-    let (lifelines, names, kind, group) = known.map_or((&[][..], &[][..], None, None), |known| {
-        (&known.lifelines[..], &known.names[..], known.kind.as_ref(), known.group.as_ref())
-    });
-    // A name's bound is a leave that is given ahead.
-    if draft.lifelines != lifelines || draft.names != names {
-        return Some("the lifelines are others".to_owned());
-    }
-    let unprotected = Protected::default();
-    if draft.protected != *known.map_or(&unprotected, |known| &known.protected) {
-        return Some("what must not be stopped on it for care is other".to_owned());
-    }
-    // What is watched waits for an answer at each start; what is not any more can start what is denied.
-    if draft.watched != known.map_or(&[][..], |known| &known.watched[..]) {
-        return Some("the filesystems that are watched for denied contents are others".to_owned());
-    }
-    // A machine that is new weakens nobody by joining a kind or a group, nor by what it is called and by where
-    // it hears its hub.
-    let known = known?;
-    if draft.kind.as_ref() != kind || draft.group.as_ref() != group {
-        return Some("the machine's kind or group is another".to_owned());
-    }
-    // An isolation keeps these addresses and no others of a hub: another's would cut the machine from its own.
-    if draft.hub != known.hub {
-        return Some("the hub's addresses are others".to_owned());
-    }
-    // It is shown to people on other machines.
-    if draft.name != known.name {
-        return Some("the machine's name is another".to_owned());
-    }
-    None
 }
 
 fn is_name(name: &str) -> bool {

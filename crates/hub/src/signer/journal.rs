@@ -265,10 +265,12 @@ mod tests {
                 }),
                 receipt_key: Some(ByteArray::new([id; 32])),
                 by: Some(by),
+                leave: super::super::leave::Leave::Keeper,
             },
             1 => Input::SetPolicy {
                 draft: Box::new(Policy { mode: Mode::Act, ..Policy::default_for(organisation) }),
                 by,
+                leave: super::super::leave::Leave::Keeper,
             },
             2 => Input::RenewPermits,
             3 => Input::Heard { machine, isolation: None },

@@ -5,7 +5,8 @@
 //! that it is given: it is told what is wanted ([`Request`]), checks it against its own registry
 //! with the rules of [`cordon_respond::signer_core`], writes down what it allows (fsync), and only then
 //! signs a document that it built itself. So somebody who owns the hub and its web pages can spend a
-//! budget, and no more: see [`limits`] for the arithmetic.
+//! budget, and no more: see [`limits`] for the arithmetic. What would make anything weaker is signed for root
+//! on the signer's machine alone: see [`leave`].
 //!
 //! | file in its directory | holds |
 //! |---|---|
@@ -17,12 +18,14 @@
 //! one before: a stolen hub can't rewrite what was done.
 
 mod account;
+mod brake;
 mod client;
 pub mod codes;
 mod desk;
 mod hardening;
 mod journal;
 mod keys;
+pub mod leave;
 pub mod limits;
 pub mod protocol;
 mod server;
@@ -31,9 +34,9 @@ pub mod state;
 mod tests;
 
 pub use client::{Client, ClientError};
-pub use desk::{Broken, Desk, Peer};
+pub use desk::{Broken, Desk};
 pub use hardening::{Unsafe, User};
 pub use journal::JournalError;
 pub use keys::KeyError;
-pub use protocol::{Answer, Keys, Refused, Request, hub_origin, signer_origin};
+pub use protocol::{Answer, Keys, OTHER_WORDS, Peer, Refused, Request, hub_origin, signer_origin};
 pub use server::{SignerConfig, SignerError, serve, serve_until};

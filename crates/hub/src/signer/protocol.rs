@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
 use super::codes::{CodesAnswer, CodesAsk};
+use super::leave::SaidAhead;
 
 /// The largest message: as on every link. The largest honest one is an answer of
 /// [`MOST_PERMITS`](super::limits::MOST_PERMITS) permits of about 500 bytes: 500 KB.
@@ -25,21 +26,43 @@ pub const MESSAGE_BYTES: usize = cordon_model::limits::MESSAGE_BYTES;
 /// Steps of a consistency proof: two for each level of a tree of 2⁶⁴ leaves.
 pub const PROOF_STEPS: usize = 128;
 
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Peer {
+    /// The hub.
+    Hub,
+    /// Root on this machine, or the signer's own user: whoever could read the keys.
+    Keeper,
+}
+
 /// What the hub asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
     /// Whose signer is this, and what are its keys?
     Keys,
+    /// Whom does the signer take the asker for?
+    Peer,
     /// Sign what the organisation says of a machine. The signer gives the revision.
     Assign {
         /// What is said.
         draft: Box<Assignment>,
         /// The key that the machine signs receipts with, at its enrolment.
         receipt_key: Option<ByteArray<32>>,
-        /// Who says it. A machine may be made known by nobody; what weakens its protection (a lower tier,
-        /// another lifeline, kind or group, another receipt key) needs a name.
+        /// Who says it. A machine may be made known by nobody. What makes anything weaker
+        /// ([`weakening`](cordon_respond::weakening)) needs a name, and is signed for the keeper alone.
         by: Option<Approver>,
+    },
+    /// Note what a machine will be that is still to enrol: the next of which the hub says just this is that.
+    /// For the keeper alone.
+    SayAhead {
+        /// What is said.
+        said: Box<SaidAhead>,
+        /// Who says it.
+        by: Approver,
+        /// Seconds that it is good for.
+        good_for_seconds: u32,
     },
     /// Sign the assignment that follows when addresses of a name are pinned: `SignerCore::pin`. The signer
     /// makes it from what it signed last.
@@ -49,7 +72,7 @@ pub enum Request {
         /// What is pinned. Who signs it off is a person; nobody: the bound that a person signed.
         pin: Box<Pin>,
     },
-    /// Sign a policy. The signer gives the revision.
+    /// Sign a policy. The signer gives the revision; from the hub, what holds already is signed again as it is.
     SetPolicy {
         /// What is to hold.
         draft: Box<Policy>,
@@ -140,6 +163,8 @@ pub enum Request {
 pub enum Answer {
     /// To [`Request::Keys`].
     Keys(Keys),
+    /// To [`Request::Peer`].
+    Peer(Peer),
     /// A signed document.
     Document(Envelope),
     /// Signed documents.
@@ -193,6 +218,9 @@ pub fn signer_origin(organisation: &OdsCode) -> String {
     format!("cordon/{organisation}/signer")
 }
 
+/// What takes the keeper beside what weakens, in words.
+pub const OTHER_WORDS: &str = "other words for the person in front of the machine: where it is, what to use instead, whom to ring";
+
 /// Why the signer does not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -203,6 +231,19 @@ pub enum Refused {
     /// What weakens a machine's protection needs a person's name.
     #[error("{0}: that needs the name of a person who answers for it")]
     NeedsPerson(String),
+    /// What makes anything weaker, from the hub.
+    #[error(
+        "the signer does not take that from the hub alone ({0}), whoever says it there. As root on its machine, say \
+         it with `cordon assign`, `cordon lifelines confirm` or `cordon policy`"
+    )]
+    NeedsKeeper(String),
+    /// More documents than a hub may have signed in a time.
+    #[error(
+        "the signer has signed too many documents for the hub: {0}. It writes each down for ever. Say it later, or as \
+         root on the signer's machine; root frees it at once by restarting the signer there (`systemctl restart \
+         cordon-signer`), and should ask what the hub did with so many"
+    )]
+    TooMany(String),
     /// A name that is none.
     #[error("a person's name has 1 to {limit} bytes and no control characters", limit = cordon_model::limits::NAME_BYTES)]
     BadName,

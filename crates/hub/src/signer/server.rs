@@ -16,9 +16,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::codes::CodesAsk;
-use super::desk::{Broken, Desk, Peer};
+use super::desk::{Broken, Desk};
 use super::hardening::{Unsafe, User, give_up};
-use super::protocol::{Answer, MESSAGE_BYTES, Refused, Request};
+use super::protocol::{Answer, MESSAGE_BYTES, Peer, Refused, Request};
 
 /// Connections of the hub that are answered at one time, and as many of root, apart, so that a stolen hub
 /// can't shut root out. A hub has five.

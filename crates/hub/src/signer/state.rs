@@ -5,6 +5,7 @@
 //! same budget spent.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use cordon_model::asset::Assignment;
 use cordon_model::break_glass::BreakGlass;
@@ -13,6 +14,7 @@ use cordon_model::ids::{ApprovalId, MachineId, MeasureId, OrderId};
 use cordon_model::measure::{Isolation, Receipt};
 use cordon_model::order::{Approver, Order, Permit};
 use cordon_model::policy::Policy;
+use cordon_model::time::UtcNanos;
 use cordon_respond::budget::Spending;
 use cordon_respond::clock::{Moment, Randomness};
 use cordon_respond::names::Pin;
@@ -22,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
 use super::codes::{Asker, SHOWN_KEPT, Shown};
+use super::leave::{Ahead, Leave, SAID_AHEAD, SaidAhead};
 
 /// Something that changes what the signer knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +36,9 @@ pub enum Input {
         draft: Box<Policy>,
         /// Who wants it.
         by: Approver,
+        /// By whose leave it is signed.
+        #[serde(default)]
+        leave: Leave,
     },
     /// What a machine is.
     Assign {
@@ -42,6 +48,18 @@ pub enum Input {
         receipt_key: Option<ByteArray<32>>,
         /// Who says it.
         by: Option<Approver>,
+        /// By whose leave it is signed.
+        #[serde(default)]
+        leave: Leave,
+    },
+    /// What a machine will be that is still to enrol.
+    SayAhead {
+        /// What is said.
+        said: Box<SaidAhead>,
+        /// Who says it.
+        by: Approver,
+        /// How long it can be used.
+        good_for: Duration,
     },
     /// Addresses of a name.
     Pin {
@@ -49,6 +67,9 @@ pub enum Input {
         machine: MachineId,
         /// What is pinned.
         pin: Box<Pin>,
+        /// By whose leave it is signed.
+        #[serde(default)]
+        leave: Leave,
     },
     /// An order.
     Sign(Box<Proposal>),
@@ -125,6 +146,31 @@ pub enum Input {
     },
 }
 
+impl Input {
+    /// Which machine it is about, where it is about one.
+    #[must_use]
+    pub fn machine(&self) -> Option<MachineId> {
+        match self {
+            Self::Assign { draft, .. } => Some(draft.machine),
+            Self::Sign(proposal) => Some(proposal.machine),
+            Self::Learn(receipt) => Some(receipt.machine),
+            Self::CodesMade { document, .. } => Some(document.machine),
+            Self::Pin { machine, .. }
+            | Self::NeverBegun { machine, .. }
+            | Self::NotInForce { machine, .. }
+            | Self::Asked { machine, .. }
+            | Self::Heard { machine, .. }
+            | Self::SetBedside { machine, .. }
+            | Self::Guide { machine, .. }
+            | Self::CodesShown { machine, .. } => Some(*machine),
+            Self::SetPolicy { .. }
+            | Self::SayAhead { .. }
+            | Self::RenewPermits
+            | Self::Cosigned { .. } => None,
+        }
+    }
+}
+
 /// What came of an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -140,6 +186,8 @@ pub enum Outcome {
     Codes(BreakGlass),
     /// Guidance to sign.
     Guidance(Guidance),
+    /// Noted, and it was not known before; nothing to sign.
+    Noted,
     /// Noted.
     Nothing,
 }
@@ -164,6 +212,12 @@ pub struct SignerState {
     /// How many of them there ever were.
     #[serde(default)]
     shown_ever: u64,
+    /// What was said of machines that are still to enrol, the oldest first.
+    #[serde(default)]
+    ahead: VecDeque<Ahead>,
+    /// How much of that there ever was.
+    #[serde(default)]
+    ahead_ever: u64,
 }
 
 impl SignerState {
@@ -178,7 +232,26 @@ impl SignerState {
             cosigned: (0, ByteArray::new(cordon_evidence::merkle::empty_root().0)),
             shown: VecDeque::new(),
             shown_ever: 0,
+            ahead: VecDeque::new(),
+            ahead_ever: 0,
         }
+    }
+
+    /// The number of what was said ahead that is just what `draft` says of a new machine.
+    #[must_use]
+    pub fn said_ahead(&self, draft: &Assignment, now: &Moment) -> Option<u64> {
+        let is_it = |ahead: &&Ahead| now.utc < ahead.good_until && ahead.said.is_said_of(draft);
+        self.ahead.iter().find(is_it).map(|ahead| ahead.number)
+    }
+
+    fn say_ahead(&mut self, said: &SaidAhead, by: &Approver, good_until: UtcNanos, now: &Moment) {
+        self.ahead.retain(|ahead| now.utc < ahead.good_until);
+        if self.ahead.len() >= SAID_AHEAD {
+            self.ahead.pop_front();
+        }
+        self.ahead_ever = self.ahead_ever.saturating_add(1);
+        let (number, by) = (self.ahead_ever, by.name.clone());
+        self.ahead.push_back(Ahead { number, said: said.clone(), by, good_until });
     }
 
     /// Applies one input.
@@ -195,14 +268,28 @@ impl SignerState {
             Input::SetPolicy { draft, .. } => {
                 self.core.set_policy((**draft).clone()).map(Outcome::Policy)
             }
-            Input::Assign { draft, receipt_key, .. } => {
+            Input::SayAhead { said, by, good_for } => {
+                self.say_ahead(said, by, now.utc.plus(*good_for), now);
+                Ok(Outcome::Nothing)
+            }
+            Input::Assign { draft, receipt_key, leave, .. } => {
                 let assignment = self.core.assign((**draft).clone())?;
+                if let Leave::Ahead(number) = leave {
+                    let said = self.ahead.iter().find(|ahead| ahead.number == *number);
+                    if let Some(bedside) = said.and_then(|ahead| ahead.said.bedside.clone()) {
+                        self.core.set_bedside(assignment.machine, bedside)?;
+                    }
+                    // One token, one machine.
+                    self.ahead.retain(|ahead| ahead.number != *number);
+                }
                 if let Some(key) = receipt_key {
                     self.receipt_keys.insert(assignment.machine, *key);
                 }
                 Ok(Outcome::Assignment(assignment))
             }
-            Input::Pin { machine, pin } => self.core.pin(*machine, pin).map(Outcome::Assignment),
+            Input::Pin { machine, pin, .. } => {
+                self.core.pin(*machine, pin).map(Outcome::Assignment)
+            }
             Input::Sign(proposal) => self.sign(proposal, now, randomness).map(Outcome::Order),
             Input::RenewPermits => Ok(Outcome::Permits(self.core.renew_permits(now, randomness))),
             Input::Learn(receipt) => {
@@ -210,8 +297,8 @@ impl SignerState {
                 Ok(Outcome::Nothing)
             }
             Input::NeverBegun { machine, order } => {
-                self.core.never_begun(*machine, *order);
-                Ok(Outcome::Nothing)
+                let is_news = self.core.never_begun(*machine, *order);
+                Ok(if is_news { Outcome::Noted } else { Outcome::Nothing })
             }
             Input::NotInForce { machine, measure } => {
                 self.core.not_in_force(*machine, *measure);

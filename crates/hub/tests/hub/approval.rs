@@ -1,28 +1,37 @@
 //! Who has to agree, and who may at night, with the real signer and store.
 
+use std::collections::BTreeSet;
+
 use cordon_hub::HubError;
 use cordon_hub::people::Who;
 use cordon_hub::view::Ordered;
 use cordon_model::action::{AccountTarget, Action};
-use cordon_model::approval::{Needs, NeedsMore, Night};
+use cordon_model::approval::{Needs, NeedsMore, Night, Unanswered};
 use cordon_model::asset::ClinicalTier;
+use cordon_model::finding::Level;
+use cordon_model::ids::{ApprovalId, MachineId};
 use cordon_model::measure::Isolation;
+use cordon_model::order::Authority;
 use cordon_model::policy::{Mode, Policy};
 use cordon_model::time::UtcNanos;
 use cordon_respond::approval::ApprovalState;
 use cordon_store::{Person, Role, Session};
 
-use super::support::{Site, admin};
+use super::support::{Site, admin, found, until};
 
 const TIER: ClinicalTier = ClinicalTier::None;
 
 /// Somebody who is signed in to the console.
 fn person(name: &str) -> Who {
+    signed_in(name, false)
+}
+
+fn signed_in(name: &str, is_clinical: bool) -> Who {
     let now = UtcNanos::now();
     let person = Person {
         name: name.into(),
         role: Role::Responder,
-        is_clinical: false,
+        is_clinical,
         is_active: true,
         password: None,
         created_at: now,
@@ -30,18 +39,24 @@ fn person(name: &str) -> Who {
     Who::of(&Session { person, begun_at: now, expires_at: now })
 }
 
-fn two_people(policy: &Policy) -> Policy {
+fn needing(policy: &Policy, needs: Needs) -> Policy {
     let mut policy = policy.clone();
-    policy.approval.needs = vec![NeedsMore { tiers: vec![TIER], needs: Needs::TwoPeople }];
+    policy.approval.needs = vec![NeedsMore { tiers: vec![TIER], needs }];
     policy
 }
 
+fn two_people(policy: &Policy) -> Policy {
+    needing(policy, Needs::TwoPeople)
+}
+
+/// A night that it is now, and for hours on both sides, whenever the test runs.
 fn night(policy: &Policy, people: &[&str]) -> Policy {
     let mut policy = policy.clone();
+    let hour = UtcNanos::now().unix_nanos() / 3_600_000_000_000 % 24;
     policy.approval.night = Some(Night {
-        from: "00:00".into(),
-        until: "23:59".into(),
-        time_zone: "Europe/London".into(),
+        from: format!("{:02}:00", (hour + 18) % 24),
+        until: format!("{:02}:00", (hour + 6) % 24),
+        time_zone: "UTC".into(),
         tiers: vec![TIER],
         people: people.iter().map(|name| (*name).to_owned()).collect(),
     });
@@ -69,6 +84,72 @@ async fn the_second_of_two_people_makes_the_order() {
     // Opening takes one.
     let released = hub.release(machine.id(), "clean", None, None, &ann).await.unwrap();
     assert!(matches!(released, Ordered::Signed { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_people_one_is_clinical_where_the_policy_says_so() {
+    let site = Site::start().await;
+    let hub = site.hub();
+    let needs = Needs::TwoPeopleOneClinical;
+    hub.set_policy(needing(&hub.policy(), needs), &admin()).await.unwrap();
+    let mut machine = site.machine_of("office-1", Some(TIER)).await;
+    let (ann, nora) = (person("ann"), signed_in("nora", true));
+    let wished = hub.isolate(machine.id(), Isolation::Segment, "worm", None, &ann).await.unwrap();
+    let Ordered::Asked { approval, needs: asked, .. } = wished else { panic!("{wished:?}") };
+    assert_eq!(asked, needs);
+    let state = hub.answer(approval, true, "I saw it", &person("bob")).await.unwrap();
+    assert_eq!(state, ApprovalState::Open, "two, and nobody clinical");
+    assert!(hub.approvals(true).await.unwrap()[0].lacks_a_clinical_one());
+    let state = hub.answer(approval, true, "it may go", &nora).await.unwrap();
+    assert_eq!(state, ApprovalState::Approved);
+    // The signer has judged it by its own policy, and says who they were.
+    let order = machine.order().await;
+    let people = order.authority.people();
+    assert!(people.iter().any(|one| one.name == "nora" && one.is_clinical), "{people:?}");
+    // No clinical one alone is two.
+    let other = site.machine_of("office-2", Some(TIER)).await;
+    let asked = hub.isolate(other.id(), Isolation::Segment, "worm", None, &nora).await.unwrap();
+    assert!(matches!(asked, Ordered::Asked { .. }), "{asked:?}");
+    let released = hub.release(machine.id(), "clean", None, None, &ann).await.unwrap();
+    assert!(matches!(released, Ordered::Signed { .. }), "opening takes one: {released:?}");
+}
+
+/// What is asked now: of which machine, and which question.
+async fn asked_about(site: &Site) -> BTreeSet<(MachineId, ApprovalId)> {
+    let open = site.hub().approvals(true).await.unwrap();
+    open.into_iter().map(|question| (question.machine, question.id)).collect()
+}
+
+/// Nobody answers for as long as a question is open, and the hub is started again meanwhile: by the policy a
+/// machine that no patient depends on is segmented, and about any other people are asked again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_policy_says_follows_when_nobody_answers() {
+    let mut site = Site::start().await;
+    let mut policy = (*site.hub().policy()).clone();
+    policy.mode = Mode::Ask;
+    // The shortest that is taken.
+    policy.approval.open_for_seconds = 60;
+    policy.approval.unanswered = Unanswered::Segment;
+    site.hub().set_policy(policy, &admin()).await.unwrap();
+    let mut office = site.machine_of("office-1", Some(TIER)).await;
+    let mut ward = site.machine_of("ward-1", Some(ClinicalTier::Clinical)).await;
+    office.report(found("office-1", Level::High, 1)).await;
+    ward.report(found("ward-1", Level::High, 2)).await;
+    until("both are asked about", async || asked_about(&site).await.len() == 2).await;
+    let asked = asked_about(&site).await;
+    site.restart().await;
+    assert_eq!(asked_about(&site).await, asked);
+    let is_asked_again = async || {
+        let now = asked_about(&site).await;
+        now.len() == 1
+            && now.iter().all(|(machine, _)| *machine == ward.id())
+            && asked.is_disjoint(&now)
+    };
+    until("people are asked again about the ward's", is_asked_again).await;
+    office.connect().await.unwrap();
+    let order = office.order().await;
+    assert!(matches!(order.authority, Authority::Policy { .. }), "{:?}", order.authority);
+    assert_eq!(order.instruction.isolation(), Some(Isolation::Segment));
 }
 
 #[tokio::test(flavor = "multi_thread")]

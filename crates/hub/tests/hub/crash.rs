@@ -16,7 +16,7 @@ use cordon_model::policy::Mode;
 use cordon_model::record::Deed;
 use cordon_model::wire::Report;
 
-use super::support::{Machine, Signer, Site, admin, found, free, hub_config, rj1, until};
+use super::support::{Machine, Signer, Site, admin, copy, found, free, hub_config, rj1, until};
 
 /// Set for the child process: the directory of its hub, and where it listens.
 const CHILD: &str = "CORDON_HUB_TEST_CHILD";
@@ -214,17 +214,4 @@ async fn cosigned_with_finding(site: &Site) {
             && records.iter().any(|entry| matches!(entry.record.deed, Deed::Found(_)))
     })
     .await;
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }

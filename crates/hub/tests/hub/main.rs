@@ -16,6 +16,7 @@ mod crash;
 mod enrolment;
 mod guidance;
 mod incidents;
+mod keeping;
 mod lies;
 mod links;
 mod names;

@@ -1,8 +1,8 @@
-//! Events as JSON: [`text`] steps through one value, [`shape`] makes an event of it, [`meaning`] knows
-//! what its names mean, [`keys`] what was learnt of them, [`stream`] finds the next event in a file and goes on after a torn one.
+//! Events as JSON: [`text`] steps through one value, [`shape`] makes an event of it, [`keys`]
+//! knows what was learnt of its names, [`stream`] finds the next event in a file and goes on after a torn one.
+//! What names mean is in [`meaning`](crate::meaning).
 
 pub(crate) mod keys;
-mod meaning;
 pub(crate) mod shape;
 pub(crate) mod stream;
 pub(crate) mod text;

@@ -12,24 +12,18 @@
 //!
 //! Keys that already hold the dots (`"winlog.event_data.X": …`) are read as if they were nested.
 
-use std::borrow::Cow;
-use std::ops::Range;
-
-use cordon_model::event::{Event, FieldId, Source, Value};
+use cordon_model::event::Event;
 use cordon_model::limits::NAME_BYTES;
 
 use super::keys::Keys;
-use super::meaning::{Place, Scope, Use, flat_name, time, use_of_system, whole, winlog_name};
-use super::text::{Cursor, Fault, Kind, text_of};
+use super::text::{Cursor, Fault, Kind};
 use crate::Reading;
+use crate::gathered::{Found, Gathered};
+use crate::meaning::{Meaning, Names, Naming, Place, Scope, inside};
 
 /// Values nested deeper than this are stepped over, not read. The deepest of some 32,000 Windows records
 /// (certificate chains in CAPI2) is 12; the limit bounds the stack at a few hundred bytes a level.
 pub const DEPTH: usize = 64;
-
-/// The most values that are read of one event: 10,000, thirty times what the fullest of some 32,000 Windows
-/// records has; 400 KiB. The others are counted and said to be left out.
-pub const VALUES: usize = 10_000;
 
 /// An event, and how it was read.
 #[derive(Debug)]
@@ -44,24 +38,11 @@ pub(crate) struct Shaped<'a> {
 /// What is used again for event after event: memory, and what is known of keys.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    /// The texts of an event's values, one after the other: most Windows events have a dozen paths, each with
-    /// escapes, and to copy the other texts too costs less than to find out which they are.
-    arena: Vec<u8>,
-    /// The values, in the order they came.
-    found: Vec<(FieldId, Found)>,
+    gathered: Gathered,
     path: String,
     name: String,
     /// Of one [`Reading`].
     keys: Keys<Place, Meaning>,
-}
-
-/// A value that was found.
-#[derive(Debug)]
-enum Found {
-    /// It is no text.
-    Plain(Value<'static>),
-    /// A text, at this place of the arena.
-    Text(Range<usize>),
 }
 
 /// Reads the JSON object that `bytes` starts with. A [`Scratch`] belongs to one [`Reading`].
@@ -70,69 +51,25 @@ pub(crate) fn read_event<'a>(
     reading: &Reading<'_>,
     scratch: &'a mut Scratch,
 ) -> Result<Shaped<'a>, Fault> {
-    scratch.arena.clear();
-    scratch.found.clear();
+    scratch.gathered.begin();
     scratch.path.clear();
     scratch.keys.begin();
-    let mut shaper = Shaper {
-        cursor: Cursor::new(bytes),
-        reading,
-        event: Event::default(),
-        host: None,
-        channel: None,
-        scratch: &mut *scratch,
-        has_windows_signs: false,
-        left_out: 0,
-    };
-    shaper.object(Scope::Root, 0)?;
-    let Shaper { cursor, event, host, channel, has_windows_signs, left_out, .. } = shaper;
-    let mut event: Event<'a> = event;
-    let Scratch { arena, found, .. } = &*scratch;
-    let arena = arena.as_slice();
-    // Looked through once for all: what is no UTF-8 is mended value by value.
-    let whole = std::str::from_utf8(arena).ok();
-    let text = |at: &Range<usize>| match whole.and_then(|whole| whole.get(at.clone())) {
-        Some(text) => Cow::Borrowed(text),
-        None => text_of(arena.get(at.clone()).unwrap_or_default()),
-    };
-    let value = |found: &Found| match found {
-        Found::Plain(value) => value.clone(),
-        Found::Text(at) => Value::Text(text(at)),
-    };
-    event.fields = found.iter().map(|(field, found)| (*field, value(found))).collect();
-    event.host = host.as_ref().map(text);
-    event.source.channel = channel.as_ref().map(text);
-    if has_windows_signs {
-        event.source.product = Some(Cow::Borrowed("windows"));
-    } else {
-        let Source { product, category, service, .. } = &reading.assumed;
-        event.source.product.clone_from(product);
-        event.source.category.clone_from(category);
-        event.source.service.clone_from(service);
-    }
-    Ok(Shaped { event, length: cursor.at(), left_out })
-}
-
-/// What a scalar is for.
-#[derive(Debug, Clone, Copy)]
-struct Meaning {
-    /// The field that it is a value of, if anybody reads that.
-    field: Option<FieldId>,
-    used: Use,
+    let names = Names { reading, joined: std::mem::take(&mut scratch.name) };
+    let mut shaper = Shaper { cursor: Cursor::new(bytes), names, scratch: &mut *scratch };
+    let done = shaper.object(Scope::Root, 0);
+    let Shaper { cursor, names, .. } = shaper;
+    scratch.name = names.joined;
+    done?;
+    let gathered = &scratch.gathered;
+    let event = gathered.event(reading);
+    Ok(Shaped { event, length: cursor.at(), left_out: gathered.left_out })
 }
 
 struct Shaper<'b, 'r> {
     cursor: Cursor<'b>,
-    reading: &'r Reading<'r>,
-    event: Event<'static>,
-    /// Where in the arena the machine's name is.
-    host: Option<Range<usize>>,
-    /// Where in the arena the channel's name is.
-    channel: Option<Range<usize>>,
-    /// `path` is the dotted path of the object being read, for [`Scope::Path`]; `name` a joined name.
+    names: Names<'r>,
+    /// `path` is the dotted path of the object being read, for [`Scope::Path`].
     scratch: &'r mut Scratch,
-    has_windows_signs: bool,
-    left_out: u64,
 }
 
 impl Shaper<'_, '_> {
@@ -154,7 +91,7 @@ impl Shaper<'_, '_> {
             let Some(key) = self.cursor.next_key(is_first)? else { return Ok(()) };
             if let Some(place) = place
                 && self.cursor.kind()? == Kind::Scalar
-                && let Some(meaning) = self.meaning_at(place, &key)
+                && let Some(meaning) = self.names.at(place, &key)
             {
                 self.scratch.keys.learn(place, is_first, self.cursor.since(start), meaning);
                 self.take(meaning)?;
@@ -189,21 +126,7 @@ impl Shaper<'_, '_> {
 
     /// An object under `key`: which scope it opens.
     fn nested(&mut self, scope: Scope<'_>, key: &str, depth: usize) -> Result<(), Fault> {
-        let inner = match (scope, key) {
-            (Scope::Root, "Event") => Scope::Event,
-            (Scope::Root | Scope::Event, "System") => Scope::System,
-            (Scope::Root | Scope::Event, "EventData" | "UserData") => Scope::Data,
-            (Scope::Event, "ProcessingErrorData") => Scope::Data,
-            (Scope::Root, "winlog") => Scope::Winlog,
-            (Scope::Winlog, "event_data" | "user_data") => Scope::Data,
-            (Scope::System, _) => Scope::SystemElement(key),
-            (Scope::SystemElement(element), "#attributes") => Scope::SystemAttributes(element),
-            (Scope::Event | Scope::Data | Scope::DataElement(_), "#attributes") => {
-                return self.cursor.skip();
-            }
-            (Scope::Data | Scope::DataElement(_), _) => Scope::DataElement(key),
-            _ => Scope::Path,
-        };
+        let Some(inner) = inside(scope, key) else { return self.cursor.skip() };
         let path_length = self.scratch.path.len();
         if matches!(inner, Scope::Path | Scope::Winlog) {
             if !self.scratch.path.is_empty() {
@@ -217,194 +140,36 @@ impl Shaper<'_, '_> {
         Ok(())
     }
 
-    /// A scalar under `key`: what it is called, and what else it is for.
+    /// A scalar under `key`.
     fn leaf(&mut self, scope: Scope<'_>, key: &str) -> Result<(), Fault> {
-        match scope {
-            Scope::Root | Scope::Event => self.placed(Place::Flat, key),
-            Scope::System => self.placed(Place::System, key),
-            Scope::Data => self.placed(Place::Data, key),
-            Scope::Winlog => self.placed(Place::Winlog, key),
-            Scope::SystemElement(element) => {
-                if key == "#text" {
-                    self.value(element, use_of_system(element))
-                } else {
-                    self.value(key, Use::Field)
-                }
-            }
-            Scope::SystemAttributes(element) => match (element, key) {
-                ("Provider", "Name") => self.value("Provider_Name", Use::Provider),
-                ("TimeCreated", "SystemTime") => self.value("TimeCreated_SystemTime", Use::Time),
-                _ => self.joined(element, '_', key, Use::Field),
-            },
-            Scope::DataElement(element) => {
-                self.placed(Place::Data, if key == "#text" { element } else { key })
-            }
-            Scope::Path => {
-                let path = std::mem::take(&mut self.scratch.path);
-                let used = match (path.as_str(), key) {
-                    ("host", "name" | "hostname") | ("agent", "hostname") => Use::Computer,
-                    ("event", "code") => Use::EventId,
-                    _ => Use::Field,
-                };
-                let done = self.joined(&path, '.', key, used);
-                self.scratch.path = path;
-                done
-            }
-        }
-    }
-
-    /// A scalar under `key` of an object in which a key always means the same.
-    fn placed(&mut self, place: Place, key: &str) -> Result<(), Fault> {
-        match self.meaning_at(place, key) {
-            Some(meaning) => self.take(meaning),
-            None => self.numbered(key),
-        }
-    }
-
-    /// What `key` means in every object of this kind. None if that depends on what came before it.
-    fn meaning_at(&mut self, place: Place, key: &str) -> Option<Meaning> {
-        match place {
-            Place::Flat => {
-                let (name, used) = flat_name(key);
-                Some(self.meaning(name, used))
-            }
-            Place::System => Some(self.meaning(key, use_of_system(key))),
-            Place::Winlog => Some(match winlog_name(key) {
-                Some((name, used)) => self.meaning(name, used),
-                None => self.joined_meaning("winlog", '.', key, Use::Field),
-            }),
-            Place::Data => self.meaning_in_data(key),
-        }
-    }
-
-    /// A field of event data. Defender and others write blanks into their names (`Threat Name`), rules
-    /// leave them out. EVTX as JSON numbers a name that comes again (`LogonGuid`, `LogonGuid_1`), rules
-    /// mean each of them.
-    fn meaning_in_data(&mut self, name: &str) -> Option<Meaning> {
-        if self.reading.fields.find(name).is_some() {
-            return Some(self.meaning(name, Use::Field));
-        }
-        if self.first_of_numbered(name).is_some() {
-            return None;
-        }
-        if !name.contains(' ') {
-            return Some(self.meaning(name, Use::Field));
-        }
-        let mut joined = std::mem::take(&mut self.scratch.name);
-        joined.clear();
-        joined.extend(name.chars().filter(|letter| *letter != ' '));
-        let meaning = self.meaning(&joined, Use::Field);
-        self.scratch.name = joined;
-        Some(meaning)
-    }
-
-    /// The field of the name before its number.
-    fn first_of_numbered(&self, name: &str) -> Option<FieldId> {
-        let first = name.trim_end_matches(|letter: char| letter.is_ascii_digit());
-        let first = if first.len() < name.len() { first.strip_suffix('_')? } else { return None };
-        self.reading.fields.find(first)
-    }
-
-    /// A value under a name with a number: the same field's again, if that came before.
-    fn numbered(&mut self, name: &str) -> Result<(), Fault> {
-        let first = self.first_of_numbered(name);
-        let came = first.filter(|first| self.scratch.found.iter().any(|(field, _)| field == first));
-        let meaning = match came {
-            Some(_) => Meaning { field: came, used: Use::Field },
-            None => self.meaning(&name.replace(' ', ""), Use::Field),
+        let naming = self.names.leaf(scope, key, &self.scratch.path);
+        let meaning = match naming {
+            Naming::Known(meaning) => meaning,
+            Naming::Numbered { .. } => self.scratch.gathered.settle(naming),
         };
         self.take(meaning)
-    }
-
-    fn joined(&mut self, left: &str, by: char, right: &str, used: Use) -> Result<(), Fault> {
-        let meaning = self.joined_meaning(left, by, right, used);
-        self.take(meaning)
-    }
-
-    fn joined_meaning(&mut self, left: &str, by: char, right: &str, used: Use) -> Meaning {
-        if left.len() + right.len() > NAME_BYTES {
-            // No rule has such a name, and joining it for every value below a long key would be slow.
-            return self.meaning("", used);
-        }
-        let mut name = std::mem::take(&mut self.scratch.name);
-        name.clear();
-        name.push_str(left);
-        name.push(by);
-        name.push_str(right);
-        let meaning = self.meaning(&name, used);
-        self.scratch.name = name;
-        meaning
-    }
-
-    /// A scalar as field `name`.
-    fn value(&mut self, name: &str, used: Use) -> Result<(), Fault> {
-        let meaning = self.meaning(name, used);
-        self.take(meaning)
-    }
-
-    fn meaning(&self, name: &str, used: Use) -> Meaning {
-        let field = match self.reading.fields.find(name) {
-            _ if used == Use::Nothing => None,
-            None if self.reading.every_value => Some(FieldId::UNREAD),
-            found => found,
-        };
-        Meaning { field, used }
     }
 
     /// Takes the scalar that comes next, or steps over it when nobody reads it.
-    fn take(&mut self, Meaning { field, used }: Meaning) -> Result<(), Fault> {
-        if field.is_none() && matches!(used, Use::Field | Use::Nothing) {
+    fn take(&mut self, meaning: Meaning) -> Result<(), Fault> {
+        if meaning.is_nothing() {
             return self.cursor.skip();
         }
+        let gathered = &mut self.scratch.gathered;
         let found = match self.cursor.is_at_text()? {
-            true => Found::Text(self.cursor.text_into(&mut self.scratch.arena)?),
+            true => Found::Text(self.cursor.text_into(&mut gathered.arena)?),
             false => Found::Plain(self.cursor.plain()?),
         };
-        if used != Use::Field {
-            self.put_to_use(used, &found);
-        }
-        match field {
-            Some(_) if self.scratch.found.len() >= VALUES => self.left_out += 1,
-            Some(field) => self.scratch.found.push((field, found)),
-            None => {}
-        }
+        gathered.put(meaning, found);
         Ok(())
-    }
-
-    fn put_to_use(&mut self, used: Use, found: &Found) {
-        let text;
-        let value = match found {
-            Found::Plain(value) => value,
-            Found::Text(at) => {
-                text = Value::Text(text_of(self.scratch.arena.get(at.clone()).unwrap_or_default()));
-                &text
-            }
-        };
-        let event = &mut self.event;
-        match (used, value, found) {
-            (Use::Channel, _, Found::Text(at)) => {
-                self.has_windows_signs = true;
-                self.channel = Some(at.clone());
-            }
-            (Use::EventId, _, _) => {
-                let id = whole(value).and_then(|id| u32::try_from(id).ok());
-                event.source.event_id = event.source.event_id.or(id);
-            }
-            (Use::Computer, _, Found::Text(at)) if self.host.is_none() => {
-                self.host = Some(at.clone());
-            }
-            (Use::RecordId, _, _) => event.record_id = event.record_id.or(whole(value)),
-            (Use::Time, Value::Text(text), _) if event.time.is_none() => event.time = time(text),
-            (Use::Provider, Value::Text(_), _) => self.has_windows_signs = true,
-            _ => {}
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cordon_model::event::FieldTable;
+    use crate::gathered::VALUES;
+    use cordon_model::event::{FieldId, FieldTable, Source, Value};
     use cordon_model::time::UtcNanos;
 
     fn fresh() -> &'static mut Scratch {

@@ -6,10 +6,11 @@
 use std::io::Read;
 use std::ops::ControlFlow;
 
-use super::shape::{Scratch, Shaped, VALUES, read_event};
+use super::shape::{Scratch, Shaped, read_event};
 use super::text::Fault;
 use crate::damage::{Damage, Lost, Unreadable};
-use crate::{Item, Reading, Record};
+use crate::gathered::VALUES;
+use crate::{Item, Reading, Record, Text};
 
 /// The largest object that is read: 16 MiB, the most that the EVTX reader renders for one record. A
 /// larger one is reported, skipped without being kept, and the rest goes on.
@@ -29,24 +30,24 @@ const TRIED_AGAIN_BYTES: u64 = 64 << 20;
 pub(crate) fn read<R: Read>(
     input: R,
     reading: &Reading<'_>,
+    scratch: &mut Scratch,
     each: &mut dyn FnMut(Item<'_>) -> ControlFlow<()>,
 ) -> Result<(), Unreadable> {
     let mut source = Source::new(input);
     let mut loss = Loss::default();
-    let mut scratch = Scratch::default();
     let mut open_arrays = 0u64;
     source.skip_byte_order_mark()?;
     while let Some(byte) = source.next_byte()? {
         match byte {
             b'{' => {
                 let (offset, line) = (source.offset(), source.line);
-                let fault = match read_event(source.rest(), reading, &mut scratch) {
+                let fault = match read_event(source.rest(), reading, scratch) {
                     Ok(Shaped { event, length, left_out }) => {
                         if loss.tell(each).is_break() {
                             return Ok(());
                         }
                         let json = &source.rest()[..length];
-                        let record = Record { event, json, offset, line: Some(line) };
+                        let record = Record::new(event, Text::Json(json), offset, Some(line));
                         if each(Item::Record(record)).is_break() {
                             return Ok(());
                         }
@@ -350,11 +351,11 @@ mod tests {
         let reading =
             Reading { fields: &table, every_value: false, assumed: EventSource::default() };
         let mut got = Vec::new();
-        read(Dribble(bytes, 7), &reading, &mut |item| {
+        read(Dribble(bytes, 7), &reading, &mut Scratch::default(), &mut |item| {
             got.push(match item {
                 Item::Record(record) => {
                     assert!(
-                        bytes[usize::try_from(record.offset).unwrap()..].starts_with(record.json)
+                        bytes[usize::try_from(record.offset).unwrap()..].starts_with(record.json())
                     );
                     let Some(Value::Int(n)) = record.event.first(n) else { panic!("{record:?}") };
                     Got::Event(*n, record.line.unwrap())
@@ -428,7 +429,7 @@ mod tests {
         let reading =
             Reading { fields: &table, every_value: false, assumed: EventSource::default() };
         let mut got = Vec::new();
-        read(text.as_bytes(), &reading, &mut |item| {
+        read(text.as_bytes(), &reading, &mut Scratch::default(), &mut |item| {
             got.push(matches!(item, Item::Record(_)));
             ControlFlow::Continue(())
         })
@@ -451,7 +452,7 @@ mod tests {
         fn arbitrary_bytes_never_panic_and_always_end(bytes: Vec<u8>) {
             let table = FieldTable::default();
             let reading = Reading { fields: &table, every_value: true, assumed: EventSource::default() };
-            read(bytes.as_slice(), &reading, &mut |_| ControlFlow::Continue(())).unwrap();
+            read(bytes.as_slice(), &reading, &mut Scratch::default(), &mut |_| ControlFlow::Continue(())).unwrap();
         }
 
         #[test]
@@ -465,7 +466,7 @@ mod tests {
             let table = FieldTable::default();
             let reading = Reading { fields: &table, every_value: false, assumed: EventSource::default() };
             let mut records = 0;
-            read(bytes.as_slice(), &reading, &mut |item| {
+            read(bytes.as_slice(), &reading, &mut Scratch::default(), &mut |item| {
                 records += usize::from(matches!(item, Item::Record(_)));
                 ControlFlow::Continue(())
             }).unwrap();

@@ -11,6 +11,8 @@ use std::ops::Range;
 
 use cordon_model::event::Value;
 
+use crate::gathered::text_of;
+
 /// Why a value could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -301,11 +303,6 @@ impl<'a> Cursor<'a> {
 }
 
 const LINE_ENDS: &str = "the line ends inside a string";
-
-/// `content` as text. (The checked conversion first: the lossy one is several times slower on good text.)
-pub(crate) fn text_of(content: &[u8]) -> Cow<'_, str> {
-    std::str::from_utf8(content).map_or_else(|_| String::from_utf8_lossy(content), Cow::Borrowed)
-}
 
 /// How many bytes are looked through eight at a time before a routine is called that is faster for many: most
 /// texts are shorter, and end before such a call would have begun.

@@ -13,6 +13,8 @@
 
 use std::collections::HashMap;
 
+pub mod forms;
+
 pub const HEADER: usize = 4096;
 pub const CHUNK: usize = 65536;
 pub const FIRST_RECORD: usize = 512;

@@ -27,19 +27,21 @@ pub fn agreed(policy: &Policy, tier: ClinicalTier, order: &Order) -> Result<(), 
     };
     let needs = policy.approval.needs(by_law, tier);
     let machine = order.machine;
-    hold(Law::Lifelines, needs != Needs::TwoPeopleOneClinical, || {
+    hold(Law::Lifelines, needs != Needs::TwoKeysOneClinical, || {
         format!("{machine} ({tier}): closed in the names of people who can't prove who they are")
     })?;
     let night = policy.approval.night_of(tier, order.issued_at);
     let night = night.filter(|_| order.instruction.closes());
     let counts = |name: &str| night.is_none_or(|night| night.people.iter().any(|one| one == name));
-    let names: BTreeSet<&str> = order
-        .authority
-        .people()
-        .iter()
-        .map(|person| person.name.as_str())
-        .filter(|name| !name.is_empty() && counts(name))
-        .collect();
+    let named = || {
+        let people = order.authority.people().iter();
+        people.filter(|person| !person.name.is_empty() && counts(&person.name))
+    };
+    let names: BTreeSet<&str> = named().map(|person| person.name.as_str()).collect();
+    let has_clinical = !needs.asks_for_a_clinical_one() || named().any(|person| person.is_clinical);
+    hold(Law::Authority, has_clinical, || {
+        format!("{machine} ({tier}): closed by nobody clinical")
+    })?;
     hold(Law::Authority, names.len() >= needs.count(), || {
         let when = if night.is_some() { " at night" } else { "" };
         format!(

@@ -7,10 +7,13 @@
 //! Of a place that has a step here, no other step is made by what the survey says of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use cordon_model::action::{Action, FilePath, FileTarget, PutBackTarget};
+use cordon_model::action::{
+    Action, FilePath, FileTarget, MOST_UNDONE, PutBackTarget, UndoneProcess,
+};
 use cordon_model::change::{Change, Changes, Doer, Stood};
-use cordon_model::finding::ReceivedFinding;
+use cordon_model::finding::{ProcessRef, ReceivedFinding};
 use cordon_model::survey::ThingKind;
 use cordon_model::time::{BootId, UtcNanos};
 
@@ -109,26 +112,51 @@ fn put_back_at(changes: &[&Change], first: usize) -> Option<usize> {
     is_it.then_some(last_by_cordon)
 }
 
+/// A process's number, and its start in ticks.
+type Id = (u32, u64);
+
 /// The processes that findings name: a number and a start are of one boot.
 struct Named {
     boot: Option<BootId>,
-    of_this_boot: BTreeSet<(u32, u64)>,
-    of_earlier: BTreeSet<(u32, u64)>,
+    of_this_boot: BTreeSet<Id>,
+    /// With when each was found: a finding does not say of which boot it is.
+    of_earlier: BTreeMap<Id, Vec<UtcNanos>>,
+    /// Which boot it was when something changed.
+    boots: Vec<(UtcNanos, BootId)>,
 }
 
 impl Named {
     fn of(counted: &[&ReceivedFinding], facts: &Facts<'_>) -> Self {
-        let boot = facts.processes.as_ref().ok().map(|processes| processes.boot.clone());
-        let mut named = Self { boot, of_this_boot: BTreeSet::new(), of_earlier: BTreeSet::new() };
+        let processes = facts.processes.as_ref().ok();
+        let listed = processes.map_or(&[][..], |processes| &processes.listed);
+        let runs: BTreeSet<Id> = listed.iter().map(|one| id(&one.process)).collect();
+        let changes = facts.changes.as_ref().map_or(&[][..], |changes| &changes.changes);
+        let boots = changes.iter().map(|change| (change.at, change.boot.clone())).collect();
+        let mut named = Self {
+            boot: processes.map(|processes| processes.boot.clone()),
+            of_this_boot: BTreeSet::new(),
+            of_earlier: BTreeMap::new(),
+            boots,
+        };
         for received in counted {
             let Some(process) = &received.finding.process else { continue };
-            let id = (process.pid, process.started.0 / TICK);
+            let (id, time) = (id(process), received.finding.time);
+            // How long the machine had run when it was found: as it says, or no shorter than the process.
+            let told = received.finding.boot_time;
+            let uptime = Duration::from_nanos(told.unwrap_or(process.started).0);
             let began = facts.boot_began;
-            if began.is_none_or(|began| received.finding.time.plus(CLOCKS_APART) >= began) {
+            let is_of_this = began.is_none_or(|began| {
+                let then = began.plus(uptime);
+                then.since(time) <= CLOCKS_APART
+                    && (told.is_none() || time.since(then) <= CLOCKS_APART)
+            });
+            if is_of_this {
                 named.of_this_boot.insert(id);
             }
-            if began.is_none_or(|began| received.finding.time < began.plus(CLOCKS_APART)) {
-                named.of_earlier.insert(id);
+            // What runs now is of no earlier boot.
+            let is_of_earlier = began.is_none_or(|began| time < began.plus(CLOCKS_APART));
+            if is_of_earlier && !(is_of_this && runs.contains(&id)) {
+                named.of_earlier.entry(id).or_default().push(time);
             }
         }
         named
@@ -136,15 +164,35 @@ impl Named {
 
     /// Whether one of them did it, or what came of one, and nobody else.
     fn did(&self, change: &Change) -> bool {
-        let is_of_this_boot = self.boot.as_ref() == Some(&change.boot);
-        let named = if is_of_this_boot { &self.of_this_boot } else { &self.of_earlier };
-        let of_them = |doer: &Doer| {
-            // Everything on the machine came of the first process.
-            let mut line = doer.line().filter(|(pid, _)| *pid != 1);
-            line.any(|(pid, started)| named.contains(&(pid, started.0 / TICK)))
-        };
-        !change.by.is_empty() && change.by.iter().all(of_them)
+        !change.by.is_empty() && change.by.iter().all(|doer| self.of_them(change, doer).is_some())
     }
+
+    /// Whom of them the one came of, that changed it.
+    fn of_them(&self, change: &Change, doer: &Doer) -> Option<UndoneProcess> {
+        // Everything on the machine came of the first process.
+        let mut line = doer.line().filter(|(pid, _)| *pid != 1);
+        let is_of_this_boot = self.boot.as_ref() == Some(&change.boot);
+        let found = line.find(|(pid, started)| {
+            let id = (*pid, started.0 / TICK);
+            if is_of_this_boot {
+                return self.of_this_boot.contains(&id);
+            }
+            let times = self.of_earlier.get(&id);
+            times.is_some_and(|times| times.iter().any(|time| self.is_one_boot(change, *time)))
+        });
+        found.map(|(pid, started)| UndoneProcess { boot: change.boot.clone(), pid, started })
+    }
+
+    /// Whether no change of another boot lies between this one and what was found then: numbers come again in each boot,
+    /// and at much the same time after its beginning.
+    fn is_one_boot(&self, change: &Change, found: UtcNanos) -> bool {
+        let (from, to) = (change.at.min(found), change.at.max(found));
+        !self.boots.iter().any(|(at, boot)| *at > from && *at < to && *boot != change.boot)
+    }
+}
+
+fn id(process: &ProcessRef) -> Id {
+    (process.pid, process.started.0 / TICK)
 }
 
 /// Of the changes, the oldest first, those before the first of theirs, and the others.
@@ -166,13 +214,22 @@ fn of_place(
         last: theirs.last().map_or(first.number, |change| change.number),
         found: theirs.last().and_then(|change| change.after.sha256()),
         wanted: first.before.sha256(),
+        by: {
+            let doers = theirs.iter().flat_map(|one| one.by.iter().map(move |doer| (one, doer)));
+            let all: BTreeSet<_> =
+                doers.filter_map(|(change, doer)| named.of_them(change, doer)).collect();
+            all.into_iter().collect()
+        },
     };
     let why = theirs.iter().map(|change| in_short(change)).collect();
     let is_as_before = last.after.is(&first.before) && last.is_now;
     let was_put_back = put_back_at(changes, 0).and_then(|at| changes.get(at));
     let measure = of_measure(facts, path);
     let last_after = theirs.last().map_or(&first.after, |change| &change.after);
-    let (how, status) = match by_hand((earlier, since), first, last, by_others.copied()) {
+    let too_many = "more processes than one order undoes changed it";
+    let by_hand = by_hand((earlier, since), first, last, by_others.copied())
+        .or_else(|| (target.by.len() > MOST_UNDONE).then(|| too_many.to_owned()));
+    let (how, status) = match by_hand {
         _ if is_as_before => (
             order(path, first, last_after, target),
             done(measure, "it is as it was before, by a look"),

@@ -181,7 +181,7 @@ fn whatever_stops_by_itself_obeys_clinical_tiers_exactly_as_isolation_does() {
         );
         let mut theatre = helper(ClinicalTier::LifeSustaining);
         let refused = theatre.order(&begun(2, action, people(&["ann"])), &moment("a", 1));
-        assert_eq!(refused, Err(NotObeyed::NotEnoughPeople(Needs::TwoPeopleOneClinical)));
+        assert_eq!(refused, Err(NotObeyed::NotEnoughPeople(Needs::TwoKeysOneClinical)));
     }
 }
 

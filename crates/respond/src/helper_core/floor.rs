@@ -8,7 +8,8 @@
 //! | what | is remembered by | until |
 //! |---|---|---|
 //! | orders | the highest sequence | for ever |
-//! | permits | the ids of those used | each has expired by trusted time |
+//! | permits | the ids of those used | each has expired by the time below |
+//! | the time | what it is at least ([`HelperCore::time_floor`]), to the hour | for ever |
 //! | break-glass codes | the newest revision, and the numbers of its used ones | a newer revision is taken |
 //! | assignment, guidance | the newest revision | for ever |
 //!
@@ -16,12 +17,16 @@
 //! below 12 KiB.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use cordon_model::ids::PermitId;
 use cordon_model::time::UtcNanos;
 use serde::{Deserialize, Serialize};
 
 use super::{HelperCore, NotObeyed};
+
+/// How often the time alone is a reason to write: 24 small writes a day.
+const WRITES_TIME_EVERY: Duration = Duration::from_secs(3600);
 
 /// The newest revision of each document that was ever taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,8 +50,8 @@ pub struct Marks {
     pub used_codes: BTreeSet<u8>,
     /// Used permits, and when each expires.
     pub used_permits: BTreeMap<PermitId, UtcNanos>,
-    /// The latest trusted time that was seen: a permit that had expired by it may be forgotten as used, so
-    /// it must not look young again.
+    /// It is later than this: a permit that had expired by it may be forgotten as used, so it must not look
+    /// young again.
     pub time: Option<UtcNanos>,
 }
 
@@ -60,11 +65,14 @@ pub struct Floor {
 }
 
 impl Floor {
-    /// Whether it holds back the same: the time alone is no reason to write.
+    /// Whether it holds back the same, but for less than an hour of time.
     #[must_use]
     pub fn holds_back_the_same_as(&self, other: &Self) -> bool {
         let (mine, theirs) = (&self.marks, &other.marks);
-        self.sequence == other.sequence
+        let begin = UtcNanos::from_unix_nanos(0);
+        let (here, there) = (mine.time.unwrap_or(begin), theirs.time.unwrap_or(begin));
+        here.since(there).max(there.since(here)) < WRITES_TIME_EVERY
+            && self.sequence == other.sequence
             && mine.revisions == theirs.revisions
             && mine.used_codes == theirs.used_codes
             && mine.used_permits == theirs.used_permits
@@ -101,7 +109,11 @@ impl HelperCore {
         let mine = self.newest_revisions();
         let Floor { sequence, marks } = floor;
         self.last_sequence = self.last_sequence.max(*sequence);
-        self.time_floor = marks.time.map_or(self.time_floor, |time| time.max(self.time_floor));
+        // Where the memory does not know more, it may be lost, and with it since when the machine runs.
+        if marks.time.is_none_or(|time| time >= self.time_floor) {
+            self.time_floor = marks.time.unwrap_or(self.time_floor);
+            self.lacks_time_off = true;
+        }
         for (permit, expires) in &marks.used_permits {
             let known = self.used_permits.entry(*permit).or_insert(*expires);
             *known = (*known).max(*expires);

@@ -11,6 +11,7 @@ use super::super::glass::tests::{HASHES, document, try_code};
 use super::super::tests::{TERMS, assignment, helper, isolate, machine, obey, order, verified};
 use super::super::{HelperCore, NotObeyed, NotOpened};
 use super::*;
+use crate::clock::Moment;
 use crate::clock::tests::moment;
 
 fn permit(number: u8) -> Permit {
@@ -52,12 +53,13 @@ fn a_used_permit_stays_used_though_the_memory_is_lost() {
 fn a_permit_that_was_forgotten_as_expired_does_not_look_young_again() {
     let mut helper = helper(ClinicalTier::None);
     uses(&mut helper, &permit(1), 1).unwrap();
-    let later = Permit { expires_at: UtcNanos::from_unix_nanos(9_000_000_000_000), ..permit(2) };
-    let mut trusted = moment("a", 2_000);
-    trusted.trusted_utc = Some(UtcNanos::from_unix_nanos(2_000_000_000_000));
-    obey(&mut helper, &order(1, Instruction::Release), 1_999);
+    obey(&mut helper, &order(1, Instruction::Release), 2);
+    let issued_at = UtcNanos::from_unix_nanos(20_000_000_000_000);
+    let expires_at = UtcNanos::from_unix_nanos(90_000_000_000_000);
+    let later = Permit { issued_at, expires_at, ..permit(2) };
+    let now = Moment { utc: issued_at, ..moment("a", 3) };
     let finding = FindingId::of("rule", "host", &[0; 32]);
-    helper.use_permit(&verified(&later), finding, Level::Critical, &trusted).unwrap();
+    helper.use_permit(&verified(&later), finding, Level::Critical, &now).unwrap();
     assert!(!helper.has_used(permit(1).id), "expired, and forgotten");
     // The memory is lost, and the clock is set back.
     let mut fresh = after_a_loss(&helper);

@@ -183,13 +183,14 @@ impl HelperCore {
         is_unaccounted_for: bool,
         now: &Moment,
     ) -> Result<BreakGlass, NotOpened> {
-        let running = self.clock.advance(now);
+        self.note_time(now);
+        let running = self.clock.total();
         let is_cut_off = self.isolation() > Some(Isolation::Watch) || is_unaccounted_for;
         if !is_cut_off {
             return Err(NotOpened::NotCutOff);
         }
         let document = self.glass.document.clone().ok_or(NotOpened::NoCodes)?;
-        if now.best_utc(self.time_floor) >= document.expires_at {
+        if self.is_surely_over(document.expires_at, now) {
             return Err(NotOpened::Expired);
         }
         match self.glass.may_begin(document.brake, running) {

@@ -150,8 +150,9 @@ fn what_no_state_accounts_for_can_be_opened_too() {
 #[test]
 fn a_code_that_had_its_time_opens_nothing() {
     let mut helper = isolated();
-    let mut late = moment("a", 2);
+    let mut late = moment("a", 3_700);
     late.utc = UtcNanos::from_unix_nanos(1_000_000_000);
+    // By the machine's clock, and by how long it ran since they were signed.
     assert_eq!(helper.begin_code(USER, false, &late), Err(NotOpened::Expired));
 }
 

@@ -161,7 +161,7 @@ fn tiers_are_checked_here_too() {
     assert_eq!(refused, Err(NotObeyed::NeedsPeople(ClinicalTier::Clinical)));
     let mut theatre = helper(ClinicalTier::LifeSustaining);
     let one = theatre.order(&verified(&order(1, isolate(Isolation::Segment))), &moment("a", 1));
-    assert_eq!(one, Err(NotObeyed::NotEnoughPeople(Needs::TwoPeopleOneClinical)));
+    assert_eq!(one, Err(NotObeyed::NotEnoughPeople(Needs::TwoKeysOneClinical)));
     let mut unknown = HelperCore::new("RJ1".parse().unwrap(), machine(), &moment("a", 0));
     let nothing = unknown.order(&verified(&order(1, isolate(Isolation::Full))), &moment("a", 1));
     assert_eq!(nothing, Err(NotObeyed::NoAssignment));

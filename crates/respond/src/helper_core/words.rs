@@ -7,7 +7,7 @@ use cordon_model::break_glass::BadBreakGlass;
 use cordon_model::finding::Level;
 use cordon_model::ids::MeasureId;
 use cordon_model::measure::{Isolation, MeasureState, Origin, Proof};
-use cordon_model::time::BootNanos;
+use cordon_model::time::{BootNanos, UtcNanos};
 use serde::{Deserialize, Serialize};
 
 use super::MOST_USED_PERMITS;
@@ -31,6 +31,17 @@ pub enum NotObeyed {
     /// Too late.
     #[error("it was to be delivered before now, or its time is over")]
     Expired,
+    /// Nobody knows how late it is.
+    #[error(
+        "this machine was off, and its clock ({clock}) is behind what it knows was signed ({floor}), so nobody \
+         can tell whether this came in time: set its clock, or order what has no time"
+    )]
+    ClockBehind {
+        /// The machine's clock.
+        clock: UtcNanos,
+        /// It is later than this.
+        floor: UtcNanos,
+    },
     /// The lease's terms.
     #[error(transparent)]
     Terms(#[from] BadTerms),

@@ -27,23 +27,36 @@ impl HubCore {
         let night = nights.next().cloned();
         // By the policy and the tier of now, as the signer will judge it.
         let needs = wishes.iter().map(|wish| self.needed_for(machine, wish)).max();
-        let story = question.incident.and_then(|incident| self.grouping.story(incident));
-        let news = story.map_or(0, |story| story.news_of(machine));
+        let turn = self.next_turn(machine);
+        let holds_for = Duration::from_secs(self.policy.approval.no_holds_for_seconds.into());
         let question = self.approvals.get_mut(approval).ok_or(unknown)?;
-        question.news = news;
         question.needs = needs.unwrap_or(question.needs);
         let state = question.answer(person, identity, is_approved, night.as_ref(), now.utc)?;
+        question.turn = turn;
+        if state == ApprovalState::Declined {
+            question.no_until = Some(now.utc.plus(holds_for));
+            self.no_since.insert(approval, now.at);
+        }
 
         let question = question.clone();
         let mut outputs = vec![Output::Keep(Change::Approval(question.clone()))];
         let deed = Deed::Answered { approval, is_approved };
         let actor = Actor::Person(person.name.clone());
-        let detail = format!("{reason} (asked: {})", question.why);
+        let mut detail = format!("{reason} (asked: {})", question.why);
+        if let Some(until) = question.no_until {
+            detail = format!("{detail}; the no holds until {until}");
+        }
         let incident = question.incident;
         let machine = Some(question.machine);
         outputs.push(self.record(actor, deed, machine, incident, detail, now));
-        if state == ApprovalState::Approved {
-            outputs.extend(self.propose_what_is_agreed(question, now, randomness));
+        match state {
+            ApprovalState::Approved => {
+                outputs.extend(self.propose_what_is_agreed(question, now, randomness));
+            }
+            ApprovalState::Declined => {
+                outputs.extend(self.ask_what_came_since(approval, &person.name, now, randomness));
+            }
+            ApprovalState::Open | ApprovalState::Expired => {}
         }
         Ok(outputs)
     }
@@ -79,7 +92,6 @@ impl HubCore {
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
         let is_release = order.instruction == Instruction::Release;
-        let is_peoples = matches!(order.authority, Authority::People { .. });
         let is_policys =
             |open: &&Approval| open.state == ApprovalState::Open && open.asked_by.is_none();
         let open: Vec<Approval> =
@@ -87,8 +99,11 @@ impl HubCore {
         let mut outputs = Vec::new();
         for mut question in open {
             if is_release {
-                if is_peoples && question.asked_at < order.id.made_at() {
+                if question.released_by == Some(order.id) {
                     let why = "its machine was released by people since";
+                    if let Some(question) = self.approvals.get_mut(question.id) {
+                        question.since.clear();
+                    }
                     outputs.extend(self.withdraw(question.id, why));
                 }
                 continue;

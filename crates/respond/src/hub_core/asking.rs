@@ -59,8 +59,11 @@ impl HubCore {
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
         let Question { machine, instruction, also, why, incident, .. } = &question;
-        if self.struck_off.contains(machine) || self.is_asked(*machine, instruction, also) {
+        if self.struck_off.contains(machine) {
             return Vec::new();
+        }
+        if let Some(open) = self.asking_for(*machine, instruction, also) {
+            return self.found_since(open, question).into_iter().collect();
         }
         let is_open =
             |open: &&Approval| open.state == ApprovalState::Open && open.asked_by.is_none();
@@ -103,6 +106,8 @@ impl HubCore {
         {
             why = format!("{why}; {out_of_reach}");
         }
+        // What is found while it is open is not what people were asked about: their no does not cover it.
+        let news = self.news_of(machine, incident);
         let open_for = Duration::from_secs(self.policy.approval.open_for_seconds.into());
         let actor = asked_by.clone().map_or(Actor::Hub, Actor::Person);
         let approval = Approval {
@@ -120,9 +125,13 @@ impl HubCore {
             asked_at: now.utc,
             expires_at: now.utc.plus(open_for),
             answers: Vec::new(),
-            news: 0,
+            news,
+            turn: self.next_turn(machine),
+            since: Vec::new(),
+            no_until: None,
             state: ApprovalState::Open,
             withdrawn: None,
+            released_by: None,
         };
         let is_told = self.is_told_of(&approval);
         self.approvals.put(approval.clone());
@@ -145,6 +154,23 @@ impl HubCore {
         self.asking_for(machine, instruction, also).is_some()
     }
 
+    /// Whether people are asked, or will be, to cut off the machine of what would be done besides: a budget that is
+    /// spent leaves three measures of each finding to them, and a question for each would bury the one that
+    /// matters. What was found stands in the incident, and they order what else there is to do.
+    pub(super) fn is_asked_further(&self, proposal: &Proposal) -> bool {
+        if proposal.instruction.isolation().is_some() {
+            return false;
+        }
+        let is_open = |open: &Approval| {
+            open.state == ApprovalState::Open
+                && open.asked_by.is_none()
+                && open.incident == proposal.incident
+                && open.instruction.isolation().is_some()
+        };
+        self.approvals.of(proposal.machine).any(is_open)
+            || self.proposed_for(proposal.machine).any(|wish| wish.isolation().is_some())
+    }
+
     /// The policy's open question about a machine that asks for all of this. What a person wished is another
     /// question: it ends otherwise, and would hide the policy's.
     pub(super) fn asking_for(
@@ -160,8 +186,12 @@ impl HubCore {
         let mut asking = self.approvals.of(machine).filter(|open| {
             let asks_for =
                 |wish: &Instruction| open.instruction == *wish || open.also.contains(wish);
+            // Once people's release is signed, it is asked no more.
+            let is_to_be_withdrawn =
+                open.released_by.is_some_and(|release| self.proposals.contains_key(&release));
             open.state == ApprovalState::Open
                 && open.asked_by.is_none()
+                && !is_to_be_withdrawn
                 && also.iter().all(asks_for)
                 && match wanted {
                     Some(_) => {

@@ -5,6 +5,7 @@ use cordon_model::action::{Action, ActionKind};
 use cordon_model::limits;
 
 use super::asking::Question;
+use super::waiting::{is_less, wishes};
 use super::*;
 use crate::plan;
 
@@ -32,6 +33,11 @@ impl HubCore {
         let mut outputs = Vec::new();
         if let Some(story) = self.grouping.story(placed.incident) {
             outputs.push(Output::Keep(Change::Story(story.clone())));
+        }
+        if placed.is_news_there
+            && let Some(seat) = self.grouping.seat(placed.incident, id)
+        {
+            outputs.push(Output::Keep(Change::Seat(seat.clone())));
         }
         outputs.push(Output::Keep(Change::Finding(received.clone(), placed.incident)));
         let title = finding.rule.title.clone();
@@ -138,13 +144,16 @@ impl HubCore {
                 outputs.extend(self.propose_this(proposal));
             }
             Decision::Ask { isolation, lease, needs, why } => {
-                if !self.was_declined(id, incident) {
+                let isolate = Instruction::isolate(isolation, lease);
+                if !self.was_declined(id, incident, &isolate, now) {
                     let (also, needs) = match to_ask.take() {
                         Some((also, of_also, _)) => (also, needs.max(of_also)),
                         None => (Vec::new(), needs),
                     };
-                    let isolate = Instruction::isolate(isolation, lease);
-                    let question = question(isolate, also, needs, why);
+                    let mut question = question(isolate, also, needs, why);
+                    if let Some(over) = self.no_that_is_over(id, incident, &question.instruction) {
+                        question.why = format!("{}; asked again: {over}", question.why);
+                    }
                     outputs.extend(self.ask(question, now, randomness));
                 }
             }
@@ -154,7 +163,7 @@ impl HubCore {
         }
         // The isolation is in force, or is done without asking: what else there is, is asked by itself.
         if let Some((mut instructions, needs, why)) = to_ask
-            && !self.was_declined(id, incident)
+            && !self.was_declined(id, incident, &instructions[0], now)
         {
             let question = question(instructions.remove(0), instructions, needs, why);
             outputs.extend(self.ask(question, now, randomness));
@@ -173,9 +182,7 @@ impl HubCore {
     ) -> Vec<Output> {
         let Basis::Policy { finding, level } = of.basis else { return Vec::new() };
         let Some(machine) = self.machines.get(&of.machine) else { return Vec::new() };
-        if of.instruction.isolation() != Some(Isolation::Segment)
-            || self.was_declined(of.machine, of.incident)
-        {
+        if of.instruction.isolation() != Some(Isolation::Segment) {
             return Vec::new();
         }
         let assignment = &machine.row.assignment;
@@ -189,6 +196,9 @@ impl HubCore {
         };
         let (isolate, why) =
             (Instruction::isolate(isolation, lease), format!("{why}: {}", of.reason));
+        if self.was_declined(of.machine, of.incident, &isolate, now) {
+            return Vec::new();
+        }
         let about = (finding, level);
         let question = Question::of_the_policy(of.machine, isolate, needs, why, of.incident, about);
         self.ask(question, now, randomness)
@@ -202,6 +212,11 @@ impl HubCore {
             return None;
         };
         let machine = proposal.machine;
+        let is_contained = *why == Refusal::NothingToDo(WatchReason::AlreadyContained);
+        if is_contained && self.intended(machine) >= proposal.instruction.isolation() {
+            // A person's wish was signed just before it.
+            return None;
+        }
         let is_news = *level >= SERIOUS && self.tell_of(incident, machine);
         let why = format!("the signer did not sign it: {why}");
         is_news.then_some(Output::Tell(Notice::NotBlocked { incident, machine, why }))
@@ -220,16 +235,58 @@ impl HubCore {
         true
     }
 
-    /// Whether people said no about a machine in a story, and nothing new was found there since: no rule, no
-    /// tactic, no higher level. Then the policy asks them about it no more.
-    pub(super) fn was_declined(&self, id: MachineId, incident: Option<IncidentId>) -> bool {
-        let story = incident.and_then(|incident| self.grouping.story(incident));
-        let news = story.map_or(0, |story| story.news_of(id));
-        self.approvals.of(id).any(|approval| {
+    /// Whether people said no about a machine in a story, their no holds still, and nothing new was found there since:
+    /// no rule, no tactic, no higher level. Then the policy asks them about it no more. Whoever said no to something
+    /// else only has said nothing about cutting the machine off; and who said no to what a person wished, about that
+    /// wish alone.
+    pub(super) fn was_declined(
+        &self,
+        id: MachineId,
+        incident: Option<IncidentId>,
+        wish: &Instruction,
+        now: &Moment,
+    ) -> bool {
+        self.nos_to(id, incident, wish).any(|no| self.holds_still(no, now))
+    }
+
+    /// The no's that cover a wish about a machine in a story, those that are over too.
+    pub(super) fn nos_to(
+        &self,
+        id: MachineId,
+        incident: Option<IncidentId>,
+        wish: &Instruction,
+    ) -> impl Iterator<Item = &Approval> {
+        let news = self.news_of(id, incident);
+        self.approvals.of(id).filter(move |approval| {
             approval.incident == incident
                 && approval.state == ApprovalState::Declined
                 && approval.news >= news
+                && (wish.isolation().is_none() && approval.asked_by.is_none()
+                    || wishes(approval).any(|declined| is_less(wish, declined)))
         })
+    }
+
+    /// In words, that people said no to a wish, and that it does not hold any more: for where it was found not to.
+    fn no_that_is_over(
+        &self,
+        id: MachineId,
+        incident: Option<IncidentId>,
+        wish: &Instruction,
+    ) -> Option<String> {
+        let last = self.nos_to(id, incident, wish).max_by_key(|no| no.turn)?.no()?;
+        Some(format!("the no of {} is over ({})", last.person.name, last.at))
+    }
+
+    /// Whether a no is younger than what the policy lets it hold. By the hub's clock, and by the time that has gone by
+    /// since it was said or, if that is later, the hub was started: so a clock that was set back keeps no no for
+    /// long.
+    pub(super) fn holds_still(&self, no: &Approval, now: &Moment) -> bool {
+        let policys = Duration::from_secs(self.policy.approval.no_holds_for_seconds.into());
+        let said_at = no.no().map_or(no.asked_at, |answer| answer.at);
+        let holds_for = no.no_until.map_or(policys, |until| until.since(said_at));
+        let here_for =
+            self.no_since.get(&no.id).map_or(Duration::ZERO, |since| now.at.since(*since));
+        now.utc.since(said_at) < holds_for && here_for < holds_for
     }
 
     /// Whether a break-glass code opened it and the time is not over in which only people isolate it.

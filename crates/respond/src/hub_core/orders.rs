@@ -13,8 +13,31 @@ impl HubCore {
             queue.push_back(proposal.id);
         }
         self.proposals.insert(proposal.id, proposal.clone());
+        if proposal.instruction == Instruction::Release {
+            outputs.extend(self.mark_what_it_answers(&proposal));
+        }
+        let queue = self.queues.entry(proposal.machine).or_default();
         if queue.front() == Some(&proposal.id) {
             outputs.push(Output::Signer(ForSigner::Propose(proposal)));
+        }
+        outputs
+    }
+
+    /// People wish to release a machine: what is asked about it by now is answered once that is signed. Which that is
+    /// is noted now, for no clock tells it afterwards.
+    fn mark_what_it_answers(&mut self, release: &Proposal) -> Vec<Output> {
+        let (proposals, mut outputs) = (&self.proposals, Vec::new());
+        let asked: Vec<ApprovalId> = self.approvals.of(release.machine).map(|of| of.id).collect();
+        for id in asked {
+            let Some(question) = self.approvals.get_mut(id) else { continue };
+            let waits = |release: OrderId| proposals.contains_key(&release);
+            if question.state == ApprovalState::Open
+                && question.asked_by.is_none()
+                && !question.released_by.is_some_and(waits)
+            {
+                question.released_by = Some(release.id);
+                outputs.push(Output::Keep(Change::Approval(question.clone())));
+            }
         }
         outputs
     }
@@ -68,7 +91,13 @@ impl HubCore {
                 if let (Refusal::Ask { needs, why }, Basis::Policy { finding, level }) =
                     (&refusal, &proposal.basis)
                 {
-                    if !self.was_declined(proposal.machine, proposal.incident) {
+                    if !self.was_declined(
+                        proposal.machine,
+                        proposal.incident,
+                        &proposal.instruction,
+                        now,
+                    ) && !self.is_asked_further(&proposal)
+                    {
                         let why = format!("{why}: {}", proposal.reason);
                         let question = Question::of_the_policy(
                             proposal.machine,

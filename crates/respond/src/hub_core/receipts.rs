@@ -68,6 +68,7 @@ impl HubCore {
         if matches!(shown, MeasureState::Verified | MeasureState::Done)
             && let Origin::Order(order) = receipt.origin
             && let Some(order) = self.orders.get(order).map(|life| life.order.clone())
+            && !self.is_to_end(&order)
         {
             outputs.extend(self.answered_by(&order, now, randomness));
         }
@@ -94,6 +95,23 @@ impl HubCore {
             self.forget_closed_measures(id);
         }
         outputs
+    }
+
+    /// Whether what an order began is to end already: what was found since people took it back is asked, and is not
+    /// answered by what is in force for a moment still.
+    fn is_to_end(&self, order: &Order) -> bool {
+        let ends = |later: &Order| match later.instruction {
+            Instruction::Release => order.instruction.isolation().is_some(),
+            Instruction::Undo { measure } => measure == order.id.into(),
+            // A milder isolation takes its place.
+            Instruction::Begin { .. } => {
+                let milder = later.instruction.isolation();
+                milder.is_some() && milder < order.instruction.isolation()
+            }
+            Instruction::Renew { .. } => false,
+        };
+        let mut orders = self.orders.of(order.machine).filter(|life| !life.is_dead());
+        orders.any(|life| life.order.sequence > order.sequence && ends(&life.order))
     }
 
     fn is_of_a_release(&self, receipt: &Receipt) -> bool {

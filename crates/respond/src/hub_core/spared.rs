@@ -23,7 +23,7 @@ impl HubCore {
         now: &Moment,
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
-        let Some(question) = self.question_about_spared(receipt) else { return Vec::new() };
+        let Some(question) = self.question_about_spared(receipt, now) else { return Vec::new() };
         let open = self.asking_for(question.machine, &question.instruction, &[]);
         let Some(question_open) = open.and_then(|open| self.approvals.get_mut(open)) else {
             return self.ask(question, now, randomness);
@@ -40,7 +40,7 @@ impl HubCore {
         ]
     }
 
-    fn question_about_spared(&self, receipt: &Receipt) -> Option<Question> {
+    fn question_about_spared(&self, receipt: &Receipt, now: &Moment) -> Option<Question> {
         let Origin::Order(order) = receipt.origin else { return None };
         let order = &self.orders.get(order)?.order;
         let Authority::Policy { finding, .. } = order.authority else { return None };
@@ -48,7 +48,7 @@ impl HubCore {
             return None;
         }
         let (machine, incident) = (order.machine, order.incident?);
-        if !self.grouping.is_open(incident) || self.is_settled(machine, incident, finding) {
+        if !self.grouping.is_open(incident) || self.is_settled(machine, incident, finding, now) {
             return None;
         }
         // A story that made room for others was serious when the policy acted.
@@ -72,12 +72,19 @@ impl HubCore {
 
     /// Whether people were asked about what was left alone for this finding, or are asked, or have decided, in
     /// this story on this machine. What they agreed to counts as long as it stands.
-    fn is_settled(&self, machine: MachineId, incident: IncidentId, finding: FindingId) -> bool {
+    fn is_settled(
+        &self,
+        machine: MachineId,
+        incident: IncidentId,
+        finding: FindingId,
+        now: &Moment,
+    ) -> bool {
         let intended = self.intended(machine);
         let mut known = self.approvals.of(machine).filter(|known| known.refused.is_some());
         known.any(|known| {
             let stands = match known.state {
-                ApprovalState::Open | ApprovalState::Declined => true,
+                ApprovalState::Open => true,
+                ApprovalState::Declined => self.holds_still(known, now),
                 ApprovalState::Approved => known.instruction.isolation() <= intended,
                 ApprovalState::Expired => false,
             };
@@ -121,6 +128,6 @@ fn cut(line: &str) -> String {
     line.chars().take(limits::DONE_LINE_BYTES).collect()
 }
 
-fn shortened(words: &str) -> String {
+pub(super) fn shortened(words: &str) -> String {
     words.chars().take(2 * limits::WHY_BYTES).collect()
 }

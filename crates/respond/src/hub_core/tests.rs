@@ -169,7 +169,9 @@ impl Bench {
                 self.carry(outputs);
             }
             ForSigner::Learn(receipt) => self.signer.learn(&receipt),
-            ForSigner::NeverBegun(machine, order) => self.signer.never_begun(machine, order),
+            ForSigner::NeverBegun(machine, order) => {
+                self.signer.never_begun(machine, order);
+            }
             ForSigner::Heard(machine, isolation) => self.signer.heard(machine, isolation, &now),
             ForSigner::NotInForce(machine, measure) => self.signer.not_in_force(machine, measure),
             ForSigner::Asked(machine, approval) => self.signer.asked(machine, approval, &now),
@@ -616,5 +618,6 @@ mod again;
 mod asking;
 mod distrust;
 mod easing;
+mod left;
 mod out_of_reach;
 mod spared;

@@ -1,6 +1,7 @@
 //! Questions that wait: told of again, withdrawn, and what follows when nobody answers.
 
 use super::asking::{Question, Story, one_of_each_story};
+use super::since;
 use super::*;
 
 impl HubCore {
@@ -13,6 +14,9 @@ impl HubCore {
         let mut outputs = Vec::new();
         let mut over = Vec::new();
         for approval in self.approvals.all_mut() {
+            if approval.state == ApprovalState::Declined {
+                self.no_since.entry(approval.id).or_insert(now.at);
+            }
             if approval.expire(now.utc) {
                 outputs.push(Output::Keep(Change::Approval(approval.clone())));
                 over.push(approval.clone());
@@ -26,6 +30,7 @@ impl HubCore {
             self.forget_closed(machine);
         }
         outputs.extend(self.remind(now));
+        outputs.extend(self.ask_what_came_beside(now, randomness));
         outputs
     }
 
@@ -70,7 +75,7 @@ impl HubCore {
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
         let Ok(question) = self.still_matters(question) else { return Vec::new() };
-        if self.was_declined_since(&question) {
+        if self.was_declined_since(&question, now) {
             // Somebody did answer, where as much and more was asked.
             return Vec::new();
         }
@@ -113,8 +118,11 @@ impl HubCore {
         match question.and_then(|question| self.still_matters(question).ok()) {
             // Of one yes the signer may refuse several things, one after another: what people were asked again at
             // the first, and said no to, they are not asked at the next.
-            Some(question) if !self.was_declined_since(&question) => {
-                self.ask_again(question, now, randomness)
+            Some(question) if !self.was_declined_since(&question, now) => {
+                let mut outputs = self.ask_again(question, now, randomness);
+                let how = "found while another question about the machine was open";
+                outputs.extend(self.ask_since(approval, how, now, randomness));
+                outputs
             }
             _ => Vec::new(),
         }
@@ -122,12 +130,14 @@ impl HubCore {
 
     /// Whether people said no to all of a question later than they said anything to it, and nothing new was found
     /// on its machine in its story since that no.
-    fn was_declined_since(&self, question: &Approval) -> bool {
-        let story = question.incident.and_then(|incident| self.grouping.story(incident));
-        let news = story.map_or(0, |story| story.news_of(question.machine));
-        let last = |of: &Approval| of.answers.last().map_or(of.asked_at, |answer| answer.at);
+    fn was_declined_since(&self, question: &Approval, now: &Moment) -> bool {
+        let news = self.news_of(question.machine, question.incident);
+        // Of before turns were counted only the times are known.
+        let last =
+            |of: &Approval| (of.turn, of.answers.last().map_or(of.asked_at, |answer| answer.at));
         self.approvals.of(question.machine).any(|no| {
             no.state == ApprovalState::Declined
+                && self.holds_still(no, now)
                 && no.incident == question.incident
                 && no.news >= news
                 && last(no) >= last(question)
@@ -135,13 +145,14 @@ impl HubCore {
         })
     }
 
-    fn ask_again(
+    pub(super) fn ask_again(
         &mut self,
         question: Approval,
         now: &Moment,
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
-        let Approval { machine, instruction, also, why, incident, refused, .. } = question;
+        let Approval { machine, instruction, also, incident, refused, .. } = question;
+        let why = since::with_what_came(question.why, incident, &question.since);
         let wishes = std::iter::once(&instruction).chain(&also);
         let needs = wishes.map(|wish| self.needed_for(machine, wish)).max();
         let needs = needs.unwrap_or(question.needs);
@@ -165,7 +176,7 @@ impl HubCore {
     ///
     /// # Errors
     /// Why it does not, in words.
-    fn still_matters(&self, question: Approval) -> Result<Approval, &'static str> {
+    pub(super) fn still_matters(&self, question: Approval) -> Result<Approval, &'static str> {
         if question.asked_by.is_some() {
             return Err("what a person asked is theirs to ask again");
         }
@@ -204,13 +215,13 @@ impl HubCore {
 }
 
 /// All that a question asks for.
-fn wishes(question: &Approval) -> impl Iterator<Item = &Instruction> {
+pub(super) fn wishes(question: &Approval) -> impl Iterator<Item = &Instruction> {
     std::iter::once(&question.instruction).chain(&question.also)
 }
 
 /// Whether whoever said no to `declined` said no to `wish` as well. Of isolations, who does not want the milder
 /// one does not want the stricter; the other way round nothing is said.
-fn is_less(wish: &Instruction, declined: &Instruction) -> bool {
+pub(super) fn is_less(wish: &Instruction, declined: &Instruction) -> bool {
     let isolations = wish.isolation().zip(declined.isolation());
     wish == declined || isolations.is_some_and(|(wish, declined)| wish >= declined)
 }

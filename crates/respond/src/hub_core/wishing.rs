@@ -40,7 +40,7 @@ impl HubCore {
 
         // What needs strong identities is refused by the signer, with its reason: no question helps.
         let is_alone = counts && approval::is_enough(needs, std::slice::from_ref(&person));
-        if is_alone || needs == Needs::TwoPeopleOneClinical {
+        if is_alone || needs == Needs::TwoKeysOneClinical {
             let id = OrderId::new(now.utc, id_bytes(randomness));
             let basis = Basis::People { approval: None, people: vec![person] };
             let proposal = Proposal { id, machine, instruction, basis, incident, reason };

@@ -17,17 +17,18 @@ use serde::{Deserialize, Serialize};
 use super::WayWord;
 use crate::approval::{Approval, Identity};
 use crate::delivery::Inbox;
-use crate::grouping::Story;
+use crate::grouping::{Seat, Story};
 use crate::order::{MeasureLife, OrderLife};
 use crate::signer_core::Proposal;
 
 /// Something to keep on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-#[expect(clippy::large_enum_variant, reason = "a few of one call exist at once")]
 pub enum Change {
     /// An incident, with what grouping knows of it.
     Story(Story),
+    /// What a machine has brought to an incident; gone with it.
+    Seat(Seat),
     /// A finding and its incident.
     Finding(ReceivedFinding, IncidentId),
     /// A machine's row.

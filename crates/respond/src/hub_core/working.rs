@@ -22,16 +22,18 @@ impl HubCore {
         vec![Output::Keep(Change::Story(story)), record]
     }
 
-    /// A person closes an incident. What the policy asked in it is withdrawn at once, with the reason.
+    /// A person closes an incident. What the policy asked in it is withdrawn at once, with the reason; what was found in
+    /// other incidents and left to those questions is asked about in its own.
     pub fn close(
         &mut self,
         incident: IncidentId,
         person: &str,
         reason: &str,
         now: &Moment,
+        randomness: Randomness<'_>,
     ) -> Vec<Output> {
         let story = self.grouping.close(incident);
-        story.map_or_else(Vec::new, |story| self.closed(story, person, reason, now))
+        story.map_or_else(Vec::new, |story| self.closed(story, person, reason, now, randomness))
     }
 
     /// The same of one that made room for others, as it was kept.
@@ -41,12 +43,20 @@ impl HubCore {
         person: &str,
         reason: &str,
         now: &Moment,
+        randomness: Randomness<'_>,
     ) -> Vec<Output> {
         let story = self.grouping.close_kept(kept);
-        story.map_or_else(Vec::new, |story| self.closed(story, person, reason, now))
+        story.map_or_else(Vec::new, |story| self.closed(story, person, reason, now, randomness))
     }
 
-    fn closed(&mut self, story: Story, person: &str, reason: &str, now: &Moment) -> Vec<Output> {
+    fn closed(
+        &mut self,
+        story: Story,
+        person: &str,
+        reason: &str,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
         let incident = story.incident.id;
         self.escalated.remove(&incident);
         let actor = Actor::Person(person.to_owned());
@@ -61,6 +71,7 @@ impl HubCore {
         let mut outputs = vec![Output::Keep(Change::Story(story))];
         outputs.extend(withdrawn);
         outputs.push(self.record(actor, deed, None, Some(incident), detail, now));
+        outputs.extend(self.ask_what_came_beside(now, randomness));
         outputs
     }
 }

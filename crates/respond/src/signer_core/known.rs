@@ -12,7 +12,7 @@ use cordon_model::asset::Assignment;
 use cordon_model::guidance::{Bedside, Guidance};
 use cordon_model::ids::{ApprovalId, MeasureId, OrderId};
 use cordon_model::measure::{Isolation, MeasureState, Origin, Receipt};
-use cordon_model::order::{Instruction, Order};
+use cordon_model::order::{Authority, Instruction, Order};
 use serde::{Deserialize, Serialize};
 
 use super::codes::Codes;
@@ -26,6 +26,9 @@ pub const REMEMBERED_ORDERS: usize = 8;
 /// a machine that had them all. Beyond that no id up to the highest forgotten one is taken: ids are in order
 /// of time.
 pub const REMEMBERED_IDS: usize = 4_096;
+
+/// Measures that are remembered per machine as begun without any person: as many as a hub shows of it.
+pub const REMEMBERED_BY_ITSELF: usize = cordon_model::limits::STANDING_PER_MACHINE;
 
 /// How long after a machine was last heard it still counts as one that works: 2 minutes. The hub tells of each
 /// machine in contact every 30 s, so that three words may be lost.
@@ -52,6 +55,9 @@ pub(super) struct Known {
     pub(super) measures: BTreeSet<MeasureId>,
     /// Every other measure that may be.
     pub(super) acts: BTreeSet<MeasureId>,
+    /// Those of either that began without any person: by the policy's order, or by the machine's own permit.
+    #[serde(default)]
+    pub(super) by_itself: BTreeSet<MeasureId>,
     /// A break-glass code opened it by this measure: until that is over only people isolate it again.
     #[serde(default)]
     pub(super) held_open: Option<MeasureId>,
@@ -94,6 +100,7 @@ impl Known {
             intended: None,
             measures: BTreeSet::new(),
             acts: BTreeSet::new(),
+            by_itself: BTreeSet::new(),
             held_open: None,
             codes: None,
             bedside: Bedside::default(),
@@ -106,18 +113,20 @@ impl Known {
         }
     }
 
-    /// Takes note of what the machine says of a measure.
-    pub(super) fn learn(&mut self, receipt: &Receipt) {
+    /// Takes note of what the machine says of a measure; `is_by_permit`: it began it by a permit of its own.
+    pub(super) fn learn(&mut self, receipt: &Receipt, is_by_permit: bool) {
         if receipt.state == MeasureState::Released && self.was_released_by(receipt) {
             // Sealed by the machine under the order's own id, so it can't be of another day.
         } else if receipt.state.is_over() {
             self.ended_by_its_word(receipt.measure, &receipt.state);
         } else if receipt.state.is_acting() && receipt.action.isolation().is_none() {
+            self.learn_who_began(receipt, is_by_permit);
             // A machine holds no more than this many, whatever it says.
             if self.acts.len() < cordon_model::limits::MEASURES_PER_MACHINE {
                 self.acts.insert(receipt.measure);
             }
         } else if receipt.state.is_acting() {
+            self.learn_who_began(receipt, is_by_permit);
             // Its place is taken by one of them as by many.
             if self.measures.len() < cordon_model::limits::STANDING_PER_MACHINE {
                 self.measures.insert(receipt.measure);
@@ -134,6 +143,44 @@ impl Known {
             {
                 self.intended = self.intended.max(receipt.action.isolation());
             }
+        }
+    }
+
+    /// Of what the machine began by its permit, and of what follows at a lease's end. It has no say in what was
+    /// ordered: that is known already.
+    fn learn_who_began(&mut self, receipt: &Receipt, is_by_permit: bool) {
+        let is_known =
+            self.measures.contains(&receipt.measure) || self.acts.contains(&receipt.measure);
+        if is_known {
+            return;
+        }
+        let is_by_itself = match receipt.origin {
+            // What follows takes the place of what was before.
+            Origin::LeaseEnd(before) => self.by_itself.remove(&before),
+            Origin::Permit { .. } | Origin::Order(_) | Origin::BreakGlass { .. } => is_by_permit,
+        };
+        if is_by_itself {
+            self.note_by_itself(receipt.measure);
+        }
+    }
+
+    /// Kept beyond the measure's end, for what follows it, until it is taken back; the oldest is forgotten first, and
+    /// then counts as people's.
+    fn note_by_itself(&mut self, measure: MeasureId) {
+        self.by_itself.insert(measure);
+        if self.by_itself.len() > REMEMBERED_BY_ITSELF {
+            self.by_itself.pop_first();
+        }
+    }
+
+    /// Whether this takes back only what began without any person.
+    pub(super) fn takes_back_only_its_own(&self, instruction: &Instruction) -> bool {
+        match instruction {
+            Instruction::Undo { measure } => self.by_itself.contains(measure),
+            Instruction::Release => {
+                !self.measures.is_empty() && self.measures.is_subset(&self.by_itself)
+            }
+            Instruction::Begin { .. } | Instruction::Renew { .. } => false,
         }
     }
 
@@ -182,16 +229,24 @@ impl Known {
                 } else {
                     self.acts.insert(order.id.into());
                 }
+                if matches!(order.authority, Authority::Policy { .. }) {
+                    self.note_by_itself(order.id.into());
+                }
             }
+            // What people have go on is theirs from then on.
+            Instruction::Renew { measure, .. } => drop(self.by_itself.remove(measure)),
             // What is in force stays noted until the machine says that it is over.
-            Instruction::Undo { measure } if self.measures.contains(measure) => {
-                self.intended = None;
+            Instruction::Undo { measure } => {
+                self.by_itself.remove(measure);
+                if self.measures.contains(measure) {
+                    self.intended = None;
+                }
             }
             Instruction::Release => {
                 self.intended = None;
+                self.by_itself.retain(|measure| !self.measures.contains(measure));
                 self.to_release = Some((order.id, self.measures.clone()));
             }
-            Instruction::Renew { .. } | Instruction::Undo { .. } => {}
         }
         if self.recent.len() >= REMEMBERED_ORDERS
             && let Some(forgotten) = self.recent.pop_front()

@@ -12,7 +12,7 @@ use cordon_model::order::{Approver, Instruction};
 use cordon_model::time::span;
 use serde::{Deserialize, Serialize};
 
-use super::MOST_MACHINES;
+use super::{MOST_MACHINES, MOST_UNDESCRIBED};
 use crate::decision::{AskReason, WatchReason};
 use crate::lease::BadTerms;
 use crate::names::PinRefused;
@@ -73,7 +73,10 @@ pub enum Refusal {
     #[error("no such machine: assign it first")]
     UnknownMachine,
     /// Too many machines.
-    #[error("the registry holds {MOST_MACHINES} machines, its limit: retire some")]
+    #[error(
+        "the signer knows {MOST_MACHINES} machines, or {MOST_UNDESCRIBED} that nobody described: its limits. Where it \
+         is the second, one that root describes with its token (`cordon enrol-token`) is taken all the same"
+    )]
     TooManyMachines,
     /// Of another organisation.
     #[error("that belongs to another organisation")]
@@ -140,9 +143,7 @@ pub enum Refusal {
         open_for_seconds: u32,
     },
     /// A session is not enough.
-    #[error(
-        "this needs {needs}, each proven by a key of their own, which this version can't check yet"
-    )]
+    #[error("this needs {needs}, which this version can't check yet")]
     NeedsStrongIdentity {
         /// Who has to agree.
         needs: Needs,

@@ -14,6 +14,7 @@ use crate::clock::tests::moment;
 use crate::decision::AskReason;
 
 mod approval;
+mod taken_back;
 
 fn machine(number: u8) -> MachineId {
     MachineId::new(UtcNanos::from_unix_nanos(0), [number; 10])
@@ -537,4 +538,24 @@ fn an_id_names_one_order_however_many_there_were_since() {
     assert_eq!(bench.sign(&release(1), 1), Err(Refusal::UsedId));
     bench.signer.learn(&released(1, &first));
     assert!(bench.signer.situation(machine(1), &moment("a", 1)).contained.is_some());
+}
+
+/// The registry forgets nobody: a stolen hub could fill it with machines that it makes up.
+#[test]
+fn machines_that_a_hub_makes_up_leave_room_for_those_that_root_describes() {
+    let organisation: cordon_model::ids::OdsCode = "RJ1".parse().unwrap();
+    let policy = Policy::default_for(organisation.clone());
+    let mut core = SignerCore::new(policy, &crate::clock::tests::moment("a", 0));
+    let draft = |number: u32| {
+        let mut bytes = [0; 10];
+        bytes[4..8].copy_from_slice(&number.to_be_bytes());
+        let machine = MachineId::new(UtcNanos::from_unix_nanos(0), bytes);
+        Assignment::of(organisation.clone(), machine, "made up")
+    };
+    let made_up = (0..50_010).filter(|number| core.assign(draft(*number)).is_ok()).count();
+    assert_eq!(made_up, MOST_UNDESCRIBED);
+    assert_eq!(core.assign(draft(50_020)), Err(Refusal::TooManyMachines));
+    let described = Assignment { group: Some("ward 7".into()), ..draft(50_021) };
+    assert!(core.assign(described).is_ok());
+    assert!(core.assign(draft(1)).is_ok(), "one that is known is described anew");
 }

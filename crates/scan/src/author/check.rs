@@ -9,7 +9,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use cordon_detect::taxonomy::Taxonomy;
-use cordon_detect::{LogSource, RuleInfo};
+use cordon_detect::{LogSource, RuleInfo, tells_placeholders};
 use rsigma_parser::lint::{LintConfig, LintRule, Severity, lint_yaml_str_with_config};
 use serde::Serialize;
 
@@ -83,7 +83,8 @@ pub(super) fn check(
             line: 1,
             kind: Kind::Note,
             rule: None,
-            reason: "passed over: no line begins with detection:, correlation: or filter:".into(),
+            reason: "passed over: no line begins with detection:, correlation:, filter: or vars:"
+                .into(),
         });
     }
     if files == 0 && remarks.is_empty() && rules.refusals().is_empty() {
@@ -157,6 +158,9 @@ fn style(origin: &str, text: &str, with_hints: bool) -> Vec<Remark> {
     let mut found: BTreeMap<(usize, String), String> = BTreeMap::new();
     let least = if with_hints { Severity::Hint } else { Severity::Warning };
     for (before, document) in documents(text) {
+        if tells_placeholders(&document) {
+            continue;
+        }
         for warning in lint_yaml_str_with_config(&document, &LintConfig::default()) {
             if rank(warning.severity) > rank(least) || is_ours(warning.rule) {
                 continue;

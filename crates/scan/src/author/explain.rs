@@ -32,6 +32,10 @@ pub struct ExplainArgs {
     #[arg(value_name = "LOG")]
     log: PathBuf,
 
+    /// Files or folders that it needs: what its placeholders stand for, and filters. Can be repeated
+    #[arg(long = "with", value_name = "PATH")]
+    with: Vec<PathBuf>,
+
     /// Which rule, where the file has several: its id or title
     #[arg(long, value_name = "ID")]
     id: Option<String>,
@@ -61,12 +65,17 @@ pub(super) fn explain(
 ) -> Result<bool, ScanError> {
     let path = PathBuf::from(&args.rule);
     let is_file = path.exists();
-    let paths = if is_file { std::slice::from_ref(&path) } else { &[] };
-    let rules = Rules::load(RuleSource { paths, builtin: false, with_withdrawn: true }, None)?;
+    let mut paths = args.with.clone();
+    if is_file {
+        paths.insert(0, path.clone());
+    }
+    let source = RuleSource { paths: &paths, builtin: !is_file, with_withdrawn: true };
+    let rules = Rules::load(source, None)?;
     if is_file {
         let _ = rules.tell(true, err);
     }
-    let index = find(rules.set(), (!is_file).then_some(&*args.rule), args.id.as_deref())?;
+    let of = if is_file { Of::File(&path) } else { Of::Pack(&args.rule) };
+    let index = find(rules.set(), of, args.id.as_deref())?;
     let Some(rule) = rules.set().rule(index) else { return Ok(false) };
     writeln!(out, "{}", looks.heading(&Safe(&rule.title).to_string()))?;
     let of = format!("{}:{}, level {}, {}", rule.origin, rule.line, rule.level, rule.log_source);
@@ -96,12 +105,25 @@ pub(super) fn explain(
     Ok(seen.matching > 0)
 }
 
-/// The one rule that is meant: by a name of the built-in pack, and by what `--id` says.
-fn find(set: &RuleSet, named: Option<&str>, id: Option<&str>) -> Result<RuleIndex, ScanError> {
+/// Where the rule is that is meant.
+#[derive(Debug, Clone, Copy)]
+enum Of<'a> {
+    /// In this file, or in one of this folder.
+    File(&'a Path),
+    /// It is so called in the built-in pack.
+    Pack(&'a str),
+}
+
+/// The one rule that is meant, by where it is and by what `--id` says.
+fn find(set: &RuleSet, of: Of<'_>, id: Option<&str>) -> Result<RuleIndex, ScanError> {
     let is_called = |rule: &RuleInfo, name: &str| {
         rule.id == name || rule.title == name || &*rule.origin == name
     };
-    let is_meant = |rule: &RuleInfo| [named, id].into_iter().flatten().all(|n| is_called(rule, n));
+    let is_there = |rule: &RuleInfo| match of {
+        Of::File(path) => Path::new(&*rule.origin).starts_with(path),
+        Of::Pack(name) => is_called(rule, name),
+    };
+    let is_meant = |rule: &RuleInfo| is_there(rule) && id.is_none_or(|id| is_called(rule, id));
     let all = || (0..).map(RuleIndex).zip(set.rules()).filter(|(_, rule)| is_meant(rule));
     let mut meant = all();
     match (meant.next(), meant.next()) {
@@ -112,10 +134,10 @@ fn find(set: &RuleSet, named: Option<&str>, id: Option<&str>) -> Result<RuleInde
                 Safe(&rule.title)
             ))),
         },
-        (None, _) => Err(ScanError::WhichRule(match (named, id) {
-            (None, None) => "no rule of the file could be loaded: see above".into(),
-            (None, Some(id)) => format!("the file has no rule called {}", Safe(id)),
-            (Some(name), _) => format!("there is no file and no rule called {}", Safe(name)),
+        (None, _) => Err(ScanError::WhichRule(match (of, id) {
+            (Of::File(_), None) => "no rule of the file could be loaded: see above".into(),
+            (Of::File(_), Some(id)) => format!("the file has no rule called {}", Safe(id)),
+            (Of::Pack(name), _) => format!("there is no file and no rule called {}", Safe(name)),
         })),
         (Some(_), Some(_)) => {
             let names: Vec<String> = all()

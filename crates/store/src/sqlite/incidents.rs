@@ -87,6 +87,55 @@ impl Incidents for SqliteState {
         row.as_ref().map(approval).transpose()
     }
 
+    async fn approvals_that_count(
+        &self,
+        organisation: &OdsCode,
+        page: &Page,
+    ) -> Result<Listed<StoredApproval>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM approvals WHERE organisation = $1 AND is_open AND approval > $2
+             UNION
+             SELECT approvals.* FROM incidents JOIN approvals
+                ON approvals.organisation = incidents.organisation
+                AND approvals.incident = incidents.incident
+             WHERE incidents.organisation = $1 AND incidents.state IN ($3, $4)
+                AND approvals.approval > $2
+             ORDER BY approval LIMIT $5",
+        )
+        .bind(organisation.as_str())
+        .bind(page.after.as_ref().map_or("", |cursor| &cursor.0))
+        .bind(state_word(IncidentState::New))
+        .bind(state_word(IncidentState::Owned))
+        .bind(page.rows() + 1)
+        .fetch_all(&self.readers)
+        .await
+        .doing("list questions that count")?;
+        let total = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        paged(&rows, page, total, approval, |row| row.text("approval"))
+    }
+
+    async fn approvals_of(
+        &self,
+        key: &Key<IncidentId>,
+        page: &Page,
+    ) -> Result<Listed<StoredApproval>, StoreError> {
+        let total = "SELECT COUNT(*) FROM approvals WHERE organisation = $1 AND incident = $2";
+        let total = count_of(&self.readers, total, key).await?;
+        let rows = sqlx::query(
+            "SELECT * FROM approvals
+             WHERE organisation = $1 AND incident = $2 AND approval > $3
+             ORDER BY approval LIMIT $4",
+        )
+        .bind(key.organisation.as_str())
+        .bind(key.id.to_string())
+        .bind(page.after.as_ref().map_or("", |cursor| &cursor.0))
+        .bind(page.rows() + 1)
+        .fetch_all(&self.readers)
+        .await
+        .doing("list an incident's questions")?;
+        paged(&rows, page, total, approval, |row| row.text("approval"))
+    }
+
     async fn approvals(
         &self,
         organisation: &OdsCode,
@@ -122,6 +171,7 @@ fn approval(row: &SqliteRow) -> Result<StoredApproval, StoreError> {
         id: row.id("approval")?,
         is_open: row.truth("is_open")?,
         expires_at: row.time("expires_at")?,
+        incident: row.optional_id("incident")?,
         document: row.bytes("document")?,
     })
 }
@@ -206,17 +256,18 @@ pub(super) async fn put_approval(
     approval: &StoredApproval,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO approvals (organisation, approval, is_open, expires_at, document)
-         VALUES ($1, $2, $3, $4, $5)
+        "INSERT INTO approvals (organisation, approval, is_open, expires_at, document, incident)
+         VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (organisation, approval) DO UPDATE SET
             is_open = excluded.is_open, expires_at = excluded.expires_at,
-            document = excluded.document",
+            document = excluded.document, incident = excluded.incident",
     )
     .bind(organisation.as_str())
     .bind(approval.id.to_string())
     .bind(approval.is_open)
     .bind(approval.expires_at.unix_nanos())
     .bind(&approval.document)
+    .bind(approval.incident.map(|incident| incident.to_string()))
     .execute(tx)
     .await
     .doing("keep a question")?;

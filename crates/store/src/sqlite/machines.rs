@@ -6,7 +6,7 @@ use cordon_model::time::UtcNanos;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Columns, Doing as _, SqliteState, count, decode, paged, unsigned};
+use super::{Columns, Doing as _, SqliteState, count, decode, paged_readable, unsigned};
 use crate::key::{Key, Listed, Page};
 use crate::machines::{EnrolmentRefused, EnrolmentToken, Machine, Machines, NewMachine};
 use crate::state::StoreError;
@@ -120,7 +120,7 @@ impl Machines for SqliteState {
         .fetch_all(&self.readers)
         .await
         .doing("list machines")?;
-        paged(&rows, page, total, machine, |row| row.text("machine"))
+        paged_readable(&rows, page, total, machine, |row| row.text("machine"))
     }
 }
 
@@ -135,7 +135,8 @@ fn machine(row: &SqliteRow) -> Result<Machine, StoreError> {
         serial: row.bytes("serial")?,
         receipt_key: row.hash("receipt_key")?,
         enrolled_at: row.time("enrolled_at")?,
-        seen: optional("seen")?.map(|bytes| decode("seen", &bytes)).transpose()?,
+        // It says so again within seconds; a machine that is lost with it would be the greater harm.
+        seen: optional("seen")?.and_then(|bytes| decode("seen", &bytes).ok()),
         assignment: optional("assignment")?
             .map(|bytes| decode("assignment", &bytes))
             .transpose()?,

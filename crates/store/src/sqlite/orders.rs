@@ -8,7 +8,8 @@ use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::{
-    Columns as _, Doing as _, SqliteState, count, count_of, encode, found, paged, signed, unsigned,
+    Columns as _, Doing as _, SqliteState, count, count_of, encode, found, paged, paged_readable,
+    signed, unsigned,
 };
 use crate::key::{Key, Listed, PAGE_ROWS, Page};
 use crate::orders::{OrderState, Orders, StoredMeasure, StoredOrder, StoredPermit};
@@ -148,7 +149,7 @@ impl Orders for SqliteState {
         .fetch_all(&self.readers)
         .await
         .doing("list measures")?;
-        paged(
+        paged_readable(
             &rows,
             page,
             total,

@@ -361,6 +361,7 @@ async fn questions_wait_until_they_are_closed(store: Store) {
         id: ApprovalId::new(at(number as i64), bytes(number)),
         is_open,
         expires_at: at(100),
+        incident: (number > 2).then(|| incident_id(number)),
         document: vec![number as u8],
     };
     let changes = [1, 2].map(|number| Change::Approval(question(number, true)));
@@ -371,6 +372,23 @@ async fn questions_wait_until_they_are_closed(store: Store) {
     assert_eq!(store.approvals(&ours(), false, &Page::default()).await.unwrap().total, 2);
     let key = Key::new(&ours(), question(1, false).id);
     assert_eq!(store.approval(&key).await.unwrap(), Some(question(1, false)));
+    // Those that count: what waits, and what belongs to an incident that is not closed.
+    let changes = [
+        Change::Incident(incident(3, IncidentState::Owned)),
+        Change::Incident(incident(4, IncidentState::Closed)),
+        Change::Approval(question(3, false)),
+        Change::Approval(question(4, false)),
+    ];
+    store.commit(&ours(), &changes).await.unwrap();
+    let count = async |page: &Page| store.approvals_that_count(&ours(), page).await.unwrap();
+    assert_eq!(count(&Page::default()).await.items, vec![question(2, true), question(3, false)]);
+    let first = count(&Page::first(1)).await;
+    assert_eq!(first.items, vec![question(2, true)]);
+    let second = count(&Page { after: first.next, limit: 1 }).await;
+    assert_eq!((second.items, second.next), (vec![question(3, false)], None));
+    let of = Key::new(&ours(), incident_id(4));
+    let its = store.approvals_of(&of, &Page::default()).await.unwrap();
+    assert_eq!((its.total, its.items), (1, vec![question(4, false)]));
 }
 
 fn order(number: u64, machine: MachineId, sequence: u64) -> StoredOrder {
@@ -620,6 +638,7 @@ async fn another_organisations_key_finds_nothing(store: Store) {
         id: ApprovalId::new(at(0), bytes(1)),
         is_open: true,
         expires_at: at(10),
+        incident: Some(incident_id(1)),
         document: vec![],
     };
     let waiting = order(1, machine, 1);
@@ -679,6 +698,9 @@ async fn another_organisations_key_finds_nothing(store: Store) {
     let timeline = store.timeline(&Key::new(&them, incident_id(1)), &page).await.unwrap();
     assert_eq!((timeline.total, timeline.items.len()), (0, 0));
     assert_eq!(store.approvals(&them, false, &page).await.unwrap().total, 0);
+    assert_eq!(store.approvals_that_count(&them, &page).await.unwrap().total, 0);
+    let their_incident = Key::new(&them, incident_id(1));
+    assert_eq!(store.approvals_of(&their_incident, &page).await.unwrap().total, 0);
     assert_eq!(store.waiting_orders(&other).await.unwrap().len(), 0);
     assert_eq!(store.all_waiting_orders(&them).await.unwrap().len(), 0);
     assert_eq!(store.permits(&other, at(0)).await.unwrap().len(), 0);

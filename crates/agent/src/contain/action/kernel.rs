@@ -1,5 +1,5 @@
 //! The few calls to the kernel that no dependency wraps: leases on files, asking whether a program could
-//! be started, and giving up the power to start any. **The only file of the measures with `unsafe` in
+//! be started, and giving up the power to start any, or to do anything but read. **The only file of the measures with `unsafe` in
 //! it.**
 
 #![allow(unsafe_code, reason = "each call takes numbers and pointers to values that outlive it")]
@@ -102,8 +102,12 @@ const BEGETTING: &[libc::c_long] =
 /// # Errors
 /// What the kernel says; the power is then kept.
 pub fn give_up_begetting() -> io::Result<()> {
+    confine(&filter())
+}
+
+/// Has the kernel judge this thread's calls by `filter` from now on, for ever.
+fn confine(filter: &[libc::sock_filter]) -> io::Result<()> {
     nix::sys::prctl::set_no_new_privs()?;
-    let filter = filter();
     let program = libc::sock_fprog {
         len: u16::try_from(filter.len()).map_err(io::Error::other)?,
         filter: filter.as_ptr().cast_mut(),
@@ -114,30 +118,121 @@ pub fn give_up_begetting() -> io::Result<()> {
     Errno::result(result).map(drop).map_err(Into::into)
 }
 
-/// In the words of linux/filter.h: load the architecture; another than ours is refused; load the call's
-/// number; those of [`BEGETTING`], and the x32 calls above 2³⁰, are refused; the rest is allowed.
-fn filter() -> Vec<libc::sock_filter> {
-    const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-    const IS_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-    const IS_ABOVE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
-    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+/// What a reader of hostile bytes needs whatever it is given: memory, its end, and what the language's runtime asks.
+const TO_THINK: &[libc::c_long] = &[
+    libc::SYS_brk,
+    libc::SYS_clock_gettime,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_futex,
+    libc::SYS_getrandom,
+    libc::SYS_gettid,
+    libc::SYS_madvise,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_restart_syscall,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_yield,
+    libc::SYS_sigaltstack,
+];
+
+/// Gives up, for this thread and for ever, everything but reading its standard input, writing to its standard
+/// output and error, and memory that holds no code: the kernel answers `EPERM` to the rest. What is open under
+/// another number could still be mapped: see [`close_all_others`].
+///
+/// # Errors
+/// What the kernel says; the power is then kept.
+pub fn give_up_all_but_reading() -> io::Result<()> {
+    confine(&reading_only())
+}
+
+/// Closes, for the whole process, everything that is open but its standard input, output and error. For a process that
+/// is about to [give up all but those](give_up_all_but_reading).
+///
+/// # Errors
+/// What the kernel says (before Linux 5.9 it can't).
+pub fn close_all_others() -> io::Result<()> {
+    // SAFETY: the call has no pointers. Whatever in this process owns one of these descriptors is told `EBADF` from now
+    // on, and no number of them is given away again where nothing is opened any more.
+    if unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// In the words of linux/filter.h: as [`filter`], with everything refused that is not named.
+fn reading_only() -> Vec<libc::sock_filter> {
+    // seccomp_data: the low halves of the first and the third argument (both architectures begin with those).
+    const FIRST_AT: u32 = 16;
+    const THIRD_AT: u32 = 32;
+    const HAS_BITS: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
+    let number = |call: libc::c_long| u32::try_from(call).unwrap_or(u32::MAX);
+    let allow = || step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW);
+    let mut filter = of_our_architecture();
+    for call in TO_THINK {
+        filter.extend([step(IS_EQUAL, 0, 1, number(*call)), allow()]);
+    }
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        let executable = libc::PROT_EXEC.cast_unsigned();
+        filter.extend([
+            step(IS_EQUAL, 0, 4, number(call)),
+            step(LOAD, 0, 0, THIRD_AT),
+            step(HAS_BITS, 0, 1, executable),
+            refuse(),
+            allow(),
+        ]);
+    }
+    for (call, descriptors) in [(libc::SYS_read, [0, 0]), (libc::SYS_write, [1, 2])] {
+        filter.extend([
+            step(IS_EQUAL, 0, 5, number(call)),
+            step(LOAD, 0, 0, FIRST_AT),
+            step(IS_EQUAL, 1, 0, descriptors[0]),
+            step(IS_EQUAL, 0, 1, descriptors[1]),
+            allow(),
+            refuse(),
+        ]);
+    }
+    filter.push(refuse());
+    filter
+}
+
+const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+const IS_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const IS_ABOVE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+
+fn step(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code, jt, jf, k }
+}
+
+fn refuse() -> libc::sock_filter {
+    step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned())
+}
+
+/// Another architecture than ours is refused, and the x32 calls above 2³⁰; the call's number is loaded then.
+fn of_our_architecture() -> Vec<libc::sock_filter> {
     const NUMBER_AT: u32 = 0;
     const ARCHITECTURE_AT: u32 = 4;
     const X32: u32 = 0x4000_0000;
-    let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
-    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    let mut filter = vec![
+    vec![
         step(LOAD, 0, 0, ARCHITECTURE_AT),
         step(IS_EQUAL, 1, 0, ARCHITECTURE),
-        step(RETURN, 0, 0, refuse),
+        refuse(),
         step(LOAD, 0, 0, NUMBER_AT),
         step(IS_ABOVE, 0, 1, X32),
-        step(RETURN, 0, 0, refuse),
-    ];
+        refuse(),
+    ]
+}
+
+/// In the words of linux/filter.h: the calls of [`BEGETTING`] are refused; the rest is allowed.
+fn filter() -> Vec<libc::sock_filter> {
+    let mut filter = of_our_architecture();
     for number in BEGETTING {
         // Call numbers are below 1,000.
         filter.push(step(IS_EQUAL, 0, 1, u32::try_from(*number).unwrap_or(u32::MAX)));
-        filter.push(step(RETURN, 0, 0, refuse));
+        filter.push(refuse());
     }
     filter.push(step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
     filter
@@ -192,5 +287,30 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn who_only_reads_opens_nothing_connects_nowhere_and_starts_nothing() {
+        use std::os::fd::AsRawFd as _;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let open = std::fs::File::open("/etc/hostname").unwrap();
+        let refused = std::thread::spawn(move || {
+            give_up_all_but_reading().unwrap();
+            let is_refused = |error: io::Error| error.raw_os_error() == Some(libc::EPERM);
+            let mut byte = [0];
+            let through = |result: nix::Result<usize>| result == Err(Errno::EPERM);
+            [
+                std::fs::File::open("/etc/hostname").is_err_and(is_refused),
+                std::net::TcpStream::connect(at).is_err_and(is_refused),
+                std::process::Command::new("/bin/true").spawn().is_err(),
+                through(nix::unistd::read(&open, &mut byte)),
+                through(nix::unistd::write(&open, &byte)),
+                nix::sys::signal::kill(nix::unistd::Pid::this(), None) == Err(Errno::EPERM),
+                nix::unistd::dup(&open).is_err(),
+                open.as_raw_fd() > 2 && vec![1_u8; 64 << 20].iter().all(|byte| *byte == 1),
+            ]
+        });
+        assert_eq!(refused.join().unwrap(), [true; 8]);
     }
 }

@@ -44,7 +44,7 @@ pub mod deny;
 pub mod freeze;
 pub mod hold;
 pub mod journal;
-mod kernel;
+pub mod kernel;
 pub mod kill;
 pub mod lineage;
 pub mod mounts;

@@ -3,7 +3,8 @@
 //! The folder is opened with no symbolic link allowed anywhere on the way, and held; all that follows is
 //! done in that folder, by one name, and by the file's own handle. So nobody can lead us elsewhere
 //! between two steps. What lies on a filesystem that another machine or another program answers for is
-//! refused before it is looked at ([`super::mounts`]).
+//! refused before it is looked at ([`super::mounts`]), and what was mounted since that was known is never
+//! entered ([`super::plain`]): whoever answers there may never do so, and nobody waits for them.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
@@ -12,9 +13,11 @@ use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, ResolveFlags};
+use nix::errno::Errno;
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
 
 use super::mounts::{Mount, mounts, on_the_way};
+use super::plain::{Stop, folders_near};
 use super::spared::{FileId, is_plain};
 use super::{ActError, failed};
 
@@ -25,6 +28,7 @@ const PATH_BYTES: usize = 4096;
 #[derive(Debug)]
 pub struct Place {
     folder: OwnedFd,
+    above: Vec<FileId>,
     name: OsString,
     path: PathBuf,
 }
@@ -61,23 +65,12 @@ impl Found {
     pub fn look_again(&self) -> io::Result<Metadata> {
         self.handle.metadata()
     }
-
-    /// The kernel's number of the mount that it was found on.
-    fn mount(&self) -> Option<u64> {
-        mount_of(&self.handle)
-    }
 }
 
 impl AsFd for Found {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.handle.as_fd()
     }
-}
-
-/// The kernel's number of the mount that `fd` was opened on.
-fn mount_of(fd: &impl std::os::fd::AsRawFd) -> Option<u64> {
-    let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
-    facts.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
 }
 
 impl Place {
@@ -113,29 +106,28 @@ impl Place {
                 mount.kind
             )));
         }
-        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = match rustix::fs::openat2(CWD, folder, flags, Mode::empty(), resolve) {
-            Ok(folder) => folder,
-            Err(rustix::io::Errno::LOOP) => {
-                return Err(ActError::unfit(format!(
-                    "the way to {shown} leads over a symbolic link: name the file by its real path"
-                )));
-            }
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {
-                return Err(ActError::not_there(format!("the folder of {shown} is not there")));
-            }
-            Err(error) => return Err(failed(format!("opening the folder of {shown}"))(error)),
-        };
-        let place = Self { folder, name: name.to_owned(), path: path.to_owned() };
-        // Mounted since the table was read.
-        let is_known = |id| mounts.iter().any(|mount| mount.id == id && mount.is_local());
-        if !mount_of(&place.folder).is_some_and(is_known) {
-            return Err(ActError::unfit(format!(
-                "what {shown} is on was mounted just now: try again"
-            )));
+        let mounted =
+            || ActError::unfit(format!("what {shown} is on was mounted just now: try again"));
+        // What the root itself is on is in the table, or nobody knows who answers.
+        if way.last().is_none_or(|first| first.point != Path::new("/")) {
+            return Err(mounted());
         }
-        Ok(place)
+        let no_folder = || ActError::not_there(format!("the folder of {shown} is not there"));
+        let linked = || {
+            ActError::unfit(format!(
+                "the way to {shown} leads over a symbolic link: name the file by its real path"
+            ))
+        };
+        let (folder, above) = match folders_near(mounts, folder) {
+            Ok(found) => found,
+            Err(Stop::Link) => return Err(linked()),
+            Err(Stop::Mounted) => return Err(mounted()),
+            Err(Stop::Kernel(Errno::ENOENT | Errno::ENOTDIR)) => return Err(no_folder()),
+            Err(Stop::Kernel(errno)) => {
+                return Err(failed(format!("opening the folder of {shown}"))(errno));
+            }
+        };
+        Ok(Self { folder, above, name: name.to_owned(), path: path.to_owned() })
     }
 
     /// The folder, held.
@@ -164,13 +156,19 @@ impl Place {
     pub fn found_as(&self, name: &OsStr) -> Result<Option<Found>, ActError> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let looking = || failed(format!("looking at {}", self.path.display()));
-        match rustix::fs::openat(&self.folder, name, flags, Mode::empty()) {
+        // Of what is mounted under the very name nobody is asked anything, either.
+        let within = ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+        match rustix::fs::openat2(&self.folder, name, flags, Mode::empty(), within) {
             Ok(handle) => {
                 let handle = File::from(handle);
                 let metadata = handle.metadata().map_err(looking())?;
                 Ok(Some(Found { handle, metadata }))
             }
             Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(rustix::io::Errno::XDEV) => Err(ActError::unfit(format!(
+                "another file is mounted over {}: unmount it first",
+                self.path.with_file_name(name).display()
+            ))),
             Err(error) => Err(looking()(error.into())),
         }
     }
@@ -198,11 +196,6 @@ impl Place {
         };
         if let Some(is) = is {
             return Err(ActError::unfit(format!("{shown} is {is}")));
-        }
-        if found.mount() != mount_of(&self.folder) {
-            return Err(ActError::unfit(format!(
-                "another file is mounted over {shown}: unmount it first"
-            )));
         }
         Ok(found)
     }
@@ -271,6 +264,12 @@ impl Place {
     pub fn folder_id(&self) -> Option<FileId> {
         let found = rustix::fs::fstat(&self.folder).ok()?;
         Some(FileId { device: found.st_dev, inode: found.st_ino })
+    }
+
+    /// The folders that the file is below, the root first, by what they were when they were passed: nobody is asked anew.
+    #[must_use]
+    pub fn above(&self) -> &[FileId] {
+        &self.above
     }
 
     /// How many bytes the folder's filesystem has room for.

@@ -16,6 +16,9 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 use nix::sys::stat::{FileStat, SFlag, fstat};
 
+use super::mounts::{Mount, far, on_the_way};
+use super::spared::FileId;
+
 /// What is at a path, as it was seen before it was opened.
 #[derive(Debug)]
 pub struct Seen {
@@ -51,6 +54,154 @@ fn look_with(path: &Path, more: OFlag) -> io::Result<Seen> {
     })?;
     let status = fstat(handle.as_fd())?;
     Ok(Seen { handle, status })
+}
+
+/// The same, over no mount that is not in `mounts`, and none of those that others answer for: so nobody waits, whatever
+/// was mounted somewhere since that table was read.
+///
+/// # Errors
+/// As [`look`]; [`Far`] inside, where others would have to answer.
+pub fn look_near(mounts: &[Mount], path: &Path) -> io::Result<Seen> {
+    if let Some(mount) = far(mounts, path) {
+        return Err(io::Error::other(Far(mount.kind.clone())));
+    }
+    let handle = walk_near(mounts, path)?;
+    let status = fstat(handle.as_fd())?;
+    Ok(Seen { handle, status })
+}
+
+/// Which plain file is at `path`, whose links were followed already; `None` if none is, or others would have to answer.
+#[must_use]
+pub fn file_near(mounts: &[Mount], path: &Path) -> Option<FileId> {
+    let seen = look_near(mounts, path).ok().filter(|seen| seen.kind() == "plain file")?;
+    Some(FileId { device: seen.status.st_dev, inode: seen.status.st_ino })
+}
+
+/// Why a way is not gone to its end.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// A symbolic link is on it.
+    Link,
+    /// Something was mounted on it since the table was read.
+    Mounted,
+    /// What the kernel says.
+    Kernel(Errno),
+}
+
+impl From<Errno> for Stop {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::ELOOP => Self::Link,
+            Errno::EXDEV => Self::Mounted,
+            errno => Self::Kernel(errno),
+        }
+    }
+}
+
+impl From<Stop> for io::Error {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Link => Self::other("a symbolic link is on the way, and is not followed"),
+            Stop::Mounted => Self::other(Far("something that was mounted just now".to_owned())),
+            Stop::Kernel(errno) => errno.into(),
+        }
+    }
+}
+
+/// Goes the way to `path`, which must be absolute, from one mount of `mounts` to the next, and crosses to no other: nobody
+/// but the filesystems in that table is asked anything. What is at its end is held, and not opened; a symbolic link there
+/// is itself what is held. Which filesystems the way leads over is for the caller to judge.
+///
+/// # Errors
+/// [`Stop`].
+fn walk_near(mounts: &[Mount], path: &Path) -> Result<OwnedFd, Stop> {
+    walk(mounts, path, None)
+}
+
+/// The same to a folder, step by step, and each folder on the way as it is, the root first.
+///
+/// # Errors
+/// [`Stop`]: also where the last is no folder.
+pub(super) fn folders_near(mounts: &[Mount], path: &Path) -> Result<(OwnedFd, Vec<FileId>), Stop> {
+    let mut passed = Vec::new();
+    let folder = walk(mounts, path, Some(&mut passed))?;
+    Ok((folder, passed))
+}
+
+fn walk(
+    mounts: &[Mount],
+    path: &Path,
+    mut passed: Option<&mut Vec<FileId>>,
+) -> Result<OwnedFd, Stop> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_DIRECTORY;
+    let mut from = nix::fcntl::open("/", flags, nix::sys::stat::Mode::empty())?;
+    note(&from, &mut passed)?;
+    let mut at = Path::new("/");
+    let mut way = on_the_way(mounts, path);
+    way.retain(|mount| mount.point != Path::new("/"));
+    while let Some(mount) = way.pop() {
+        let (Some(above), Some(name)) = (mount.point.parent(), mount.point.file_name()) else {
+            continue;
+        };
+        from = on_one_mount(from, above.strip_prefix(at).unwrap_or(above), &mut passed)?;
+        // The one step that crosses: what is mounted there is asked nothing by it, and then not before it is known.
+        from = step(from.as_fd(), Path::new(name), ResolveFlag::empty())?;
+        if mount_of(&from) != Some(mount.id) {
+            return Err(Stop::Mounted);
+        }
+        note(&from, &mut passed)?;
+        at = &mount.point;
+    }
+    on_one_mount(from, path.strip_prefix(at).unwrap_or(path), &mut passed)
+}
+
+/// Goes on from `from` without leaving its mount: in one step, or folder by folder where these are to be noted.
+fn on_one_mount(
+    mut from: OwnedFd,
+    way: &Path,
+    passed: &mut Option<&mut Vec<FileId>>,
+) -> Result<OwnedFd, Stop> {
+    if way.as_os_str().is_empty() {
+        return Ok(from);
+    }
+    if passed.is_none() {
+        return step(from.as_fd(), way, ResolveFlag::RESOLVE_NO_XDEV);
+    }
+    for part in way {
+        from = step(from.as_fd(), Path::new(part), ResolveFlag::RESOLVE_NO_XDEV)?;
+        note(&from, passed)?;
+    }
+    Ok(from)
+}
+
+fn step(from: BorrowedFd<'_>, way: &Path, more: ResolveFlag) -> Result<OwnedFd, Stop> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let within = ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    Ok(openat2(from, way, OpenHow::new().flags(flags).resolve(within | more))?)
+}
+
+/// Notes which folder it is, if that is wanted.
+fn note(at: &OwnedFd, passed: &mut Option<&mut Vec<FileId>>) -> Result<(), Stop> {
+    let Some(passed) = passed else { return Ok(()) };
+    let status = fstat(at.as_fd())?;
+    match SFlag::from_bits_truncate(status.st_mode & SFlag::S_IFMT.bits()) {
+        SFlag::S_IFDIR => {}
+        SFlag::S_IFLNK => return Err(Stop::Link),
+        _ => return Err(Stop::Kernel(Errno::ENOTDIR)),
+    }
+    passed.push(FileId { device: status.st_dev, inode: status.st_ino });
+    Ok(())
+}
+
+/// Others would have to answer, who may never do so: which filesystem.
+#[derive(Debug, thiserror::Error)]
+#[error("it is on {0}, whose answers may never come")]
+pub struct Far(pub String);
+
+/// The kernel's number of the mount that `fd` was opened on.
+fn mount_of(fd: &impl std::os::fd::AsRawFd) -> Option<u64> {
+    let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+    facts.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
 }
 
 impl AsFd for Seen {
@@ -134,6 +285,16 @@ impl Seen {
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     look(path)?.open()?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The same, over no mount that others answer for, or that is not in `mounts`.
+///
+/// # Errors
+/// As [`look_near`] and [`Seen::open`].
+pub fn read_near(mounts: &[Mount], path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    look_near(mounts, path)?.open()?.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -5,6 +5,7 @@
 //! somebody can still log in to it and repair it. A thing is recognised by its inode, so that no other
 //! name leads around this.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
@@ -18,6 +19,8 @@ use serde::{Deserialize, Serialize};
 use super::lineage::Seen;
 use super::mounts::{Mount, led_to, mounts};
 use super::path_of;
+use super::place::Place;
+use super::plain::file_near;
 use crate::sensor::proc_files;
 
 pub use cordon_model::asset::Protected;
@@ -109,7 +112,9 @@ impl<'a> SparedProcesses<'a> {
         for path in protected.executables.iter().map(path_of) {
             match Far::new(&mounts, path) {
                 Ok(far) => spared.far.push(far),
-                Err(near) => spared.programs.extend(FileId::at(near).map(|file| (file, path))),
+                Err(near) => {
+                    spared.programs.extend(file_near(&mounts, &near).map(|file| (file, path)));
+                }
             }
         }
         let all = Seen::all();
@@ -197,25 +202,28 @@ impl<'a> SparedProcesses<'a> {
         if let Some(program) = program {
             return Some(format!("its program {} is protected for care", program.display()));
         }
-        let groups = fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        self.why_group(&groups).map(|name| format!("{name} is protected for care"))
+        group_of(self.protected, pid).map(|name| format!("{name} is protected for care"))
     }
+}
 
-    /// `groups` is `/proc/PID/cgroup`: one line a hierarchy, `NUMBER:CONTROLLERS:PATH`. Of one group's name
-    /// nothing follows for the others: it may be any bytes.
-    fn why_group(&self, groups: &[u8]) -> Option<&'a str> {
-        let path = |line: &'_ [u8]| line.splitn(3, |byte| *byte == b':').nth(2).map(<[u8]>::to_vec);
-        groups.split(|byte| *byte == b'\n').filter_map(path).find_map(|path| {
-            let path = Path::new(OsStr::from_bytes(&path));
-            let unit = self.protected.units.iter().find(|unit| is_in_unit(path, unit));
-            let group = self
-                .protected
-                .cgroups
-                .iter()
-                .find(|group| !group.trim_matches('/').is_empty() && path.starts_with(group));
-            unit.or(group).map(String::as_str)
-        })
-    }
+/// The unit or control group that `pid` is in and that care needs.
+fn group_of(protected: &Protected, pid: u32) -> Option<&str> {
+    let groups = fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    protected_among(protected, &groups)
+}
+
+/// `groups` is `/proc/PID/cgroup`: one line a hierarchy, `NUMBER:CONTROLLERS:PATH`. Of one group's name
+/// nothing follows for the others: it may be any bytes.
+fn protected_among<'a>(protected: &'a Protected, groups: &[u8]) -> Option<&'a str> {
+    let path = |line: &'_ [u8]| line.splitn(3, |byte| *byte == b':').nth(2).map(<[u8]>::to_vec);
+    groups.split(|byte| *byte == b'\n').filter_map(path).find_map(|path| {
+        let path = Path::new(OsStr::from_bytes(&path));
+        let unit = protected.units.iter().find(|unit| is_in_unit(path, unit));
+        let mut groups = protected.cgroups.iter();
+        let group =
+            groups.find(|group| !group.trim_matches('/').is_empty() && path.starts_with(group));
+        unit.or(group).map(String::as_str)
+    })
 }
 
 /// Cordon's programs, which lie beside each other: whichever of them this is, the others are Cordon too.
@@ -322,6 +330,8 @@ pub struct SparedFiles {
     far: HashMap<PathBuf, PathBuf>,
     /// Which of these names the organisation has named as needed for care.
     for_care: HashSet<PathBuf>,
+    /// Which of the files run in units and groups that it has named so, whatever they are called there.
+    run_for_care: HashSet<FileId>,
     /// Folders of Cordon's own, as far as they are there.
     folders: Vec<(PathBuf, Option<FileId>)>,
 }
@@ -347,9 +357,13 @@ impl SparedFiles {
                 Ok(Far { named, real, .. }) => {
                     spared.far.insert(real, named.to_owned());
                 }
-                Err(_) => spared.add(path),
+                Err(near) => {
+                    let file = file_near(&mounts, &near);
+                    spared.files.extend(file.map(|file| (file, path.to_owned())));
+                }
             }
         }
+        spared.add_running(protected, &mounts);
         let mut folders: Vec<PathBuf> = OWN_FOLDERS.iter().map(PathBuf::from).collect();
         if let Some(state) = state {
             folders.push(state.to_owned());
@@ -365,6 +379,32 @@ impl SparedFiles {
         };
         spared.folders = folders.into_iter().map(with_id).collect();
         spared
+    }
+
+    /// What runs at this moment in units and control groups that care needs: whoever goes on must be able to start
+    /// again. After an upgrade what runs is no more, and what has its name now is spared beside it.
+    fn add_running(&mut self, protected: &Protected, mounts: &[Mount]) {
+        if protected.units.is_empty() && protected.cgroups.is_empty() {
+            return;
+        }
+        let ours = FileId::at("/proc/thread-self/ns/mnt");
+        for pid in proc_files::pids() {
+            if group_of(protected, pid).is_none() {
+                continue;
+            }
+            let Some((image, _)) = proc_files::image(pid) else { continue };
+            let path = without_deleted(Path::new(&image)).to_owned();
+            let runs = FileId::at(format!("/proc/{pid}/exe"));
+            let is_named_so_here = FileId::at(format!("/proc/{pid}/ns/mnt")) == ours;
+            let named = is_named_so_here.then(|| file_near(mounts, &path)).flatten();
+            for file in runs.into_iter().chain(named) {
+                // What is needed to repair the machine may be put back, a service's or not.
+                if let Entry::Vacant(free) = self.files.entry(file) {
+                    free.insert(path.clone());
+                    self.run_for_care.insert(file);
+                }
+            }
+        }
     }
 
     fn add(&mut self, path: &Path) {
@@ -384,18 +424,28 @@ impl SparedFiles {
         }
     }
 
-    /// Why `file`, found at `path`, may not be touched, if it may not.
+    /// Why `file`, found at a place, may not be touched, if it may not.
     #[must_use]
-    pub fn why(&self, file: FileId, path: Option<&Path>) -> Option<String> {
-        let by_path = || path.and_then(|path| self.far.get(path));
-        if let Some(name) = self.files.get(&file).or_else(by_path) {
-            return Some(self.in_words(name));
-        }
+    pub fn why(&self, file: FileId, place: Option<&Place>) -> Option<String> {
         // By what the folders are, too: a second mount gives them another name.
-        let above: Vec<(&Path, Option<FileId>)> =
-            path?.ancestors().skip(1).map(|above| (above, FileId::at(above))).collect();
+        self.why_below(file, place.map(|place| (place.path(), place.above())))
+    }
+
+    /// The same, where nothing but the path of the file is known, and the folders on the way are not asked.
+    #[must_use]
+    pub fn why_by_path(&self, file: FileId, path: Option<&Path>) -> Option<String> {
+        self.why_below(file, path.map(|path| (path, &[][..])))
+    }
+
+    /// The same, of a file that was found by its path, which is below these folders.
+    fn why_below(&self, file: FileId, found: Option<(&Path, &[FileId])>) -> Option<String> {
+        let by_path = || found.as_ref().and_then(|(path, _)| self.far.get(*path));
+        if let Some(name) = self.files.get(&file).or_else(by_path) {
+            return Some(self.in_words(name, Some(file)));
+        }
+        let (path, above) = found?;
         let is_above = |folder: &Path, id: Option<FileId>| {
-            above.iter().any(|(name, other)| *name == folder || (id.is_some() && *other == id))
+            (path.starts_with(folder) && path != folder) || id.is_some_and(|id| above.contains(&id))
         };
         self.folders
             .iter()
@@ -403,27 +453,32 @@ impl SparedFiles {
             .map(|(folder, _)| format!("{} is Cordon's own", folder.display()))
     }
 
-    /// Why what stood at `path` before may not be put in the place of `file`. A file by which people log in may: what is
+    /// Why what stood at `place` before may not be put in the place of `file`. A file by which people log in may: what is
     /// put there is what let them in before somebody changed it.
     #[must_use]
-    pub fn why_not_put_back(&self, file: FileId, path: &Path) -> Option<String> {
-        let name = self.files.get(&file).or_else(|| self.far.get(path));
-        let is_needed_only = name.is_some_and(|name| !self.for_care.contains(name));
-        if is_needed_only { None } else { self.why(file, Some(path)) }
+    pub fn why_not_put_back(&self, file: FileId, place: &Place) -> Option<String> {
+        let name = self.files.get(&file).or_else(|| self.far.get(place.path()));
+        let is_needed_only = name.is_some_and(|name| {
+            !self.for_care.contains(name) && !self.run_for_care.contains(&file)
+        });
+        if is_needed_only { None } else { self.why(file, Some(place)) }
     }
 
     /// Why what has the name `path` may not be touched, if it may not: also where no file is there, or was looked at.
     #[must_use]
     pub fn why_named(&self, path: &Path) -> Option<String> {
         let far = self.far.iter().find(|(real, named)| *real == path || *named == path);
-        let far = far.map(|(_, named)| named.as_path());
-        let named =
-            far.or_else(|| self.iter().map(|(_, needed)| needed).find(|name| *name == path));
-        named.map(|name| self.in_words(name))
+        let far = far.map(|(_, named)| (named.as_path(), None));
+        let near = || {
+            let mut near = self.iter().filter(|(_, name)| *name == path);
+            near.next().map(|(file, name)| (name, Some(file)))
+        };
+        far.or_else(near).map(|(name, file)| self.in_words(name, file))
     }
 
-    fn in_words(&self, name: &Path) -> String {
-        let why = match self.for_care.contains(name) {
+    fn in_words(&self, name: &Path, file: Option<FileId>) -> String {
+        let runs = file.is_some_and(|file| self.run_for_care.contains(&file));
+        let why = match runs || self.for_care.contains(name) {
             true => "is protected for care",
             false => "is needed to run and repair this machine",
         };
@@ -478,14 +533,16 @@ mod tests {
     #[test]
     fn a_group_protects_all_below_it_and_nothing_beside_it() {
         let protected = protected();
-        let spared = SparedProcesses::now(&protected, None);
-        let why = |groups: &str| spared.why_group(groups.as_bytes()).is_some();
+        let why = |groups: &str| protected_among(&protected, groups.as_bytes()).is_some();
         assert!(why("4:memory:/machine.slice/modality/1\n0::/user.slice"));
         assert!(why("1:name=systemd:/system.slice/pacs.service\n0::/"));
         assert!(!why("0::/machine.slice/modality2"));
         assert!(!why("0::/machine.slice"));
         let beside = b"1:name=systemd:/user.slice/\xff\n0::/system.slice/pacs.service/\xff\n";
-        assert!(spared.why_group(beside).is_some(), "a name that is not UTF-8 unprotects nobody");
+        assert!(
+            protected_among(&protected, beside).is_some(),
+            "a name that is not UTF-8 unprotects nobody"
+        );
         assert!(!why("0::/x"), "a protected root would spare everything");
     }
 
@@ -517,11 +574,17 @@ mod tests {
         assert_eq!(is_spared, None);
     }
 
+    /// Of a file whose path leads over links, as over another mount.
+    fn why(spared: &SparedFiles, path: &Path) -> Option<String> {
+        let above: Vec<FileId> = path.ancestors().skip(1).filter_map(FileId::at).collect();
+        spared.why_below(FileId::at(path).unwrap(), Some((path, &above)))
+    }
+
     #[test]
     fn shells_loaders_init_and_cordon_may_not_be_touched_by_any_name() {
         let folder = tempfile::tempdir().unwrap();
         let spared = SparedFiles::now(&Protected::default(), Some(folder.path()));
-        let why = |path: &Path| spared.why(FileId::at(path).unwrap(), Some(path));
+        let why = |path: &Path| why(&spared, path);
         for path in ["/bin/sh", "/usr/bin/env", "/proc/self/exe", "/bin/mount"] {
             assert!(why(Path::new(path)).is_some(), "{path}");
         }
@@ -550,22 +613,24 @@ mod tests {
         let of_roles = ["helper", "agent", "hub", "signer", "run"].map(keeps);
         let at_once = SparedFiles::now(&Protected::default(), Some(&root.path().join("helper")));
         for path in of_roles {
-            let why = |spared: &SparedFiles| spared.why(FileId::at(&path).unwrap(), Some(&path));
-            assert!(why(&spared).is_some() && why(&at_once).is_some(), "{}", path.display());
+            let why_of = |spared: &SparedFiles| {
+                let place = Place::find(&path).unwrap();
+                spared.why(place.file().unwrap().id(), Some(&place))
+            };
+            assert!(why_of(&spared).is_some() && why_of(&at_once).is_some(), "{}", path.display());
             // Led there by a link, as by another mount.
             let link = root.path().join("link");
             std::os::unix::fs::symlink(path.ancestors().nth(2).unwrap(), &link).unwrap();
             let other_name = link.join("below/key");
-            let found = FileId::at(&other_name).unwrap();
-            assert!(at_once.why(found, Some(&other_name)).is_some(), "{}", path.display());
+            assert!(why(&at_once, &other_name).is_some(), "{}", path.display());
             std::fs::remove_file(&link).unwrap();
         }
         let other = keeps("patients");
-        assert_eq!(at_once.why(FileId::at(&other).unwrap(), Some(&other)), None);
+        assert_eq!(why(&at_once, &other), None);
         // A folder of another name says nothing of what lies beside it.
         let alone = SparedFiles::now(&Protected::default(), Some(&root.path().join("elsewhere")));
         let hub = root.path().join("hub/below/key");
-        assert_eq!(alone.why(FileId::at(&hub).unwrap(), Some(&hub)), None);
+        assert_eq!(why(&alone, &hub), None);
     }
 
     #[test]

@@ -101,8 +101,9 @@ pub fn to_a_program(denied: &Denied, spared: &SparedFiles) -> Would {
 
 /// The file, and who runs it now.
 fn of_file(path: &FilePath, spared: &SparedFiles) -> Result<Would, ActError> {
-    let found = Place::find(path_of(path))?.file()?;
-    if let Some(why) = spared.why(found.id(), Some(path_of(path))) {
+    let place = Place::find(path_of(path))?;
+    let found = place.file()?;
+    if let Some(why) = spared.why(found.id(), Some(&place)) {
         return Err(ActError::refused(why));
     }
     let mut would = Would::default();

@@ -1,10 +1,13 @@
-//! The one call of the lookout that no dependency wraps: by which handle the kernel tells of a folder. **The only file
-//! of it with `unsafe`.**
+//! What of the kernel's no dependency wraps for the lookout: by which handle it tells of a folder, and the descriptors in
+//! its events. **The only file of it with `unsafe`.**
 
-#![allow(unsafe_code, reason = "one call with pointers to values that outlive it")]
+#![allow(
+    unsafe_code,
+    reason = "calls with pointers to values that outlive them, and descriptors that are nobody else's"
+)]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
 
@@ -40,6 +43,16 @@ pub fn handle_of(fd: &impl AsFd) -> io::Result<Handle> {
         Err(Errno::EINVAL) => Ok(named(fd, 0)?),
         handle => Ok(handle?),
     }
+}
+
+/// Descriptors that the kernel made for the reader of an event just now. **Only of bytes that were read from fanotify**: they
+/// are nobody else's.
+pub(super) fn taken(descriptors: Vec<i32>) -> Vec<Option<OwnedFd>> {
+    let take = |descriptor| {
+        // SAFETY: the kernel opened it for whoever read the event, who is the caller, and nobody else knows it.
+        (descriptor >= 0).then(|| unsafe { OwnedFd::from_raw_fd(descriptor) })
+    };
+    descriptors.into_iter().map(take).collect()
 }
 
 fn named(fd: &impl AsFd, more: libc::c_int) -> Result<Handle, Errno> {

@@ -1,6 +1,6 @@
 //! Which lines came and which went, for people who are about to put a file back.
 //!
-//! What may hold a secret is not told: only files that everybody may read, and those whose lines a survey tells anyhow
+//! What may hold a secret is not told: only files that everybody may come to and read, and those whose lines a survey tells anyhow
 //! (keys that open an account are public ones). Of an account never the password's field.
 
 use std::collections::HashMap;
@@ -69,7 +69,7 @@ fn may_be_told(kind: ThingKind, standing: &Standing) -> bool {
     );
     match standing {
         Standing::Nothing | Standing::Link(_) => true,
-        Standing::File(file) => is_public || file.metadata.mode & 0o004 != 0,
+        Standing::File(file) => is_public || file.is_open,
         Standing::Other(_) => false,
     }
 }
@@ -96,7 +96,8 @@ mod tests {
     fn file(mode: u32) -> Standing {
         let metadata = crate::contain::action::quarantine::metadata::Metadata { mode, ..plain() };
         let sha256 = cordon_model::action::Sha256Digest([0; 32]);
-        Standing::File(Box::new(FileStanding { metadata, sha256, is_kept: true }))
+        let is_open = mode & 0o004 != 0;
+        Standing::File(Box::new(FileStanding { metadata, sha256, is_kept: true, is_open }))
     }
 
     fn of(kind: ThingKind, mode: u32, before: &str, after: &str) -> Vec<String> {

@@ -17,6 +17,7 @@
 //! | [`limits`], [`spots`] | how much at most; where |
 //! | [`group`], `kernel` | the kernel's notifications |
 //! | [`who`] | who a named process is, and who is above it |
+//! | [`waiting`], [`owed`] | what waits to be looked at, and what is looked at later |
 //! | [`standing`], [`lines`] | what stands at a place; which lines came and went |
 //! | [`book`] | what is a change, and whose (pure) |
 //! | [`store`] | the disk |
@@ -28,10 +29,12 @@ pub mod group;
 mod kernel;
 pub mod limits;
 pub mod lines;
+pub mod owed;
 pub mod spots;
 pub mod standing;
 pub mod store;
 pub mod tell;
+pub mod waiting;
 pub mod watching;
 pub mod who;
 
@@ -43,10 +46,14 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::moment::Clocks;
+use super::resident::give_back;
 use super::survey::SurveyConfig;
 
 /// Between two tries to have somebody look out: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+
+/// By which a helper tells its lookout who it is.
+const HELPER: &str = "CORDON_HELPER";
 
 /// Who looks out, where, and where what was seen is kept.
 #[derive(Debug, Clone)]
@@ -80,6 +87,21 @@ impl LookoutConfig {
     }
 }
 
+/// Whether this process could look out here.
+///
+/// # Errors
+/// In words for people: without root, before Linux 5.9, in a container that may not.
+pub fn can_look_out() -> io::Result<()> {
+    group::Group::open().map(drop)
+}
+
+/// At how many places of the machine whose file system begins at `root` it is looked out, and in how many homes besides.
+#[must_use]
+pub fn places_of(root: &Path) -> (usize, usize) {
+    let mounts = crate::contain::action::mounts::mounts().unwrap_or_default();
+    spots::Spots::of_machine(root, mounts).size()
+}
+
 /// Has somebody look out from now on, and again whenever they end.
 ///
 /// # Errors
@@ -89,6 +111,10 @@ pub fn start(config: LookoutConfig) -> io::Result<()> {
 }
 
 fn go_on(config: &LookoutConfig) {
+    if let Err(error) = can_look_out() {
+        // No later try is another.
+        return tracing::warn!(%error, "nobody looks out for changes on this machine");
+    }
     let mut pause = PAUSE.0;
     loop {
         let began = Instant::now();
@@ -98,6 +124,8 @@ fn go_on(config: &LookoutConfig) {
             .arg(&config.folder)
             .arg(&config.root)
             .env_clear()
+            // Whose end is its end: a helper that ended before the kernel was told that is nobody's helper.
+            .env(HELPER, std::process::id().to_string())
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -123,12 +151,26 @@ pub fn run(folder: &Path, root: &Path) -> io::Result<Infallible> {
     let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
     let _ = nix::sys::prctl::set_dumpable(false);
     let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
-    let boot = Clocks::of_this_boot()?.now().boot;
     let helper = std::os::unix::process::parent_id();
+    if std::env::var(HELPER).ok() != Some(helper.to_string()) {
+        return Err(io::Error::other(
+            "it is not started by a helper that runs: it looks out for nobody",
+        ));
+    }
+    let boot = Clocks::of_this_boot()?.now().boot;
     let mut lookout = watching::Lookout::open(folder, root, boot, helper)?;
     let (folders, things) = lookout.size();
     tracing::info!(folders, things, "looks out for changes");
+    // It is idle nearly always: what it holds then is what it costs.
+    let (mut is_as_small, mut since) = (false, Instant::now());
     loop {
-        lookout.turn(limits::SIGN_OF_LIFE)?;
+        if !is_as_small && since.elapsed() >= limits::SETTLED_AFTER {
+            give_back();
+            is_as_small = true;
+        }
+        let most = if is_as_small { limits::SIGN_OF_LIFE } else { limits::SETTLED_AFTER };
+        if lookout.turn(most)? {
+            (is_as_small, since) = (false, Instant::now());
+        }
     }
 }

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use cordon_model::action::Sha256Digest;
@@ -72,21 +72,23 @@ impl Store {
         self.disk.write(KNOWN, known)
     }
 
-    /// Writes a change.
+    /// Writes a change. It is not flushed: that comes before what is known is written, once for many.
     ///
     /// # Errors
     /// When it can't be written.
     pub fn write_change(&self, record: &Record) -> io::Result<()> {
-        self.disk.write(&name(record.number), record)
+        self.disk.write_unflushed(&name(record.number), record)
     }
 
-    /// The change with this number.
+    /// The change with this number. Where what was written of it last is torn (power was cut), nobody is named: others
+    /// may have been since what was written before.
     ///
     /// # Errors
     /// When the disk fails.
     pub fn change(&self, number: u64) -> io::Result<Option<Record>> {
         Ok(match self.disk.read(&name(number))? {
-            Found::Whole(record) | Found::Previous(record) => Some(record),
+            Found::Whole(record) => Some(record),
+            Found::Previous(record) => Some(Record { by: Vec::new(), ..record }),
             Found::Nothing | Found::Torn => None,
         })
     }
@@ -107,7 +109,13 @@ impl Store {
     /// # Errors
     /// When the disk fails.
     pub fn forget(&self, number: u64) -> io::Result<()> {
-        self.disk.remove(&name(number))
+        for ending in ["previous", "new", "cbor"] {
+            match fs::remove_file(self.folder.join(format!("{}.{ending}", name(number)))) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Keeps a content. It is not flushed: whoever uses it sees by its hash whether it is whole.
@@ -178,7 +186,11 @@ impl Store {
     /// # Errors
     /// When it can't be written.
     pub fn live(&self, at: UtcNanos) -> io::Result<()> {
-        fs::write(self.folder.join("alive"), at.unix_nanos().to_string())
+        let path = self.folder.join("alive");
+        // Written over and always as long, so that it can be written when the disk is full.
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        file.write_all_at(format!("{:020}\n", at.unix_nanos()).as_bytes(), 0)
     }
 
     fn content_path(&self, sha256: Sha256Digest) -> PathBuf {

@@ -1,8 +1,13 @@
 //! The lookout at work: what the kernel tells of is looked at, put down to whom it named, and written.
 //!
-//! The order in which it is asked matters: first who forked, then what happened, then the place is looked at, then once
-//! more what happened. So whoever wrote before the look is named with it, though the kernel told of them after it.
+//! The order in which it is asked matters: first who forked, then what happened, then a few places are looked at, then
+//! once more what happened. So whoever wrote before the look is named with it, though the kernel told of them after it.
+//! Where the kernel's word was lost, all that is of these is looked at anew and put down to nobody: never to those who
+//! happened to be heard.
 
+mod writing;
+
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -13,33 +18,43 @@ use std::time::{Duration, Instant};
 
 use cordon_model::action::FilePath;
 use cordon_model::change::Doer;
-use cordon_model::limits::NAME_BYTES;
 use cordon_model::survey::PLACE_BYTES;
 use cordon_model::time::{BootId, UtcNanos};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::book::{Book, Noted, Sight};
-use super::group::{Group, Heard};
+use super::group::{BUFFER_BYTES, Group, Heard};
 use super::limits;
-use super::lines;
-use super::spots::Spots;
-use super::standing::{self, Standing, Unseen, cut};
+use super::owed::{Debt, Owed, Spent, wait_after};
+use super::spots::{Realm, SYSTEM, Spots};
+use super::standing::{self, Restless, Standing, View};
 use super::store::Store;
+use super::waiting::{Waiting, Waits, add_doer};
 use super::who::Processes;
 use crate::contain::action::mounts::{Mount, far, mounts};
 use crate::contain::action::plain;
 use crate::contain::survey::limits::NAMES;
-use crate::contain::survey::tasks::Plan;
 
 /// Rounds of one turn: whoever writes without end has others wait no longer.
-const ROUNDS: usize = 8;
-/// Contents that nothing needs any more are removed after so many changes.
-const TIDIED_AFTER: usize = 256;
-/// Gaps that are remembered.
-const GAPS: usize = 16;
+const ROUNDS: usize = 64;
+/// It is looked whether there are too many changes after so many.
+const FORGOTTEN_AFTER: usize = 64;
 
-/// What is to be looked at: a thing, or a folder that came or went, and who is named for it.
-type Pending = Vec<(PathBuf, bool, Vec<Doer>)>;
+/// What came of a look: what stands there, with its content if that may be kept.
+type Looked = Result<(Standing, Option<Vec<u8>>), Restless>;
+
+/// For what a place is looked at.
+#[derive(Debug, Clone, Copy)]
+enum For<'a> {
+    /// Somebody, or nobody known, changed it.
+    Change(&'a [Doer]),
+    /// It is the very first look at this machine.
+    FirstLook,
+    /// It is a place since now, and these were before.
+    NewPlaces(&'a Spots),
+    /// More happened there than could be heard: by whom it is another is not known. Of homes it is looked at later.
+    Loss,
+}
 
 /// The lookout.
 pub struct Lookout {
@@ -48,14 +63,29 @@ pub struct Lookout {
     store: Store,
     _alone: File,
     book: Book,
-    group: Group,
+    /// The first is the system's; each home has one of the others.
+    groups: BTreeMap<usize, Group>,
     spots: Spots,
     mounts: Vec<Mount>,
+    /// Readable, as the kernel has it, when something was mounted or unmounted.
+    mounted: File,
     processes: Processes,
-    pending: Pending,
-    kept_bytes: u64,
-    gaps: BTreeSet<String>,
+    waiting: Waiting,
+    /// Of these more happened than could be heard: they are to be looked at anew.
+    lost: BTreeSet<Realm>,
+    /// What is looked at later.
+    owed: Owed,
+    spent: Spent,
+    hearing: u64,
+    kept: BTreeMap<Realm, u64>,
+    /// What can't be looked out for: whose it is, and in words.
+    gaps: BTreeSet<(Realm, String)>,
+    /// Changes that are not on the disk yet.
+    unwritten: BTreeSet<u64>,
+    /// It was said that the disk takes nothing.
+    is_disk_full: bool,
     since_tidied: usize,
+    since_beyond: usize,
     dirty: Option<Instant>,
     lived: Option<Instant>,
 }
@@ -84,327 +114,526 @@ impl Lookout {
             }
         }
         let records = store.changes()?;
-        let group = Group::open()?;
+        let groups = BTreeMap::from([(0, Group::open()?)]);
         let (processes, why) = Processes::now(helper);
+        let mounted = File::open("/proc/self/mountinfo")?;
+        let mounts = mounts()?;
+        let spots = Spots::of_machine(root, mounts.clone());
+        let book = Book::of(known, records, |path| spots.realm_of(&in_root(root, path)));
         let mut lookout = Self {
             root: root.to_owned(),
             boot,
             store,
             _alone: alone,
-            book: Book::of(known, records),
-            group,
-            spots: Spots::default(),
-            mounts: mounts()?,
+            book,
+            groups,
+            spots,
+            mounts,
+            mounted,
             processes,
-            pending: Vec::new(),
-            kept_bytes: 0,
+            waiting: Waiting::default(),
+            lost: BTreeSet::new(),
+            owed: Owed::default(),
+            spent: Spent::default(),
+            hearing: 0,
+            kept: BTreeMap::new(),
             gaps: BTreeSet::new(),
+            unwritten: BTreeSet::new(),
+            is_disk_full: false,
             since_tidied: 0,
+            since_beyond: 0,
             dirty: None,
             lived: None,
         };
         if let Some(why) = why {
-            lookout.gap(format!(
-                "forks are not heard of ({why}): who ends at once after a change is known by number only"
-            ));
+            lookout.gap(
+                SYSTEM,
+                format!(
+                    "forks are not heard of ({why}): who ends at once after a change is known by number only"
+                ),
+            );
         }
-        lookout.find_spots();
         // Those whose content is gone with a crash are kept anew.
         lookout.tidy()?;
-        lookout.look_at_all(is_first);
-        lookout.live()?;
-        lookout.write_known()?;
-        lookout.store.flush()?;
+        if is_first {
+            lookout.cover(root, For::FirstLook, None);
+        } else {
+            lookout.look_anew(None);
+        }
+        lookout.live();
+        lookout.write_known();
         Ok(lookout)
     }
 
-    /// Waits until something happens, at most so long, and notes it.
+    /// Waits until something happens, at most so long, and notes it; whether anything had, or is still to be looked at.
     ///
     /// # Errors
     /// When the kernel or the disk fails.
-    pub fn turn(&mut self, most: Duration) -> io::Result<()> {
-        let until = match self.dirty {
-            _ if !self.pending.is_empty() => Duration::ZERO,
+    pub fn turn(&mut self, most: Duration) -> io::Result<bool> {
+        let mut until = match self.dirty {
+            _ if self.has_work() => Duration::ZERO,
             Some(since) => limits::WRITTEN_AFTER.saturating_sub(since.elapsed()),
             None => limits::SIGN_OF_LIFE,
         };
+        if let Some(next) = self.owed.next_in(Instant::now()) {
+            until = until.min(next);
+        }
         let wait = PollTimeout::try_from(most.min(until)).unwrap_or(PollTimeout::ZERO);
-        let mut ready = vec![PollFd::new(self.group.descriptor(), PollFlags::POLLIN)];
-        ready.extend(self.processes.descriptor().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        match poll(&mut ready, wait) {
+        let groups = self.groups.values();
+        let mut asked: Vec<_> =
+            groups.map(|group| PollFd::new(group.descriptor(), PollFlags::POLLIN)).collect();
+        let groups = asked.len();
+        asked.extend(self.processes.descriptor().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        match poll(&mut asked, wait) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        drop(ready);
-        let mut pending = std::mem::take(&mut self.pending);
-        add(&mut pending, self.hear()?);
+        let is_ready = |fd: &PollFd<'_>| fd.revents().is_none_or(|events| !events.is_empty());
+        let has_happened = asked.iter().take(groups).any(is_ready);
+        drop(asked);
+        // Most of the time somebody only forked: then nothing else is asked, or each start of a program would cost a reading
+        // of every queue.
+        match has_happened || self.has_work() {
+            true => self.hear()?,
+            false => self.processes.hear(),
+        }
+        let was_idle = !self.has_work() && self.owed.is_empty();
         for _ in 0..ROUNDS {
-            if pending.is_empty() {
+            if !self.has_work() {
                 break;
             }
-            pending = self.round(pending)?;
+            self.recover()?;
+            self.round()?;
         }
-        self.pending = pending;
         if self.dirty.is_some_and(|since| since.elapsed() >= limits::WRITTEN_AFTER) {
-            self.write_known()?;
+            self.write_known();
         }
         if self.lived.is_none_or(|lived| lived.elapsed() >= limits::SIGN_OF_LIFE) {
-            self.live()?;
+            self.live();
         }
-        Ok(())
+        Ok(!was_idle)
+    }
+
+    fn has_work(&self) -> bool {
+        let is_due = || self.owed.next_in(Instant::now()).is_some_and(|wait| wait.is_zero());
+        !self.waiting.is_empty() || !self.lost.is_empty() || is_due()
     }
 
     /// How many folders are watched, and how many things are known.
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
-        (self.group.folders(), self.book.known.standings.len())
+        (self.groups.values().map(Group::folders).sum(), self.book.known.standings.len())
     }
 
-    /// Looks at what is pending; what has happened meanwhile is given back.
-    fn round(&mut self, pending: Pending) -> io::Result<Pending> {
-        let mut seen = Vec::new();
-        let mut folders = Vec::new();
-        for (path, is_folder, doers) in pending {
-            match is_folder {
-                true => folders.push((path, doers)),
-                false => seen.push((standing::look(&path), path, doers)),
+    /// Looks at some of what waits, hears what happened meanwhile, and notes what was seen.
+    fn round(&mut self) -> io::Result<()> {
+        self.see_mounts();
+        let (mut seen, mut folders) = (Vec::new(), Vec::new());
+        let mut left = limits::AT_ONCE_BYTES;
+        while seen.len() + folders.len() < limits::AT_ONCE && left > 0 {
+            let (path, debt) = match self.waiting.take() {
+                Some(one) if one.is_folder => {
+                    folders.push(one);
+                    continue;
+                }
+                Some(Waits { realm, path, doers, .. }) => {
+                    (path, Debt { realm, doers, is_lost: false, tries: 0 })
+                }
+                None => match self.owed.take_due(Instant::now()) {
+                    Some(debt) => debt,
+                    None => break,
+                },
+            };
+            if let Some(pause) = self.spent.pause(debt.realm, Instant::now()) {
+                self.owe(&path, debt, pause);
+                continue;
             }
+            let looked = self.look(&path, debt.realm);
+            left = left.saturating_sub(match &looked {
+                Some(Ok((_, Some(content)))) => content.len(),
+                _ => 1,
+            });
+            seen.extend(looked.map(|looked| (looked, path, debt)));
         }
-        let mut more = Pending::new();
-        add(&mut more, self.hear()?);
+        self.hear()?;
         let mut moves_homes = false;
-        for (looked, path, mut doers) in seen {
-            // They may have written before the look.
-            for (_, _, others) in more.iter().filter(|(other, ..)| *other == path) {
-                others.iter().for_each(|doer| add_doer(&mut doers, doer.clone()));
+        for (looked, path, mut debt) in seen {
+            // What was seen is older than what was lost: they are looked at anew.
+            if self.lost.contains(&debt.realm) {
+                continue;
             }
-            moves_homes |= self.says_where_places_are(&path);
-            self.note(&path, looked, doers, false);
+            // They may have written before the look.
+            let others = self.waiting.named(debt.realm, &path).to_vec();
+            others.into_iter().for_each(|doer| add_doer(&mut debt.doers, doer));
+            let is_new = self.note_or_owe(&path, looked, debt);
+            moves_homes |= is_new && self.says_where_places_are(&path);
         }
-        for (path, doers) in folders {
-            self.mounts = mounts().unwrap_or_default();
-            match plain::look_at_itself(&path).is_ok_and(|seen| seen.kind() == "folder") {
-                true => self.cover(&path, &doers, false),
+        for Waits { path, doers, .. } in folders {
+            match plain::look_near(&self.mounts, &path).is_ok_and(|seen| seen.kind() == "folder") {
+                true => self.cover(&path, For::Change(&doers), None),
                 false => self.lost_folder(&path, &doers),
             }
         }
         if moves_homes {
-            self.find_spots();
-            let root = self.root.clone();
-            self.cover(&root, &[], true);
+            self.find_new_places();
         }
-        Ok(more)
+        Ok(())
     }
 
-    /// What has happened, by whom, of what is looked out for.
-    fn hear(&mut self) -> io::Result<Pending> {
+    /// Notes what was seen, or has it looked at later; whether it is new.
+    fn note_or_owe(&mut self, path: &Path, looked: Looked, mut debt: Debt) -> bool {
+        let is_restless = looked.is_err();
+        let doers = if debt.is_lost { Vec::new() } else { debt.doers.clone() };
+        debt.tries += u32::from(is_restless);
+        // Also what never rests is told of in the end.
+        let is_new = (!is_restless || debt.tries == limits::RESTLESS)
+            && self.note(path, debt.realm, looked, doers, false);
+        if is_restless {
+            // Who was heard of meanwhile is in it.
+            self.waiting.forget(debt.realm, path);
+            let again = Instant::now() + wait_after(debt.tries);
+            self.owe(path, debt, again);
+        }
+        is_new
+    }
+
+    fn owe(&mut self, path: &Path, debt: Debt, at: Instant) {
+        let realm = debt.realm;
+        if !self.owed.owe(path, debt, at) {
+            // By whom is not known, then.
+            self.lose(realm);
+        }
+    }
+
+    /// Hears what has happened, by whom, of what is looked out for; it waits from then on.
+    fn hear(&mut self) -> io::Result<()> {
+        self.hearing += 1;
         self.processes.hear();
-        let Heard { happened, is_lossy } = self.group.hear()?;
-        self.processes.hear();
-        let mut doers: BTreeMap<u32, Doer> = BTreeMap::new();
-        let mut pending = Pending::new();
-        for one in &happened {
-            for path in self.group.places(one) {
-                let counts = match one.is_folder {
-                    true => self.spots.watches(&path).is_some(),
-                    false => self.spots.kind_of(&path).is_some(),
+        let (mut all, mut buffer) = (Vec::new(), vec![0; BUFFER_BYTES]);
+        for (number, group) in &self.groups {
+            let counts = |path: &Path, is_folder: bool| {
+                let counts = match is_folder {
+                    true => self.spots.watches(path).is_some(),
+                    false => self.spots.kind_of(path).is_some(),
                 };
-                if counts {
-                    let known = doers.entry(one.pid);
-                    let doer = known.or_insert_with(|| self.processes.doer(one.pid)).clone();
-                    add(&mut pending, vec![(path, one.is_folder, vec![doer])]);
+                counts.then(|| self.spots.realm_of(path))
+            };
+            all.push((*number, group.hear(&mut buffer, counts)?));
+        }
+        self.processes.hear();
+        if self.processes.has_lost() {
+            self.gap(
+                SYSTEM,
+                "so many processes began at once that not all were heard of: who ended at once after a change then may \
+                 be known by number only"
+                    .to_owned(),
+            );
+        }
+        let mut doers = BTreeMap::new();
+        for (number, Heard { happened, crowded, is_lossy }) in all {
+            let mut lost = crowded;
+            if is_lossy {
+                self.book.known.overflows = self.book.known.overflows.saturating_add(1);
+                let all = self.spots.realms().chain([SYSTEM]);
+                lost.extend(all.filter(|realm| queue_of(*realm) == number));
+            }
+            lost.into_iter().for_each(|realm| self.lose(realm));
+            for (realm, places) in happened {
+                for ((path, is_folder), by) in places {
+                    if self.lost.contains(&realm) {
+                        break;
+                    }
+                    let mut named = Vec::new();
+                    for one in by {
+                        let doer = doers
+                            .entry((one.0, format!("{:?}", one.1)))
+                            .or_insert_with(|| self.processes.doer(one.0, one.1));
+                        named.push(doer.clone());
+                    }
+                    let named = match is_folder {
+                        true => Some(named),
+                        false => self.owed.name(&path, named),
+                    };
+                    // Else it is looked at later, and they are named then.
+                    let Some(named) = named else { continue };
+                    if !self.waiting.add(Waits { realm, path, is_folder, doers: named }) {
+                        self.lose(realm);
+                    }
                 }
             }
         }
-        if is_lossy {
-            self.book.known.overflows = self.book.known.overflows.saturating_add(1);
-            self.dirty.get_or_insert_with(Instant::now);
-            self.look_at_all(false);
-        }
-        Ok(pending)
+        Ok(())
     }
 
+    /// More happened there than could be heard: nobody is named for what is different when it is looked at anew.
+    fn lose(&mut self, realm: Realm) {
+        self.waiting.give_up(realm);
+        self.owed.give_up(realm);
+        if !self.lost.insert(realm) {
+            return;
+        }
+        self.dirty.get_or_insert_with(Instant::now);
+        let home = self.spots.home(realm).map(Path::to_owned);
+        let shown = home.map_or_else(|| FilePath::new("/"), |home| self.shown(&home));
+        let lost_at = &mut self.book.known.lost_at;
+        lost_at.insert(shown, UtcNanos::now());
+        while lost_at.len() > limits::LOST {
+            let oldest = lost_at.iter().min_by_key(|(_, at)| **at).map(|(home, _)| home.clone());
+            oldest.map(|home| lost_at.remove(&home));
+        }
+    }
+
+    /// Looks anew at what more happened to than could be heard, and at what is of queues with too many strays.
+    fn recover(&mut self) -> io::Result<()> {
+        let strays: Vec<usize> =
+            self.groups.iter().filter(|(_, group)| group.has_strays()).map(|(at, _)| *at).collect();
+        for number in strays {
+            if let Some(group) = self.groups.get_mut(&number) {
+                group.let_go()?;
+            }
+            let all: Vec<Realm> = self.spots.realms().chain([SYSTEM]).collect();
+            all.into_iter().filter(|one| queue_of(*one) == number).for_each(|one| self.lose(one));
+        }
+        while let Some(realm) = self.lost.first().copied() {
+            self.see_mounts();
+            self.look_anew(Some(realm));
+            self.lost.remove(&realm);
+        }
+        Ok(())
+    }
+
+    /// What stands there; `None`: of these nothing new can be known.
+    fn look(&mut self, path: &Path, realm: Realm) -> Option<Looked> {
+        let shown = self.shown(path);
+        let is_known = self.book.known.standings.contains_key(&shown);
+        if !is_known && self.book.is_full(realm) {
+            plain::look_near(&self.mounts, path).ok()?;
+            self.book.known.beyond = self.book.known.beyond.saturating_add(1);
+            self.dirty.get_or_insert_with(Instant::now);
+            return None;
+        }
+        let is_systems = realm == SYSTEM;
+        let most = if is_systems { limits::HASHED_BYTES } else { limits::HOME_HASHED_BYTES };
+        let read = Cell::new(0);
+        let view = View { root: &self.root, mounts: &self.mounts, hashed_bytes: most, read: &read };
+        let looked = standing::look(path, view);
+        self.spent.spend(realm, read.get(), Instant::now());
+        Some(looked)
+    }
+
+    /// Notes what was seen; whether it is new.
     fn note(
         &mut self,
         path: &Path,
-        looked: Result<(Standing, Option<Vec<u8>>), Unseen>,
-        doers: Vec<Doer>,
+        realm: Realm,
+        looked: Looked,
+        mut doers: Vec<Doer>,
         is_first_look: bool,
-    ) {
-        let Some(kind) = self.spots.kind_of(path) else { return };
+    ) -> bool {
+        let Some(kind) = self.spots.kind_of(path) else { return false };
         let (mut now, content) = match looked {
             Ok(looked) => looked,
-            // Whoever writes to it is told of again.
-            Err(Unseen::Restless) => return,
-            Err(Unseen::Io(error)) => {
-                return self.gap(format!("{} can't be looked at: {error}", path.display()));
-            }
+            Err(Restless) => (Standing::Other("what is written to without end".into()), None),
         };
+        if matches!(&now, Standing::Other(what) if what.contains("can't be looked at")) {
+            self.gap(realm, format!("{} can't be looked at", path.display()));
+        }
         let shown = self.shown(path);
         if shown.as_bytes().len() > PLACE_BYTES {
-            return self.gap(format!("paths of more than {PLACE_BYTES} bytes are not looked at"));
+            self.gap(realm, format!("paths of more than {PLACE_BYTES} bytes are not looked at"));
+            return false;
         }
-        self.keep(&shown, &mut now, content.as_deref());
+        if has_other_names(&now)
+            || self.book.known.standings.get(&shown).is_some_and(has_other_names)
+        {
+            // By another name it may have been written to by somebody whom nobody saw.
+            doers.clear();
+        }
+        self.keep(&shown, realm, &mut now, content.as_deref());
         let at = UtcNanos::now();
-        let sight = Sight { path: &shown, kind, now, doers, is_first_look };
-        match self.book.note(sight, at, &self.boot) {
-            Noted::Nothing => {}
-            Noted::Learnt => {
-                self.dirty.get_or_insert_with(Instant::now);
-            }
-            Noted::Change(number) => {
-                self.dirty.get_or_insert_with(Instant::now);
-                self.write_change(number, content.as_deref());
-            }
-            Noted::Undone(number) => {
-                self.dirty.get_or_insert_with(Instant::now);
-                self.forget(number);
-            }
+        let hearing = self.hearing;
+        let sight = Sight { path: &shown, kind, realm, now, doers, is_first_look, hearing };
+        let noted = self.book.note(sight, at, &self.boot);
+        if noted == Noted::Nothing {
+            return false;
         }
+        self.dirty.get_or_insert_with(Instant::now);
+        if let Noted::Change(number) = noted {
+            self.write_change(number, content.as_deref());
+        }
+        // Once for many: it looks at all of them.
+        self.since_beyond += 1;
+        if self.since_beyond < FORGOTTEN_AFTER {
+            return true;
+        }
+        self.since_beyond = 0;
         let (gone, follow) = self.book.beyond();
         gone.into_iter().for_each(|number| self.forget(number));
         for number in follow {
             if let Some(record) = self.book.records.get(&number)
-                && let Err(error) = self.store.write_change(record)
+                && self.store.write_change(record).is_err()
             {
-                tracing::error!(%error, number, "a change can't be written");
+                self.unwritten.insert(number);
             }
         }
+        true
     }
 
-    /// Keeps the content of what stands there now, if that is another than before.
-    fn keep(&mut self, shown: &FilePath, now: &mut Standing, content: Option<&[u8]>) {
-        let (Standing::File(file), Some(content)) = (now, content) else { return };
-        let before = self.book.known.standings.get(shown);
-        if let Some(Standing::File(before)) = before
-            && before.sha256 == file.sha256
-        {
-            file.is_kept = before.is_kept;
-            return;
-        }
-        let length = content.len() as u64;
-        let user = file.metadata.user;
-        let is_theirs_full =
-            user != 0 && self.book.bytes_of(user).saturating_add(length) > limits::USER_BYTES;
-        if is_theirs_full || self.kept_bytes.saturating_add(length) > limits::KEPT_BYTES {
-            file.is_kept = false;
-            self.book.known.unkept = self.book.known.unkept.saturating_add(1);
-            return;
-        }
-        match self.store.keep(file.sha256, content) {
-            Ok(()) => self.kept_bytes = self.kept_bytes.saturating_add(length),
-            Err(error) => {
-                file.is_kept = false;
-                self.gap(format!("what stood somewhere is not kept: {error}"));
-            }
-        }
-    }
-
-    fn write_change(&mut self, number: u64, after: Option<&[u8]>) {
-        let Some(record) = self.book.records.get_mut(&number) else { return };
-        let before = match &record.before {
-            Standing::File(file) if file.is_kept => self.store.content(file.sha256).ok(),
-            _ => None,
-        };
-        let sides = ((&record.before, before.as_deref()), (&record.after, after));
-        let may_be_shown = !matches!(&record.after, Standing::File(_)) || after.is_some();
-        let told = if may_be_shown { lines::told(record.kind, sides.0, sides.1) } else { vec![] };
-        // Of whoever is named later for the same nothing is read anew.
-        if !told.is_empty() {
-            record.lines = told;
-        }
-        if let Err(error) = self.store.write_change(record) {
-            tracing::error!(%error, number, "a change can't be written");
-        }
-        self.since_tidied += 1;
-        if self.since_tidied >= TIDIED_AFTER
-            && let Err(error) = self.tidy()
-        {
-            tracing::warn!(%error, "what is kept can't be tidied");
-        }
-    }
-
-    fn forget(&self, number: u64) {
-        if let Err(error) = self.store.forget(number) {
-            tracing::warn!(%error, number, "a change can't be forgotten");
-        }
-    }
-
-    /// Watches `folder` and what below it leads to places, and looks at all things there.
-    fn cover(&mut self, folder: &Path, doers: &[Doer], is_first_look: bool) {
+    /// Watches `folder` and what below it leads to places, and looks at all things there; of one home, if that is all that
+    /// is wanted.
+    fn cover(&mut self, folder: &Path, why: For<'_>, only: Option<Realm>) {
         let Some(is_for_files) = self.spots.watches(folder) else { return };
+        let realm = self.spots.realm_of(folder);
         if let Some(mount) = far(&self.mounts, folder) {
             let why = format!("it is on {}, whose answers may never come", mount.kind);
-            return self.gap(format!("{} is not watched: {why}", folder.display()));
+            return self.gap(realm, format!("{} is not watched: {why}", folder.display()));
         }
-        match self.group.watch(folder, is_for_files) {
+        match self.watch(folder, is_for_files, realm) {
             Ok(()) => {}
             // Most machines have only some; a link leads to where is looked out anyhow, or is said by a survey.
             Err(error) if is_absence(&error) => return,
-            Err(error) => self.gap(format!("{} is not watched: {error}", folder.display())),
+            Err(error) => {
+                self.gap(realm, format!("{} is not watched: {error}", folder.display()));
+            }
         }
         let mut inside: BTreeSet<PathBuf> = self.spots.names_in(folder).collect();
         if self.spots.is_place(folder) {
-            match plain::look(folder).and_then(|seen| seen.names(NAMES)) {
+            let names = plain::look_near(&self.mounts, folder).and_then(|seen| seen.names(NAMES));
+            match names {
                 Ok((names, is_all)) => {
                     inside.extend(names.iter().map(|name| folder.join(name)));
                     if !is_all {
-                        self.gap(format!("{} holds more than {NAMES} names", folder.display()));
+                        let what = format!("{} holds more than {NAMES} names", folder.display());
+                        self.gap(realm, what);
                     }
                 }
-                Err(error) => self.gap(format!("{} can't be read: {error}", folder.display())),
+                Err(error) => {
+                    self.gap(realm, format!("{} can't be read: {error}", folder.display()));
+                }
             }
         }
         for path in inside {
-            let is_folder = plain::look_at_itself(&path).is_ok_and(|seen| seen.kind() == "folder");
-            if is_folder {
-                self.cover(&path, doers, is_first_look);
-            } else if self.spots.kind_of(&path).is_some() {
-                let looked = standing::look(&path);
-                self.note(&path, looked, doers.to_vec(), is_first_look);
+            let realm = self.spots.realm_of(&path);
+            let kind = plain::look_near(&self.mounts, &path).map(|seen| seen.kind());
+            if kind.is_ok_and(|kind| kind == "folder") {
+                // Another home may be in a folder of the system's.
+                if only.is_none_or(|only| only == realm) {
+                    self.cover(&path, why, only);
+                }
+                continue;
+            }
+            let is_wanted = only.is_none_or(|only| only == realm);
+            if !is_wanted || self.spots.kind_of(&path).is_none() {
+                continue;
+            }
+            match why {
+                // As much as somebody has room for may come with a folder of theirs.
+                For::Change(doers) if realm != SYSTEM => {
+                    let debt = Debt { realm, doers: doers.to_vec(), is_lost: false, tries: 0 };
+                    self.owe(&path, debt, Instant::now());
+                }
+                For::Change(doers) => self.look_and_note(&path, realm, doers.to_vec(), false),
+                For::FirstLook => self.look_and_note(&path, realm, Vec::new(), true),
+                // What was known before is not learnt: what is different is still on its way.
+                For::NewPlaces(before) if before.kind_of(&path).is_some() => {}
+                For::NewPlaces(_) => self.look_and_note(&path, realm, Vec::new(), true),
+                For::Loss => self.look_after_loss(&path, realm),
             }
         }
+    }
+
+    fn look_and_note(&mut self, path: &Path, realm: Realm, doers: Vec<Doer>, is_first: bool) {
+        match self.look(path, realm) {
+            None => {}
+            Some(looked) if is_first => {
+                self.note(path, realm, looked, doers, true);
+            }
+            Some(looked) => {
+                self.note_or_owe(path, looked, Debt { realm, doers, is_lost: false, tries: 0 });
+            }
+        }
+    }
+
+    /// By whom it is another is not known. What is in a home waits for its turn: whoever floods theirs has nobody else wait.
+    fn look_after_loss(&mut self, path: &Path, realm: Realm) {
+        let debt = Debt { realm, doers: Vec::new(), is_lost: true, tries: 0 };
+        if realm == SYSTEM {
+            if let Some(looked) = self.look(path, realm) {
+                self.note_or_owe(path, looked, debt);
+            }
+        } else if !self.owed.owe(path, debt, Instant::now()) {
+            self.book.known.beyond = self.book.known.beyond.saturating_add(1);
+            self.dirty.get_or_insert_with(Instant::now);
+        }
+    }
+
+    fn watch(&mut self, folder: &Path, is_for_files: bool, realm: Realm) -> io::Result<()> {
+        let group = match self.groups.entry(queue_of(realm)) {
+            std::collections::btree_map::Entry::Occupied(group) => group.into_mut(),
+            std::collections::btree_map::Entry::Vacant(none) => none.insert(Group::open()?),
+        };
+        group.watch(&self.mounts, folder, is_for_files, realm)
     }
 
     /// A folder is gone, and all that was known below it.
     fn lost_folder(&mut self, folder: &Path, doers: &[Doer]) {
-        self.group.forget_below(folder);
+        self.groups.values_mut().for_each(|group| group.forget_below(folder));
         for path in self.known_below(folder) {
-            let looked = standing::look(&path);
-            self.note(&path, looked, doers.to_vec(), false);
+            let realm = self.spots.realm_of(&path);
+            self.look_and_note(&path, realm, doers.to_vec(), false);
         }
     }
 
-    /// Looks at all places, and at all that was known to stand somewhere. By whom it is another is not known.
-    fn look_at_all(&mut self, is_first_look: bool) {
-        let root = self.root.clone();
-        self.cover(&root, &[], is_first_look);
-        if !is_first_look {
-            for path in self.known_below(&root) {
-                let looked = standing::look(&path);
-                self.note(&path, looked, Vec::new(), false);
+    /// Looks at all places, or those of one home, and at all that was known to stand there. By whom it is another is not
+    /// known.
+    fn look_anew(&mut self, only: Option<Realm>) {
+        let from = only.and_then(|realm| self.spots.home(realm)).unwrap_or(&self.root).to_owned();
+        // What is known first: of more than may be looked at, what is new is left out.
+        for path in self.known_below(&from) {
+            let realm = self.spots.realm_of(&path);
+            if only.is_none_or(|only| only == realm) {
+                self.look_after_loss(&path, realm);
             }
         }
+        self.cover(&from, For::Loss, only);
     }
 
+    /// The things that are known at `folder` or below it.
     fn known_below(&self, folder: &Path) -> Vec<PathBuf> {
-        let real = |shown: &FilePath| {
-            let below = shown.as_bytes().strip_prefix(b"/").unwrap_or_default();
-            self.root.join(OsStr::from_bytes(below))
-        };
-        let all = self.book.known.standings.keys().map(real);
-        all.filter(|path| path.starts_with(folder)).collect()
+        let first = self.shown(folder);
+        let known = self.book.known.standings.range(first..).map(|(shown, _)| shown);
+        let all = known.map(|shown| in_root(&self.root, shown));
+        all.take_while(|path| is_led_by(path, folder)).filter(|it| it.starts_with(folder)).collect()
     }
 
-    fn find_spots(&mut self) {
-        let plan = Plan::of(&self.root, self.mounts.clone());
-        let places = plan.tasks.into_iter().flat_map(|task| task.places);
-        self.spots = Spots::of(&self.root, places);
+    /// Other homes may be places now. What was one stays one: it is never looked at as new again.
+    fn find_new_places(&mut self) {
+        self.see_mounts();
+        let now = Spots::of_machine(&self.root, self.mounts.clone());
+        let (spots, is_all) = now.keeping(&self.spots, limits::PLACES);
+        if !is_all {
+            let what = format!("more than {} places were looked out on", limits::PLACES);
+            self.gap(SYSTEM, what);
+        }
+        let before = std::mem::replace(&mut self.spots, spots);
+        let root = self.root.clone();
+        self.cover(&root, For::NewPlaces(&before), None);
     }
 
     /// Whether other homes, or other files with keys, may be places by what stands there now.
     fn says_where_places_are(&self, path: &Path) -> bool {
         path == self.root.join("etc/passwd")
+    }
+
+    /// Reads the table of mounts anew if it is another.
+    fn see_mounts(&mut self) {
+        use std::os::fd::AsFd as _;
+        let changed = PollFlags::POLLERR | PollFlags::POLLPRI;
+        let mut asked = [PollFd::new(self.mounted.as_fd(), changed)];
+        let is_other = poll(&mut asked, PollTimeout::ZERO).is_ok_and(|count| count > 0);
+        if is_other && let Ok(mounts) = mounts() {
+            self.mounts = mounts;
+        }
     }
 
     fn shown(&self, path: &Path) -> FilePath {
@@ -413,51 +642,27 @@ impl Lookout {
         shown.extend_from_slice(below.as_os_str().as_bytes());
         FilePath::new(shown)
     }
-
-    fn gap(&mut self, what: String) {
-        let what = cut(&what, NAME_BYTES);
-        if self.gaps.len() < GAPS && self.gaps.insert(what.clone()) {
-            // It is told with every answer: a place that is known to see less is no fault.
-            tracing::info!(what, "the lookout misses something");
-            self.dirty.get_or_insert_with(Instant::now);
-        }
-    }
-
-    fn tidy(&mut self) -> io::Result<()> {
-        self.since_tidied = 0;
-        self.kept_bytes = self.store.keep_only(&self.book.contents())?;
-        Ok(())
-    }
-
-    fn live(&mut self) -> io::Result<()> {
-        self.lived = Some(Instant::now());
-        self.store.live(UtcNanos::now())
-    }
-
-    fn write_known(&mut self) -> io::Result<()> {
-        self.dirty = None;
-        self.book.known.gaps = self.gaps.iter().cloned().collect();
-        self.store.write_known(&self.book.known)
-    }
 }
 
-/// Each path once, with all who are named for it.
-fn add(pending: &mut Pending, more: Pending) {
-    for (path, is_folder, doers) in more {
-        let known =
-            pending.iter_mut().find(|(other, folder, _)| *other == path && *folder == is_folder);
-        match known {
-            Some((.., known)) => doers.into_iter().for_each(|doer| add_doer(known, doer)),
-            None => pending.push((path, is_folder, doers)),
-        }
-    }
+fn has_other_names(standing: &Standing) -> bool {
+    matches!(standing, Standing::File(file) if file.metadata.other_names > 0)
 }
 
-/// One more than may be named is enough to know that it is too many.
-fn add_doer(doers: &mut Vec<Doer>, doer: Doer) {
-    if doers.len() <= cordon_model::change::MOST_DOERS && !doers.contains(&doer) {
-        doers.push(doer);
-    }
+/// The queue that the folders of one home are heard by: all of a flood in one home is lost there.
+fn queue_of(realm: Realm) -> usize {
+    let homes = limits::QUEUES - 1;
+    if realm == SYSTEM { 0 } else { 1 + (realm as usize - 1) % homes }
+}
+
+/// Whether a path begins with these letters: in the order of letters those below a folder come in one piece, with some
+/// that are beside it.
+fn is_led_by(path: &Path, folder: &Path) -> bool {
+    path.as_os_str().as_bytes().starts_with(folder.as_os_str().as_bytes())
+}
+
+fn in_root(root: &Path, shown: &FilePath) -> PathBuf {
+    let below = shown.as_bytes().strip_prefix(b"/").unwrap_or_default();
+    root.join(OsStr::from_bytes(below))
 }
 
 fn is_absence(error: &io::Error) -> bool {

@@ -46,6 +46,8 @@ pub(in crate::contain) struct Task {
     pub(in crate::contain) places: Vec<(&'static Place, PathBuf)>,
     pub(super) things: usize,
     pub(super) bytes: u64,
+    /// The home that they are in.
+    pub(in crate::contain) home: Option<PathBuf>,
 }
 
 /// What is known of the machine's files before they are read.

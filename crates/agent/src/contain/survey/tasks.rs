@@ -42,7 +42,7 @@ impl Plan {
     }
 
     fn task(&mut self, places: Vec<(&'static Place, PathBuf)>, things: usize, bytes: u64) {
-        self.tasks.push(Task { places, things, bytes });
+        self.tasks.push(Task { places, things, bytes, home: None });
     }
 
     /// What could not be looked at, though it hides nothing that was looked at before.
@@ -103,7 +103,8 @@ impl Plan {
             let mut places: Vec<_> =
                 keys.into_iter().map(|file| (&KEYS, root.join(file))).collect();
             places.extend(AT_HOME.iter().map(|place| (place, home.join(place.path))));
-            self.task(places, limits::HOME_THINGS, limits::HOME_BYTES);
+            let (things, bytes) = (limits::HOME_THINGS, limits::HOME_BYTES);
+            self.tasks.push(Task { places, things, bytes, home: Some(home) });
         }
         for folder in left_out {
             let why = format!("there are more than {} homes", limits::HOMES);

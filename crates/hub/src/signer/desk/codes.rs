@@ -11,7 +11,7 @@ use cordon_respond::clock::Moment;
 use cordon_respond::signer_core::{CodeFate, CodesToMake, Refusal};
 
 use super::super::codes::{Asker, ClearCode, CodesAnswer, CodesAsk, ROWS, SHOWN_PER_ANSWER, Sheet};
-use super::super::protocol::{Answer, Refused};
+use super::super::protocol::{Answer, Peer, Refused};
 use super::super::state::{Input, Outcome};
 use super::{Broken, Desk, confused, is_name};
 
@@ -35,15 +35,6 @@ impl Making {
         }
         Ok(document)
     }
-}
-
-/// Who asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
-    /// The hub.
-    Hub,
-    /// Root on this machine, or the signer's own user: whoever could read the keys.
-    Keeper,
 }
 
 impl Desk {
@@ -94,8 +85,10 @@ impl Desk {
         now: &Moment,
     ) -> Result<Result<Answer, Refused>, Broken> {
         match ask {
-            CodesAsk::Document(machine) => self.document_of_codes(machine, made, None, now),
-            CodesAsk::Renew { machine, by } => self.document_of_codes(machine, made, Some(by), now),
+            CodesAsk::Document(machine) => self.document_of_codes(peer, machine, made, None, now),
+            CodesAsk::Renew { machine, by } => {
+                self.document_of_codes(peer, machine, made, Some(by), now)
+            }
             CodesAsk::Rows { after } => {
                 let rows = self.state.core.codes_rows(after, ROWS, now.utc);
                 Ok(Ok(Answer::Codes(CodesAnswer::Rows(rows))))
@@ -118,6 +111,7 @@ impl Desk {
 
     fn document_of_codes(
         &mut self,
+        peer: Peer,
         machine: MachineId,
         made: Option<BreakGlass>,
         by: Option<Asker>,
@@ -129,7 +123,8 @@ impl Desk {
                 None => Ok(Err(Refused::Rule(Refusal::UnknownMachine))),
             };
         };
-        match self.apply(Input::CodesMade { document: Box::new(made), by }, now, false)? {
+        let made = Input::CodesMade { document: Box::new(made), by };
+        match self.braked(peer, made, now, false)? {
             Ok(Outcome::Codes(document)) => Ok(Ok(Answer::Document(self.seal(&document)?))),
             Ok(_) => Ok(Err(confused())),
             Err(refused) => Ok(Err(refused)),

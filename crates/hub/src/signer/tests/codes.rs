@@ -1,5 +1,7 @@
 //! Break-glass codes at the signer: made once, shown to root alone, nowhere on disk, in the ledger.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use cordon_code::slow_hash;
 use cordon_model::break_glass::{BreakGlassTerms, Hashing};
 use cordon_respond::clock::Moment;
@@ -8,6 +10,7 @@ use cordon_respond::signer_core::CodeFate;
 use super::super::codes::{Asker, CodesAsk};
 use super::super::protocol::{Answer, Request};
 use super::super::{Desk, Peer};
+use super::process::start_child;
 use super::*;
 
 fn nurse() -> Asker {
@@ -133,7 +136,7 @@ fn the_hub_itself_is_never_shown_a_code() {
         trusted_utc: None,
     };
     let mut desk = Desk::open(directory.path(), &rj1(), &now).unwrap();
-    let draft = Box::new(assignment(1, None));
+    let draft = Box::new(Assignment { group: None, ..assignment(1, None) });
     desk.answer(Request::Assign { draft, receipt_key: None, by: Some(ada()) }, &now).unwrap();
     let ask = CodesAsk::Document(machine(1));
     let making = desk.codes_to_make(&ask, &now).unwrap().unwrap().unwrap();
@@ -170,7 +173,7 @@ fn a_signer_that_lost_the_key_of_its_codes_makes_no_others_in_silence() {
     // None were made yet: a signer of before there were codes makes its key now.
     std::fs::remove_file(&key).unwrap();
     let mut desk = open().unwrap();
-    let draft = Box::new(assignment(1, None));
+    let draft = Box::new(Assignment { group: None, ..assignment(1, None) });
     desk.answer(Request::Assign { draft, receipt_key: None, by: Some(ada()) }, &now).unwrap();
     let ask = CodesAsk::Document(machine(1));
     let made = desk.codes_to_make(&ask, &now).unwrap().unwrap().unwrap().hash().unwrap();

@@ -1,5 +1,7 @@
 //! What people said no to is not asked again until something new is found, whoever was asked what beside it.
 
+use cordon_model::policy::Response;
+
 use super::asking::{OPEN_FOR, isolate, of_process, two_people};
 use super::*;
 
@@ -109,4 +111,361 @@ fn what_nobody_said_no_to_is_asked_again() {
     bench.find_more(1, &["attack.lateral-movement"], Level::High);
     bench.ticks_after(OPEN_FOR);
     assert_eq!(bench.open().len(), 1, "{:?}", bench.open());
+}
+
+/// A no to something else, or to what a person wished, says nothing about cutting the machine off.
+#[test]
+fn who_said_no_to_something_else_is_asked_whether_to_cut_the_machine_off() {
+    let kill = of_process(7);
+    let kill = match kill {
+        Arrived::Finding(finding, _) => crate::plan::action_for(
+            ActionKind::Kill,
+            &finding,
+            Some(&cordon_model::time::BootId("m1".into())),
+        ),
+        _ => None,
+    };
+    let after_a_no_to = |instruction: Instruction, asked_by: Option<&str>| {
+        let mut bench = Bench::with(1, |_| ());
+        bench.find(1);
+        let mut asked = bench.open()[0].clone();
+        asked.state = ApprovalState::Expired;
+        bench.hub.approvals.put(asked.clone());
+        asked.id = ApprovalId::new(bench.now().utc, [200; 10]);
+        asked.state = ApprovalState::Declined;
+        asked.news = u32::MAX;
+        asked.instruction = instruction;
+        asked.asked_by = asked_by.map(str::to_owned);
+        bench.hub.approvals.put(asked);
+        bench.report(1, of_process(8));
+        bench.open().iter().filter(|open| open.instruction.isolation().is_some()).count()
+    };
+    let lease = Policy::default_for("RJ1".parse().unwrap()).lease;
+    let kill = Instruction::begin(kill.unwrap(), lease);
+    assert_eq!(after_a_no_to(kill.clone(), None), 1);
+    assert_eq!(after_a_no_to(kill, Some("ann")), 1);
+    assert_eq!(after_a_no_to(isolate(), None), 0, "they said no to that");
+}
+
+/// Another rule, which is one more reason for what is asked already.
+fn another(number: u8) -> Arrived {
+    of_rule("another", number, Level::High)
+}
+
+fn of_rule(id: &str, number: u8, level: Level) -> Arrived {
+    match of_process(number) {
+        Arrived::Finding(mut finding, touched) => {
+            finding.rule =
+                RuleRef { id: id.into(), title: format!("rule {id}"), level, ..finding.rule };
+            finding.id = FindingId::of(id, "m1", &finding.raw_sha256);
+            Arrived::Finding(finding, touched)
+        }
+        other => other,
+    }
+}
+
+/// What is found while a question is open is not in its words: a no to it does not cover that.
+#[test]
+fn what_is_found_while_people_are_asked_is_asked_about_at_once_after_their_no() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    let question = bench.open()[0].id;
+    bench.report(1, another(8));
+    assert_eq!(bench.open().len(), 1, "asked already");
+    bench.said_by("ann", false, question);
+    let [again] = bench.open()[..] else { panic!("{:?}", bench.open()) };
+    let why = &again.why;
+    assert!(
+        why.contains("NEW since the question that ann said no to") && why.contains("rule another"),
+        "{why}"
+    );
+    assert!(!why.contains("a rule"), "what she said no to is not why: {why}");
+    let again = again.id;
+    bench.report(1, another(9));
+    bench.said_by("ann", false, again);
+    assert!(bench.open().is_empty(), "found again, and nothing new: {:?}", bench.open());
+    bench.report(1, another(10));
+    assert!(bench.open().is_empty(), "nor at the next finding");
+}
+
+#[test]
+fn what_came_while_people_were_asked_outlives_the_hub() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    let question = bench.open()[0].id;
+    let outputs = bench.hears_of(1, another(8));
+    let kept = outputs.iter().rev().find_map(|output| match output {
+        Output::Keep(Change::Approval(kept)) => Some(kept.clone()),
+        _ => None,
+    });
+    let kept: Approval = serde_json::from_str(&serde_json::to_string(&kept).unwrap()).unwrap();
+    assert_eq!((kept.id, kept.since.len()), (question, 1), "on its row, in the same step");
+    bench.said_by("ann", false, question);
+    assert_eq!(bench.open().len(), 1);
+    assert!(bench.hub.approval(question).unwrap().since.is_empty(), "and asked once");
+}
+
+/// What is critical is to be cut off in full, all else as ever.
+fn asked_for_full_at_critical() -> Bench {
+    Bench::with(1, |policy| {
+        let critical = Response {
+            level_at_least: Level::Critical,
+            isolation: Isolation::Full,
+            ..policy.responses[0].clone()
+        };
+        policy.responses.insert(0, critical);
+    })
+}
+
+#[test]
+fn a_no_to_full_is_no_no_to_the_segment_that_was_found_to_be_needed_beside_it() {
+    let mut bench = asked_for_full_at_critical();
+    bench.report(1, of_rule("worst", 7, Level::Critical));
+    let question = bench.open()[0].id;
+    assert_eq!(bench.open()[0].instruction.isolation(), Some(Isolation::Full));
+    bench.report(1, another(8));
+    bench.report(1, another(9));
+    let since = &bench.hub.approval(question).unwrap().since[0];
+    assert_eq!(since.whys.len(), 1, "the same rule again is not news: {since:?}");
+    bench.said_by("ann", false, question);
+    let [again] = bench.open()[..] else { panic!("{:?}", bench.open()) };
+    assert_eq!(again.instruction.isolation(), Some(Isolation::Segment));
+}
+
+#[test]
+fn many_things_that_came_are_one_question_that_names_the_first_and_counts_the_rest() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    let question = bench.open()[0].id;
+    for number in 1..=6 {
+        bench.report(1, of_rule(&format!("r{number}"), number, Level::High));
+    }
+    bench.said_by("ann", false, question);
+    let [again] = bench.open()[..] else { panic!("{:?}", bench.open()) };
+    assert!(again.why.contains("rule r1") && again.why.contains("rule r3"), "{}", again.why);
+    assert!(again.why.ends_with("and 3 more"), "{}", again.why);
+}
+
+#[test]
+fn what_nobody_answers_is_asked_again_with_what_came_meanwhile() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    bench.report(1, another(8));
+    bench.ticks_after(OPEN_FOR);
+    let [again] = bench.open()[..] else { panic!("{:?}", bench.open()) };
+    assert!(again.why.starts_with("NEW: ") && again.why.contains("rule another"), "{}", again.why);
+    let again = again.id;
+    bench.said_by("ann", false, again);
+    assert!(bench.open().is_empty(), "she was told of both: {:?}", bench.open());
+}
+
+#[test]
+fn what_is_not_wanted_any_more_is_not_asked_after_a_no() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    let question = bench.open()[0].id;
+    bench.report(1, another(8));
+    // Somebody has ordered as much meanwhile; until it is shown the question stays.
+    bench.wish(1, isolate());
+    bench.said_by("ann", false, question);
+    bench.ticks_after(1);
+    assert!(bench.open().is_empty(), "{:?}", bench.open());
+}
+
+/// Nothing is new, and yet nobody was asked that: whoever would not have it cut off in full may have it segmented.
+#[test]
+fn less_than_what_people_said_no_to_is_asked_at_once_too() {
+    let mut bench = asked_for_full_at_critical();
+    bench.report(1, of_rule("worst", 7, Level::Critical));
+    let question = bench.open()[0].id;
+    bench.report(1, of_rule("worst", 8, Level::High));
+    bench.said_by("ann", false, question);
+    let [again] = bench.open()[..] else { panic!("{:?}", bench.open()) };
+    assert_eq!(again.instruction.isolation(), Some(Isolation::Segment));
+}
+
+#[test]
+fn what_an_earlier_version_kept_of_a_story_is_kept_anew_at_once() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    let story = bench.hub.grouping.stories().next().unwrap().clone();
+    let mut older = serde_json::to_value(&story).unwrap();
+    older.as_object_mut().unwrap().insert("news_on".into(), serde_json::json!([1]));
+    let older = Change::Story(serde_json::from_value(older).unwrap());
+    let (hub, outputs) = HubCore::restore(&bench.policy, vec![older]);
+    let seat = hub.grouping.seat(story.incident.id, machine(1)).unwrap().clone();
+    let at = |change| {
+        let kept = Output::Keep(change);
+        outputs.iter().position(|output| *output == kept)
+    };
+    let (seat, story) = (at(Change::Seat(seat)), at(Change::Story(story)));
+    assert!(seat.is_some() && seat < story, "before the story forgets it: {outputs:?}");
+}
+
+#[test]
+fn what_belongs_to_another_story_is_asked_when_the_question_is_closed_with_its_own() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    let first = bench.hub.incidents().next().unwrap().id;
+    // More than an hour later: another story of the same machine, while people are still asked about the first.
+    bench.seconds += 2 * 3600;
+    bench.report(1, another(8));
+    assert_eq!((bench.hub.incidents().count(), bench.open().len()), (2, 1));
+    let now = bench.now();
+    bench.hub.close(first, "ann", "a test", &now, &mut || [98; 16]);
+    let [again] = bench.open()[..] else { panic!("{:?}", bench.open()) };
+    assert!(again.incident != Some(first) && again.why.contains("rule another"), "{}", again.why);
+    bench.ticks_after(1);
+    assert_eq!(bench.open().len(), 1, "once");
+}
+
+/// What is later is counted: whatever the hub's clock says by then.
+#[test]
+fn a_no_is_later_than_what_it_answers_though_the_hubs_clock_was_set_back() {
+    for back in [true, false] {
+        let mut bench = Bench::with(1, |policy| policy.responses[0].also = vec![ActionKind::Kill]);
+        bench.seconds += 100_000;
+        bench.report(1, of_process(7));
+        let question = bench.open()[0].id;
+        bench.signer_is_stricter();
+        bench.said_by("ann", true, question);
+        bench.next_is_refused();
+        let again = bench.open()[0].id;
+        bench.seconds = if back { bench.seconds - 86_400 } else { bench.seconds + 3_600 };
+        bench.said_by("bob", false, again);
+        bench.next_is_refused();
+        assert!(bench.open().is_empty(), "bob said no to all of it: {:?}", bench.open());
+    }
+}
+
+/// What is done besides isolating is asked about each process: those no's must not push out the one that counts.
+#[test]
+fn a_no_to_isolating_is_remembered_however_much_else_is_declined() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    let no = bench.open()[0].id;
+    bench.said_by("ann", false, no);
+    let kill = |number: u32| {
+        let target = cordon_model::action::ProcessTarget {
+            boot: BootId("m1".into()),
+            process: cordon_model::finding::ProcessRef {
+                pid: number,
+                started: BootNanos(0),
+                image: "/tmp/x".into(),
+            },
+        };
+        Instruction::begin(Action::Kill(target), Policy::default_for("RJ1".parse().unwrap()).lease)
+    };
+    let incident = bench.hub.approval(no).unwrap().incident;
+    for number in 0..40 {
+        let (now, dice) = (bench.now(), number as u8);
+        let asked = Question {
+            machine: machine(1),
+            instruction: kill(number),
+            also: Vec::new(),
+            needs: Needs::OnePerson,
+            why: "test".into(),
+            incident,
+            of: None,
+            refused: None,
+            asked_by: None,
+        };
+        let (_, id) = bench.hub.put_question(asked, &now, &mut || [dice; 16]);
+        bench.said_by("ann", false, id);
+        bench.hub.forget_closed(machine(1));
+    }
+    assert!(bench.hub.approvals().count() <= CLOSED_PER_MACHINE + 2);
+    assert!(bench.hub.approval(no).is_some());
+    bench.find(1);
+    assert!(bench.open().is_empty(), "{:?}", bench.open());
+}
+
+/// The question about the machine, declined by Ann, and how long her no holds.
+fn declined_for(hold: u32) -> (Bench, ApprovalId) {
+    let mut bench = Bench::with(1, |policy| policy.approval.no_holds_for_seconds = hold);
+    bench.find(1);
+    let question = bench.open()[0].id;
+    bench.said_by("ann", false, question);
+    (bench, question)
+}
+
+#[test]
+fn a_no_is_over_in_the_end_and_what_is_found_again_is_asked_again() {
+    let (mut bench, question) = declined_for(3_000);
+    let no = bench.hub.approval(question).unwrap();
+    let said_at = no.no().unwrap().at;
+    assert_eq!(no.no_until, Some(said_at.plus(Duration::from_secs(3_000))));
+    bench.ticks_after(2_990);
+    bench.find(1);
+    assert!(bench.open().is_empty(), "it holds: {:?}", bench.open());
+    bench.ticks_after(20);
+    assert!(bench.open().is_empty(), "nothing is found, and nothing asked");
+    bench.find(1);
+    let [again] = bench.open()[..] else { panic!("{:?}", bench.open()) };
+    assert!(again.why.contains("the no of ann is over"), "{}", again.why);
+}
+
+#[test]
+fn a_no_of_before_ages_were_kept_holds_as_long_as_the_policy_says() {
+    let (mut bench, question) = declined_for(3_000);
+    let mut older = bench.hub.approval(question).unwrap().clone();
+    older.no_until = None;
+    bench.hub.approvals.put(older);
+    bench.ticks_after(2_000);
+    bench.find(1);
+    assert!(bench.open().is_empty(), "{:?}", bench.open());
+    bench.ticks_after(1_001);
+    bench.find(1);
+    assert_eq!(bench.open().len(), 1);
+}
+
+/// A clock that is set back keeps no no: what has gone by is counted in running time too.
+#[test]
+fn a_no_is_over_in_the_end_though_the_hubs_clock_was_set_back() {
+    let (mut bench, _) = declined_for(3_000);
+    let back = |bench: &Bench| {
+        let now = bench.now();
+        Moment { utc: UtcNanos::from_unix_nanos(0), ..now }
+    };
+    for (after, asked) in [(2_990, 0), (20, 1)] {
+        bench.seconds += after;
+        let (now, number) = (back(&bench), bench.number + 1);
+        bench.number = number;
+        let finding = Arrived::Finding(Box::new(bench.finding(1)), vec![]);
+        drop(
+            bench
+                .hub
+                .arrived(machine(1), 1, vec![(number, finding)], &now, &mut || [number as u8; 16]),
+        );
+        assert_eq!(bench.open().len(), asked, "after {after} s");
+    }
+}
+
+/// Also where the question has no place left for another story.
+#[test]
+fn what_no_place_is_left_for_on_a_question_is_counted_there_and_asked_about_after_the_no() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    let question = bench.open()[0].id;
+    let mut open = bench.hub.approval(question).unwrap().clone();
+    open.since = (0..8)
+        .map(|number| crate::approval::Since {
+            incident: Some(IncidentId::new(bench.now().utc, [100 + number; 10])),
+            instruction: isolate(),
+            also: Vec::new(),
+            finding: open.finding.unwrap(),
+            level: Level::High,
+            whys: vec![format!("story {number}")],
+            more: 0,
+            news: 1,
+        })
+        .collect();
+    bench.hub.approvals.put(open);
+    bench.find_more(1, &["attack.lateral-movement"], Level::High);
+    bench.find_more(1, &["attack.exfiltration"], Level::High);
+    let since = bench.hub.approval(question).unwrap().since.clone();
+    assert_eq!(since.len(), 9, "{since:?}");
+    bench.said_by("ann", false, question);
+    let [again] = bench.open()[..] else { panic!("{:?}", bench.open()) };
+    assert!(again.why.contains("in further stories"), "{}", again.why);
 }

@@ -112,7 +112,7 @@ fn what_nobody_answers_is_asked_again_as_long_as_it_matters() {
     bench.find(1);
     let incident = bench.hub.incidents().next().unwrap().id;
     let now = bench.now();
-    bench.hub.close(incident, "ann", "a test", &now);
+    bench.hub.close(incident, "ann", "a test", &now, &mut || [98; 16]);
     bench.ticks_after(OPEN_FOR);
     assert!(bench.open().is_empty());
 }
@@ -412,7 +412,7 @@ fn what_the_policy_asked_in_a_closed_story_is_withdrawn_and_says_why() {
     let wished = bench.hub.people_propose(wish, &now, &mut || [99; 16]).unwrap().0;
     let Wished::Asked(hers) = wished else { panic!("{wished:?}") };
 
-    let outputs = bench.hub.close(incident, "cat", "a wrong rule", &now);
+    let outputs = bench.hub.close(incident, "cat", "a wrong rule", &now, &mut || [98; 16]);
     let withdrawn = bench.hub.approval(question).unwrap();
     assert_ne!(withdrawn.state, ApprovalState::Open);
     let why = "its incident was closed by cat: a wrong rule".to_owned();

@@ -98,7 +98,7 @@ fn of_many_incidents_of_one_machine_only_the_last_are_remembered_as_told() {
         bench.report(1, Arrived::Finding(Box::new(finding_of(1, raw, Level::High)), vec![]));
         let incident = bench.hub.incidents().next().unwrap().id;
         let now = bench.now();
-        bench.hub.close(incident, "ann", "seen", &now);
+        bench.hub.close(incident, "ann", "seen", &now, &mut || [98; 16]);
     }
     assert_eq!(not_blocked(&bench.outputs), 40);
     let told = &bench.hub.machines[&machine(1)].told;

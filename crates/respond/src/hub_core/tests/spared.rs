@@ -206,7 +206,7 @@ fn what_people_have_decided_in_a_story_is_not_asked_again_in_it() {
     let mut bench = acting(Isolation::Segment);
     bench.report(1, viewer(1));
     let (incident, now) = (bench.hub.incidents().next().unwrap().id, bench.now());
-    let outputs = bench.hub.close(incident, "ann", "a test", &now);
+    let outputs = bench.hub.close(incident, "ann", "a test", &now, &mut || [98; 16]);
     bench.carry(outputs);
     bench.refuses(ActionKind::Freeze);
     assert!(bench.asked_now().is_empty());

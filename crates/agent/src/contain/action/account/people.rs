@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::super::mounts::{Mount, on_the_way};
+use super::super::mounts::Mount;
 use super::super::plain;
 
 /// Groups whose members administer, on Debian and Ubuntu, Red Hat and SUSE, and old Ubuntu.
@@ -122,16 +122,15 @@ impl People {
 /// another program answers for is not asked: it may never answer.
 pub(super) fn has_key(root: &Path, home: &Path, mounts: &[Mount]) -> bool {
     let home = root.join(home.strip_prefix("/").unwrap_or(home));
-    let is_near = on_the_way(mounts, &home).iter().all(|mount| mount.is_local());
-    is_near
-        && KEYS.iter().any(|file| {
-            let text = plain::read(&home.join(file), KEYS_BYTES).unwrap_or_default();
-            let is_key = |line: &[u8]| {
-                let line = line.trim_ascii();
-                !line.is_empty() && !line.starts_with(b"#")
-            };
-            text.split(|byte| *byte == b'\n').any(is_key)
-        })
+    KEYS.iter().any(|file| {
+        // What is mounted inside a home is not asked, either.
+        let text = plain::read_near(mounts, &home.join(file), KEYS_BYTES).unwrap_or_default();
+        let is_key = |line: &[u8]| {
+            let line = line.trim_ascii();
+            !line.is_empty() && !line.starts_with(b"#")
+        };
+        text.split(|byte| *byte == b'\n').any(is_key)
+    })
 }
 
 /// Where else this machine looks for accounts, by `etc/nsswitch.conf`.

@@ -12,8 +12,8 @@
 //! and [`super::plain`]; how much at most, in [`limits`].
 //!
 //! The archive is sealed by the agent, which holds the machine's receipt key and not the evidence: it is
-//! given a [`Statement`], signs it, and [`Collector::seal`] appends it. `cordon verify FILE` checks it
-//! anywhere.
+//! given a [`Statement`], signs it, and [`Collector::seal`] appends it. The statement is on disk from before the
+//! archive has its name, so that it can be asked for until it is signed. `cordon verify FILE` checks it anywhere.
 
 mod gather;
 pub mod limits;
@@ -100,6 +100,11 @@ impl Applied {
     /// Under which its statement is kept.
     fn statement(&self) -> String {
         format!("statement-{}", self.measure)
+    }
+
+    /// Under which it is kept that it was sealed.
+    fn seal(&self) -> String {
+        format!("sealed-{}", self.measure)
     }
 
     /// Under which it is kept why it failed.
@@ -289,7 +294,7 @@ impl Collector {
         let is_there = match &progress {
             Progress::Done(statement) => {
                 let length = std::fs::metadata(applied.archive()).map_or(0, |found| found.len());
-                if length == statement.bytes {
+                if !self.is_sealed(applied)? {
                     unproven.push("it is not sealed yet".into());
                 }
                 if statement.missing > 0 {
@@ -307,6 +312,39 @@ impl Collector {
             }
         };
         Ok(proof(is_there, Vec::new(), unproven))
+    }
+
+    /// Whether a seal was put to it, whole.
+    ///
+    /// # Errors
+    /// When the disk can't be read.
+    pub fn is_sealed(&self, applied: &Applied) -> Result<bool, ActError> {
+        Ok(self.kept::<bool>(&applied.seal())?.unwrap_or_default())
+    }
+
+    /// Statements about whole archives that nobody has signed, the newest measure first, `most` of them. What can't
+    /// be read is said and passed over.
+    ///
+    /// # Errors
+    /// When the journal's folder can't be read.
+    pub fn unsealed(&mut self, most: usize) -> Result<Vec<Statement>, ActError> {
+        let measures = self.journal.measures(ActionKind::Collect)?;
+        let unsealed = measures.into_iter().rev().filter_map(|measure| {
+            self.waiting(measure).unwrap_or_else(|error| {
+                tracing::warn!(%error, %measure, "whether an archive waits for its seal");
+                None
+            })
+        });
+        Ok(unsealed.take(most).collect())
+    }
+
+    /// What is to be signed about the archive of `measure`, if it is whole and not sealed.
+    fn waiting(&self, measure: MeasureId) -> Result<Option<Statement>, ActError> {
+        let Some(applied) = self.begun(measure)? else { return Ok(None) };
+        if !applied.archive().exists() || self.is_sealed(&applied)? {
+            return Ok(None);
+        }
+        self.kept(&applied.statement())
     }
 
     /// Appends the seal that the agent made of the [`Statement`]. Sealed again, it has the last one.
@@ -329,7 +367,11 @@ impl Collector {
             .write(true)
             .open(applied.archive())
             .map_err(failed(doing.clone()))?;
-        append_seal(&mut file, statement.bytes, seal).map_err(failed(doing))
+        append_seal(&mut file, statement.bytes, seal).map_err(failed(doing))?;
+        // Last: a seal that was cut short is no seal, and is put there anew.
+        self.disk
+            .write(&applied.seal(), &true)
+            .map_err(failed("writing down that the archive is sealed"))
     }
 
     /// Ends it if it is at work, and removes the archive. The machine itself was never changed.
@@ -351,7 +393,7 @@ impl Collector {
                 _ => {}
             }
         }
-        for name in [applied.statement(), applied.failure()] {
+        for name in [applied.seal(), applied.statement(), applied.failure()] {
             self.disk.remove(&name).map_err(failed("removing the archive's statement"))?;
         }
         File::open(&self.folder)

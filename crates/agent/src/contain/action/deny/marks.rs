@@ -193,12 +193,13 @@ pub fn may_mark(
     spared: &SparedFiles,
     path: &Path,
 ) -> Result<Option<Found>, String> {
-    let found = match Place::find_among(mounts, path).and_then(|place| place.file()) {
+    let found = Place::find_among(mounts, path).and_then(|place| Ok((place.file()?, place)));
+    let (found, place) = match found {
         Ok(found) => found,
         Err(ActError::NotThere(_)) => return Ok(None),
         Err(error) => return Err(error.to_string()),
     };
-    match spared.why(found.id(), Some(path)) {
+    match spared.why(found.id(), Some(&place)) {
         Some(why) => Err(format!("{}: {why}", path.display())),
         None => Ok(Some(found)),
     }

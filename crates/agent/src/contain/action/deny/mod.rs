@@ -496,11 +496,10 @@ fn files_with(
 ) -> Vec<FilePath> {
     let (mut known, mut looked_at) = (Vec::new(), HashSet::new());
     for path in candidates {
-        let Some(file) = Place::find(&path).ok().and_then(|place| place.file().ok()) else {
-            continue;
-        };
+        let Ok(place) = Place::find(&path) else { continue };
+        let Ok(file) = place.file() else { continue };
         let is_new = known.len() < most && looked_at.insert(file.id());
-        if !is_new || spared.why(file.id(), Some(&path)).is_some() {
+        if !is_new || spared.why(file.id(), Some(&place)).is_some() {
             continue;
         }
         if running.content(&file, left).as_ref() == Some(digest) {
@@ -517,13 +516,14 @@ fn check_path(path: &FilePath, spared: &SparedFiles) -> Result<Option<FileId>, A
     if let Some(why) = spared.why_named(shown) {
         return Err(ActError::refused(why));
     }
-    let found = match Place::find(shown).and_then(|place| place.file()) {
+    let found = Place::find(shown).and_then(|place| Ok((place.file()?, place)));
+    let (found, place) = match found {
         Ok(found) => found,
         // It need not be there yet.
         Err(ActError::NotThere(_)) => return Ok(None),
         Err(error) => return Err(error),
     };
-    match spared.why(found.id(), Some(shown)) {
+    match spared.why(found.id(), Some(&place)) {
         Some(why) => Err(ActError::refused(why)),
         None => Ok(Some(found.id())),
     }

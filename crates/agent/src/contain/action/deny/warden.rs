@@ -281,7 +281,9 @@ impl Warden {
                 }
             }
         })?;
-        if let Some(why) = held.needed().why(state.file, path.as_deref()) {
+        // The folders on its way are not asked: who answers for one of them may never do so, and whoever waits here is ended by
+        // the kernel's timer.
+        if let Some(why) = held.needed().why_by_path(state.file, path.as_deref()) {
             tracing::error!(%why, "a start was not refused");
             return None;
         }

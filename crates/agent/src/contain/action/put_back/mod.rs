@@ -16,32 +16,27 @@
 //! Which of the two is where, after a crash, is told by their inodes. **Nothing is touched but what the lookout saw**:
 //! if what is there is not what stood there after the last change of the order, the measure fails and says so.
 
+mod building;
+mod looks;
 mod swap;
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use cordon_model::action::{ActionKind, FilePath, PutBackTarget};
-use cordon_model::change::Stood;
 use cordon_model::ids::MeasureId;
-use cordon_model::look::Would;
 use cordon_model::measure::{Probe, Proof};
-use cordon_model::survey::ThingKind;
-use rustix::fs::{AtFlags, Gid, Timespec, Timestamps, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::journal::Journal;
 use super::kernel::{ReadLease, lease_for_reading};
 use super::place::Place;
-use super::quarantine::metadata::FileTime;
 use super::quarantine::vault::Vault;
-use super::spared::{FileId, Protected, SparedFiles};
+use super::spared::{FileId, Protected};
 use super::{ActError, Undone, failed, path_of, proof};
-use crate::contain::lookout::standing::{self, LinkStanding, Standing};
-use crate::contain::lookout::store::Store;
+use crate::contain::lookout::standing::Standing;
 
+use self::building::put_flags;
+use self::looks::{changed, stands};
 use self::swap::{Settled, Swap};
 
 /// How far it came.
@@ -133,26 +128,6 @@ impl PutBack {
         }
     }
 
-    /// What it would do now. Changes nothing.
-    #[must_use]
-    pub fn would(&self, target: &PutBackTarget, protected: &Protected) -> Would {
-        let checked = self.checked(target, protected);
-        let (_, found, wanted) = match checked {
-            Ok(checked) => checked,
-            Err(error) => return Would::refused(error.to_string()),
-        };
-        let mut would = Would::default();
-        let path = &target.path;
-        would.stops(match (&found, &wanted) {
-            (_, Standing::Nothing) => format!("{path}: it is removed, and kept"),
-            (Standing::Nothing, wanted) => format!("{path}: {} comes back", in_words(wanted)),
-            (found, wanted) => {
-                format!("{path}: {} becomes {}", in_words(found), in_words(wanted))
-            }
-        });
-        would
-    }
-
     fn start(
         &self,
         measure: MeasureId,
@@ -181,60 +156,6 @@ impl PutBack {
         self.finish(put_back, &place)
     }
 
-    /// The place, what is there and what is to be: if the lookout knows both, and nobody changed it since.
-    fn checked(
-        &self,
-        target: &PutBackTarget,
-        protected: &Protected,
-    ) -> Result<(Place, Standing, Standing), ActError> {
-        let shown = &target.path;
-        let store = Store::open(&self.lookout).map_err(failed("opening what was seen"))?;
-        let record = |number| {
-            let found = store.change(number).map_err(failed("reading what was seen"))?;
-            found.filter(|record| record.path == *shown).ok_or_else(|| {
-                ActError::not_there(format!(
-                    "change {number} of {shown} is not known here any more"
-                ))
-            })
-        };
-        let (first, last) = (record(target.first)?, record(target.last)?);
-        if first.before.sha256() != target.wanted || last.after.sha256() != target.found {
-            return Err(ActError::unfit(format!(
-                "{shown}: what was ordered is not what was seen here: look again"
-            )));
-        }
-        if first.kind == ThingKind::Account {
-            return Err(ActError::refused(format!(
-                "{shown} is never put back whole: what others changed in it since would be lost"
-            )));
-        }
-        if !first.before.told().can_be_put_back() {
-            let what = in_words(&first.before);
-            return Err(ActError::unfit(format!("what stood at {shown} is not kept: {what}")));
-        }
-        let path = self.real(shown);
-        let place = Place::find(&path)?;
-        let now = stands(&place, &path)?;
-        if !now.is(&last.after) {
-            return Err(ActError::unfit(format!(
-                "{shown} was changed by somebody since: nothing is touched; there is {} now, and was {} after \
-                 change {}",
-                in_words(&now),
-                in_words(&last.after),
-                target.last
-            )));
-        }
-        if matches!(now, Standing::Other(_)) {
-            return Err(ActError::unfit(format!("{shown} is {}", in_words(&now))));
-        }
-        let spared = SparedFiles::now(protected, Some(&self.state));
-        let file = now.file().unwrap_or(FileId { device: 0, inode: 0 });
-        if let Some(why) = spared.why_not_put_back(file, &path) {
-            return Err(ActError::refused(why));
-        }
-        Ok((place, now, first.before))
-    }
-
     /// Keeps what is there, whole and read back, before anything is done to it.
     fn seal(&self, put_back: &mut PutBackMeasure, place: &Place) -> Result<(), ActError> {
         if let Standing::File(file) = &put_back.found {
@@ -252,70 +173,13 @@ impl PutBack {
         self.write(put_back)
     }
 
-    /// Builds what is to come, and has it change places with what is to go.
-    fn build_and_change(
-        &self,
-        put_back: &mut PutBackMeasure,
-        place: &Place,
-        swap: &Swap,
-        step: Step,
-    ) -> Result<(), ActError> {
-        let shown = put_back.target.path.clone();
-        let building = || failed(format!("building what stood at {shown}"));
-        // Half of it may be there from before.
-        swap.clear(place, put_back.built).map_err(building())?;
-        let (built, differs) = self.build(put_back, place, swap)?;
-        put_back.built = built;
-        put_back.differs = differs;
-        put_back.step = step;
-        self.write(put_back)?;
-        swap.change(place, built).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound => changed(&shown),
-            _ => failed(format!("changing {shown}"))(error),
-        })
-    }
-
-    /// Under the name beside, but for what is built without one; its inode.
-    fn build(
-        &self,
-        put_back: &PutBackMeasure,
-        place: &Place,
-        swap: &Swap,
-    ) -> Result<(Option<FileId>, Vec<String>), ActError> {
-        let shown = &put_back.target.path;
-        let building = || failed(format!("building what stood at {shown}"));
-        let file = match swap.comes() {
-            Standing::Nothing | Standing::Other(_) => return Ok((None, Vec::new())),
-            Standing::Link(link) => {
-                return Ok((Some(make_link(place, swap, link).map_err(building())?), Vec::new()));
-            }
-            Standing::File(file) => file,
-        };
-        let new = place.make(swap.aside()).map_err(|error| building()(error.into()))?;
-        if put_back.step == Step::Done || put_back.step == Step::GoingBack {
-            let put = |offset: u64, bytes: &[u8]| new.write_all_at(bytes, offset);
-            let (_, ending) = self.vault.restore(put_back.measure, put)?;
-            new.set_len(ending.size).map_err(building())?;
-        } else {
-            let store = Store::open(&self.lookout).map_err(failed("opening what was seen"))?;
-            let content = store
-                .content(file.sha256)
-                .map_err(failed(format!("reading what stood at {shown}")))?;
-            new.write_all_at(&content, 0).map_err(building())?;
-        }
-        let differs = file.metadata.put_on(&new).map_err(building())?;
-        new.sync_all().map_err(building())?;
-        let id = FileId::of(&new.metadata().map_err(building())?);
-        Ok((Some(id), differs))
-    }
-
     /// From changed to done: the folder is flushed, and what is there is looked at.
     fn finish(
         &self,
         mut put_back: PutBackMeasure,
         place: &Place,
     ) -> Result<PutBackMeasure, ActError> {
-        put_flags(place, &put_back.wanted, &mut put_back.differs)?;
+        put_flags(place, &put_back.wanted, put_back.built, &mut put_back.differs)?;
         place.flush().map_err(failed("flushing the folder"))?;
         put_back.step = Step::Done;
         self.write(&put_back)?;
@@ -335,27 +199,18 @@ impl PutBack {
                     Err(error) => Err(self.give_up(&put_back, &place, error)),
                 }
             }
-            Settled::Another => Err(changed(&put_back.target.path)),
+            Settled::Another => Err(another(&put_back, &swap, &place)),
         }
     }
 
     /// Leaves nothing behind of an `apply` that can't go on; gives back why.
     fn give_up(&self, put_back: &PutBackMeasure, place: &Place, error: ActError) -> ActError {
         let swap = Swap::between(&put_back.found, &put_back.wanted, self.aside(put_back.measure));
-        let is_clean = swap.clear(place, put_back.built).is_ok()
-            && matches!(place.found_as(swap.aside()), Ok(None));
-        if !is_clean {
-            return ActError::unfit(format!(
-                "{error}; something is left as {} beside it",
-                swap.aside().display()
-            ));
+        if let Some(left) = leftover(&swap, place, put_back.built) {
+            return ActError::unfit(format!("{error}{left}"));
         }
-        if let Standing::File(file) = &put_back.found
-            && let Ok(Some(found)) = place.found()
-            && found.id() == file.metadata.file
-        {
-            let _ = file.metadata.put_flags(&found);
-        }
+        let mut nothing = Vec::new();
+        let _ = put_flags(place, &put_back.found, put_back.found.file(), &mut nothing);
         let cleaned = self
             .vault
             .remove(put_back.measure)
@@ -430,10 +285,11 @@ impl PutBack {
     /// If somebody changed the place since, which is then left as it is; or the disk fails. What was there is still kept.
     pub fn undo(&self, put_back: &PutBackMeasure) -> Result<Undone, ActError> {
         let Some(mut begun) = self.begun(put_back.measure)? else { return Ok(Undone::default()) };
-        if matches!(begun.step, Step::Begun | Step::Sealed) {
-            return self.over(&begun, Undone::default());
-        }
         let path = self.real(&begun.target.path);
+        if matches!(begun.step, Step::Begun | Step::Sealed) {
+            let differs = self.leave_nothing_built(&begun, &path);
+            return self.over(&begun, Undone { differs });
+        }
         let place = Place::find(&path)?;
         let settling = || failed("looking what was done");
         if begun.step == Step::Changing {
@@ -441,15 +297,15 @@ impl PutBack {
             match swap.settle(&place, begun.built).map_err(settling())? {
                 Settled::Untouched => return self.over(&begun, Undone::default()),
                 Settled::Changed => {
-                    put_flags(&place, &begun.wanted, &mut begun.differs)?;
+                    put_flags(&place, &begun.wanted, begun.built, &mut begun.differs)?;
                     begun.step = Step::Done;
                 }
-                Settled::Another => return Err(changed(&begun.target.path)),
+                Settled::Another => return Err(another(&begun, &swap, &place)),
             }
         }
         self.go_back(&mut begun, &place, &path)?;
         let mut differs = Vec::new();
-        put_flags(&place, &begun.found, &mut differs)?;
+        put_flags(&place, &begun.found, begun.built, &mut differs)?;
         place.flush().map_err(failed("flushing the folder"))?;
         let now = stands(&place, &path)?;
         match (&now, &begun.found) {
@@ -483,7 +339,7 @@ impl PutBack {
             match settled {
                 Settled::Changed => return Ok(()),
                 Settled::Untouched => {}
-                Settled::Another => return Err(changed(&begun.target.path)),
+                Settled::Another => return Err(another(begun, &swap, place)),
             }
         } else {
             let now = stands(place, path)?;
@@ -496,6 +352,16 @@ impl PutBack {
         }
         let swap = Swap::between(&wanted, &found, self.aside(begun.measure));
         self.build_and_change(begun, place, &swap, Step::GoingBack)
+    }
+
+    /// Removes what a try had built that was cut short before it could be written that it had; what of it stays, in words.
+    fn leave_nothing_built(&self, begun: &PutBackMeasure, path: &Path) -> Vec<String> {
+        // Where its folder is gone, it went with it.
+        let Ok(place) = Place::find(path) else { return Vec::new() };
+        let swap = Swap::between(&begun.found, &begun.wanted, self.aside(begun.measure));
+        let left = swap.clear_half_built(&place, begun.built).err();
+        let words = |_| format!("something is left as {} beside it", swap.aside().display());
+        left.map(words).into_iter().collect()
     }
 
     fn over(&self, begun: &PutBackMeasure, undone: Undone) -> Result<Undone, ActError> {
@@ -517,84 +383,15 @@ impl PutBack {
     }
 }
 
-/// What stands at a place that is held.
-fn stands(place: &Place, path: &Path) -> Result<Standing, ActError> {
-    let looking = || failed(format!("looking at {}", path.display()));
-    let Some(found) = place.found()? else { return Ok(Standing::Nothing) };
-    let kind = found.metadata.file_type();
-    if kind.is_symlink() {
-        let target = rustix::fs::readlinkat(&found, "", Vec::new())
-            .map_err(|error| looking()(error.into()))?;
-        return Ok(Standing::Link(link_of(&found.metadata, target.into_bytes())));
-    }
-    if !kind.is_file() {
-        return Ok(Standing::Other("no file and no link".into()));
-    }
-    let file = place.file()?.open().map_err(looking())?;
-    let read = standing::read(&file, path).map_err(looking())?;
-    let (now, _) =
-        read.ok_or_else(|| ActError::unfit(format!("{} is being written to", path.display())))?;
-    Ok(now)
+/// Somebody else's is there: nothing of ours is left beside it.
+fn another(put_back: &PutBackMeasure, swap: &Swap, place: &Place) -> ActError {
+    let left = leftover(swap, place, put_back.built).unwrap_or_default();
+    ActError::unfit(format!("{}{left}", changed(&put_back.target.path)))
 }
 
-fn link_of(metadata: &std::fs::Metadata, target: Vec<u8>) -> LinkStanding {
-    use std::os::unix::fs::MetadataExt as _;
-    LinkStanding {
-        file: FileId::of(metadata),
-        target,
-        user: metadata.uid(),
-        group: metadata.gid(),
-        modified: FileTime((metadata.mtime(), u32::try_from(metadata.mtime_nsec()).unwrap_or(0))),
-    }
-}
-
-fn make_link(place: &Place, swap: &Swap, link: &LinkStanding) -> io::Result<FileId> {
-    let folder = place.folder();
-    rustix::fs::symlinkat(link.target.as_slice(), folder, swap.aside())?;
-    let owner = (Some(Uid::from_raw(link.user)), Some(Gid::from_raw(link.group)));
-    rustix::fs::chownat(folder, swap.aside(), owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
-    let time = Timespec { tv_sec: link.modified.0.0, tv_nsec: link.modified.0.1.into() };
-    let times = Timestamps { last_access: time, last_modification: time };
-    rustix::fs::utimensat(folder, swap.aside(), &times, AtFlags::SYMLINK_NOFOLLOW)?;
-    let made = place.found_as(swap.aside()).ok().flatten();
-    made.map(|made| made.id()).ok_or_else(|| io::ErrorKind::NotFound.into())
-}
-
-/// The flags come last: an immutable file takes nothing more.
-fn put_flags(
-    place: &Place,
-    standing: &Standing,
-    differs: &mut Vec<String>,
-) -> Result<(), ActError> {
-    if let Standing::File(file) = standing
-        && let Some(found) = place.found()?
-        && found.metadata.is_file()
-    {
-        let opened = found.open().map_err(failed("opening what was put back"))?;
-        differs.extend(file.metadata.put_flags(&opened));
-    }
-    Ok(())
-}
-
-fn changed(path: &FilePath) -> ActError {
-    ActError::unfit(format!("{path} was changed by somebody since: nothing is touched; look again"))
-}
-
-fn in_words(standing: &Standing) -> String {
-    match standing.told() {
-        Stood::Nothing => "nothing".into(),
-        Stood::File { sha256, bytes, rights, .. } => {
-            format!("a file of {bytes} bytes ({rights}, sha256 {sha256})")
-        }
-        Stood::Link { to, .. } => format!("a link to {to}"),
-        Stood::Other(what) => what,
-    }
-}
-
-/// The file that a standing is of, opened to take off what hinders its going.
-fn unhinder(found: &Standing, file: &File) -> io::Result<()> {
-    match found {
-        Standing::File(standing) => standing.metadata.unhinder(file),
-        _ => Ok(()),
-    }
+/// What is left beside the place and is not ours to remove, in words.
+fn leftover(swap: &Swap, place: &Place, built: Option<FileId>) -> Option<String> {
+    let is_clean = swap.clear(place, built).unwrap_or(false);
+    let words = || format!("; something is left as {} beside it", swap.aside().display());
+    (!is_clean).then(words)
 }

@@ -1,14 +1,16 @@
 //! Two things that change places under one name, whichever of them may be nothing.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
 
 use rustix::fs::RenameFlags;
 
-use super::unhinder;
-use crate::contain::action::place::Place;
+use super::looks;
+use crate::contain::action::place::{Found, Place};
 use crate::contain::action::spared::FileId;
-use crate::contain::lookout::standing::Standing;
+use crate::contain::lookout::limits::HASHED_BYTES;
+use crate::contain::lookout::standing::{Standing, read};
 
 /// What goes, what comes, and the name beside that is Cordon's own.
 #[derive(Debug)]
@@ -42,19 +44,35 @@ impl Swap {
         &self.aside
     }
 
-    /// Removes what was built and never came to its place.
+    /// Removes what a try that was cut short had half built: nothing is known of it yet.
     ///
     /// # Errors
-    /// If something else has that name, or the disk fails.
-    pub fn clear(&self, place: &Place, built: Option<FileId>) -> io::Result<()> {
+    /// If what is to go is there, or the disk fails.
+    pub fn clear_half_built(&self, place: &Place, built: Option<FileId>) -> io::Result<()> {
         match place.found_as(&self.aside).map_err(io::Error::other)? {
             None => Ok(()),
-            // What is to go is never thrown away here. A half-built one has no entry in the journal yet.
+            // What is to go is never thrown away here.
             Some(found) if Some(found.id()) == self.goes.file() && built != self.goes.file() => {
                 Err(io::Error::other("what was there is beside it"))
             }
             Some(_) => Ok(place.unlink(&self.aside)?),
         }
+    }
+
+    /// Removes what was built and did not come to its place, and what went and is kept; nothing else: whether nothing is
+    /// left beside.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn clear(&self, place: &Place, built: Option<FileId>) -> io::Result<bool> {
+        let Some(found) = place.found_as(&self.aside).map_err(io::Error::other)? else {
+            return Ok(true);
+        };
+        let is_ours = Some(found.id()) == built || self.is_what_goes(place, &found);
+        if is_ours {
+            place.unlink(&self.aside)?;
+        }
+        Ok(is_ours)
     }
 
     /// What was built comes, and what is there goes, if it is what is to go.
@@ -68,22 +86,26 @@ impl Swap {
             return Ok(place.rename(aside, name)?);
         }
         let found = place.found().map_err(io::Error::other)?.ok_or_else(another)?;
-        if !self.is_what_goes(&found.metadata) {
+        if !self.is_what_goes(place, &found) {
             return Err(another());
         }
-        if found.metadata.is_file() {
-            unhinder(&self.goes, &found.open()?)?;
+        let held = found.metadata.is_file().then(|| found.open()).transpose()?;
+        if let Some(held) = &held {
+            unhinder(&self.goes, held)?;
         }
         match built {
             Some(_) => place.exchange(aside, name)?,
             None => place.rename(name, aside)?,
         }
         let gone = place.found_as(aside).map_err(io::Error::other)?;
-        if !gone.is_some_and(|gone| self.is_what_goes(&gone.metadata)) {
+        if !gone.is_some_and(|gone| self.is_what_goes(place, &gone)) {
             // Somebody was faster: theirs is put where they put it.
             match built {
                 Some(_) => place.exchange(aside, name)?,
                 None => place.rename(aside, name)?,
+            }
+            if let (Standing::File(file), Some(held)) = (&self.goes, &held) {
+                let _ = file.metadata.put_flags(held);
             }
             return Err(another());
         }
@@ -98,7 +120,7 @@ impl Swap {
     pub fn settle(&self, place: &Place, built: Option<FileId>) -> io::Result<Settled> {
         let id = |name: &OsStr| {
             let found = place.found_as(name).map_err(io::Error::other)?;
-            Ok::<_, io::Error>(found.map(|found| (found.id(), self.is_what_goes(&found.metadata))))
+            Ok::<_, io::Error>(found.map(|found| (found.id(), self.is_what_goes(place, &found))))
         };
         let (here, beside) = (id(place.name())?, id(&self.aside)?);
         let goes_is_nothing = self.goes == Standing::Nothing;
@@ -122,12 +144,20 @@ impl Swap {
         Ok(Settled::Another)
     }
 
-    /// By its inode, and that nobody wrote to it.
-    fn is_what_goes(&self, now: &std::fs::Metadata) -> bool {
+    /// By its inode, and by all that it is: its times can be set by whoever wrote to it, what it holds can't. Only of its
+    /// flags some may be taken off, so that it can go.
+    fn is_what_goes(&self, place: &Place, found: &Found) -> bool {
+        if Some(found.id()) != self.goes.file() {
+            return false;
+        }
         match &self.goes {
-            Standing::File(file) => file.metadata.is_unchanged(now),
-            Standing::Link(link) => now.is_symlink() && FileId::of(now) == link.file,
-            Standing::Nothing | Standing::Other(_) => false,
+            Standing::File(file) if found.metadata.is_file() => {
+                let read = found.open().and_then(|it| read(&it, place.path(), HASHED_BYTES));
+                matches!(read, Ok(Some((Standing::File(now), _)))
+                    if now.sha256 == file.sha256 && file.metadata.is_but_for_flags(&now.metadata))
+            }
+            Standing::Link(_) => looks::link(found).is_ok_and(|now| now.is(&self.goes)),
+            Standing::File(_) | Standing::Nothing | Standing::Other(_) => false,
         }
     }
 }
@@ -140,5 +170,13 @@ impl Place {
     fn exchange(&self, one: &OsStr, other: &OsStr) -> rustix::io::Result<()> {
         let folder = self.folder();
         rustix::fs::renameat_with(folder, one, folder, other, RenameFlags::EXCHANGE)
+    }
+}
+
+/// The file that a standing is of, opened to take off what hinders its going.
+fn unhinder(found: &Standing, file: &File) -> io::Result<()> {
+    match found {
+        Standing::File(standing) => standing.metadata.unhinder(file),
+        _ => Ok(()),
     }
 }

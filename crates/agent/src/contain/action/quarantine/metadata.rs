@@ -111,6 +111,13 @@ impl Metadata {
             && time(now.mtime(), now.mtime_nsec()) == self.modified
     }
 
+    /// The same as `now` in all but its flags.
+    #[must_use]
+    pub fn is_but_for_flags(&self, now: &Self) -> bool {
+        let bare = |one: &Self| Self { flags: None, ..one.clone() };
+        bare(self).differs(&bare(now)).is_empty()
+    }
+
     /// Whether its flags keep it from being removed.
     #[must_use]
     pub fn is_hindered(&self) -> bool {

@@ -154,7 +154,7 @@ impl Quarantine {
         let place = Place::find(path)?;
         let found = place.file()?;
         let spared = SparedFiles::now(protected, Some(&self.state));
-        if let Some(why) = spared.why(found.id(), Some(path)) {
+        if let Some(why) = spared.why(found.id(), Some(&place)) {
             return Err(ActError::refused(why));
         }
         let shown = &target.path;

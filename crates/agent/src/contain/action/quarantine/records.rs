@@ -40,7 +40,8 @@ struct Whole {
 
 impl Whole {
     fn zeros_until(&mut self, offset: u64) {
-        let zeros = [0; 32 << 10];
+        // On the stack, and so in memory, whether there is a hole or not.
+        let zeros = [0; 4 << 10];
         while self.size < offset {
             let count = usize::try_from(offset - self.size).unwrap_or(zeros.len()).min(zeros.len());
             self.hash.update(&zeros[..count]);

@@ -18,8 +18,12 @@ use super::chunks::{CHUNK_BYTES, HEADER_BYTES, PREFIX_BYTES, SEAL_BYTES, VaultEr
 use super::metadata::Metadata;
 use super::records::{APPARENT_BYTES, Ending, PIECE_BYTES, Recorded, Recording};
 
-/// What is written and read at once: two chunks. It is a part of the most that the helper has in memory.
-const BUFFER_BYTES: usize = 2 * CHUNK_BYTES;
+/// What is written and read at once: a chunk. It is a part of the most that the helper has in memory.
+const BUFFER_BYTES: usize = CHUNK_BYTES;
+/// What is read of a file at once. A vault may have larger pieces ([`PIECE_BYTES`]), of an earlier version: each is
+/// memory of the helper while it is written, and again while it is read back for the proof.
+const READ_BYTES: usize = CHUNK_BYTES / 2;
+const _: () = assert!(READ_BYTES <= PIECE_BYTES);
 
 /// What the vault takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -317,12 +321,12 @@ pub(super) fn each_piece(
     size: u64,
     mut take: impl FnMut(u64, &[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut buffer = vec![0; PIECE_BYTES];
+    let mut buffer = vec![0; READ_BYTES];
     let mut at = 0;
     while let Some((start, end)) = next_data(file, at, size)? {
         at = start;
         while at < end {
-            let length = usize::try_from(end - at).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+            let length = usize::try_from(end - at).unwrap_or(READ_BYTES).min(READ_BYTES);
             let count = file.read_at(&mut buffer[..length], at)?;
             if count == 0 {
                 return Err(io::Error::other("the file became shorter while it was read"));
@@ -347,6 +351,19 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         (file, Metadata { size: bytes.len() as u64, ..plain() })
+    }
+
+    #[test]
+    fn a_large_file_is_never_held_in_memory_by_more_than_a_small_part() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&vec![7; PIECE_BYTES + 5], 0).unwrap();
+        let (mut most, mut all) = (0, 0);
+        each_piece(&file, PIECE_BYTES as u64 + 5, |_, bytes| {
+            (most, all) = (most.max(bytes.len()), all + bytes.len());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!((most, all), (READ_BYTES, PIECE_BYTES + 5));
     }
 
     #[test]

@@ -13,9 +13,9 @@ use super::super::enforce::Standing;
 use super::super::netlink::NetlinkError;
 use super::super::protocol::Event;
 use super::super::table::Change;
-use super::Keeper;
+use super::Executor;
 
-impl Keeper {
+impl Executor {
     /// The numbers by which the kernel's notifications tell what was done from here.
     ///
     /// # Errors

@@ -9,15 +9,18 @@ use cordon_respond::notice;
 
 use super::super::bulletin::{Bulletin, Now, Places, Told};
 use super::super::disk::Found;
-use super::{Keeper, Refused};
+use super::{Executor, Refused};
 
 /// What is remembered of what was told.
 const TOLD: &str = "told";
 
-impl Keeper {
+impl Executor {
     pub(super) fn take_guidance(&mut self, envelope: &Envelope) -> Result<(), Refused> {
         let guidance: Verified<Guidance> = self.open(envelope)?;
-        self.obey(|core, _| core.take_guidance(&guidance).map(|()| Vec::new()))
+        self.obey(|core, now| {
+            core.saw(&guidance, now);
+            core.take_guidance(&guidance).map(|()| Vec::new())
+        })
     }
 
     /// From now on people are told at these places; at once, as it is now.

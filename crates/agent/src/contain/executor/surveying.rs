@@ -11,9 +11,9 @@ use super::super::means::Under;
 use super::super::printers::queues;
 use super::super::protocol::{Answer, Refusal, Surveyed};
 use super::super::survey::{Progress, SurveyConfig, Surveyor};
-use super::Keeper;
+use super::Executor;
 
-impl Keeper {
+impl Executor {
     /// From now on this machine is looked at: at once, again and again, and when somebody asks.
     ///
     /// # Errors
@@ -66,21 +66,22 @@ fn answered(surveyor: Option<&mut Surveyor>, number: u64) -> Answer {
     }
 }
 
-impl Keeper {
-    /// What a measure would do here now.
-    pub(super) fn would(&mut self, action: &Action) -> Answer {
-        if let Err(error) = action.check() {
-            return unable(error.to_string());
-        }
-        match self.assignment() {
-            Some(assignment) => {
-                let under = Under { assignment: &assignment, people: Vec::new() };
-                Answer::Would(self.means.would(action, &under))
-            }
-            None => {
-                unable("nobody has said what this machine is: nothing can be done to it".into())
-            }
-        }
+impl Executor {
+    /// Has it looked at what a measure would do here now: the number of the look, of which [`Executor::previewed`] says
+    /// what came. Or why not.
+    pub fn begin_preview(&mut self, action: &Action) -> Result<u64, Answer> {
+        action.check().map_err(|error| unable(error.to_string()))?;
+        let assignment = self.assignment().ok_or_else(|| {
+            unable("nobody has said what this machine is: nothing can be done to it".into())
+        })?;
+        let under = Under { assignment: &assignment, people: Vec::new() };
+        self.means.would(action, &under).map_err(unable)
+    }
+
+    /// What was seen by looks that were begun. Never waits.
+    pub fn previewed(&mut self) -> Vec<(u64, Answer)> {
+        let seen = self.means.previewed().into_iter();
+        seen.map(|(number, would)| (number, Answer::Would(would))).collect()
     }
 }
 

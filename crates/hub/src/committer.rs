@@ -1,4 +1,4 @@
-//! The keeper: it writes steps down, in order, and only then has them carried out (law 7).
+//! The committer: it writes steps down, in order, and only then has them carried out (law 7).
 //!
 //! The one idea: while one commit is on its way to the disk, steps gather, and the next commit takes all
 //! of them: under load a sync is shared, and an idle hub answers after one.
@@ -25,8 +25,8 @@ const WRITTEN_PER_COMMIT: usize = 128;
 /// place of those that write, an order would wait for more commits than its own.
 const STEPS_AT_ONCE: usize = 4_096;
 
-/// The keeper's belongings.
-pub(crate) struct Keeper {
+/// The committer's belongings.
+pub(crate) struct Committer {
     pub organisation: OdsCode,
     pub store: Arc<dyn State>,
     pub ledger: LedgerDesk,
@@ -37,7 +37,7 @@ pub(crate) struct Keeper {
     pub drained: Vec<u64>,
 }
 
-impl Keeper {
+impl Committer {
     /// Keeps until the steps end, or something can't be kept.
     pub async fn run(
         mut self,

@@ -38,6 +38,7 @@ use unwatched::Stood;
 mod batch;
 mod beside;
 mod codes;
+mod sealing;
 mod surveying;
 mod telling;
 mod unwatched;
@@ -91,7 +92,7 @@ struct Enrolled {
 
 /// Keeps what is meant in force.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct Executor {
     disk: Disk,
     clocks: Clocks,
     enforcer: Enforcer,
@@ -133,7 +134,7 @@ fn unable(error: &io::Error) -> Refused {
     Refused(Refusal::Unable, format!("the state can't be written to disk: {error}"))
 }
 
-impl Keeper {
+impl Executor {
     /// Takes up what is on disk in `folder`, and puts it in force before it returns.
     ///
     /// # Errors
@@ -150,7 +151,7 @@ impl Keeper {
         disk.take_back_reserve()?;
         let places = Places { state: folder.to_owned(), warden: warden.to_owned() };
         let means = Means::open(&places, clocks.now().boot, enforcer.agent_user())?;
-        let mut keeper = Self {
+        let mut executor = Self {
             disk,
             clocks,
             enforcer,
@@ -166,9 +167,9 @@ impl Keeper {
             is_reserved: true,
             killed: Vec::new(),
         };
-        keeper.keep_reserve();
-        match keeper.disk.read::<Pin>(PIN)? {
-            Found::Whole(pin) | Found::Previous(pin) => keeper.take_up(pin)?,
+        executor.keep_reserve();
+        match executor.disk.read::<Pin>(PIN)? {
+            Found::Whole(pin) | Found::Previous(pin) => executor.take_up(pin)?,
             Found::Torn => {
                 return Err(io::Error::other(format!(
                     "the pin in {} is torn: enrol the machine again",
@@ -176,10 +177,10 @@ impl Keeper {
                 )));
             }
             Found::Nothing => {
-                keeper.is_unaccounted_for = keeper.enforcer.holds_any().unwrap_or(false);
+                executor.is_unaccounted_for = executor.enforcer.holds_any().unwrap_or(false);
             }
         }
-        Ok(keeper)
+        Ok(executor)
     }
 
     fn take_up(&mut self, pin: Pin) -> io::Result<()> {
@@ -221,12 +222,14 @@ impl Keeper {
         Ok(())
     }
 
-    /// Answers one request. [`Ask::Listen`] is the socket's business and changes nothing here.
+    /// Answers one request. Who listens by [`Ask::Listen`] is the socket's business, and for what comes of
+    /// [`Ask::Would`] somebody has to wait: [`Executor::begin_preview`].
     pub fn answer(&mut self, ask: Ask) -> Answer {
         let done = match ask {
             Ask::Pin(pin) => self.pin(pin),
             Ask::Assignment(envelope) => self.assign(&envelope),
             Ask::Order(envelope) => self.order(&envelope),
+            Ask::Permit(envelope) => self.see_permit(&envelope),
             Ask::UsePermit { permit, finding, level } => self.use_permit(&permit, finding, level),
             Ask::BreakGlass(envelope) => self.take_codes(&envelope),
             Ask::Guidance(envelope) => self.take_guidance(&envelope),
@@ -236,13 +239,15 @@ impl Keeper {
             Ask::Changes { since } => return self.begin_changes(since),
             Ask::ChangesTold { number } => return self.changes_told(number),
             Ask::Printers => return surveying::printers(),
-            Ask::Would(action) => return self.would(&action),
-            Ask::Listen => Ok(()),
+            Ask::Would(_) => {
+                Err(Refused(Refusal::Unable, "nobody waits here for what comes of it".into()))
+            }
+            Ask::Listen => {
+                self.tell_unsealed();
+                Ok(())
+            }
             Ask::Reported { before } => self.reported(before),
-            Ask::Seal { measure, seal } => self
-                .means
-                .seal(measure, &seal)
-                .map_err(|error| Refused(Refusal::NotObeyed, error.to_string())),
+            Ask::Seal { measure, seal } => self.seal(measure, &seal),
         };
         match done {
             Ok(()) => Answer::Obeyed(self.receipts()),
@@ -352,6 +357,14 @@ impl Keeper {
             return Err(Refused(Refusal::Unable, why.into()));
         }
         Ok(())
+    }
+
+    fn see_permit(&mut self, envelope: &Envelope) -> Result<(), Refused> {
+        let permit: Verified<Permit> = self.open(envelope)?;
+        self.obey(|core, now| {
+            core.saw(&permit, now);
+            Ok(Vec::new())
+        })
     }
 
     fn use_permit(
@@ -526,7 +539,7 @@ impl Keeper {
 
     fn say_acted(&mut self, measure: MeasureId, outcome: Acted) {
         if let Some(statement) = self.means.take_gathered() {
-            self.tell(Event::Gathered { measure, statement });
+            self.tell_gathered(statement);
         }
         let now = self.clocks.now();
         let is_kill = |core: &HelperCore| {

@@ -1,4 +1,4 @@
-//! Break-glass codes at the keeper: signed hashes in, a machine opened.
+//! Break-glass codes at the executor: signed hashes in, a machine opened.
 //!
 //! The one idea: a try is on disk before its code is hashed, and a code is used up on disk, together with
 //! what is meant instead, before the kernel is touched. A disk that can't be written opens nothing.
@@ -10,12 +10,15 @@ use cordon_respond::helper_core::NotOpened;
 
 use super::super::door::{Opened, Seen, Unopened};
 use super::super::protocol::Event;
-use super::{Keeper, Refused, fresh};
+use super::{Executor, Refused, fresh};
 
-impl Keeper {
+impl Executor {
     pub(super) fn take_codes(&mut self, envelope: &Envelope) -> Result<(), Refused> {
         let document: Verified<BreakGlass> = self.open(envelope)?;
-        self.obey(|core, _| core.take_codes(&document).map(|()| Vec::new()))
+        self.obey(|core, now| {
+            core.saw(&document, now);
+            core.take_codes(&document).map(|()| Vec::new())
+        })
     }
 
     /// What anybody at the machine may know.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::super::netlink::NetlinkError;
 use super::super::protocol::Unwatched;
 use super::super::upheld::Mark;
-use super::{Keeper, Kept, STATE};
+use super::{Executor, Kept, STATE};
 
 /// How the tables stood.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub(super) struct Stood {
     blocks: Option<Mark>,
 }
 
-impl Keeper {
+impl Executor {
     pub(super) fn as_it_stands(&self) -> Stood {
         Stood {
             boot: self.clocks.now().boot,

@@ -5,10 +5,10 @@ use std::os::fd::BorrowedFd;
 use cordon_model::ids::MeasureId;
 
 use super::super::beside::Came;
-use super::Keeper;
+use super::Executor;
 
-impl Keeper {
-    /// Readable when there is something for [`Keeper::hear`].
+impl Executor {
+    /// Readable when there is something for [`Executor::hear`].
     #[must_use]
     pub fn bell(&self) -> BorrowedFd<'_> {
         self.means.descriptor()

@@ -1,25 +1,30 @@
 //! Windows event logs (EVTX): a 4 KiB header, then chunks of 64 KiB, each readable alone.
 //!
-//! The chunks are walked here, so that each damage is known by its byte and the next chunk goes on; a
-//! chunk's records are read by the `evtx` crate, which renders a record to JSON through templates that it
-//! compiles once per chunk. That JSON goes through the same reader as JSON from anywhere else
-//! ([`crate::json::shape`]): one place knows what names mean. The seam for reading BinXML values without
-//! the text between is [`each_record`], and only that.
+//! The chunks are walked here, so that each damage is known by its byte and the next chunk goes on. The
+//! records of a chunk are read straight into events while they are of the usual form ([`straight`]). From the
+//! first one that is not, they are read by the `evtx` crate, which renders a record to JSON; that JSON goes
+//! through the same reader as JSON from anywhere else ([`crate::json::shape`]). Both give the same.
 //!
 //! What the crate gives up on is tried again here: a chunk without its magic, a file without its header,
 //! a last chunk cut short.
+
+pub(crate) mod straight;
+mod whole;
 
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use cordon_model::event::Event;
 use cordon_model::time::UtcNanos;
 use evtx::err::{ChunkError, EvtxError};
 use evtx::{EvtxChunkData, EvtxFileHeader, EvtxRecordHeader, ParserSettings};
 
 use crate::damage::{Damage, Lost, Unreadable};
-use crate::json::shape::{Scratch, Shaped, VALUES, read_event};
-use crate::{Item, Reading, Record};
+use crate::gathered::VALUES;
+use crate::json::shape::{Scratch, Shaped, read_event};
+use crate::{Item, Reading, Record, Text};
+use straight::Straight;
 
 /// The file header's block.
 pub(crate) const HEADER_BYTES: u64 = 4096;
@@ -36,11 +41,23 @@ const RECORD_MAGIC: &[u8] = b"\x2a\x2a\x00\x00";
 
 type Each<'e> = dyn FnMut(Item<'_>) -> ControlFlow<()> + 'e;
 
+/// What is used again for chunk after chunk. Belongs to one [`Reading`].
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    pub text: Scratch,
+    pub straight: Straight,
+    /// A chunk's bytes.
+    pub chunk: Vec<u8>,
+    /// Whether every record is read by the `evtx` crate, for comparison.
+    pub is_all_by_text: bool,
+}
+
 /// Reads every record of an event log of `length` bytes.
 pub(crate) fn read<R: Read + Seek>(
     mut input: R,
     length: u64,
     reading: &Reading<'_>,
+    memory: &mut Memory,
     each: &mut Each<'_>,
 ) -> Result<(), Unreadable> {
     if length < HEADER_BYTES {
@@ -65,24 +82,48 @@ pub(crate) fn read<R: Read + Seek>(
     let of = (length - HEADER_BYTES).div_ceil(CHUNK_BYTES);
     let oldest = oldest_chunk(&mut input, of)?;
     let settings = Arc::new(ParserSettings::new().indent(false));
-    let mut bytes = Vec::new();
+    let mut bytes = std::mem::take(&mut memory.chunk);
     for number in (oldest..of).chain(0..oldest) {
         let offset = HEADER_BYTES + number * CHUNK_BYTES;
-        bytes.clear();
         input.seek(SeekFrom::Start(offset))?;
-        input.by_ref().take(CHUNK_BYTES).read_to_end(&mut bytes)?;
+        fill(&mut input, CHUNK_BYTES as usize, &mut bytes)?;
         let chunk = Chunk { number, of, offset, settings: &settings, reading };
-        match chunk.read(std::mem::take(&mut bytes), each) {
+        match chunk.read(std::mem::take(&mut bytes), memory, each) {
             ControlFlow::Continue(spent) => bytes = spent,
             ControlFlow::Break(()) => return Ok(()),
         }
     }
+    memory.chunk = bytes;
+    Ok(())
+}
+
+/// Reads `length` bytes to `into`, or what there is of them.
+pub(crate) fn fill<R: Read>(
+    input: &mut R,
+    length: usize,
+    into: &mut Vec<u8>,
+) -> std::io::Result<()> {
+    // What was read before is written over; to clear it first would cost as much as to read.
+    into.resize(length, 0);
+    let mut filled = 0;
+    while let Some(rest) = into.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match input.read(rest) {
+            Ok(0) => break,
+            Ok(more) => filled += more,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    into.truncate(filled);
     Ok(())
 }
 
 /// The chunk that holds the oldest records. A full log writes each new chunk over its oldest one, so the
 /// records' order starts there; the file header's own word for it can be stale.
 fn oldest_chunk<R: Read + Seek>(input: &mut R, of: u64) -> Result<u64, Unreadable> {
+    if of < 2 {
+        return Ok(0);
+    }
     let mut oldest = (u64::MAX, 0);
     let mut header = [0; 40];
     for number in 0..of {
@@ -116,7 +157,12 @@ struct Chunk<'c> {
 
 impl Chunk<'_> {
     /// Reads the chunk. Gives its buffer back for the next one.
-    fn read(&self, bytes: Vec<u8>, each: &mut Each<'_>) -> ControlFlow<(), Vec<u8>> {
+    fn read(
+        &self,
+        bytes: Vec<u8>,
+        memory: &mut Memory,
+        each: &mut Each<'_>,
+    ) -> ControlFlow<(), Vec<u8>> {
         let is_chunk = bytes.starts_with(CHUNK_MAGIC);
         if !is_chunk && is_blank(&bytes) {
             return ControlFlow::Continue(bytes); // never written
@@ -127,7 +173,7 @@ impl Chunk<'_> {
             return ControlFlow::Continue(bytes);
         }
         if !is_chunk {
-            return self.salvage(bytes, "the chunk does not begin as one", each);
+            return self.salvage(bytes, "the chunk does not begin as one", memory, each);
         }
         let data = match EvtxChunkData::new(bytes, false) {
             Ok(data) => data,
@@ -145,7 +191,7 @@ impl Chunk<'_> {
             let reason = "the chunk's checksum is wrong".to_owned();
             self.tell(each, 0, reason, Lost::Nothing)?;
         }
-        self.each_record(data, each)
+        self.each_record(data, memory, each)
     }
 
     /// Finds records in a chunk whose header can't be used, by their own marks: a header is made that
@@ -154,6 +200,7 @@ impl Chunk<'_> {
         &self,
         mut bytes: Vec<u8>,
         reason: &str,
+        memory: &mut Memory,
         each: &mut Each<'_>,
     ) -> ControlFlow<(), Vec<u8>> {
         let mut salvaged = 0;
@@ -172,7 +219,7 @@ impl Chunk<'_> {
                 bytes[CHUNK_HEADER_BYTES..first].fill(0);
             }
             if let Ok(data) = EvtxChunkData::new(bytes, false) {
-                bytes = self.each_record(data, &mut |item| match item {
+                bytes = self.each_record(data, memory, &mut |item| match item {
                     Item::Record(record) => {
                         salvaged += 1;
                         each(Item::Record(record))
@@ -192,8 +239,18 @@ impl Chunk<'_> {
     fn each_record(
         &self,
         mut data: EvtxChunkData,
+        memory: &mut Memory,
         each: &mut Each<'_>,
     ) -> ControlFlow<(), Vec<u8>> {
+        // Up to where the records were told.
+        let mut until = 0;
+        if !memory.is_all_by_text
+            && let Some(places) = whole::records(&data)
+        {
+            let told = self.each_straight(&data, &places, &mut memory.straight, each)?;
+            let Some(next) = places.get(told) else { return ControlFlow::Continue(data.data) };
+            until = next.begins as u64;
+        }
         let last_id = data.header.last_event_record_id;
         let mut seen = Seen { end: CHUNK_HEADER_BYTES as u64, id: None, gap: None };
         let mut unusable = None;
@@ -208,7 +265,10 @@ impl Chunk<'_> {
                             self.close_gap(&mut seen, Some(record.event_record_id), begins, each)?;
                             seen.end = begins + u64::from(record.binxml_size) + RECORD_FRAME_BYTES;
                             seen.id = Some(record.event_record_id);
-                            self.one_record(record, begins, each)?;
+                            if begins < until {
+                                continue;
+                            }
+                            self.one_record(record, begins, &mut memory.text, each)?;
                         }
                         Err(EvtxError::FailedToParseRecord { record_id, source }) => {
                             let begins = place_of(bytes, record_id, seen.end);
@@ -217,6 +277,9 @@ impl Chunk<'_> {
                                 .map_or(0, |header| u64::from(header.data_size));
                             seen.end = begins + size;
                             seen.id = Some(record_id);
+                            if begins < until {
+                                continue;
+                            }
                             let lost = Lost::Record { id: record_id, bytes: size };
                             self.tell(each, begins, sentence(&source), lost)?;
                         }
@@ -250,15 +313,49 @@ impl Chunk<'_> {
         names.fill(0);
         self.tell(each, 0, "the chunk's table of names is damaged".to_owned(), Lost::Nothing)?;
         match EvtxChunkData::new(bytes, false) {
-            Ok(data) => self.each_record(data, each),
+            Ok(data) => self.each_record(data, memory, each),
             Err(_) => ControlFlow::Continue(Vec::new()),
         }
+    }
+
+    /// The chunk's first records, while they can be read straight. Returns how many those are.
+    fn each_straight(
+        &self,
+        data: &EvtxChunkData,
+        places: &[whole::Place],
+        straight: &mut Straight,
+        each: &mut Each<'_>,
+    ) -> ControlFlow<(), usize> {
+        straight.begin_chunk();
+        for (number, place) in places.iter().enumerate() {
+            let read = straight.read(&data.data, place.binxml(), self.reading);
+            let Some((event, told)) = read else { return ControlFlow::Continue(number) };
+            let text = Text::BinXml(told);
+            self.tell_record(event, text, place.id, place.time, place.begins as u64, each)?;
+        }
+        ControlFlow::Continue(places.len())
+    }
+
+    fn tell_record(
+        &self,
+        mut event: Event<'_>,
+        text: Text<'_>,
+        id: u64,
+        time: Option<UtcNanos>,
+        begins: u64,
+        each: &mut Each<'_>,
+    ) -> ControlFlow<()> {
+        event.record_id = event.record_id.or(Some(id));
+        event.time = event.time.or(time);
+        event.source.product = Some("windows".into());
+        each(Item::Record(Record::new(event, text, self.offset + begins, None)))
     }
 
     fn one_record(
         &self,
         record: evtx::EvtxRecord<'_>,
         begins: u64,
+        scratch: &mut Scratch,
         each: &mut Each<'_>,
     ) -> ControlFlow<()> {
         let (id, stamp) = (record.event_record_id, record.timestamp);
@@ -267,18 +364,13 @@ impl Chunk<'_> {
             Ok(rendered) => rendered,
             Err(error) => return self.tell(each, begins, sentence(&error), lost),
         };
-        let mut scratch = Scratch::default();
-        let Ok(shaped) = read_event(&rendered.data, self.reading, &mut scratch) else {
+        let Ok(shaped) = read_event(&rendered.data, self.reading, scratch) else {
             return self.tell(each, begins, "the record's text is not an event".to_owned(), lost);
         };
-        let Shaped { mut event, length, left_out } = shaped;
-        event.record_id = event.record_id.or(Some(id));
-        event.time = event
-            .time
-            .or_else(|| i64::try_from(stamp.as_nanosecond()).ok().map(UtcNanos::from_unix_nanos));
-        event.source.product = Some("windows".into());
-        let json = &rendered.data[..length];
-        each(Item::Record(Record { event, json, offset: self.offset + begins, line: None }))?;
+        let Shaped { event, length, left_out } = shaped;
+        let time = i64::try_from(stamp.as_nanosecond()).ok().map(UtcNanos::from_unix_nanos);
+        let text = Text::Json(&rendered.data[..length]);
+        self.tell_record(event, text, id, time, begins, each)?;
         if left_out > 0 {
             let lost = Lost::Values { values: left_out };
             self.tell(each, begins, format!("record {id} has more than {VALUES} values"), lost)?;

@@ -1,0 +1,443 @@
+//! At a start: what was kept is read back, as far as it counts still and can be read.
+//!
+//! The one idea: one row that can't be read stops nothing else. It stays where it is, is named in the log, in the
+//! ledger and on the console, and nothing that hangs on it is taken for over and removed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::time::Duration;
+
+use cordon_model::asset::Assignment;
+use cordon_model::ids::{IncidentId, MachineId, MeasureId, OdsCode};
+use cordon_model::record::Record;
+use cordon_model::signed::Envelope;
+use cordon_model::time::UtcNanos;
+use cordon_respond::approval::Approval;
+use cordon_respond::delivery::Inbox;
+use cordon_respond::grouping::{Seat, Story};
+use cordon_respond::hub_core::{self as core, MachineRow, WayWord};
+use cordon_respond::order::{Delivery, OrderLife};
+use cordon_store::{
+    Change, Cursor, Key, Listed, Page, Row, State, StoreError, StoredApproval, Unreadable,
+};
+use ed25519_dalek::VerifyingKey;
+
+use super::{
+    CODES, DRAFT, Draft, GAP, GUIDANCE, MEASURE, ORDER, OUTBOX, PROPOSAL, SEAT, STORY, STRUCK_OFF,
+    VERSION, WAY, decode, encode, row, stored_approval, unreadable,
+};
+use crate::board::{Card, Known};
+
+/// How long an order that died is told to the signer again at each start.
+const DEAD_ORDERS: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Says that each question is kept with its incident: those of an earlier version were read once for that.
+const BY_INCIDENT: &str = "approvals-by-incident";
+
+/// Everything that was kept.
+pub(crate) struct Kept {
+    /// For the hub's mind.
+    pub rows: Vec<core::Change>,
+    /// For reading.
+    pub cards: BTreeMap<MachineId, Card>,
+    /// Records that the ledger may not have yet, by number.
+    pub outbox: Vec<(u64, Record)>,
+    /// The number of the next one: above those that can't be read, too.
+    pub next_record: u64,
+    /// What is of no use any more: removed at the start.
+    pub prune: Vec<Change>,
+    /// What enrolled machines are to be whom the signer does not know yet.
+    pub drafts: HashMap<MachineId, Draft>,
+    /// What can't be read, and is left where it is.
+    pub set_aside: Vec<SetAside>,
+}
+
+/// Revisions and envelopes of one kind of document, of all machines.
+type Documents = BTreeMap<MachineId, (u64, Envelope)>;
+
+/// A row that can't be read. It is left where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SetAside {
+    /// What it should be.
+    pub what: String,
+    /// Which.
+    pub id: String,
+    /// The decoder's words.
+    pub why: String,
+}
+
+impl fmt::Display for SetAside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the {} {}: {}", self.what, self.id, self.why)
+    }
+}
+
+/// What the rows of state machines say, beside what the mind takes as it is.
+#[derive(Default)]
+struct Read {
+    struck_off: Vec<MachineId>,
+    gaps: Vec<(MachineId, UtcNanos)>,
+    codes: Documents,
+    guidance: Documents,
+    versions: BTreeMap<MachineId, u16>,
+    ways: BTreeMap<MachineId, WayWord>,
+    /// Rows of measures and of stories that can't be read: what hangs on one is not over.
+    dim: BTreeSet<String>,
+    /// Machines' shares of stories that can't be read.
+    dim_seats: Vec<(IncidentId, MachineId)>,
+}
+
+/// Reads back what counts still.
+///
+/// # Errors
+/// If the store itself fails; what it holds and can't be read is in [`Kept::set_aside`].
+pub(crate) async fn restore(
+    store: &dyn State,
+    organisation: &OdsCode,
+    command_key: &VerifyingKey,
+    now: UtcNanos,
+) -> Result<Kept, StoreError> {
+    let mut kept = Kept {
+        rows: Vec::new(),
+        cards: BTreeMap::new(),
+        outbox: Vec::new(),
+        next_record: 0,
+        drafts: HashMap::new(),
+        prune: Vec::new(),
+        set_aside: Vec::new(),
+    };
+    let mut read = Read::default();
+    for row in store.rows(organisation).await? {
+        if let Err(error) = read.take(&row, &mut kept) {
+            if row.kind == MEASURE || row.kind == STORY {
+                read.dim.insert(row.id.clone());
+            }
+            if row.kind == SEAT {
+                read.dim_seats.extend(ids_of_seat(&row.id));
+            }
+            let why = reason(error)?;
+            kept.set_aside.push(SetAside { what: row.kind, id: row.id, why });
+        }
+    }
+    prune_orders(&mut kept, &read.dim, now)?;
+    prune_seats(&mut kept, &read.dim)?;
+    restore_machines(store, organisation, command_key, now, &read, &mut kept).await?;
+    let dim_seats = std::mem::take(&mut read.dim_seats);
+    for machine in read.struck_off {
+        if let Some(card) = kept.cards.get_mut(&machine) {
+            card.is_struck_off = true;
+        }
+    }
+    for (machine, at) in read.gaps {
+        if let Some(card) = kept.cards.get_mut(&machine) {
+            card.gap_at = Some(at);
+        }
+    }
+    restore_measures(store, organisation, &mut kept).await?;
+    note_incidents_of_approvals(store, organisation, &mut kept).await?;
+    restore_approvals(store, organisation, &mut kept).await?;
+    for (incident, machine) in dim_seats {
+        let covered = covered(&kept.rows, incident, machine);
+        let seat = Seat::of_unknown(incident, machine, covered);
+        kept.rows.push(core::Change::Seat(seat));
+    }
+    Ok(kept)
+}
+
+/// Of which story and machine a share is that can't be read, by the name of its row.
+fn ids_of_seat(id: &str) -> Option<(IncidentId, MachineId)> {
+    let (incident, machine) = id.split_once(' ')?;
+    Some((incident.parse().ok()?, machine.parse().ok()?))
+}
+
+/// How much of what a story brought about a machine any question about it knew of, or noted.
+fn covered(rows: &[core::Change], incident: IncidentId, machine: MachineId) -> u32 {
+    let questions = rows.iter().filter_map(|row| match row {
+        core::Change::Approval(question) if question.machine == machine => Some(question),
+        _ => None,
+    });
+    let news = questions.flat_map(|question| {
+        let own = (question.incident == Some(incident)).then_some(question.news);
+        let since = question.since.iter().filter(|since| since.incident == Some(incident));
+        own.into_iter().chain(since.map(|since| since.news))
+    });
+    news.max().unwrap_or(0)
+}
+
+/// Why something can't be read.
+///
+/// # Errors
+/// What is another failure, of the store itself.
+fn reason(error: StoreError) -> Result<String, StoreError> {
+    match error {
+        StoreError::Unreadable { reason, .. } => Ok(reason),
+        other => Err(other),
+    }
+}
+
+impl Read {
+    /// Takes one row to where it belongs.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreadable`]; nothing is taken of it then.
+    fn take(&mut self, row: &Row, kept: &mut Kept) -> Result<(), StoreError> {
+        let Row { kind, id, document } = row;
+        let machine = || id.parse::<MachineId>().map_err(|error| unreadable(&error));
+        match kind.as_str() {
+            STORY => kept.rows.push(core::Change::Story(decode::<Story>(document)?)),
+            SEAT => kept.rows.push(core::Change::Seat(decode::<Seat>(document)?)),
+            PROPOSAL => kept.rows.push(core::Change::Proposed(decode(document)?)),
+            ORDER => kept.rows.push(core::Change::Order(decode(document)?)),
+            MEASURE => kept.rows.push(core::Change::Measure(decode(document)?)),
+            OUTBOX => {
+                let number: u64 = id.parse().map_err(|error| unreadable(&error))?;
+                // Also where its record can't be read: another would take its place.
+                kept.next_record = kept.next_record.max(number.saturating_add(1));
+                kept.outbox.push((number, decode::<Record>(document)?));
+            }
+            DRAFT => {
+                kept.drafts.insert(machine()?, decode::<Draft>(document)?);
+            }
+            STRUCK_OFF => self.struck_off.push(machine()?),
+            GAP => self.gaps.push((machine()?, decode(document)?)),
+            CODES => {
+                self.codes.insert(machine()?, decode(document)?);
+            }
+            VERSION => {
+                self.versions.insert(machine()?, decode(document)?);
+            }
+            WAY => {
+                self.ways.insert(machine()?, decode(document)?);
+            }
+            GUIDANCE => {
+                self.guidance.insert(machine()?, decode(document)?);
+            }
+            // Of a newer version: it stays where it is.
+            _ => tracing::warn!(kind, "a row of an unknown kind is left alone"),
+        }
+        Ok(())
+    }
+}
+
+impl Kept {
+    /// The rows of a list that can be read; the others are set aside.
+    fn readable<T>(&mut self, listed: &mut Listed<T>) -> Vec<T> {
+        let unreadable = std::mem::take(&mut listed.unreadable).into_iter();
+        self.set_aside.extend(unreadable.map(|Unreadable { what, id, reason }| SetAside {
+            what: what.to_owned(),
+            id,
+            why: reason,
+        }));
+        std::mem::take(&mut listed.items)
+    }
+}
+
+/// An order that was taken, and whose measure is over, is history: the tables have it. One that died is
+/// kept for a week, so that a signer that was away learns of it.
+fn prune_orders(kept: &mut Kept, dim: &BTreeSet<String>, now: UtcNanos) -> Result<(), StoreError> {
+    let measures: BTreeSet<MeasureId> = kept
+        .rows
+        .iter()
+        .filter_map(|row| match row {
+            core::Change::Measure(life) => Some(life.measure),
+            _ => None,
+        })
+        .collect();
+    for row in std::mem::take(&mut kept.rows) {
+        let is_history = match &row {
+            core::Change::Order(life) => match life.delivery {
+                Delivery::Waiting | Delivery::Sent => None,
+                Delivery::Taken if measures.contains(&life.order.id.into()) => None,
+                // Nobody knows that it is over.
+                Delivery::Taken if dim.contains(&MeasureId::from(life.order.id).to_string()) => {
+                    None
+                }
+                Delivery::Taken => Some(life.order.id),
+                Delivery::Dead { .. } => {
+                    (now.since(life.order.issued_at) > DEAD_ORDERS).then_some(life.order.id)
+                }
+            },
+            _ => None,
+        };
+        match is_history {
+            Some(order) => kept.prune.push(self::row::<OrderLife>(ORDER, order, None)?),
+            None => kept.rows.push(row),
+        }
+    }
+    Ok(())
+}
+
+/// What machines brought to a story that is over is of no use any more.
+fn prune_seats(kept: &mut Kept, dim: &BTreeSet<String>) -> Result<(), StoreError> {
+    let open: BTreeSet<IncidentId> = kept
+        .rows
+        .iter()
+        .filter_map(|row| match row {
+            core::Change::Story(story) => Some(story.incident.id),
+            _ => None,
+        })
+        .collect();
+    for row in std::mem::take(&mut kept.rows) {
+        match &row {
+            core::Change::Seat(seat) if !open.contains(&seat.incident) => {
+                if !dim.contains(&seat.incident.to_string()) {
+                    let id = super::seat_id(seat.incident, seat.machine);
+                    kept.prune.push(self::row::<Seat>(SEAT, id, None)?);
+                }
+            }
+            _ => kept.rows.push(row),
+        }
+    }
+    Ok(())
+}
+
+async fn restore_machines(
+    store: &dyn State,
+    organisation: &OdsCode,
+    command_key: &VerifyingKey,
+    now: UtcNanos,
+    read: &Read,
+    kept: &mut Kept,
+) -> Result<(), StoreError> {
+    let Read { codes, guidance, versions, ways, .. } = read;
+    let mut page = Page::default();
+    loop {
+        let mut listed = store.machines(organisation, &page).await?;
+        for machine in kept.readable(&mut listed) {
+            let assignment = machine.assignment.as_ref().and_then(|envelope| {
+                envelope
+                    .open::<Assignment>(command_key)
+                    .map_err(|error| {
+                        tracing::error!(machine = %machine.id, %error, "its assignment is not used");
+                    })
+                    .ok()
+            });
+            if let Some(assignment) = &assignment {
+                let permits = store.permits(&Key::new(organisation, machine.id), now).await?;
+                kept.rows.push(core::Change::Machine(MachineRow {
+                    assignment: (**assignment).clone(),
+                    assignment_envelope: assignment.envelope().clone(),
+                    permit: permits.into_iter().next().map(|permit| permit.envelope),
+                    codes: codes.get(&machine.id).cloned(),
+                    guidance: guidance.get(&machine.id).cloned(),
+                    inbox: Inbox { highest: machine.reported },
+                    version: versions.get(&machine.id).copied().unwrap_or(0),
+                    way: ways.get(&machine.id).cloned().unwrap_or_default(),
+                }));
+            }
+            kept.cards.insert(
+                machine.id,
+                Card {
+                    assignment: assignment.map(|assignment| assignment.into_document().into()),
+                    seen: machine.seen,
+                    codes_kept: codes.get(&machine.id).map_or(0, |(revision, _)| *revision),
+                    version_kept: versions.get(&machine.id).copied().unwrap_or(0),
+                    way: ways.get(&machine.id).cloned().unwrap_or_default(),
+                    guidance_kept: guidance.get(&machine.id).map_or(0, |(held, _)| *held),
+                    ..Card::new(
+                        machine.host,
+                        machine.enrolled_at,
+                        VerifyingKey::from_bytes(&machine.receipt_key).ok(),
+                    )
+                },
+            );
+        }
+        match listed.next {
+            Some(next) => page.after = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn restore_measures(
+    store: &dyn State,
+    organisation: &OdsCode,
+    kept: &mut Kept,
+) -> Result<(), StoreError> {
+    let mut page = Page::default();
+    loop {
+        let mut listed = store.measures_not_over(organisation, &page).await?;
+        for measure in kept.readable(&mut listed) {
+            if let Some(card) = kept.cards.get_mut(&measure.machine) {
+                card.measures.insert(measure.id, Known::of(&measure));
+            }
+        }
+        match listed.next {
+            Some(next) => page.after = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Once: each question that an earlier version kept is kept with its incident, so that no start has to read them
+/// all again.
+async fn note_incidents_of_approvals(
+    store: &dyn State,
+    organisation: &OdsCode,
+    kept: &mut Kept,
+) -> Result<(), StoreError> {
+    let name = BY_INCIDENT.to_owned();
+    if store.setting(&Key::new(organisation, name.clone())).await?.is_some() {
+        return Ok(());
+    }
+    let mut after: Option<Cursor> = None;
+    loop {
+        let listed = store.approvals(organisation, false, &Page { after, limit: 0 }).await?;
+        let lacks = listed.items.iter().filter(|stored| stored.incident.is_none());
+        let read = lacks.filter_map(|stored| decode::<Approval>(&stored.document).ok());
+        let with = read.filter(|approval| approval.incident.is_some());
+        let changes = with.map(|approval| Ok(Change::Approval(stored_approval(&approval)?)));
+        let changes: Vec<Change> = changes.collect::<Result<_, StoreError>>()?;
+        store.commit(organisation, &changes).await?;
+        match listed.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    kept.prune.push(Change::Setting { name, value: Some(encode(&true)?) });
+    Ok(())
+}
+
+/// Questions that wait, and those that were answered in a story that still goes on.
+async fn restore_approvals(
+    store: &dyn State,
+    organisation: &OdsCode,
+    kept: &mut Kept,
+) -> Result<(), StoreError> {
+    let mut after: Option<Cursor> = None;
+    loop {
+        let page = Page { after, limit: 0 };
+        let mut listed = store.approvals_that_count(organisation, &page).await?;
+        for StoredApproval { id, document, .. } in kept.readable(&mut listed) {
+            match decode::<Approval>(&document) {
+                Ok(approval) => kept.rows.push(core::Change::Approval(approval)),
+                Err(error) => {
+                    let why = reason(error)?;
+                    kept.set_aside.push(SetAside {
+                        what: "question".into(),
+                        id: id.to_string(),
+                        why,
+                    });
+                }
+            }
+        }
+        match listed.next {
+            Some(next) => after = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_that_cannot_be_read_is_named_by_its_row() {
+        let at = UtcNanos::from_unix_nanos(0);
+        let (incident, machine) = (IncidentId::new(at, [1; 10]), MachineId::new(at, [2; 10]));
+        let id = super::super::seat_id(incident, machine);
+        assert_eq!(ids_of_seat(&id), Some((incident, machine)));
+        assert_eq!(ids_of_seat("nonsense"), None);
+    }
+}
