@@ -17,7 +17,7 @@ assets:
 # CORDON_MUST_RUN=1.
 test: assets
 	tools/install test
-	cargo test --workspace --locked --no-fail-fast
+	tools/tests
 
 # Prints the measurements and writes target/bench/results.json.
 bench: build

@@ -61,6 +61,8 @@ fn what_is_written_to_without_end_is_told_of_all_the_same_and_as_it_is_in_the_en
     let last = of(&changes, "/etc/cron.daily/backup").pop().unwrap().clone();
     assert!(matches!(last.after, Stood::File { bytes, .. } if bytes == 8 << 20), "{last:#?}");
     assert!(is_by_no_other(&last), "{last:#?}");
+    // However fast somebody writes, of all others it is heard who they were.
+    assert_eq!(machine.told().gaps, Vec::<String>::new());
 }
 
 /// Sets a flag of a file's, as `chattr` does; `false` where the filesystem has none.

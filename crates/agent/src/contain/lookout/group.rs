@@ -73,7 +73,7 @@ pub struct Heard {
     pub happened: BTreeMap<Realm, ByPlace>,
     /// Of these more happened than is remembered at once.
     pub crowded: BTreeSet<Realm>,
-    /// Something is missing: the kernel's queue was full, or whoever writes is faster than is heard.
+    /// Something is missing: the kernel's queue was full.
     pub is_lossy: bool,
 }
 
@@ -216,7 +216,8 @@ impl Group {
         self.marked.len()
     }
 
-    /// All that has happened and was not heard yet, of what `counts`: whose it is. Never waits. `buffer` has
+    /// All that had happened when it was called and was not heard yet, of what `counts`: whose it is. Never waits, and
+    /// ends also where somebody writes faster than it reads: what happens meanwhile is heard next time. `buffer` has
     /// [`BUFFER_BYTES`].
     ///
     /// # Errors
@@ -227,15 +228,19 @@ impl Group {
         counts: impl Fn(&Path, bool) -> Option<Realm>,
     ) -> io::Result<Heard> {
         let mut heard = Heard::default();
-        for _ in 0..limits::READINGS {
+        // What is queued counts for the length of its head, whatever else comes with it.
+        let queued = rustix::io::ioctl_fionread(&self.fanotify)?;
+        let mut left = usize::try_from(queued).unwrap_or(usize::MAX).div_ceil(HEAD_BYTES);
+        while left > 0 {
             // For so short a time a number is one process's.
             let mut known = HashMap::new();
-            let (happened, is_lossy) = match nix::unistd::read(&self.fanotify, buffer) {
+            let (happened, events, is_lossy) = match nix::unistd::read(&self.fanotify, buffer) {
                 Ok(length) => parse(buffer.get(..length).unwrap_or_default()),
-                Err(Errno::EAGAIN) => return Ok(heard),
+                Err(Errno::EAGAIN) => break,
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(errno.into()),
             };
+            left = left.saturating_sub(events.max(1));
             heard.is_lossy |= is_lossy;
             let raw: Vec<i32> = happened.iter().map(|one| one.pidfd.unwrap_or(NO_PIDFD)).collect();
             let descriptors = taken(raw);
@@ -252,8 +257,6 @@ impl Group {
                 }
             }
         }
-        // What is left is heard next time; until then nobody knows who else had a hand in what is looked at.
-        heard.is_lossy = true;
         Ok(heard)
     }
 
@@ -304,9 +307,9 @@ fn witness(pid: u32, descriptor: &OwnedFd, known: &mut HashMap<(u32, u64), Witne
 
 /// Reads events as linux/fanotify.h lays them out: a head (length, version, length of the head, mask, file, pid), then
 /// pieces with a kind and a length each; of those the one that names folder and name, and the one of the process. What
-/// can't be read ends it. Whether the kernel's queue was full.
-fn parse(bytes: &[u8]) -> (Vec<Happened>, bool) {
-    let (mut all, mut is_lossy) = (Vec::new(), false);
+/// can't be read ends it. How many there were, and whether the kernel's queue was full.
+fn parse(bytes: &[u8]) -> (Vec<Happened>, usize, bool) {
+    let (mut all, mut events, mut is_lossy) = (Vec::new(), 0, false);
     let mut rest = bytes;
     while let Some(head) = rest.get(..HEAD_BYTES) {
         let number = |at: usize| head.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
@@ -316,6 +319,7 @@ fn parse(bytes: &[u8]) -> (Vec<Happened>, bool) {
         let length = length as usize;
         let Some(event) = rest.get(..length).filter(|_| length >= HEAD_BYTES) else { break };
         rest = rest.get(length..).unwrap_or_default();
+        events += 1;
         if mask.contains(MaskFlags::FAN_Q_OVERFLOW) {
             is_lossy = true;
             continue;
@@ -329,7 +333,7 @@ fn parse(bytes: &[u8]) -> (Vec<Happened>, bool) {
         let is_folder = mask.contains(MaskFlags::FAN_ONDIR);
         all.push(Happened { folder, name, is_folder, pid, pidfd });
     }
-    (all, is_lossy)
+    (all, events, is_lossy)
 }
 
 /// The descriptor of the process in the piece that has one: kind, a byte, length (2), descriptor.
@@ -402,7 +406,7 @@ mod tests {
         bytes.extend(event(MaskFlags::FAN_Q_OVERFLOW, 0, ""));
         bytes.extend(event(MaskFlags::FAN_CREATE | MaskFlags::FAN_ONDIR, 813, "cron.d"));
         bytes.extend(event(MaskFlags::FAN_ATTRIB | MaskFlags::FAN_ONDIR, 814, "."));
-        let (all, is_lossy) = parse(&bytes);
+        let (all, events, is_lossy) = parse(&bytes);
         let folder = Handle { kind: 7, bytes: vec![1, 2, 3, 4] };
         let happened = |name: &str, is_folder, pid, pidfd| Happened {
             folder: folder.clone(),
@@ -411,7 +415,7 @@ mod tests {
             pid,
             pidfd: Some(pidfd),
         };
-        assert!(is_lossy);
+        assert!(is_lossy && events == 4);
         assert_eq!(
             all[..2],
             [happened("crontab", false, 812, 7), happened("cron.d", true, 813, 7)]

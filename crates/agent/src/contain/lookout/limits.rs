@@ -54,9 +54,6 @@ pub const WAITING: usize = 8_192;
 pub const AT_ONCE: usize = 64;
 /// See [`AT_ONCE`].
 pub const AT_ONCE_BYTES: usize = 1 << 20;
-/// The kernel is heard so often before what it told is dealt with: 16 KiB each, some 100 events. Whoever writes faster than
-/// that is told of by nobody's name.
-pub const READINGS: usize = 2_048;
 /// Kernel's queues: one of the system's folders, the others shared by the homes. Each user may have 128.
 pub const QUEUES: usize = 32;
 /// Folders that went elsewhere and are watched still, before all of a queue are let go of and watched anew.
