@@ -150,24 +150,15 @@ impl World<'_> {
         }
     }
 
-    /// A serious finding that the hub has just written down is in somebody's hands, or dealt with.
-    pub(crate) fn judge_attention(
-        &mut self,
-        received: &ReceivedFinding,
-        incident: IncidentId,
-    ) -> Result<(), Violation> {
-        let machine = received.machine;
-        if let Some(wait) = self.hub.unread.waits((machine, incident)) {
-            let (holds, now) = (self.no_holds(), self.said());
+    /// Whatever waits on a machine is in somebody's hands, or people said no to it and their no holds: by the hub's clock
+    /// of now, which may have been set since it was found.
+    pub(crate) fn judge_what_waits_on(&mut self, machine: MachineId) -> Result<(), Violation> {
+        let (holds, now) = (self.no_holds(), self.said());
+        for (incident, wait) in self.hub.unread.of(machine) {
             if self.hub.declined.is_about(machine, incident, wait.news, holds, now) {
                 self.hub.unread.seen_to((machine, incident));
             }
         }
-        self.judge_what_waits_on(machine)
-    }
-
-    /// Whatever waits on a machine is in somebody's hands.
-    pub(crate) fn judge_what_waits_on(&mut self, machine: MachineId) -> Result<(), Violation> {
         let waits = self.hub.unread.of(machine);
         let Some(level) = waits.iter().map(|(_, wait)| wait.level).max() else { return Ok(()) };
         let is_in_hands = self.is_in_hands(machine);

@@ -153,7 +153,7 @@ impl World<'_> {
         unwritten.into_iter().for_each(|change| self.hub.rows.write(change));
         for (received, incident) in serious {
             if !self.lies(received.machine) {
-                self.judge_attention(&received, incident)?;
+                self.judge_what_waits_on(received.machine)?;
                 self.judge_what_is_asked(&received, incident, &released)?;
             }
         }
