@@ -14,6 +14,8 @@ use crate::programs::{Daemon, rules_of_others};
 use crate::siege::Siege;
 
 const PROGRAMS: [&str; 4] = ["dockerd", "docker", "iptables", "busybox"];
+/// How often dockerd is started before it is given up.
+const STARTS: usize = 5;
 /// The machine's port at which the container's SMB port is published.
 const PUBLISHED: u16 = 8042;
 
@@ -45,11 +47,20 @@ impl Docker {
              exec dockerd --data-root {at}/data --exec-root {at}/exec --pidfile {at}/pid \
                  -H unix://{at}/sock --storage-driver vfs --group root"
         );
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", machine.path().display()));
-        command.args(["unshare", "--mount", "sh", "-ec", &text]);
-        self.daemon = Some(Daemon::start(&mut command, &self.folder.path().join("log")));
-        until(|| self.client().args(["version"]).output().unwrap().status.success());
+        let log = self.folder.path().join("log");
+        // On a machine under load it gives up waiting for its own containerd: started anew then, as systemd does.
+        for _ in 0..STARTS {
+            let mut command = Command::new("nsenter");
+            command.arg(format!("--net={}", machine.path().display()));
+            command.args(["unshare", "--mount", "sh", "-ec", &text]);
+            let mut daemon = Daemon::start(&mut command, &log);
+            let answers = || self.client().args(["version"]).output().unwrap().status.success();
+            if daemon.runs_until(answers) {
+                self.daemon = Some(daemon);
+                return;
+            }
+        }
+        panic!("dockerd does not start:\n{}", std::fs::read_to_string(log).unwrap());
     }
 
     fn client(&self) -> Command {

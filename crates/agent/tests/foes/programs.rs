@@ -30,6 +30,20 @@ impl Daemon {
         Self { child }
     }
 
+    /// Waits until it is so, or until the program ended: `false` then.
+    pub fn runs_until(&mut self, is_so: impl Fn() -> bool) -> bool {
+        for _ in 0..LOOKS {
+            if is_so() {
+                return true;
+            }
+            if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("it runs, and never was so");
+    }
+
     /// As a service manager does: asked first, then killed.
     pub fn stop(&mut self) {
         let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM);
