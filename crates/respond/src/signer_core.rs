@@ -39,7 +39,9 @@ mod proposal;
 mod questions;
 pub use codes::{CodeFate, CodesRow, CodesToMake, RENEW_BEFORE};
 use known::Known;
-pub use known::{REMEMBERED_IDS, REMEMBERED_ORDERS, WORKS_FOR};
+pub use known::{
+    ID_AHEAD_WITHIN, REMEMBERED_IDS, REMEMBERED_IDS_AHEAD, REMEMBERED_ORDERS, WORKS_FOR,
+};
 pub use proposal::{Basis, Proposal, Refusal};
 pub use questions::{REMEMBERED_QUESTIONS, TOLD_WITHIN};
 
@@ -193,7 +195,11 @@ impl SignerCore {
         if let Some(order) = known.recent.iter().find(|order| order.id == proposal.id) {
             return Ok(order.clone());
         }
-        if known.used.contains(&proposal.id) || Some(proposal.id) <= known.forgotten {
+        // What begins nothing is signed whatever clock made the ids before it, and then frees nothing here.
+        let begins_nothing =
+            matches!(proposal.instruction, Instruction::Release | Instruction::Undo { .. });
+        let may_be_taken = known.may_be_taken(proposal.id) && !begins_nothing;
+        if may_be_taken || known.is_taken(proposal.id, now.utc) {
             return Err(Refusal::UsedId);
         }
         let authority = match &proposal.basis {

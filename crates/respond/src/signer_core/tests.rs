@@ -14,6 +14,7 @@ use crate::clock::tests::moment;
 use crate::decision::AskReason;
 
 mod approval;
+mod ids;
 mod taken_back;
 
 fn machine(number: u8) -> MachineId {
