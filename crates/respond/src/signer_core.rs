@@ -221,12 +221,11 @@ impl SignerCore {
         if matches!(authority, Authority::Policy { .. }) {
             self.spending.spend(&self.policy.budget, proposal.machine, now);
         }
-        // What opens a machine comes in time whenever it comes, and whatever clock the machine has.
-        let opens = matches!(proposal.instruction, Instruction::Release | Instruction::Undo { .. });
+        // What can only open a machine comes in time whenever it comes, and whatever clock the machine has.
         let deliver_until = self
             .policy
             .deliver_within_seconds
-            .filter(|_| !opens)
+            .filter(|_| proposal.instruction.closes())
             .map(|seconds| now.utc.plus(Duration::from_secs(seconds.into())));
         let known = self.machines.get_mut(&proposal.machine).ok_or(Refusal::UnknownMachine)?;
         known.sequence = known.sequence.saturating_add(1);
