@@ -273,7 +273,7 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
         Request::UndoAll { target, reason } => {
             let machines = match (hub.machine_called(&target), target.parse::<IncidentId>()) {
                 (Some(machine), _) => vec![machine],
-                (None, Ok(incident)) => hub.incident(incident, None).await?.incident.machines,
+                (None, Ok(incident)) => hub.machines_of(incident).await?,
                 (None, Err(_)) => {
                     let what = "machine (give its id or its one name: see `cordon machines`) or incident \
                                 (give its id: see `cordon incidents`)";
