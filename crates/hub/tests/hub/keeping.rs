@@ -354,3 +354,20 @@ async fn a_question_that_cannot_be_read_keeps_no_hub_from_starting() {
     let left = site.hub().approvals(true).await.unwrap();
     assert_eq!(left.iter().map(|question| question.machine).collect::<Vec<_>>(), [second.id()]);
 }
+
+/// Silence would be read as health (law 12).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signer_that_dies_while_nothing_happens_is_told_of() {
+    let mut site = Site::start().await;
+    until("all is cosigned", || async {
+        let ledger = site.hub().ledger();
+        ledger.checkpoint_at.is_some() && ledger.covered == ledger.size
+    })
+    .await;
+    site.signer.take().unwrap().stop().await;
+    until("it is said", || async { site.hub().status().await.unwrap().signer_away.is_some() })
+        .await;
+    site.start_signer().await;
+    until("it is back", || async { site.hub().status().await.unwrap().signer_away.is_none() })
+        .await;
+}
