@@ -178,7 +178,12 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
                 row.incident.machines.truncate(100);
                 row
             });
-            Answer::Incidents { rows: rows.collect(), total: listed.total }
+            let unreadable = listed.unreadable.into_iter().map(|row| (row.id, row.reason));
+            Answer::Incidents {
+                rows: rows.collect(),
+                total: listed.total,
+                unreadable: unreadable.collect(),
+            }
         }
         Request::Machine { machine } => {
             Answer::Machine(Box::new(hub.machine_detail(named(hub, &machine)?).await?))
