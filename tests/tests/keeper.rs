@@ -51,7 +51,8 @@ fn what_makes_anything_weaker_takes_root_on_the_hubs_machine() {
     for said in [&[("name", "the-spare-one")][..], &[("name", &*name), ("ring", "us+%7C+6666")]] {
         let [page, refused] = chief.describes(&id, said);
         assert!(page.contains("its name and what people are told too, takes root"), "{page}");
-        assert!(refused.starts_with("HTTP/1.1 403"), "{said:?}: {refused}");
+        assert!(refused.starts_with("HTTP/1.1 422"), "{said:?}: {refused}");
+        assert!(refused.contains("from the hub alone"), "{said:?}: {refused}");
     }
     // Whoever runs what they like as the hub.
     for words in [
