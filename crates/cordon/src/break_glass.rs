@@ -119,8 +119,7 @@ async fn signer(layout: &Layout) -> Result<Client> {
     })
 }
 
-/// Every machine that the signer knows, as it calls it.
-pub(crate) async fn rows(client: &Client) -> Result<Vec<CodesRow>> {
+async fn rows(client: &Client) -> Result<Vec<CodesRow>> {
     let mut all = Vec::new();
     loop {
         let after = all.last().map(|row: &CodesRow| row.machine);

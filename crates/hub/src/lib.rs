@@ -54,7 +54,6 @@ mod sign_in;
 pub mod signer;
 mod signing;
 mod striking;
-mod undoing;
 pub mod view;
 mod work;
 

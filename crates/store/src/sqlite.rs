@@ -155,31 +155,20 @@ trait Columns {
 
 impl Columns for SqliteRow {
     fn text(&self, column: &'static str) -> Result<String, StoreError> {
-        column_of(self, column)
+        self.try_get(column).doing("read text")
     }
     fn optional_text(&self, column: &'static str) -> Result<Option<String>, StoreError> {
-        column_of(self, column)
+        self.try_get(column).doing("read text")
     }
     fn bytes(&self, column: &'static str) -> Result<Vec<u8>, StoreError> {
-        column_of(self, column)
+        self.try_get(column).doing("read bytes")
     }
     fn number(&self, column: &'static str) -> Result<i64, StoreError> {
-        column_of(self, column)
+        self.try_get(column).doing("read a number")
     }
     fn truth(&self, column: &'static str) -> Result<bool, StoreError> {
-        column_of(self, column)
+        self.try_get(column).doing("read a truth value")
     }
-}
-
-/// One value of a row. What is of another kind (no text, say) is that row's fault and not the database's.
-fn column_of<'r, T>(row: &'r SqliteRow, column: &'static str) -> Result<T, StoreError>
-where
-    T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite>,
-{
-    row.try_get(column).map_err(|error| match error {
-        sqlx::Error::ColumnDecode { source, .. } => unreadable(column, source.to_string()),
-        source => StoreError::Database { what: "read a row", source },
-    })
 }
 
 fn unreadable(what: &'static str, reason: String) -> StoreError {
@@ -212,16 +201,16 @@ fn paged_readable<T>(
 ) -> Result<Listed<T>, StoreError> {
     let limit = usize::try_from(page.rows()).unwrap_or(0);
     let shown = &rows[..rows.len().min(limit)];
-    // After the last whose name can be read.
-    let next = shown.iter().rev().find_map(|row| cursor(row).ok());
-    let next = next.filter(|_| rows.len() > limit).map(Cursor);
+    let next = match shown.last() {
+        Some(last) if rows.len() > limit => Some(Cursor(cursor(last)?)),
+        _ => None,
+    };
     let (mut items, mut unreadable) = (Vec::with_capacity(shown.len()), Vec::new());
     for row in shown {
         match item(row) {
             Ok(item) => items.push(item),
             Err(StoreError::Unreadable { what, reason }) => {
-                let id = cursor(row).unwrap_or_else(|_| "that nobody can name".to_owned());
-                unreadable.push(Unreadable { what, id, reason });
+                unreadable.push(Unreadable { what, id: cursor(row)?, reason });
             }
             Err(error) => return Err(error),
         }

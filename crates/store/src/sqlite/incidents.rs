@@ -7,7 +7,7 @@ use cordon_model::record::Record;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Sqlite};
 
-use super::{Columns as _, Doing as _, SqliteState, count_of, encode, paged, paged_readable};
+use super::{Columns as _, Doing as _, SqliteState, count_of, encode, paged};
 use crate::incidents::{IncidentFilter, Incidents, StoredApproval};
 use crate::key::{Key, Listed, Page};
 use crate::state::StoreError;
@@ -43,13 +43,7 @@ impl Incidents for SqliteState {
         }
         query.push(" ORDER BY incident DESC LIMIT ").push_bind(page.rows() + 1);
         let rows = query.build().fetch_all(&self.readers).await.doing("list incidents")?;
-        paged_readable(
-            &rows,
-            page,
-            total,
-            |row| row.document("document"),
-            |row| row.text("incident"),
-        )
+        paged(&rows, page, total, |row| row.document("document"), |row| row.text("incident"))
     }
 
     async fn timeline(
@@ -117,7 +111,7 @@ impl Incidents for SqliteState {
         .await
         .doing("list questions that count")?;
         let total = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-        paged_readable(&rows, page, total, approval, |row| row.text("approval"))
+        paged(&rows, page, total, approval, |row| row.text("approval"))
     }
 
     async fn approvals_of(
@@ -139,7 +133,7 @@ impl Incidents for SqliteState {
         .fetch_all(&self.readers)
         .await
         .doing("list an incident's questions")?;
-        paged_readable(&rows, page, total, approval, |row| row.text("approval"))
+        paged(&rows, page, total, approval, |row| row.text("approval"))
     }
 
     async fn approvals(
@@ -168,7 +162,7 @@ impl Incidents for SqliteState {
         .fetch_all(&self.readers)
         .await
         .doing("list questions")?;
-        paged_readable(&rows, page, total, approval, |row| row.text("approval"))
+        paged(&rows, page, total, approval, |row| row.text("approval"))
     }
 }
 

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use cordon_model::ids::{MachineId, MeasureId, OdsCode, OrderId};
 use cordon_model::signed::Envelope;
 use cordon_model::time::UtcNanos;
+use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::{
@@ -177,11 +178,12 @@ impl Orders for SqliteState {
 }
 
 fn order(row: &SqliteRow) -> Result<StoredOrder, StoreError> {
+    let incident: Option<String> = row.try_get("incident").doing("read text")?;
     Ok(StoredOrder {
         id: row.id("order_id")?,
         machine: row.id("machine")?,
         sequence: unsigned(row.number("sequence")?),
-        incident: row.optional_id("incident")?,
+        incident: incident.map(|_| row.id("incident")).transpose()?,
         state: row.document("state")?,
         envelope: row.document("envelope")?,
     })
