@@ -96,6 +96,28 @@ impl<'a> Person<'a> {
         let [csrf, revision] = ["csrf", "revision"].map(|name| field(&page, name).unwrap());
         self.send("POST", "/policy", &format!("csrf={csrf}&mode={mode}&revision={revision}"))
     }
+
+    /// Reads the form that says what a machine is, and saves it with `said` and nothing else; the page, and what the
+    /// console answers.
+    ///
+    /// # Panics
+    /// If the page has no form.
+    #[must_use]
+    #[expect(clippy::unwrap_used, reason = "a harness stops where it can't go on")]
+    pub fn describes(&self, machine: &str, said: &[(&str, &str)]) -> [String; 2] {
+        const FIELDS: [&str; 9] =
+            ["name", "tier", "kind", "group", "lifelines", "protected", "place", "instead", "ring"];
+        let path = format!("/machines/{machine}/assignment");
+        let page = self.send("GET", &path, "");
+        let mut body = format!("csrf={}", field(&page, "csrf").unwrap());
+        for name in FIELDS {
+            let value =
+                said.iter().find(|(field, _)| *field == name).map_or("", |(_, value)| value);
+            body += &format!("&{name}={value}");
+        }
+        let answer = self.send("POST", &path, &body);
+        [page, answer]
+    }
 }
 
 /// What a page's form has in a hidden field.

@@ -2,8 +2,13 @@
 //! machine does, by the same commands as ever.
 
 use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::Command;
+use std::thread;
 
+use cordon_model::ids::MachineId;
 use cordon_tests::{End, Hospital, Person, Up, cordon, eventually, lacks_programs, lacks_root};
 
 /// Runs a command as the hub's own user, which is what somebody has who took the hub over.
@@ -40,6 +45,14 @@ fn what_makes_anything_weaker_takes_root_on_the_hubs_machine() {
     assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
     for said in ["mode ask would become act", "cordon policy", "root on the hub"] {
         assert!(refused.contains(said), "{said:?} is not in {refused}");
+    }
+    // Of a machine nothing is said there either, and the page says so before anybody types.
+    let id = up.linked_machine()["id"].as_str().unwrap().to_owned();
+    for said in [&[("name", "the-spare-one")][..], &[("name", &*name), ("ring", "us+%7C+6666")]] {
+        let [page, refused] = chief.describes(&id, said);
+        assert!(page.contains("its name and what people are told too, takes root"), "{page}");
+        assert!(refused.starts_with("HTTP/1.1 422"), "{said:?}: {refused}");
+        assert!(refused.contains("from the hub alone"), "{said:?}: {refused}");
     }
     // Whoever runs what they like as the hub.
     for words in [
@@ -91,6 +104,67 @@ fn what_makes_anything_weaker_takes_root_on_the_hubs_machine() {
     // And letting a machine go never did.
     up.cordon(&["isolate", &name, "--reason", "test"]).unwrap();
     as_the_hub(&up, &["release", &name, "--reason", "test", "--despite", "test"]).unwrap();
+}
+
+/// Reads one message of a control socket, and passes it on.
+fn pass_on(
+    from: &mut UnixStream,
+    to: &mut UnixStream,
+    change: impl Fn(&mut [u8]),
+) -> io::Result<()> {
+    let mut head = [0; 4];
+    from.read_exact(&mut head)?;
+    let mut body = vec![0; u32::from_be_bytes(head).try_into().unwrap()];
+    from.read_exact(&mut body)?;
+    change(&mut body);
+    to.write_all(&head)?;
+    to.write_all(&body)
+}
+
+/// Puts itself before the hub, as whoever has the hub's user can, and answers for `other` where it was asked for `one`.
+fn lie(socket: &Path, one: MachineId, other: MachineId) {
+    let behind = socket.with_extension("behind");
+    fs::rename(socket, &behind).unwrap();
+    let listener = UnixListener::bind(socket).unwrap();
+    thread::spawn(move || {
+        for asker in listener.incoming() {
+            let (mut asker, mut hub) = (asker.unwrap(), UnixStream::connect(&behind).unwrap());
+            let swap = |body: &mut [u8]| {
+                for at in 0..=body.len().saturating_sub(16) {
+                    if body[at..at + 16] == *one.as_bytes() {
+                        body[at..at + 16].copy_from_slice(other.as_bytes());
+                    }
+                }
+            };
+            // Who hangs up has what it wanted.
+            let _ = pass_on(&mut asker, &mut hub, |_| ())
+                .and_then(|()| pass_on(&mut hub, &mut asker, swap));
+        }
+    });
+}
+
+#[test]
+fn a_stolen_hub_has_roots_words_signed_for_no_other_machine_than_root_named() {
+    if lacks_root("the hub's own user") || lacks_programs(&["setpriv"]) {
+        return;
+    }
+    let up = Up::start();
+    let machine = up.linked_machine();
+    let name = machine["name"].as_str().unwrap().to_owned();
+    let id: MachineId = machine["id"].as_str().unwrap().parse().unwrap();
+    up.cordon(&["assign", &name, "--tier", "2"]).unwrap();
+    let known_to_the_signer = || up.cordon(&["break-glass", "list"]).unwrap();
+    let before = known_to_the_signer();
+    assert!(before.ends_with("\n1 machines\n"), "{before}");
+    let mut other = *id.as_bytes();
+    other[15] ^= 1;
+    let other: String = other.iter().map(|byte| format!("{byte:02x}")).collect();
+    lie(&up.state.path().join("run/hub/hub.sock"), id, other.parse().unwrap());
+    for named in [&name, &id.to_string()] {
+        let why = up.cordon(&["assign", named, "--tier", "0"]).unwrap_err();
+        assert!(why.contains("answers for another machine"), "{named}: {why}");
+    }
+    assert_eq!(known_to_the_signer(), before, "the signer knows no other machine than before");
 }
 
 /// Whether the signer's ledger has `words` somewhere.

@@ -187,7 +187,10 @@ pub fn mode(mode: Mode) -> &'static str {
 pub fn mode_meaning(mode: Mode) -> &'static str {
     match mode {
         Mode::Observe => "Only look and tell. Nothing is isolated, whatever is found.",
-        Mode::Ask => "Propose every isolation to people, and wait for their answer.",
+        Mode::Ask => {
+            "Propose every isolation to people, and wait for their answer. A machine that has no hub in reach does \
+             not segment itself."
+        }
         Mode::Act => {
             "Isolate what the policy allows without asking, within the budget; ask for the rest. \
              Clinical machines (tiers 2 and 3, or unknown) are always asked for."

@@ -11,7 +11,7 @@ use cordon_model::named::NamedDraft;
 
 use crate::cli::StateArg;
 use crate::control::{ask_at, block_on, plain, tell, unexpected};
-use crate::keeper;
+use crate::keeper::{self, Answered};
 use crate::lifelines::{Said, in_words, said};
 
 /// An enrolment token is good for this long unless said otherwise, in seconds.
@@ -160,6 +160,9 @@ pub struct AssignArgs {
     /// The hub has moved: its addresses, which every isolation keeps, are others than were signed.
     #[arg(long)]
     hub_moved: bool,
+    /// Have it signed without a typed yes, which root is asked for on a terminal where it takes root.
+    #[arg(long)]
+    yes: bool,
 }
 
 /// Says what a machine is.
@@ -170,7 +173,8 @@ pub fn assign(args: &AssignArgs) -> Result<()> {
         let words = draft_words(&args.machine, "would be", &draft, &preview.would);
         return tell(&(words + &keeper::leave_words(preview.weaker.as_deref())));
     }
-    let assigned = keeper::assign(&layout, &args.machine, draft.clone(), args.hub_moved);
+    let answered = Answered { hub_moved: args.hub_moved, yes: args.yes };
+    let assigned = keeper::assign(&layout, &args.machine, draft.clone(), answered);
     let signed = block_on(assigned)?;
     // All of it, for what was not said again is gone.
     tell(&draft_words(&args.machine, "is now", &draft, &signed))
@@ -183,8 +187,9 @@ fn draft_words(machine: &str, verb: &str, draft: &AssignmentDraft, signed: &Assi
         |tier| tier.number().to_string(),
     );
     let mut text = format!(
-        "{} {verb}\n  called     {}\n  tier       {tier}\n  group      {}\n  kind       {}\n",
+        "{} {verb}\n  id         {}\n  called     {}\n  tier       {tier}\n  group      {}\n  kind       {}\n",
         plain(machine),
+        signed.machine,
         match (&draft.name, signed.name.as_str()) {
             (Some(name), _) => plain(name),
             (None, "") => "as it calls itself".to_owned(),

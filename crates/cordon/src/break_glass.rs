@@ -119,7 +119,8 @@ async fn signer(layout: &Layout) -> Result<Client> {
     })
 }
 
-async fn rows(client: &Client) -> Result<Vec<CodesRow>> {
+/// Every machine that the signer knows, as it calls it.
+pub(crate) async fn rows(client: &Client) -> Result<Vec<CodesRow>> {
     let mut all = Vec::new();
     loop {
         let after = all.last().map(|row: &CodesRow| row.machine);

@@ -242,7 +242,7 @@ pub(crate) fn may_order(machine: &str, is_answered: bool) -> Result<bool> {
 }
 
 /// Nothing but the whole word: a habit of pressing a key is no answer.
-fn is_a_yes(answers: &mut impl BufRead) -> Result<bool> {
+pub(crate) fn is_a_yes(answers: &mut impl BufRead) -> Result<bool> {
     let mut answer = String::new();
     answers
         .take(MOST_TYPED)

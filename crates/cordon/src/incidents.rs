@@ -109,10 +109,12 @@ fn list(args: &ListArgs) -> Result<()> {
     crate::alarms::tell(&args.state);
     let mut text = String::new();
     let request = Request::ListIncidents { only_open: !args.all };
-    let (rows, total) = match ask_at(&args.state, request)? {
-        Answer::Incidents { rows, total } => (rows, total),
+    let (rows, total, unreadable) = match ask_at(&args.state, request)? {
+        Answer::Incidents { rows, total, unreadable } => (rows, total, unreadable),
         other => return unexpected(&other),
     };
+    // As what is wrong with the hub: a list and its JSON stay as they are.
+    eprint!("{}", not_listed(&unreadable));
     if args.json {
         let rows: Vec<_> = rows.iter().map(incident_json).collect();
         return tell(&(serde_json::to_string_pretty(&rows)? + "\n"));
@@ -138,6 +140,18 @@ fn list(args: &ListArgs) -> Result<()> {
     }
     writeln!(text, "{} of {total} incidents", rows.len())?;
     tell(&text)
+}
+
+/// Incidents that are there and can't be shown.
+fn not_listed(unreadable: &[(String, String)]) -> String {
+    let line = |(id, why): &(String, String)| {
+        format!(
+            "AN INCIDENT CAN'T BE READ, and is not in this list: {}: {}\n",
+            plain(id),
+            plain(why)
+        )
+    };
+    unreadable.iter().map(line).collect()
 }
 
 fn incident_json(row: &IncidentRow) -> serde_json::Value {
@@ -303,5 +317,15 @@ mod tests {
         let json = detail_json(&detail());
         assert_eq!((&json["state"], &json["owner"]), (&json!("owned"), &json!("ann")));
         assert_eq!((&json["machine_count"], &json["timeline_count"]), (&json!(70), &json!(900)));
+    }
+
+    #[test]
+    fn an_incident_that_cannot_be_read_is_named() {
+        assert_eq!(not_listed(&[]), "");
+        let said = not_listed(&[("0190-7".into(), "no text\u{1b}".into())]);
+        assert!(
+            said.contains("CAN'T BE READ") && said.contains("0190-7: no text\u{fffd}"),
+            "{said}"
+        );
     }
 }

@@ -4,7 +4,10 @@
 //! ([`weakening`]). Whoever is root says such a thing with the same commands as ever: they bring it to the
 //! signer first, who knows root by the system, and then to the hub, which has the same signed and brings it to
 //! the machines. The hub is asked before what it would have signed, for it knows what was said before and what
-//! names answer; nothing of that is said in root's name that root did not say, but for addresses of names.
+//! names answer; nothing of that is said in root's name that root did not say, but for addresses of names. Which
+//! machine root meant is the signer's to say ([`meant`]): a hub that answers for another one gets nothing signed.
+
+use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::{Context as _, Result, bail};
 use cordon_hub::control::{Answer, Request};
@@ -18,10 +21,30 @@ use cordon_model::ids::MachineId;
 use cordon_model::order::Approver;
 use cordon_model::policy::{Mode, Policy};
 use cordon_respond::names::Pin;
+use cordon_respond::signer_core::CodesRow;
 use cordon_respond::weakening;
 
-use crate::control::{Control, unexpected};
+use crate::break_glass;
+use crate::control::{Control, is_a_yes, plain, tier_words, unexpected};
 use crate::layout::Layout;
+
+/// How many ids are named of machines with one name.
+const NAMED_IDS: usize = 4;
+
+/// Where a machine's id stands that is nobody's word but its own.
+const WHERE_ITS_ID_IS: &str = "its own agent's log says it (`enrolled machine=…`)";
+
+/// What is so when the signer has taken root's words for a policy, and then something failed.
+const SIGNED_A_POLICY: &str = "the signer HAS signed this policy; the hub did not take it now, and will when it is started \
+     next. Once it answers, run the same command again, or set back what held before if that is not meant";
+
+/// The same, said ahead for a machine that is still to enrol.
+const SAID_AHEAD: &str = "the signer HAS noted what that machine is to be, for as long as the token was to be good: the hub \
+     gave no token for it. Say it again for one; what was noted is good for one machine all the same";
+
+/// The same, for a machine.
+const SIGNED_OF_A_MACHINE: &str = "the signer HAS signed it; the hub did not bring it to the machine, and does not by itself \
+     later. Run the same command again, or say again what it was before, if that is not meant";
 
 /// What would be signed of a machine, and what of it takes the keeper.
 pub(crate) struct Preview {
@@ -41,19 +64,19 @@ pub(crate) async fn preview(
     draft: AssignmentDraft,
 ) -> Result<Preview> {
     let bedside = draft.bedside.clone();
-    let request = Request::WouldAssign { machine: machine.to_owned(), draft };
-    let would = assigned(Control::at(layout).ask(request).await?)?;
-    let weaker = match Client::connect(&layout.signer_socket()).await {
-        Err(_) => None,
-        Ok(signer) => {
-            let before = signer.bedside(would.machine).await.unwrap_or_default();
-            let is_other = bedside.is_some_and(|said| said != before);
-            let said = is_other.then(|| OTHER_WORDS.to_owned());
-            let known = known(&signer, would.machine).await.ok();
-            let weaker = known.map(|known| weakening::of_assignment(known.as_ref(), &would));
-            weaker.map(|weaker| weaker.into_iter().chain(said).collect())
-        }
+    let ask = async |machine: String| {
+        assigned(Control::at(layout).ask(Request::WouldAssign { machine, draft }).await?)
     };
+    let Ok(signer) = Client::connect(&layout.signer_socket()).await else {
+        return Ok(Preview { would: ask(machine.to_owned()).await?, weaker: None });
+    };
+    let machine = meant(&signer, machine).await?;
+    let would = ask(machine.to_string()).await?;
+    check_machine(machine, &would)?;
+    let known = known(&signer, machine).await.ok();
+    let said = other_words(&signer, machine, bedside.as_ref()).await.unwrap_or_default();
+    let weaker = known.map(|known| weakening::of_assignment(known.as_ref(), &would));
+    let weaker = weaker.map(|weaker| weaker.into_iter().chain(said).collect());
     Ok(Preview { would, weaker })
 }
 
@@ -104,7 +127,125 @@ impl Keeper {
     }
 }
 
-/// Says what a machine is. `hub_moved`: the hub's addresses may be others than were signed.
+/// Which machine root means: the one with this id, or the only one that the **signer** calls so.
+///
+/// A name that a machine has there is changed by root alone, so a stolen hub can't make one machine another's. An id
+/// needs nobody's word, and is taken of a machine that the signer does not know, too.
+async fn meant(signer: &Client, typed: &str) -> Result<MachineId> {
+    if let Ok(id) = typed.parse() {
+        return Ok(id);
+    }
+    let rows = break_glass::rows(signer).await;
+    called(&rows.context("asking the signer which machine is called so")?, typed)
+}
+
+fn called(rows: &[CodesRow], typed: &str) -> Result<MachineId> {
+    let ids: Vec<MachineId> =
+        rows.iter().filter(|row| row.name == typed).map(|row| row.machine).collect();
+    match ids[..] {
+        [id] => Ok(id),
+        [] => bail!(
+            "the signer knows no machine that is called {typed:?}, and does not take the hub's word for which one \
+             is: nothing was signed. Give its id, as {WHERE_ITS_ID_IS}"
+        ),
+        _ => {
+            let first: Vec<String> = ids.iter().take(NAMED_IDS).map(ToString::to_string).collect();
+            bail!(
+                "the signer knows {} machines that are called {typed:?} ({}{}): nothing was signed. Give the id of \
+                 the one that you mean, as {WHERE_ITS_ID_IS}",
+                ids.len(),
+                first.join(", "),
+                if ids.len() > NAMED_IDS { ", …" } else { "" }
+            )
+        }
+    }
+}
+
+/// Whether the hub speaks of the machine that it was asked about.
+fn check_machine(meant: MachineId, would: &Assignment) -> Result<()> {
+    if would.machine == meant {
+        return Ok(());
+    }
+    bail!(
+        "the hub answers for another machine ({}) than you named ({meant}), of which nothing was signed now. Take it \
+         that somebody else has the hub in hand",
+        would.machine
+    )
+}
+
+/// That people at a machine would be told something else, if so. Of a machine that the signer does not know nothing
+/// was said.
+async fn other_words(
+    signer: &Client,
+    machine: MachineId,
+    said: Option<&Bedside>,
+) -> Result<Option<String>> {
+    let before = match signer.bedside(machine).await {
+        Ok(before) => before,
+        Err(ClientError::Refused(_)) => Bedside::default(),
+        Err(error) => {
+            return Err(error).context("asking the signer what people at the machine are told");
+        }
+    };
+    let is_other = said.is_some_and(|said| *said != before);
+    Ok(is_other.then(|| OTHER_WORDS.to_owned()))
+}
+
+/// What is about to be signed in root's name, by the signer's own knowledge.
+fn about_to_sign(
+    machine: MachineId,
+    known: Option<&Assignment>,
+    would: Option<&Assignment>,
+    what: &[String],
+) -> String {
+    let name =
+        known.map_or_else(|| "not known to it so far".to_owned(), |known| plain(&known.name));
+    let tier = tier_words(known.and_then(|known| known.tier));
+    let mut text = format!(
+        "about to be signed of the machine {machine}\n  the signer calls it  {name}\n  its tier there       {tier}\n"
+    );
+    if let Some(would) = would.filter(|would| known.is_none_or(|known| known.name != would.name)) {
+        text += &format!("  it would be called   {}\n", plain(&would.name));
+    }
+    for what in what {
+        text += &format!("  - {}\n", plain(what));
+    }
+    let bare = |known: &Assignment| {
+        let Assignment { organisation, machine, name, hub, .. } = known.clone();
+        Assignment { hub, revision: known.revision, ..Assignment::of(organisation, machine, name) }
+    };
+    if known.is_none_or(|known| *known == bare(known)) {
+        text += &format!(
+            "  NOTE: nothing but a name was signed of it so far, and that may be the hub's word alone. Make sure that \
+             this is its id: {WHERE_ITS_ID_IS}\n"
+        );
+    }
+    text
+}
+
+/// Asks, on a terminal, whoever has read what is about to be signed. Without one nobody is there to be asked.
+fn agree(about: &str, is_answered: bool) -> Result<()> {
+    if is_answered || !std::io::stdin().is_terminal() {
+        return Ok(());
+    }
+    print!("{about}type yes to have it signed: ");
+    std::io::stdout().flush().context("writing to standard output: nothing was signed")?;
+    match is_a_yes(&mut std::io::stdin().lock()).context("nothing was signed")? {
+        true => Ok(()),
+        false => bail!("nothing was signed"),
+    }
+}
+
+/// How far root has answered already what is asked.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Answered {
+    /// The hub's addresses may be others than were signed.
+    pub hub_moved: bool,
+    /// What is about to be signed was looked at before.
+    pub yes: bool,
+}
+
+/// Says what a machine is.
 ///
 /// # Errors
 /// When the hub or the signer refuses, or the hub would have something else signed than was said.
@@ -112,40 +253,60 @@ pub(crate) async fn assign(
     layout: &Layout,
     machine: &str,
     draft: AssignmentDraft,
-    hub_moved: bool,
+    answered: Answered,
 ) -> Result<Assignment> {
     let control = Control::at(layout);
-    let machine = machine.to_owned();
-    let mut wanted = draft.clone();
-    if let Some(keeper) = Keeper::at(layout).await {
-        let request = Request::WouldAssign { machine: machine.clone(), draft: draft.clone() };
-        let would = assigned(control.ask(request).await?)?;
-        let known = known(&keeper.signer, would.machine).await?;
-        check_said(&draft, &would, known.as_ref(), hub_moved)?;
-        let says_more = draft.bedside.as_ref().is_some_and(|said| *said != Bedside::default());
-        let is_weaker = !weakening::of_assignment(known.as_ref(), &would).is_empty();
-        if is_weaker || known.is_none() && says_more {
-            let said = keeper.signer.assign(would.clone(), None, Some(keeper.by.clone())).await;
-            said.context("the signer refuses")?;
-        }
-        if let Some(bedside) = &draft.bedside {
-            say_bedside(&keeper, would.machine, bedside).await?;
-        }
-        wanted = as_resolved(draft, would);
+    let Some(keeper) = Keeper::at(layout).await else {
+        let request = Request::SetAssignment { machine: machine.to_owned(), draft };
+        return assigned(control.ask(request).await?);
+    };
+    let machine = meant(&keeper.signer, machine).await?;
+    let request = Request::WouldAssign { machine: machine.to_string(), draft: draft.clone() };
+    let would = assigned(control.ask(request).await?)?;
+    check_machine(machine, &would)?;
+    let known = known(&keeper.signer, machine).await?;
+    check_said(&draft, &would, known.as_ref(), answered.hub_moved)?;
+    let mut takes_root = weakening::of_assignment(known.as_ref(), &would);
+    let is_weaker = !takes_root.is_empty();
+    let words = other_words(&keeper.signer, machine, draft.bedside.as_ref()).await?;
+    let says_more = words.is_some();
+    takes_root.extend(words);
+    if !takes_root.is_empty() {
+        agree(&about_to_sign(machine, known.as_ref(), Some(&would), &takes_root), answered.yes)?;
     }
-    assigned(control.ask(Request::SetAssignment { machine, draft: wanted }).await?)
+    let mut is_signed = is_weaker || known.is_none() && says_more;
+    if is_signed {
+        let said = keeper.signer.assign(would.clone(), None, Some(keeper.by.clone())).await;
+        said.context("the signer refuses")?;
+    }
+    if let Some(bedside) = &draft.bedside {
+        let said = say_bedside(&keeper, machine, bedside).await;
+        is_signed |= after_signing(said, is_signed, SIGNED_OF_A_MACHINE)?;
+    }
+    let draft = as_resolved(draft, would.clone());
+    let request = Request::SetAssignment { machine: machine.to_string(), draft };
+    let brought = control.ask(request).await.and_then(assigned);
+    let brought = brought.and_then(|told| check_machine(machine, &told).map(|()| told.revision));
+    let revision = after_signing(brought, is_signed, SIGNED_OF_A_MACHINE)?;
+    // What was compared with what was said, and not what the hub says of it now.
+    Ok(Assignment { revision, ..would })
+}
+
+/// A failure after root's words were taken: nobody may read it as nothing done.
+fn after_signing<T>(result: Result<T>, is_signed: bool, what: &'static str) -> Result<T> {
+    if is_signed { result.context(what) } else { result }
 }
 
 /// Says to the signer what people in front of a machine are told, where that is another word. Of one that it does
-/// not know nothing was said.
-async fn say_bedside(keeper: &Keeper, machine: MachineId, bedside: &Bedside) -> Result<()> {
+/// not know nothing was said. Whether it was told something.
+async fn say_bedside(keeper: &Keeper, machine: MachineId, bedside: &Bedside) -> Result<bool> {
     match keeper.signer.bedside(machine).await {
-        Ok(known) if known == *bedside => Ok(()),
-        Err(ClientError::Refused(_)) => Ok(()),
+        Ok(known) if known == *bedside => Ok(false),
+        Err(ClientError::Refused(_)) => Ok(false),
         Err(error) => Err(error).context("asking the signer what people at the machine are told"),
         Ok(_) => {
             let said = keeper.signer.set_bedside(machine, bedside.clone(), keeper.by.clone()).await;
-            said.context("the signer refuses")
+            said.context("the signer refuses").map(|()| true)
         }
     }
 }
@@ -160,7 +321,7 @@ pub(crate) async fn enrol_token(
     good_for_seconds: u32,
 ) -> Result<String> {
     let control = Control::at(layout);
-    let mut wanted = draft.clone();
+    let (mut wanted, mut is_said) = (draft.clone(), false);
     if let Some(keeper) = Keeper::at(layout).await {
         let would = assigned(control.ask(Request::WouldEnrol { draft: draft.clone() }).await?)?;
         check_said(&draft, &would, None, true)?;
@@ -170,31 +331,48 @@ pub(crate) async fn enrol_token(
             let said = SaidAhead::of(would.clone(), draft.name.clone(), bedside);
             let said = keeper.signer.say_ahead(said, keeper.by, good_for_seconds).await;
             said.context("the signer refuses")?;
+            is_said = true;
         }
         wanted = as_resolved(draft, would);
     }
-    control.enrol_token(wanted, good_for_seconds).await
+    let token = control.enrol_token(wanted, good_for_seconds).await;
+    after_signing(token, is_said, SAID_AHEAD)
 }
 
-/// Confirms addresses of a name; `machine` as the hub knows it.
+/// Confirms addresses of a name; `machine` by its id, or as the signer calls it.
 ///
 /// # Errors
 /// When the hub or the signer refuses.
-pub(crate) async fn confirm(layout: &Layout, machine: &str, pin: Pin) -> Result<Assignment> {
+pub(crate) async fn confirm(
+    layout: &Layout,
+    machine: &str,
+    pin: Pin,
+    is_answered: bool,
+) -> Result<Assignment> {
     let control = Control::at(layout);
     let mut pin = pin;
-    if let Some(keeper) = Keeper::at(layout).await {
-        let request = Request::Machine { machine: machine.to_owned() };
-        let id = match control.ask(request).await? {
-            Answer::Machine(detail) => detail.row.id,
-            other => return unexpected(&other),
-        };
-        let by = pin.signed_off_by.take().unwrap_or(keeper.by.name);
-        pin.signed_off_by = Some(by);
-        keeper.signer.pin(id, pin.clone()).await.context("the signer refuses")?;
-    }
-    let machine = machine.to_owned();
-    assigned(control.ask(Request::ConfirmAddresses { machine, pin }).await?)
+    let Some(keeper) = Keeper::at(layout).await else {
+        let machine = machine.to_owned();
+        return assigned(control.ask(Request::ConfirmAddresses { machine, pin }).await?);
+    };
+    let machine = meant(&keeper.signer, machine).await?;
+    let known = known(&keeper.signer, machine).await?;
+    agree(&about_to_sign(machine, known.as_ref(), None, &in_lines(&pin)), is_answered)?;
+    let by = pin.signed_off_by.take().unwrap_or(keeper.by.name);
+    pin.signed_off_by = Some(by);
+    let signed = keeper.signer.pin(machine, pin.clone()).await.context("the signer refuses")?;
+    let request = Request::ConfirmAddresses { machine: machine.to_string(), pin };
+    let brought = control.ask(request).await.and_then(assigned);
+    let brought = brought.and_then(|told| check_machine(machine, &told));
+    after_signing(brought, true, SIGNED_OF_A_MACHINE)?;
+    Ok((*signed).clone())
+}
+
+/// What becomes of a name's addresses.
+fn in_lines(pin: &Pin) -> Vec<String> {
+    let kept = pin.add.iter().map(|address| format!("{} is kept alive at {address} too", pin.host));
+    let dropped = pin.drop.iter().map(|address| format!("{} no more at {address}", pin.host));
+    kept.chain(dropped).collect()
 }
 
 /// What is to become of the policy.
@@ -273,11 +451,13 @@ pub(crate) async fn set_policy(layout: &Layout, wish: Wish) -> Result<Answer> {
     let known = keeper.signer.policy().await.context("asking the signer which policy holds")?;
     let draft = wish.over(&known);
     control.ask(Request::CheckPolicy(Box::new(draft.clone()))).await?;
-    if !weakening::of_policy(&known, &draft).is_empty() {
+    let is_signed = !weakening::of_policy(&known, &draft).is_empty();
+    if is_signed {
         let said = keeper.signer.set_policy(draft.clone(), keeper.by).await;
         said.context("the signer refuses: nothing was changed")?;
     }
-    control.ask(Request::SetPolicy(Box::new(draft))).await
+    let set = control.ask(Request::SetPolicy(Box::new(draft))).await;
+    after_signing(set, is_signed, SIGNED_A_POLICY)
 }
 
 fn assigned(answer: Answer) -> Result<Assignment> {
@@ -356,6 +536,9 @@ fn check_said(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod lies;
 
 #[cfg(test)]
 mod tests {

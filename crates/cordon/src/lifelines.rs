@@ -239,6 +239,9 @@ pub struct Confirm {
     /// Who accepts the risk, where a port that intruders move by is needed; you, if not given.
     #[arg(long)]
     signed_off_by: Option<String>,
+    /// Have them signed without a typed yes, which root is asked for on a terminal.
+    #[arg(long)]
+    yes: bool,
 }
 
 /// Runs it.
@@ -254,7 +257,7 @@ pub fn run(what: &Lifelines) -> Result<()> {
                 signed_off_by: confirm.signed_off_by.clone(),
             };
             let layout = confirm.state.layout();
-            let confirmed = keeper::confirm(&layout, &confirm.machine, pin);
+            let confirmed = keeper::confirm(&layout, &confirm.machine, pin, confirm.yes);
             let assignment = block_on(confirmed)?;
             tell(&format!("{} has\n{}", plain(&confirm.machine), in_words(&assignment)))
         }

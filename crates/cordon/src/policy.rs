@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use cordon_hub::control::{Answer, Request};
 use cordon_model::policy::{Mode, Policy};
+use cordon_respond::weakening::{self, ENDS_SELF_DEFENCE};
 
 use crate::cli::StateArg;
 use crate::control::{ask_at, block_on, plain, tell, tell_night, unexpected};
@@ -64,13 +65,19 @@ pub fn policy(args: &PolicyArgs) -> Result<()> {
     };
     if preview {
         let preview = block_on(keeper::preview_policy(&state.layout(), wish))?;
-        let words = changes(&preview.known, &preview.would)?;
+        let mut words = changes(&preview.known, &preview.would)?;
+        if weakening::ends_self_defence(&preview.known, &preview.would) {
+            words += &format!("NOTE: {ENDS_SELF_DEFENCE}\n");
+        }
         return tell(&(words + &keeper::leave_words(preview.weaker.as_deref())));
     }
     match block_on(keeper::set_policy(&state.layout(), wish))? {
         Answer::PolicySet { revision, mode, night } => {
             let mode = format!("{mode:?}").to_lowercase();
             tell(&format!("mode is now {mode} (policy of revision {revision})\n"))?;
+            if mode != "act" {
+                tell("in this mode no machine segments itself where no hub is in reach\n")?;
+            }
             tell_night(night.as_ref())
         }
         other => unexpected(&other),

@@ -106,7 +106,12 @@ pub fn answer(args: &AnswerArgs) -> Result<ExitCode> {
     let control = Control::at(&args.state.layout());
     let (question, is_approved) = (args.question, args.answer == YesNo::Yes);
     let answered = block_on(async {
-        let before = questions_now(&control).await?;
+        // A no stops nothing: it goes out whatever can be listed.
+        let before = match questions_now(&control).await {
+            Ok(before) => before,
+            Err(_) if !is_approved => Vec::new(),
+            Err(error) => return Err(error),
+        };
         if is_approved && !is_meant(&control, args, &before).await? {
             return Ok(None);
         }
@@ -116,10 +121,8 @@ pub fn answer(args: &AnswerArgs) -> Result<ExitCode> {
             other => return unexpected(&other),
         };
         let left = match state {
-            ApprovalState::Declined => {
-                asked_still(question, &before, questions_now(&control).await?)
-            }
-            _ => Vec::new(),
+            ApprovalState::Declined => left_after(question, &before, questions_now(&control).await),
+            _ => String::new(),
         };
         Ok(Some((state, no_until, left)))
     })?;
@@ -136,12 +139,32 @@ pub fn answer(args: &AnswerArgs) -> Result<ExitCode> {
         );
         tell(&text)?;
     }
-    if let [first, ..] = &left[..] {
-        let mut text = format!("what waits for an answer about {} still:\n", plain(&first.machine));
-        left.iter().for_each(|row| text.push_str(&in_words(row, UtcNanos::now())));
-        tell(&text)?;
-    }
+    tell(&left)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What waits about the machine still, once a no is taken. That it can't be listed makes the no no less taken.
+fn left_after(
+    declined: ApprovalId,
+    before: &[QuestionRow],
+    now: Result<Vec<QuestionRow>>,
+) -> String {
+    let is_known = before.iter().any(|row| row.question.id == declined);
+    let why = match now {
+        Ok(_) if !is_known => "it was not among the questions that could be listed".to_owned(),
+        Err(error) => plain(&format!("{error:#}")),
+        Ok(now) => {
+            let left = asked_still(declined, before, now);
+            let Some(first) = left.first() else { return String::new() };
+            let machine = plain(&first.machine);
+            let mut text = format!("what waits for an answer about {machine} still:\n");
+            left.iter().for_each(|row| text.push_str(&in_words(row, UtcNanos::now())));
+            return text;
+        }
+    };
+    format!(
+        "what else waits about that machine is not known ({why}): `cordon questions` lists it\n"
+    )
 }
 
 async fn questions_now(control: &Control) -> Result<Vec<QuestionRow>> {
@@ -194,4 +217,69 @@ async fn is_meant(control: &Control, args: &AnswerArgs, rows: &[QuestionRow]) ->
         };
     }
     if wants_a_yes { may_order(&row.machine, args.yes) } else { Ok(true) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use clap::Parser as _;
+    use cordon_link::frame;
+    use cordon_model::limits::MESSAGE_BYTES;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        answer: AnswerArgs,
+    }
+
+    /// A hub that takes answers, and hangs up on whoever wants the list. It says what it was asked.
+    fn hub_that_lists_nothing(socket: &std::path::Path, heard: mpsc::Sender<Request>) {
+        std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        std::thread::spawn(move || {
+            block_on(async {
+                let listener = tokio::net::UnixListener::from_std(listener)?;
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let asked = frame::read::<Request, _>(&mut stream, MESSAGE_BYTES).await?;
+                    let Some(asked) = asked else { continue };
+                    if matches!(asked, Request::Answer { .. }) {
+                        let taken = Answer::Answered(ApprovalState::Declined, None);
+                        frame::write(&mut stream, &taken, MESSAGE_BYTES).await?;
+                    }
+                    let _ = heard.send(asked);
+                }
+                Ok(())
+            })
+        });
+    }
+
+    #[test]
+    fn a_no_is_sent_and_said_to_be_taken_whatever_can_be_listed() {
+        let directory = tempfile::tempdir().unwrap();
+        let question = ApprovalId::new(UtcNanos::from_unix_nanos(0), [1; 10]).to_string();
+        let state = directory.path().to_str().unwrap();
+        let line = ["x", &question, "no", "--reason", "a test", "--state", state];
+        let args = Line::parse_from(line).answer;
+        let (heard, all) = mpsc::channel();
+        hub_that_lists_nothing(&args.state.layout().control_socket(), heard);
+        assert_eq!(answer(&args).unwrap(), ExitCode::SUCCESS);
+        let is_no = |asked: Request| matches!(asked, Request::Answer { is_approved: false, .. });
+        assert_eq!(all.try_iter().filter(|asked| is_no(asked.clone())).count(), 1);
+        // A yes stops something: it waits for what can be shown.
+        let line = ["x", &question, "yes", "--reason", "a test", "--state", state];
+        assert!(answer(&Line::parse_from(line).answer).is_err());
+        assert!(!all.try_iter().any(|asked| matches!(asked, Request::Answer { .. })));
+    }
+
+    #[test]
+    fn that_nobody_can_list_what_else_waits_is_said_beside_the_no() {
+        let question = ApprovalId::new(UtcNanos::from_unix_nanos(0), [1; 10]);
+        let said = left_after(question, &[], Err(anyhow::anyhow!("no hub answers")));
+        assert!(said.contains("is not known (no hub answers)"), "{said}");
+        assert!(left_after(question, &[], Ok(Vec::new())).contains("`cordon questions`"));
+    }
 }

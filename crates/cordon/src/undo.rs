@@ -89,8 +89,9 @@ pub fn undo(args: &UndoArgs) -> Result<ExitCode> {
         let mut is_all = true;
         let mut waiting = Vec::new();
         for one in &undone {
-            say_undone(one);
-            is_all &= one.refused.is_none() && (one.is_linked || args.no_wait);
+            print!("{}", in_words(one));
+            is_all &=
+                one.refused.is_none() && one.waits.is_empty() && (one.is_linked || args.no_wait);
             if one.is_linked && !one.taken_back.is_empty() {
                 let gone = one.taken_back.iter().map(|standing| standing.measure).collect();
                 waiting.push((one.machine, Wanted::Gone(gone)));
@@ -108,13 +109,51 @@ pub fn undo(args: &UndoArgs) -> Result<ExitCode> {
     })
 }
 
-fn say_undone(undone: &Undone) {
+/// A line for each measure, and one for what was not ordered.
+fn in_words(undone: &Undone) -> String {
     let name = plain(&undone.name);
+    let mut text = String::new();
     for standing in &undone.taken_back {
         let way = if undone.is_linked { "on its way" } else { "waits: it is not in contact" };
-        println!("{name}: taking back: {} ({way})", plain(&standing.what));
+        text += &format!("{name}: taking back: {} ({way})\n", plain(&standing.what));
+    }
+    for standing in &undone.waits {
+        text += &format!(
+            "{name}: WAITS FOR THE SIGNER: {}. It is kept, and goes out by itself when the signer answers: \
+             don't undo it again\n",
+            plain(&standing.what)
+        );
     }
     if let Some(why) = &undone.refused {
-        println!("{name}: NOT ALL: {}", plain(why));
+        text += &format!("{name}: NOT ALL: {}\n", plain(why));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use cordon_hub::view::Standing;
+    use cordon_model::ids::{MachineId, MeasureId};
+    use cordon_model::time::UtcNanos;
+
+    use super::*;
+
+    #[test]
+    fn what_waits_for_the_signer_is_said_to_go_out_by_itself_and_not_to_have_failed() {
+        let at = UtcNanos::from_unix_nanos(0);
+        let waits = Standing { measure: MeasureId::new(at, [1; 10]), what: "segment".into() };
+        let undone = Undone {
+            machine: MachineId::new(at, [1; 10]),
+            name: "ct-2".into(),
+            taken_back: Vec::new(),
+            waits: vec![waits],
+            refused: None,
+            is_linked: true,
+        };
+        let said = in_words(&undone);
+        assert!(said.contains("ct-2: WAITS FOR THE SIGNER: segment"), "{said}");
+        assert!(said.contains("by itself") && !said.contains("NOT ALL"), "{said}");
+        let both = Undone { refused: Some("a reason".into()), ..undone };
+        assert!(in_words(&both).ends_with("ct-2: NOT ALL: a reason\n"));
     }
 }

@@ -26,11 +26,22 @@ use crate::error::HubError;
 use crate::handle::Hub;
 use crate::keep::{self, Draft, encode};
 use crate::people::{LONGEST_TOKEN, Secret, Who};
-use crate::view::{AssignmentDraft, Contact, Ordered, Standing, StandingNow, Undone};
+use crate::view::{AssignmentDraft, Contact, Ordered, Standing, StandingNow};
 use crate::work::Step;
 
 /// How long a person waits for the signer before being told that it is away.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The signer's answer to a proposal, once it is there.
+pub(crate) type SignersAnswer = oneshot::Receiver<Result<(), Refusal>>;
+
+/// What became of a person's wish, before the signer has answered.
+pub(crate) enum Put {
+    /// It is proposed.
+    Proposed(OrderId, SignersAnswer),
+    /// Others have to agree first.
+    Asked(ApprovalId),
+}
 
 /// Acting.
 impl Hub {
@@ -103,58 +114,6 @@ impl Hub {
         self.order(machine, Instruction::Undo { measure }, reason, None, who).await
     }
 
-    /// Takes back everything that Cordon did to these machines by itself, every measure of it. What people
-    /// ordered stays. What the signer refuses (the brake on people, say) is said, and the rest goes on.
-    ///
-    /// # Errors
-    /// [`HubError::Missing`] if there is nothing of that kind; [`HubError::NotAllowed`].
-    pub async fn undo_all(
-        &self,
-        machines: &[MachineId],
-        reason: &str,
-        who: &Who,
-    ) -> Result<Vec<Undone>, HubError> {
-        who.must(Role::Responder)?;
-        text("reason", reason)?;
-        let mut undone = Vec::new();
-        for machine in machines.iter().copied() {
-            let (standing, name) = (self.standing(machine)?, self.card(machine)?.name().to_owned());
-            let undoing = self.deed(move |step| step.core.undoing(machine)).await?;
-            if undoing.is_empty() {
-                continue;
-            }
-            let (mut taken_back, mut refused) = (Vec::new(), None);
-            for (instruction, measures) in undoing {
-                match self.order(machine, instruction, reason, None, who).await {
-                    Ok(_) => taken_back.extend(
-                        standing
-                            .measures
-                            .iter()
-                            .filter(|one| measures.contains(&one.measure))
-                            .cloned(),
-                    ),
-                    Err(error) => refused = Some(error.to_string()),
-                }
-            }
-            let is_linked = self.is_in_contact(machine);
-            undone.push(Undone { machine, name, taken_back, refused, is_linked });
-        }
-        if undone.is_empty() {
-            let cards = machines.iter().filter_map(|machine| self.shared.board.card(*machine));
-            let is_peoples = cards.map(|card| card.measures.len()).sum::<usize>() > 0;
-            return Err(HubError::Missing {
-                what: match is_peoples {
-                    true => {
-                        "measure that Cordon began by itself: people ordered what is in force there, and \
-                         take it back by `cordon release` (an isolation) or `cordon measure undo`"
-                    }
-                    false => "measure that Cordon began by itself: nothing is in force there",
-                },
-            });
-        }
-        Ok(undone)
-    }
-
     /// The measures on a machine that are not over.
     ///
     /// # Errors
@@ -209,10 +168,34 @@ impl Hub {
         incident: Option<IncidentId>,
         who: &Who,
     ) -> Result<Ordered, HubError> {
+        match self.propose(machine, instruction, reason, incident, who).await? {
+            Put::Proposed(order, answered) => {
+                self.signers_answer(Some(answered)).await?;
+                Ok(Ordered::Signed { order, is_linked: self.is_in_contact(machine) })
+            }
+            Put::Asked(approval) => {
+                let question = self.deed(move |step| step.core.approval(approval).cloned()).await?;
+                let question = question.ok_or(HubError::Missing { what: "question" })?;
+                let night = self.night_for(&question)?;
+                Ok(Ordered::Asked { approval, needs: question.needs, night })
+            }
+        }
+    }
+
+    /// The same, without waiting for the signer's answer: what is proposed is on disk, and the signer is asked for it
+    /// until it answers. An error means that nothing was proposed.
+    pub(crate) async fn propose(
+        &self,
+        machine: MachineId,
+        instruction: Instruction,
+        reason: &str,
+        incident: Option<IncidentId>,
+        who: &Who,
+    ) -> Result<Put, HubError> {
         who.must(Role::Responder)?;
         let reason = text("reason", reason)?;
         self.must_be_reachable(machine)?;
-        self.shared.ensure_assigned(machine).await?;
+        self.shared.ensure_assigned(machine).await.map_err(not_proposed)?;
         if let Some(incident) = incident {
             let key = Key::new(&self.shared.organisation.code, incident);
             let known = self.shared.store.incident(&key).await?;
@@ -226,29 +209,15 @@ impl Hub {
                 let (wished, outputs) = step.core.people_propose(wish, &step.now, &mut fresh)?;
                 step.outputs = outputs;
                 Ok::<_, AnswerRefused>(match wished {
-                    Wished::Proposed(order) => (wished, Some(waiters.wait(order))),
-                    Wished::Asked(_) => (wished, None),
+                    Wished::Proposed(order) => Put::Proposed(order, waiters.wait(order)),
+                    Wished::Asked(approval) => Put::Asked(approval),
                 })
             })
             .await?;
-        match wished? {
-            (Wished::Proposed(order), answered) => {
-                self.signers_answer(answered).await?;
-                Ok(Ordered::Signed { order, is_linked: self.is_in_contact(machine) })
-            }
-            (Wished::Asked(approval), _) => {
-                let question = self.deed(move |step| step.core.approval(approval).cloned()).await?;
-                let question = question.ok_or(HubError::Missing { what: "question" })?;
-                let night = self.night_for(&question)?;
-                Ok(Ordered::Asked { approval, needs: question.needs, night })
-            }
-        }
+        Ok(wished?)
     }
 
-    async fn signers_answer(
-        &self,
-        answered: Option<oneshot::Receiver<Result<(), Refusal>>>,
-    ) -> Result<(), HubError> {
+    async fn signers_answer(&self, answered: Option<SignersAnswer>) -> Result<(), HubError> {
         let Some(answered) = answered else { return Ok(()) };
         match tokio::time::timeout(PATIENCE, answered).await {
             Ok(Ok(answer)) => Ok(answer?),
@@ -261,7 +230,7 @@ impl Hub {
     }
 
     /// A link that is up proves nothing: a machine that froze a minute ago holds its end open.
-    fn is_in_contact(&self, machine: MachineId) -> bool {
+    pub(crate) fn is_in_contact(&self, machine: MachineId) -> bool {
         let contact = self.shared.board.card(machine).map(|card| card.contact(UtcNanos::now()));
         matches!(contact, Some(Contact::Linked { .. }))
     }
@@ -543,6 +512,20 @@ impl Hub {
             secret: secret.bytes(),
             addresses: self.shared.enrol_addresses.clone(),
         })
+    }
+}
+
+/// A signer that is away before anything was proposed: this will not go out by itself.
+pub(crate) fn not_proposed(error: HubError) -> HubError {
+    match error {
+        HubError::SignerAway { why } => HubError::Invalid {
+            what: "order",
+            why: format!(
+                "the signer does not answer ({why}), and what this machine is has to be signed first; nothing \
+                 is ordered: try again when it is back"
+            ),
+        },
+        error => error,
     }
 }
 

@@ -10,6 +10,7 @@ use cordon_model::ids::{MachineId, OdsCode};
 use cordon_model::limits;
 use cordon_model::order::Approver;
 use cordon_model::record::{Actor, Deed, Record};
+use cordon_model::signed::Verified;
 use cordon_model::time::UtcNanos;
 use cordon_model::wire::WATCHED;
 use cordon_respond::signer_core::Refusal;
@@ -101,6 +102,16 @@ impl Shared {
         {
             tracing::warn!(%machine, %error, "people in front of it are told only what the policy says");
         }
+        self.take_assignment(machine, signed, actor).await
+    }
+
+    /// Takes what was signed of a machine: the main task knows it and brings it there.
+    async fn take_assignment(
+        self: &Arc<Self>,
+        machine: MachineId,
+        signed: Verified<Assignment>,
+        actor: Actor,
+    ) -> Result<Assignment, HubError> {
         let mut detail = format!("{}, {}", signed.name, signed.effective_tier());
         for named in &signed.names {
             let pinned: Vec<String> =
@@ -149,14 +160,16 @@ impl Shared {
         match self.board.card(machine) {
             Some(card) if card.assignment.is_some() => Ok(()),
             Some(_) => {
-                match self.assign(machine, self.draft_of(machine), Actor::Hub).await {
-                    // What its token says was not said at the signer's machine. It is a machine of which nothing
-                    // is known, then: the strictest that there is, until somebody says it there.
-                    Err(HubError::NeedsKeeper { weaker }) => {
-                        tracing::warn!(%machine, weaker, "enrolled as one of which nothing is known");
-                        self.assign(machine, None, Actor::Hub).await?;
-                    }
-                    assigned => drop(assigned?),
+                match self.draft_of(machine) {
+                    None => self.assign_as_known(machine).await?,
+                    draft => match self.assign(machine, draft, Actor::Hub).await {
+                        // What its token says was not said at the signer's machine.
+                        Err(HubError::NeedsKeeper { weaker }) => {
+                            tracing::warn!(%machine, weaker, "what its token says is not taken");
+                            self.assign_as_known(machine).await?;
+                        }
+                        assigned => drop(assigned?),
+                    },
                 }
                 self.permits_wanted.notify_one();
                 let mut at_once = self.codes_at_once.lock().unwrap_or_else(PoisonError::into_inner);
@@ -167,6 +180,19 @@ impl Shared {
                 Ok(())
             }
             None => Err(HubError::Missing { what: "machine" }),
+        }
+    }
+
+    /// A machine of which this hub has no assignment is what the signer says that it is. One that the signer does
+    /// not know either is a machine of which nothing is known: the strictest that there is, until somebody says more.
+    async fn assign_as_known(self: &Arc<Self>, machine: MachineId) -> Result<(), HubError> {
+        match self.documents.assignment(machine).await {
+            Ok(signed) => self.take_assignment(machine, signed, Actor::Hub).await.map(drop),
+            Err(ClientError::Refused(Refused::Rule(Refusal::UnknownMachine))) => {
+                tracing::warn!(%machine, "it is one of which nothing is known");
+                self.assign(machine, None, Actor::Hub).await.map(drop)
+            }
+            Err(error) => Err(self.told_by_signer(error)),
         }
     }
 

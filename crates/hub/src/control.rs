@@ -178,7 +178,12 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
                 row.incident.machines.truncate(100);
                 row
             });
-            Answer::Incidents { rows: rows.collect(), total: listed.total }
+            let unreadable = listed.unreadable.into_iter().map(|row| (row.id, row.reason));
+            Answer::Incidents {
+                rows: rows.collect(),
+                total: listed.total,
+                unreadable: unreadable.collect(),
+            }
         }
         Request::Machine { machine } => {
             Answer::Machine(Box::new(hub.machine_detail(named(hub, &machine)?).await?))
@@ -273,7 +278,7 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
         Request::UndoAll { target, reason } => {
             let machines = match (hub.machine_called(&target), target.parse::<IncidentId>()) {
                 (Some(machine), _) => vec![machine],
-                (None, Ok(incident)) => hub.incident(incident, None).await?.incident.machines,
+                (None, Ok(incident)) => hub.machines_of(incident).await?,
                 (None, Err(_)) => {
                     let what = "machine (give its id or its one name: see `cordon machines`) or incident \
                                 (give its id: see `cordon incidents`)";

@@ -18,8 +18,8 @@ use crate::board::Board;
 use crate::signer::{Client, ClientError, Request};
 use crate::view::LedgerStatus;
 
-/// How often the ledger is cosigned when it has grown: every 2 s, so that less than that can be rewritten
-/// unseen by somebody who takes the hub.
+/// How often the ledger is cosigned when it has grown, and the signer asked whether it is there: every 2 s, so that less
+/// than that can be rewritten unseen by somebody who takes the hub.
 const COSIGN_EVERY: Duration = Duration::from_secs(2);
 
 /// Batches that wait for the ledger's thread: 256; beyond that the hub's committer waits with it.
@@ -104,17 +104,13 @@ impl LedgerDesk {
         answered.await.ok()
     }
 
-    /// Has the ledger cosigned whenever it has grown, for ever.
+    /// Has the ledger cosigned whenever it has grown, for ever. The signer is asked also when it has not: one that died
+    /// while nothing happened is told of before somebody needs it (law 12).
     pub async fn cosign_for_ever(self, signer: Arc<Client>, board: Arc<Board>) {
         let mut every = tokio::time::interval(COSIGN_EVERY);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             every.tick().await;
-            let status = board.ledger();
-            let is_covered = status.size == status.covered && status.checkpoint_at.is_some();
-            if is_covered && board.signer_away().is_none() {
-                continue;
-            }
             match self.cosign(&signer).await {
                 Ok(()) => {
                     board.set_signer_away(None);

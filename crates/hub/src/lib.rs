@@ -54,6 +54,7 @@ mod sign_in;
 pub mod signer;
 mod signing;
 mod striking;
+mod undoing;
 pub mod view;
 mod work;
 

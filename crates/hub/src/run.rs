@@ -280,8 +280,7 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
     let policy = policy_in_force(store.as_ref(), &config.organisation, &signer).await?;
 
     let kept =
-        keep::restore(store.as_ref(), &config.organisation, signer.command_key(), UtcNanos::now())
-            .await?;
+        keep::restore(store.as_ref(), &config.organisation, &signer, UtcNanos::now()).await?;
     store.commit(&config.organisation, &kept.prune).await?;
     let is_off = kept.cards.iter().filter(|(_, card)| card.is_struck_off);
     let struck_off: Vec<MachineId> = is_off.map(|(machine, _)| *machine).collect();

@@ -419,8 +419,10 @@ pub struct Undone {
     pub machine: MachineId,
     /// What people call it.
     pub name: String,
-    /// What is being taken back; it is over once the machine has shown it.
+    /// What is being taken back, by a signed order; it is over once the machine has shown it.
     pub taken_back: Vec<Standing>,
+    /// What waits for the signer: it is taken back by itself once the signer answers.
+    pub waits: Vec<Standing>,
     /// What was not ordered, and why.
     pub refused: Option<String>,
     /// Whether the machine is in contact: linked, and heard in the last seconds.

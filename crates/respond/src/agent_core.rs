@@ -303,6 +303,21 @@ mod tests {
         assert!(!core.permit(permit, &moment("a", 1)), "the hub sends what it has at each link");
     }
 
+    /// The brake, for whoever sees a wrong rule at work; a stolen hub can pull it too (SECURITY.md).
+    #[test]
+    fn a_policy_that_only_asks_has_no_permit_used_though_one_is_held_until_one_acts_again() {
+        let mut core = core(ClinicalTier::None);
+        let mut next = (**core.policy.as_ref().unwrap()).clone();
+        let mut set = |core: &mut AgentCore, mode| {
+            (next.revision, next.mode) = (next.revision + 1, mode);
+            assert!(core.policy(verified(&next)));
+        };
+        set(&mut core, Mode::Ask);
+        assert!(core.found(&finding(Level::Critical), 1, &moment("a", 1)).is_none());
+        set(&mut core, Mode::Act);
+        assert!(core.found(&finding(Level::Critical), 2, &moment("a", 1)).is_some());
+    }
+
     #[test]
     fn a_permit_that_the_helper_refused_is_tried_again() {
         let mut core = core(ClinicalTier::None);

@@ -39,7 +39,9 @@ mod proposal;
 mod questions;
 pub use codes::{CodeFate, CodesRow, CodesToMake, RENEW_BEFORE};
 use known::Known;
-pub use known::{REMEMBERED_IDS, REMEMBERED_ORDERS, WORKS_FOR};
+pub use known::{
+    ID_AHEAD_WITHIN, REMEMBERED_IDS, REMEMBERED_IDS_AHEAD, REMEMBERED_ORDERS, WORKS_FOR,
+};
 pub use proposal::{Basis, Proposal, Refusal};
 pub use questions::{REMEMBERED_QUESTIONS, TOLD_WITHIN};
 
@@ -193,7 +195,11 @@ impl SignerCore {
         if let Some(order) = known.recent.iter().find(|order| order.id == proposal.id) {
             return Ok(order.clone());
         }
-        if known.used.contains(&proposal.id) || Some(proposal.id) <= known.forgotten {
+        // What begins nothing is signed whatever clock made the ids before it, and then frees nothing here.
+        let begins_nothing =
+            matches!(proposal.instruction, Instruction::Release | Instruction::Undo { .. });
+        let may_be_taken = known.may_be_taken(proposal.id) && !begins_nothing;
+        if may_be_taken || known.is_taken(proposal.id, now.utc) {
             return Err(Refusal::UsedId);
         }
         let authority = match &proposal.basis {
@@ -215,12 +221,11 @@ impl SignerCore {
         if matches!(authority, Authority::Policy { .. }) {
             self.spending.spend(&self.policy.budget, proposal.machine, now);
         }
-        // What opens a machine comes in time whenever it comes, and whatever clock the machine has.
-        let opens = matches!(proposal.instruction, Instruction::Release | Instruction::Undo { .. });
+        // What can only open a machine comes in time whenever it comes, and whatever clock the machine has.
         let deliver_until = self
             .policy
             .deliver_within_seconds
-            .filter(|_| !opens)
+            .filter(|_| proposal.instruction.closes())
             .map(|seconds| now.utc.plus(Duration::from_secs(seconds.into())));
         let known = self.machines.get_mut(&proposal.machine).ok_or(Refusal::UnknownMachine)?;
         known.sequence = known.sequence.saturating_add(1);

@@ -9,8 +9,13 @@
 //! | the hub alone may say | why |
 //! |---|---|
 //! | that a new machine is there, of which nothing is known | an unknown tier is clinical: nothing stops by itself, and it makes no brake's share larger |
-//! | mode `act` → `ask`, a smaller budget, a response that asks first | the brake, for whoever sees a wrong rule at work; a stolen hub that proposes nothing has as much of it |
+//! | mode `act` → `ask`, a smaller budget, a response that asks first | the brake, for whoever sees a wrong rule at work; a stolen hub that proposes nothing has as much of it, as long as machines are linked to it |
 //! | mode `observe` → `ask`, where nothing follows an unanswered question | people are asked |
+//!
+//! What that costs: a machine with no hub in reach segments itself only where the newest policy that reached it has
+//! that done without asking. So a stolen hub can end that, and it stays ended when the hub is pulled out, until root
+//! sets the policy again. It is not bound to permits alone all the same: a wrong rule would go on cutting machines off
+//! after people have braked it. It is said instead, wherever it is set ([`ends_self_defence`]).
 //!
 //! A field that is new in a document does not compile here until somebody has judged it.
 
@@ -196,6 +201,21 @@ pub fn of_policy(known: &Policy, draft: &Policy) -> Vec<String> {
     weaker
 }
 
+/// Said of a policy by which machines segment themselves less than before.
+pub const ENDS_SELF_DEFENCE: &str = "machines that have no hub in reach will segment themselves no more, or for less, \
+     until root on the hub's machine sets the policy again";
+
+/// Whether machines with no hub in reach would segment themselves no more, or for less. The hub alone may say so: it is
+/// to be told where it is.
+#[must_use]
+pub fn ends_self_defence(known: &Policy, draft: &Policy) -> bool {
+    let by_itself = |policy: &Policy| match policy.mode {
+        Mode::Act => policy.responses.iter().filter(|response| response.by_itself).count(),
+        Mode::Ask | Mode::Observe => 0,
+    };
+    by_itself(draft) < by_itself(known)
+}
+
 fn is_milder_mode(known: &Policy, draft: &Policy) -> bool {
     match (known.mode, draft.mode) {
         (before, after) if before == after => true,
@@ -284,6 +304,20 @@ mod tests {
             assert_eq!(of_assignment(None, &said).len(), 1, "{tier}");
         }
         assert_eq!(of_assignment(None, &known).len(), 3, "tier, lifelines, kind and group");
+    }
+
+    #[test]
+    fn it_is_said_where_machines_without_a_hub_defend_themselves_less_though_the_hub_alone_may() {
+        let known = policy();
+        let mut asks = known.clone();
+        asks.responses.iter_mut().for_each(|response| response.by_itself = false);
+        for draft in [Policy { mode: Mode::Ask, ..known.clone() }, asks] {
+            assert!(of_policy(&known, &draft).is_empty());
+            assert!(ends_self_defence(&known, &draft));
+            assert!(!ends_self_defence(&draft, &draft) && !ends_self_defence(&draft, &known));
+        }
+        let smaller = Budget { count: 1, ..known.budget.clone() };
+        assert!(!ends_self_defence(&known, &Policy { budget: smaller, ..known.clone() }));
     }
 
     #[test]

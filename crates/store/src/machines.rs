@@ -95,8 +95,8 @@ pub struct Machine {
     pub enrolled_at: UtcNanos,
     /// What it last said; `None` if it never did.
     pub seen: Option<Seen>,
-    /// The newest signed assignment.
-    pub assignment: Option<Envelope>,
+    /// The newest signed assignment; `Err`: it can't be read, in the decoder's words.
+    pub assignment: Result<Option<Envelope>, String>,
     /// Highest report number that is on disk.
     pub reported: u64,
 }

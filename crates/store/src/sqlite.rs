@@ -155,20 +155,31 @@ trait Columns {
 
 impl Columns for SqliteRow {
     fn text(&self, column: &'static str) -> Result<String, StoreError> {
-        self.try_get(column).doing("read text")
+        column_of(self, column)
     }
     fn optional_text(&self, column: &'static str) -> Result<Option<String>, StoreError> {
-        self.try_get(column).doing("read text")
+        column_of(self, column)
     }
     fn bytes(&self, column: &'static str) -> Result<Vec<u8>, StoreError> {
-        self.try_get(column).doing("read bytes")
+        column_of(self, column)
     }
     fn number(&self, column: &'static str) -> Result<i64, StoreError> {
-        self.try_get(column).doing("read a number")
+        column_of(self, column)
     }
     fn truth(&self, column: &'static str) -> Result<bool, StoreError> {
-        self.try_get(column).doing("read a truth value")
+        column_of(self, column)
     }
+}
+
+/// One value of a row. What is of another kind (no text, say) is that row's fault and not the database's.
+fn column_of<'r, T>(row: &'r SqliteRow, column: &'static str) -> Result<T, StoreError>
+where
+    T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite>,
+{
+    row.try_get(column).map_err(|error| match error {
+        sqlx::Error::ColumnDecode { source, .. } => unreadable(column, source.to_string()),
+        source => StoreError::Database { what: "read a row", source },
+    })
 }
 
 fn unreadable(what: &'static str, reason: String) -> StoreError {
@@ -201,16 +212,16 @@ fn paged_readable<T>(
 ) -> Result<Listed<T>, StoreError> {
     let limit = usize::try_from(page.rows()).unwrap_or(0);
     let shown = &rows[..rows.len().min(limit)];
-    let next = match shown.last() {
-        Some(last) if rows.len() > limit => Some(Cursor(cursor(last)?)),
-        _ => None,
-    };
+    // After the last whose name can be read.
+    let next = shown.iter().rev().find_map(|row| cursor(row).ok());
+    let next = next.filter(|_| rows.len() > limit).map(Cursor);
     let (mut items, mut unreadable) = (Vec::with_capacity(shown.len()), Vec::new());
     for row in shown {
         match item(row) {
             Ok(item) => items.push(item),
             Err(StoreError::Unreadable { what, reason }) => {
-                unreadable.push(Unreadable { what, id: cursor(row)?, reason });
+                let id = cursor(row).unwrap_or_else(|_| "that nobody can name".to_owned());
+                unreadable.push(Unreadable { what, id, reason });
             }
             Err(error) => return Err(error),
         }

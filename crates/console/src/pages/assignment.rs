@@ -110,9 +110,9 @@ pub fn page(frame: &Frame, view: &MachineView, typed: &Typed, problem: Option<&s
         @if let Some(problem) = problem {
             div.notice.notice--bad role="alert" { h2 { "This can’t be taken" } p { (Shown(problem)) } }
         }
-        p { "The signer signs it, with your name, and the agent keeps it before any incident. All but the name and \
-             what people are told takes root on the hub’s machine, with " code { "cordon assign" } ": else it is \
-             refused here." }
+        p { "The signer signs it, with your name, and the agent keeps it before any incident. All of it that is other \
+             than what was signed, its name and what people are told too, takes root on the hub’s machine, with "
+             code { "cordon assign" } ": else it is refused here." }
         (frame.form(&format!("/machines/{}/assignment", view.row.id), &html! {
             (text_field("name", "Name", "As your organisation calls it.", &typed.name, 1))
             fieldset.nhsuk-fieldset.nhsuk-form-group {

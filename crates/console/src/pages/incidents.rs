@@ -167,8 +167,16 @@ fn list(
     html! {
         section aria-labelledby=(id) {
             h2 id=(id) { (title) ": " (listed.total) }
+            @if !listed.unreadable.is_empty() {
+                div.notice.notice--bad {
+                    p { (count(listed.unreadable.len(), "incident")) " can’t be read, and the rest is below:" }
+                    ul.plain {
+                        @for row in &listed.unreadable { li { (Shown(&row.id)) ": " (Shown(&row.reason)) } }
+                    }
+                }
+            }
             @if listed.items.is_empty() {
-                p { "None." }
+                p { @if listed.unreadable.is_empty() { "None." } @else { "None that can be read." } }
             } @else {
                 (Table {
                     caption: html! { "The most serious of these first" },

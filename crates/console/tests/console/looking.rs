@@ -213,3 +213,23 @@ async fn that_the_ledger_is_not_what_was_signed_stands_on_every_page() {
         .await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_incident_that_cannot_be_read_is_named_and_hides_no_other() {
+    let served = Served::start().await;
+    for number in 1..=2 {
+        let mut machine = served.site.machine(&format!("office-{number}")).await;
+        machine.report(found(&machine.host.clone(), Level::High, number)).await;
+    }
+    let listed =
+        served.site.hub().incidents(Default::default(), &Default::default()).await.unwrap();
+    let ids: Vec<_> = listed.items.iter().map(|row| row.incident.id).collect();
+    assert_eq!(ids.len(), 2);
+    let dim = format!("UPDATE incidents SET document = X'ff00' WHERE incident = '{}'", ids[0]);
+    served.site.spoil(&dim).await;
+    let ann = served.person("ann", Role::Viewer).await;
+    let text = ann.get("/").await.text();
+    assert!(text.contains("1 incident can’t be read"), "{text}");
+    assert!(text.contains(&ids[0].to_string()), "{text}");
+    assert!(text.contains("A worm spreads") && text.contains("Shown: 1 of 2 incidents"), "{text}");
+}

@@ -332,6 +332,8 @@ pub enum Answer {
         rows: Vec<IncidentRow>,
         /// How many there are.
         total: u64,
+        /// Ids of those among the first that can't be read, and why.
+        unreadable: Vec<(String, String)>,
     },
     /// To [`Request::Machine`].
     Machine(Box<MachineDetail>),

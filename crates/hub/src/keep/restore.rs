@@ -10,7 +10,7 @@ use std::time::Duration;
 use cordon_model::asset::Assignment;
 use cordon_model::ids::{IncidentId, MachineId, MeasureId, OdsCode};
 use cordon_model::record::Record;
-use cordon_model::signed::Envelope;
+use cordon_model::signed::{Envelope, Verified};
 use cordon_model::time::UtcNanos;
 use cordon_respond::approval::Approval;
 use cordon_respond::delivery::Inbox;
@@ -18,7 +18,7 @@ use cordon_respond::grouping::{Seat, Story};
 use cordon_respond::hub_core::{self as core, MachineRow, WayWord};
 use cordon_respond::order::{Delivery, OrderLife};
 use cordon_store::{
-    Change, Cursor, Key, Listed, Page, Row, State, StoreError, StoredApproval, Unreadable,
+    Change, Cursor, Key, Listed, Machine, Page, Row, State, StoreError, StoredApproval, Unreadable,
 };
 use ed25519_dalek::VerifyingKey;
 
@@ -27,6 +27,7 @@ use super::{
     VERSION, WAY, decode, encode, row, stored_approval, unreadable,
 };
 use crate::board::{Card, Known};
+use crate::signer::Client;
 
 /// How long an order that died is told to the signer again at each start.
 const DEAD_ORDERS: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -44,7 +45,7 @@ pub(crate) struct Kept {
     pub outbox: Vec<(u64, Record)>,
     /// The number of the next one: above those that can't be read, too.
     pub next_record: u64,
-    /// What is of no use any more: removed at the start.
+    /// What is of no use any more, and is removed at the start, and what is put right.
     pub prune: Vec<Change>,
     /// What enrolled machines are to be whom the signer does not know yet.
     pub drafts: HashMap<MachineId, Draft>,
@@ -94,7 +95,7 @@ struct Read {
 pub(crate) async fn restore(
     store: &dyn State,
     organisation: &OdsCode,
-    command_key: &VerifyingKey,
+    signer: &Client,
     now: UtcNanos,
 ) -> Result<Kept, StoreError> {
     let mut kept = Kept {
@@ -121,7 +122,7 @@ pub(crate) async fn restore(
     }
     prune_orders(&mut kept, &read.dim, now)?;
     prune_seats(&mut kept, &read.dim)?;
-    restore_machines(store, organisation, command_key, now, &read, &mut kept).await?;
+    restore_machines(store, organisation, signer, now, &read, &mut kept).await?;
     let dim_seats = std::mem::take(&mut read.dim_seats);
     for machine in read.struck_off {
         if let Some(card) = kept.cards.get_mut(&machine) {
@@ -222,12 +223,13 @@ impl Read {
 impl Kept {
     /// The rows of a list that can be read; the others are set aside.
     fn readable<T>(&mut self, listed: &mut Listed<T>) -> Vec<T> {
-        let unreadable = std::mem::take(&mut listed.unreadable).into_iter();
-        self.set_aside.extend(unreadable.map(|Unreadable { what, id, reason }| SetAside {
-            what: what.to_owned(),
-            id,
-            why: reason,
-        }));
+        for Unreadable { what, id, reason } in std::mem::take(&mut listed.unreadable) {
+            let row = SetAside { what: what.to_owned(), id, why: reason };
+            // A question may be in two lists.
+            if !self.set_aside.contains(&row) {
+                self.set_aside.push(row);
+            }
+        }
         std::mem::take(&mut listed.items)
     }
 }
@@ -294,7 +296,7 @@ fn prune_seats(kept: &mut Kept, dim: &BTreeSet<String>) -> Result<(), StoreError
 async fn restore_machines(
     store: &dyn State,
     organisation: &OdsCode,
-    command_key: &VerifyingKey,
+    signer: &Client,
     now: UtcNanos,
     read: &Read,
     kept: &mut Kept,
@@ -304,20 +306,13 @@ async fn restore_machines(
     loop {
         let mut listed = store.machines(organisation, &page).await?;
         for machine in kept.readable(&mut listed) {
-            let assignment = machine.assignment.as_ref().and_then(|envelope| {
-                envelope
-                    .open::<Assignment>(command_key)
-                    .map_err(|error| {
-                        tracing::error!(machine = %machine.id, %error, "its assignment is not used");
-                    })
-                    .ok()
-            });
+            let assignment = assignment_of(&machine, signer, kept).await;
             if let Some(assignment) = &assignment {
-                let permits = store.permits(&Key::new(organisation, machine.id), now).await?;
+                let permit = permit_of(store, organisation, machine.id, now, kept).await?;
                 kept.rows.push(core::Change::Machine(MachineRow {
                     assignment: (**assignment).clone(),
                     assignment_envelope: assignment.envelope().clone(),
-                    permit: permits.into_iter().next().map(|permit| permit.envelope),
+                    permit,
                     codes: codes.get(&machine.id).cloned(),
                     guidance: guidance.get(&machine.id).cloned(),
                     inbox: Inbox { highest: machine.reported },
@@ -345,6 +340,70 @@ async fn restore_machines(
         match listed.next {
             Some(next) => page.after = Some(next),
             None => return Ok(()),
+        }
+    }
+}
+
+/// What a machine is, as it was signed. What can't be read or is not genuine is taken from the signer and put in its
+/// place, and so is what is missing: without it no order goes to that machine, not even a release.
+async fn assignment_of(
+    machine: &Machine,
+    signer: &Client,
+    kept: &mut Kept,
+) -> Option<Verified<Assignment>> {
+    let why = match &machine.assignment {
+        Ok(Some(envelope)) => match envelope.open::<Assignment>(signer.command_key()) {
+            Ok(assignment) if assignment.machine == machine.id => return Some(assignment),
+            Ok(_) => "it is another machine's".to_owned(),
+            Err(error) => error.to_string(),
+        },
+        Err(why) => why.clone(),
+        // It is still to be signed, by what its token says.
+        Ok(None) if kept.drafts.contains_key(&machine.id) => return None,
+        Ok(None) => "it is missing".to_owned(),
+    };
+    let signed = signer.assignment(machine.id).await;
+    let signed = signed.ok().filter(|assignment| assignment.machine == machine.id);
+    // One that the signer does not know either is new to it: there was none.
+    if signed.is_none() && machine.assignment == Ok(None) {
+        return None;
+    }
+    let so = match &signed {
+        Some(_) => "the signer's is taken, and put in its place",
+        None => "the signer is asked for it when an order or a link needs it",
+    };
+    kept.set_aside.push(SetAside {
+        what: "assignment".into(),
+        id: machine.id.to_string(),
+        why: format!("{why} ({so})"),
+    });
+    kept.prune.extend(signed.as_ref().map(|assignment| Change::Assignment {
+        machine: machine.id,
+        revision: assignment.revision,
+        envelope: assignment.envelope().clone(),
+    }));
+    signed
+}
+
+/// A machine's newest permit. One that can't be read is none here; the machine has it still, and the signer gives the
+/// next.
+async fn permit_of(
+    store: &dyn State,
+    organisation: &OdsCode,
+    machine: MachineId,
+    now: UtcNanos,
+    kept: &mut Kept,
+) -> Result<Option<Envelope>, StoreError> {
+    match store.permits(&Key::new(organisation, machine), now).await {
+        Ok(permits) => Ok(permits.into_iter().next().map(|permit| permit.envelope)),
+        Err(error) => {
+            let why = reason(error)?;
+            kept.set_aside.push(SetAside {
+                what: "permit of machine".into(),
+                id: machine.to_string(),
+                why,
+            });
+            Ok(None)
         }
     }
 }
@@ -382,8 +441,9 @@ async fn note_incidents_of_approvals(
     }
     let mut after: Option<Cursor> = None;
     loop {
-        let listed = store.approvals(organisation, false, &Page { after, limit: 0 }).await?;
-        let lacks = listed.items.iter().filter(|stored| stored.incident.is_none());
+        let mut listed = store.approvals(organisation, false, &Page { after, limit: 0 }).await?;
+        let stored = kept.readable(&mut listed);
+        let lacks = stored.iter().filter(|stored| stored.incident.is_none());
         let read = lacks.filter_map(|stored| decode::<Approval>(&stored.document).ok());
         let with = read.filter(|approval| approval.incident.is_some());
         let changes = with.map(|approval| Ok(Change::Approval(stored_approval(&approval)?)));

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use cordon_hub::view::AssignmentDraft;
 use cordon_model::approval::Needs;
+use cordon_model::asset::{ClinicalTier, Direction, Lifeline, PortRange, Transport};
 use cordon_model::finding::Level;
 use cordon_model::ids::{ApprovalId, IncidentId, MachineId};
 use cordon_model::measure::Isolation;
@@ -12,11 +14,11 @@ use cordon_model::record::Deed;
 use cordon_model::time::UtcNanos;
 use cordon_respond::approval::{Approval, ApprovalState};
 use cordon_store::{
-    Change, Incidents as _, Key, Page, Rows as _, SqliteState, State, StoredApproval,
+    Change, Incidents as _, Key, Orders as _, Page, Rows as _, SqliteState, State, StoredApproval,
 };
 use serde::Serialize;
 
-use super::support::{Site, admin, found, until};
+use super::support::{Site, admin, copy, found, until};
 
 fn cbor<T: Serialize>(document: &T) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -226,4 +228,146 @@ async fn questions_of_an_earlier_version_are_read_once_and_known_by_their_incide
     let count = store.approvals_that_count(&site.organisation, &Page::default()).await.unwrap();
     let counted: Vec<ApprovalId> = count.items.iter().map(|of| of.id).collect();
     assert_eq!(counted, vec![asked.id]);
+}
+
+/// The store's columns of a machine and its permits: the machine is reached all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_whose_assignment_or_permit_cannot_be_read_is_released_as_ever() {
+    let mut site = Site::start().await;
+    site.hub().set_mode(Mode::Act, &admin()).await.unwrap();
+    let mut machine = site.machine("office-1").await;
+    let id = machine.id();
+    let lifelines = vec![lifeline()];
+    let draft = AssignmentDraft {
+        tier: Some(ClinicalTier::Clinical),
+        lifelines: lifelines.clone(),
+        ..AssignmentDraft::default()
+    };
+    let signed = site.hub().assign(id, draft, &admin()).await.unwrap();
+    site.hub().isolate(id, Isolation::Segment, "worm", None, &admin()).await.unwrap();
+    let order = machine.order().await;
+    machine.carry_out(&order).await;
+    // A machine of an office, which gets a permit.
+    let other = site.machine("office-2").await;
+    until("it has a permit", || async {
+        let store = store_of(&site).await;
+        let key = Key::new(&site.organisation, other.id());
+        let permits = store.permits(&key, UtcNanos::now()).await.unwrap();
+        store.close().await;
+        !permits.is_empty()
+    })
+    .await;
+    site.stop().await;
+    site.spoil(&format!("UPDATE machines SET assignment = X'ff00' WHERE machine = '{id}'")).await;
+    site.spoil("UPDATE permits SET envelope = X'00'").await;
+
+    site.start_again().await;
+    let said = site.hub().status().await.unwrap().set_aside.expect("it is said");
+    for what in [format!("the assignment {id}"), format!("the permit of machine {}", other.id())] {
+        assert!(said.contains(&what), "{said}");
+    }
+    let view = site.hub().machine(id).await.unwrap();
+    assert_eq!(view.assignment, Some(signed.clone()));
+    machine.connect().await.unwrap();
+    site.hub().release(id, "clean", Some("it was nothing"), None, &admin()).await.unwrap();
+    assert_eq!(machine.order().await.instruction, Instruction::Release);
+    // It was put in its place: the next start finds it there.
+    site.restart().await;
+    let said = site.hub().status().await.unwrap().set_aside.unwrap_or_default();
+    assert!(!said.contains("assignment"), "{said}");
+    assert_eq!(site.hub().machine(id).await.unwrap().assignment, Some(signed));
+}
+
+/// A signer that was put back from a backup, and then found again: at its start the hub was told of nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_signer_knows_of_a_machine_is_asked_for_when_it_links() {
+    let mut site = Site::start().await;
+    let before = site.directory.path().join("before");
+    site.signer.take().unwrap().stop().await;
+    copy(&site.directory.path().join("signer"), &before);
+    site.start_signer().await;
+    let mut machine = site.machine("office-1").await;
+    let id = machine.id();
+    let draft = AssignmentDraft {
+        tier: Some(ClinicalTier::Clinical),
+        lifelines: vec![lifeline()],
+        ..AssignmentDraft::default()
+    };
+    let signed = site.hub().assign(id, draft, &admin()).await.unwrap();
+    site.stop().await;
+    site.signer.take().unwrap().stop().await;
+    let (signers, newest) =
+        (site.directory.path().join("signer"), site.directory.path().join("newest"));
+    std::fs::rename(&signers, &newest).unwrap();
+    std::fs::rename(&before, &signers).unwrap();
+    site.start_signer().await;
+    site.spoil(&format!("UPDATE machines SET assignment = X'ff00' WHERE machine = '{id}'")).await;
+    site.start_again().await;
+    assert_eq!(site.hub().machine(id).await.unwrap().assignment, None);
+    site.signer.take().unwrap().stop().await;
+    std::fs::remove_dir_all(&signers).unwrap();
+    std::fs::rename(&newest, &signers).unwrap();
+    site.start_signer().await;
+
+    machine.connect().await.unwrap();
+    until("it is known again", || async {
+        site.hub().machine(id).await.unwrap().assignment.as_ref() == Some(&signed)
+    })
+    .await;
+    site.hub().isolate(id, Isolation::Segment, "worm", None, &admin()).await.unwrap();
+    assert!(matches!(machine.order().await.instruction, Instruction::Begin { .. }));
+}
+
+fn lifeline() -> Lifeline {
+    Lifeline {
+        name: "DICOM to the PACS".into(),
+        peer: "10.7.0.9/32".parse().unwrap(),
+        transport: Transport::Tcp,
+        ports: PortRange { first: 104, last: 104 },
+        direction: Direction::Outbound,
+        signed_off_by: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_cannot_be_read_keeps_no_hub_from_starting() {
+    let mut site = Site::start().await;
+    let mut first = site.machine("office-1").await;
+    let mut second = site.machine("office-2").await;
+    first.report(found("office-1", Level::High, 1)).await;
+    second.report(found("office-2", Level::High, 2)).await;
+    until("both are asked about", || async {
+        site.hub().approvals(true).await.unwrap().len() == 2
+    })
+    .await;
+    let asked = site.hub().approvals(true).await.unwrap();
+    let dim = asked.iter().find(|question| question.machine == first.id()).unwrap().id;
+    site.stop().await;
+    site.spoil(&format!("UPDATE approvals SET incident = 'nonsense' WHERE approval = '{dim}'"))
+        .await;
+    // As after an update from a version that kept no incident with a question: all are read once more.
+    site.spoil("DELETE FROM settings WHERE name = 'approvals-by-incident'").await;
+
+    site.start_again().await;
+    let said = site.hub().status().await.unwrap().set_aside.expect("it is said");
+    assert!(said.starts_with("1 of the rows") && said.contains(&dim.to_string()), "{said}");
+    let left = site.hub().approvals(true).await.unwrap();
+    assert_eq!(left.iter().map(|question| question.machine).collect::<Vec<_>>(), [second.id()]);
+}
+
+/// Silence would be read as health (law 12).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signer_that_dies_while_nothing_happens_is_told_of() {
+    let mut site = Site::start().await;
+    until("all is cosigned", || async {
+        let ledger = site.hub().ledger();
+        ledger.checkpoint_at.is_some() && ledger.covered == ledger.size
+    })
+    .await;
+    site.signer.take().unwrap().stop().await;
+    until("it is said", || async { site.hub().status().await.unwrap().signer_away.is_some() })
+        .await;
+    site.start_signer().await;
+    until("it is back", || async { site.hub().status().await.unwrap().signer_away.is_none() })
+        .await;
 }

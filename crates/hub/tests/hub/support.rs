@@ -167,6 +167,28 @@ impl Site {
         panic!("somebody keeps the ledger");
     }
 
+    /// Starts the signer again, and waits until it takes connections.
+    pub async fn start_signer(&mut self) {
+        let directory = self.directory.path().to_owned();
+        self.signer = Some(Signer::start(&directory, self.organisation.clone()));
+        let socket = directory.join("signer.sock");
+        until("the signer is there", || async {
+            tokio::net::UnixStream::connect(&socket).await.is_ok()
+        })
+        .await;
+    }
+
+    /// Changes what a stopped hub keeps, as a disk or a faulty version may.
+    pub async fn spoil(&self, statement: &str) {
+        let file = self.directory.path().join("hub").join("state.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+        let done =
+            sqlx::query(sqlx::AssertSqlSafe(statement.to_owned())).execute(&pool).await.unwrap();
+        assert!(done.rows_affected() > 0, "{statement}");
+        pool.close().await;
+    }
+
     pub async fn token(&self, tier: Option<ClinicalTier>) -> EnrolToken {
         let draft = AssignmentDraft { tier, ..AssignmentDraft::default() };
         self.hub().create_enrolment_token(draft, Duration::from_secs(600), &admin()).await.unwrap()

@@ -154,6 +154,31 @@ fn a_clock_that_runs_ahead_ends_no_isolation_and_holds_up_no_order_without_a_tim
     assert_eq!(helper.isolation(), None);
 }
 
+/// Signed as the signer signs what can only open: without a time.
+#[test]
+fn a_milder_isolation_is_obeyed_whatever_the_clock_is_and_closes_nothing_that_was_opened() {
+    let eased = |sequence| cordon_model::order::Order {
+        instruction: Instruction::ease(Isolation::Segment, TERMS),
+        ..release(sequence, ENROLLED + 5)
+    };
+    for wall in [0, 5, ENROLLED + 3_650 * DAY] {
+        let mut helper = helper();
+        let isolated = cordon_model::order::Order {
+            instruction: isolate(Isolation::Full),
+            ..release(1, ENROLLED)
+        };
+        obey_at(&mut helper, &isolated, &at("a", 1, ENROLLED));
+        let wrong = at("b", 5, wall);
+        helper.restart(&wrong);
+        obey_at(&mut helper, &eased(2), &wrong);
+        assert_eq!(helper.isolation(), Some(Isolation::Segment), "{wall}");
+        obey_at(&mut helper, &release(3, ENROLLED + 6), &wrong);
+        let refused = helper.order(&verified(&eased(4)), &wrong).unwrap_err();
+        assert!(matches!(refused, NotObeyed::OpenedMeanwhile { .. }), "{refused}");
+        assert_eq!(helper.isolation(), None);
+    }
+}
+
 #[test]
 fn a_signer_whose_clock_ran_ahead_ages_nothing_however_often_where_the_machines_clock_is_right() {
     let mut helper = helper();

@@ -58,12 +58,26 @@ impl HubCore {
         now: &Moment,
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
-        let Question { machine, instruction, also, why, incident, .. } = &question;
+        let Question { machine, instruction, also, .. } = &question;
         if self.struck_off.contains(machine) {
             return Vec::new();
         }
         if let Some(open) = self.asking_for(*machine, instruction, also) {
             return self.found_since(open, question).into_iter().collect();
+        }
+        self.ask_apart(question, now, randomness)
+    }
+
+    /// Asks people by a question of its own, though an open one may ask for as much.
+    pub(super) fn ask_apart(
+        &mut self,
+        question: Question,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
+        let Question { machine, instruction, why, incident, .. } = &question;
+        if self.struck_off.contains(machine) {
+            return Vec::new();
         }
         let is_open =
             |open: &&Approval| open.state == ApprovalState::Open && open.asked_by.is_none();

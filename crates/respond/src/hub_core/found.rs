@@ -3,11 +3,15 @@
 
 use cordon_model::action::{Action, ActionKind};
 use cordon_model::limits;
+use cordon_model::time::UtcNanos;
 
 use super::asking::Question;
 use super::waiting::{is_less, wishes};
 use super::*;
 use crate::plan;
+use crate::signer_core::ID_AHEAD_WITHIN;
+
+const HOUR_NANOS: i64 = 3_600 * 1_000_000_000;
 
 impl HubCore {
     /// A new finding: place it, decide, and propose or ask.
@@ -107,7 +111,7 @@ impl HubCore {
         let is_first = |action: &Action| action.kind() == ActionKind::Freeze;
         let (first, after): (Vec<Action>, Vec<Action>) = by_itself.into_iter().partition(is_first);
         let of_policy = |action: Action| Proposal {
-            id: policys_order(id, finding, action.kind()),
+            id: policys_order(id, finding, action.kind(), now.utc),
             machine: id,
             instruction: Instruction::begin(action, lease),
             basis: Basis::Policy { finding: finding.id, level },
@@ -138,7 +142,7 @@ impl HubCore {
                 let instruction = Instruction::isolate(isolation, lease);
                 let basis = Basis::Policy { finding: finding.id, level };
                 let reason = format!("{} ({level})", finding.rule.title);
-                let order = policys_order(id, finding, ActionKind::Isolate);
+                let order = policys_order(id, finding, ActionKind::Isolate, now.utc);
                 let proposal =
                     Proposal { id: order, machine: id, instruction, basis, incident, reason };
                 outputs.extend(self.propose_this(proposal));
@@ -300,7 +304,12 @@ impl HubCore {
 /// The order that the policy gives for a finding on a machine: the same whenever it is decided again. So
 /// the shell may ask the signer while the finding is still on its way to the disk: a hub that is killed in
 /// between hears the finding again, and the signer gives it the same order again.
-fn policys_order(machine: MachineId, finding: &Finding, kind: ActionKind) -> OrderId {
+fn policys_order(
+    machine: MachineId,
+    finding: &Finding,
+    kind: ActionKind,
+    now: UtcNanos,
+) -> OrderId {
     // A hash with the machine in it: whatever a machine claims, it can't take another's order's name.
     let of = match kind {
         ActionKind::Isolate => finding.id.to_string(),
@@ -310,5 +319,10 @@ fn policys_order(machine: MachineId, finding: &Finding, kind: ActionKind) -> Ord
     let hash = cordon_model::ids::FindingId::of(&of, &on, &finding.raw_sha256);
     let mut bytes = [0; 10];
     bytes.copy_from_slice(&hash.as_bytes()[..10]);
-    OrderId::new(finding.time, bytes)
+    // A machine whose clock is far ahead (or that lies) uses up the ids that the signer takes ahead of time. To the hour,
+    // so that nearly always it is the same when it is decided again.
+    let is_ahead = finding.time > now.plus(ID_AHEAD_WITHIN);
+    let this_hour = || now.unix_nanos() - now.unix_nanos().rem_euclid(HOUR_NANOS);
+    let at = if is_ahead { UtcNanos::from_unix_nanos(this_hour()) } else { finding.time };
+    OrderId::new(at, bytes)
 }

@@ -16,7 +16,8 @@ const TOLD: usize = 3;
 
 impl HubCore {
     /// Asks people about what a receipt says was left alone of a measure that the policy ordered by itself:
-    /// once for each finding, and not again in a story in which they are asked about it or have decided.
+    /// once for each finding, and not again in a story in which they are asked about it or have decided. A machine says
+    /// it as often as it likes: so each story has one question that says it.
     pub(super) fn ask_about_spared(
         &mut self,
         receipt: &Receipt,
@@ -25,8 +26,12 @@ impl HubCore {
     ) -> Vec<Output> {
         let Some(question) = self.question_about_spared(receipt, now) else { return Vec::new() };
         let open = self.asking_for(question.machine, &question.instruction, &[]);
-        let Some(question_open) = open.and_then(|open| self.approvals.get_mut(open)) else {
-            return self.ask(question, now, randomness);
+        let open = open.and_then(|open| self.approvals.get_mut(open));
+        // Of another story it would end with that one; and whoever said yes already said it to other words.
+        let is_its =
+            |open: &&mut Approval| open.incident == question.incident && open.answers.is_empty();
+        let Some(question_open) = open.filter(is_its) else {
+            return self.ask_apart(question, now, randomness);
         };
         // As much is asked already, for another reason: whoever answers has to know this one too.
         question_open.why = shortened(&format!("{} ALSO: {}", question.why, question_open.why));

@@ -13,11 +13,14 @@ impl HubCore {
     ) -> Vec<Output> {
         let mut outputs = Vec::new();
         let mut over = Vec::new();
+        let proposals = &self.proposals;
+        // People answered it by their release: that is about to be signed, or refused, and then its time is over.
+        let waits = |of: &Approval| of.released_by.is_some_and(|by| proposals.contains_key(&by));
         for approval in self.approvals.all_mut() {
             if approval.state == ApprovalState::Declined {
                 self.no_since.entry(approval.id).or_insert(now.at);
             }
-            if approval.expire(now.utc) {
+            if !waits(approval) && approval.expire(now.utc) {
                 outputs.push(Output::Keep(Change::Approval(approval.clone())));
                 over.push(approval.clone());
             }

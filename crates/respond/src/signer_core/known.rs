@@ -13,6 +13,7 @@ use cordon_model::guidance::{Bedside, Guidance};
 use cordon_model::ids::{ApprovalId, MeasureId, OrderId};
 use cordon_model::measure::{Isolation, MeasureState, Origin, Receipt};
 use cordon_model::order::{Authority, Instruction, Order};
+use cordon_model::time::UtcNanos;
 use serde::{Deserialize, Serialize};
 
 use super::codes::Codes;
@@ -23,9 +24,17 @@ pub const REMEMBERED_ORDERS: usize = 8;
 
 /// Ids of older orders that are remembered per machine, so that none names a second one: under an id that was
 /// used, what the machine once sealed of the older order would pass for the newer. 16 bytes each, 64 KB for
-/// a machine that had them all. Beyond that no id up to the highest forgotten one is taken: ids are in order
-/// of time.
+/// a machine that had them all. Beyond that nothing begins under an id up to the highest forgotten one: ids are in
+/// order of time.
 pub const REMEMBERED_IDS: usize = 4_096;
+
+/// How far ahead of the signer's clock an id may be without being counted: an hour is a clock set to local time.
+pub const ID_AHEAD_WITHIN: Duration = Duration::from_secs(3600);
+
+/// How many of the remembered ids may be further ahead than that; one more is not taken. A stolen hub chooses ids: were
+/// all that are remembered of the year 9999, so would be the highest forgotten one, and no honest id ever above it.
+/// A quarter: the others have room for 3,072 orders.
+pub const REMEMBERED_IDS_AHEAD: usize = REMEMBERED_IDS / 4;
 
 /// Measures that are remembered per machine as begun without any person: as many as a hub shows of it.
 pub const REMEMBERED_BY_ITSELF: usize = cordon_model::limits::STANDING_PER_MACHINE;
@@ -46,7 +55,7 @@ pub(super) struct Known {
     /// The ids of the orders before those, each good for one order only.
     #[serde(default)]
     pub(super) used: BTreeSet<OrderId>,
-    /// The highest of those that there was no room for: none up to it is taken.
+    /// The highest of those that there was no room for: nothing begins under one up to it.
     #[serde(default)]
     pub(super) forgotten: Option<OrderId>,
     /// How far it is meant to be isolated, by the last order or by its own report.
@@ -215,6 +224,33 @@ impl Known {
         false
     }
 
+    /// Whether an older order has this id, or there is no place left to remember one that is so far ahead.
+    pub(super) fn is_taken(&self, id: OrderId, now: UtcNanos) -> bool {
+        let is_ahead = |id: &OrderId| id.made_at() > now.plus(ID_AHEAD_WITHIN);
+        let ahead = || {
+            let older = self.used.iter().rev().take_while(|id| is_ahead(id)).count();
+            older + self.recent.iter().filter(|order| is_ahead(&order.id)).count()
+        };
+        self.used.contains(&id) || is_ahead(&id) && ahead() >= REMEMBERED_IDS_AHEAD
+    }
+
+    /// Whether an older order may have had this id, which is forgotten by now.
+    pub(super) fn may_be_taken(&self, id: OrderId) -> bool {
+        Some(id) <= self.forgotten
+    }
+
+    /// Remembers an id for as long as there is room. The new one may be the lowest itself: where all others are ahead
+    /// (the clock was set back), it is the one that is forgotten, and ids of now go on.
+    fn remember(&mut self, id: OrderId) {
+        if self.may_be_taken(id) {
+            return;
+        }
+        self.used.insert(id);
+        if self.used.len() > REMEMBERED_IDS {
+            self.forgotten = self.used.pop_first().max(self.forgotten);
+        }
+    }
+
     /// Takes note of an order that is about to be signed.
     pub(super) fn note(&mut self, order: &Order) {
         match &order.instruction {
@@ -245,17 +281,17 @@ impl Known {
             Instruction::Release => {
                 self.intended = None;
                 self.by_itself.retain(|measure| !self.measures.contains(measure));
-                self.to_release = Some((order.id, self.measures.clone()));
+                // What the machine sealed of an older order under this id would pass for its word of this one.
+                if !self.may_be_taken(order.id) {
+                    self.to_release = Some((order.id, self.measures.clone()));
+                }
             }
         }
         if self.recent.len() >= REMEMBERED_ORDERS
             && let Some(forgotten) = self.recent.pop_front()
         {
             self.dead.remove(&forgotten.id);
-            if self.used.len() >= REMEMBERED_IDS {
-                self.forgotten = self.used.pop_first().max(self.forgotten);
-            }
-            self.used.insert(forgotten.id);
+            self.remember(forgotten.id);
         }
         self.recent.push_back(order.clone());
     }

@@ -88,7 +88,9 @@ pub enum Refusal {
     #[error("not pinned: {0}")]
     Pin(String),
     /// One order, one id.
-    #[error("an older order to this machine has that id: propose it under a new one")]
+    #[error(
+        "an older order to this machine has that id, or may have had it: propose it under a new one, of now"
+    )]
     UsedId,
     /// The lease's terms.
     #[error("{0}")]

@@ -14,6 +14,7 @@ use crate::clock::tests::moment;
 use crate::decision::AskReason;
 
 mod approval;
+mod ids;
 mod taken_back;
 
 fn machine(number: u8) -> MachineId {
@@ -169,7 +170,8 @@ fn what_opens_a_machine_has_no_last_time_to_come() {
     let isolated = by_people(1, 1, isolate, names);
     assert!(signer.sign(&isolated, 1).unwrap().deliver_until.is_some());
     let undone = Instruction::Undo { measure: order_id(1).into() };
-    for (id, opens) in [(2, undone), (3, Instruction::Release)] {
+    let eased = Instruction::ease(Isolation::Segment, LEASE);
+    for (id, opens) in [(4, eased), (2, undone), (3, Instruction::Release)] {
         let order = signer.sign(&by_people(1, id, opens, names), 2).unwrap();
         assert_eq!(order.deliver_until, None, "a wrong clock on the machine must not refuse it");
     }

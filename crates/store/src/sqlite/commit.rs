@@ -166,7 +166,7 @@ async fn assign(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE machines SET assignment_revision = $3, assignment = $4
-         WHERE organisation = $1 AND machine = $2 AND assignment_revision < $3",
+         WHERE organisation = $1 AND machine = $2 AND assignment_revision <= $3",
     )
     .bind(organisation.as_str())
     .bind(machine.to_string())

@@ -7,7 +7,7 @@ use cordon_model::record::Record;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Sqlite};
 
-use super::{Columns as _, Doing as _, SqliteState, count_of, encode, paged};
+use super::{Columns as _, Doing as _, SqliteState, count_of, encode, paged, paged_readable};
 use crate::incidents::{IncidentFilter, Incidents, StoredApproval};
 use crate::key::{Key, Listed, Page};
 use crate::state::StoreError;
@@ -43,7 +43,13 @@ impl Incidents for SqliteState {
         }
         query.push(" ORDER BY incident DESC LIMIT ").push_bind(page.rows() + 1);
         let rows = query.build().fetch_all(&self.readers).await.doing("list incidents")?;
-        paged(&rows, page, total, |row| row.document("document"), |row| row.text("incident"))
+        paged_readable(
+            &rows,
+            page,
+            total,
+            |row| row.document("document"),
+            |row| row.text("incident"),
+        )
     }
 
     async fn timeline(
@@ -111,7 +117,7 @@ impl Incidents for SqliteState {
         .await
         .doing("list questions that count")?;
         let total = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-        paged(&rows, page, total, approval, |row| row.text("approval"))
+        paged_readable(&rows, page, total, approval, |row| row.text("approval"))
     }
 
     async fn approvals_of(
@@ -133,7 +139,7 @@ impl Incidents for SqliteState {
         .fetch_all(&self.readers)
         .await
         .doing("list an incident's questions")?;
-        paged(&rows, page, total, approval, |row| row.text("approval"))
+        paged_readable(&rows, page, total, approval, |row| row.text("approval"))
     }
 
     async fn approvals(
@@ -162,7 +168,7 @@ impl Incidents for SqliteState {
         .fetch_all(&self.readers)
         .await
         .doing("list questions")?;
-        paged(&rows, page, total, approval, |row| row.text("approval"))
+        paged_readable(&rows, page, total, approval, |row| row.text("approval"))
     }
 }
 

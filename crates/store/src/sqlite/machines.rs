@@ -3,10 +3,11 @@
 use async_trait::async_trait;
 use cordon_model::ids::{MachineId, OdsCode};
 use cordon_model::time::UtcNanos;
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Columns, Doing as _, SqliteState, count, decode, paged_readable, unsigned};
+use super::{
+    Columns as _, Doing as _, SqliteState, column_of, count, decode, paged_readable, unsigned,
+};
 use crate::key::{Key, Listed, Page};
 use crate::machines::{EnrolmentRefused, EnrolmentToken, Machine, Machines, NewMachine};
 use crate::state::StoreError;
@@ -125,9 +126,8 @@ impl Machines for SqliteState {
 }
 
 fn machine(row: &SqliteRow) -> Result<Machine, StoreError> {
-    let optional = |column: &'static str| -> Result<Option<Vec<u8>>, StoreError> {
-        row.try_get(column).doing("read bytes")
-    };
+    let optional =
+        |column: &'static str| -> Result<Option<Vec<u8>>, StoreError> { column_of(row, column) };
     Ok(Machine {
         id: row.id("machine")?,
         host: row.text("host")?,
@@ -136,10 +136,14 @@ fn machine(row: &SqliteRow) -> Result<Machine, StoreError> {
         receipt_key: row.hash("receipt_key")?,
         enrolled_at: row.time("enrolled_at")?,
         // It says so again within seconds; a machine that is lost with it would be the greater harm.
-        seen: optional("seen")?.and_then(|bytes| decode("seen", &bytes).ok()),
-        assignment: optional("assignment")?
-            .map(|bytes| decode("assignment", &bytes))
-            .transpose()?,
+        seen: optional("seen").ok().flatten().and_then(|bytes| decode("seen", &bytes).ok()),
+        // The signer has it too: the machine is not lost with it.
+        assignment: match optional("assignment")
+            .and_then(|bytes| bytes.map(|bytes| decode("assignment", &bytes)).transpose())
+        {
+            Err(StoreError::Unreadable { reason, .. }) => Err(reason),
+            read => Ok(read?),
+        },
         reported: unsigned(row.number("reported")?),
     })
 }

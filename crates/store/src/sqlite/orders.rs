@@ -4,7 +4,6 @@ use async_trait::async_trait;
 use cordon_model::ids::{MachineId, MeasureId, OdsCode, OrderId};
 use cordon_model::signed::Envelope;
 use cordon_model::time::UtcNanos;
-use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::{
@@ -178,12 +177,11 @@ impl Orders for SqliteState {
 }
 
 fn order(row: &SqliteRow) -> Result<StoredOrder, StoreError> {
-    let incident: Option<String> = row.try_get("incident").doing("read text")?;
     Ok(StoredOrder {
         id: row.id("order_id")?,
         machine: row.id("machine")?,
         sequence: unsigned(row.number("sequence")?),
-        incident: incident.map(|_| row.id("incident")).transpose()?,
+        incident: row.optional_id("incident")?,
         state: row.document("state")?,
         envelope: row.document("envelope")?,
     })

@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 use cordon_model::ids::OdsCode;
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::{Columns as _, Doing as _, SqliteState};
+use super::{Columns as _, Doing as _, SqliteState, column_of};
 use crate::rows::{ROW_BYTES, Row, Rows};
 use crate::state::StoreError;
 
@@ -18,11 +18,16 @@ impl Rows for SqliteState {
         .fetch_all(&self.readers)
         .await
         .doing("read rows")?;
+        // A name that is no text stays what can be read of it: nothing of that kind or id is known, and it is said.
+        let name = |row: &SqliteRow, column: &'static str| {
+            let bytes: Vec<u8> = column_of(row, column)?;
+            Ok::<_, StoreError>(String::from_utf8_lossy(&bytes).into_owned())
+        };
         rows.iter()
             .map(|row| {
                 Ok(Row {
-                    kind: row.text("kind")?,
-                    id: row.text("id")?,
+                    kind: name(row, "kind")?,
+                    id: name(row, "id")?,
                     document: row.bytes("document")?,
                 })
             })

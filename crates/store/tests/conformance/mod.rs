@@ -523,7 +523,12 @@ async fn an_older_assignment_changes_nothing(store: Store) {
         let change = Change::Assignment { machine: key.id, revision, envelope };
         store.commit(&ours(), &[change]).await.unwrap();
     }
-    assert_eq!(one(&store, &key).await.assignment, Some(new));
+    assert_eq!(one(&store, &key).await.assignment, Ok(Some(new)));
+    // The same once more: what was there can't be read, say.
+    let change =
+        Change::Assignment { machine: key.id, revision: 2, envelope: old.envelope().clone() };
+    store.commit(&ours(), &[change]).await.unwrap();
+    assert_eq!(one(&store, &key).await.assignment, Ok(Some(old.envelope().clone())));
 }
 
 async fn counts_have_their_denominators(store: Store) {

@@ -192,8 +192,18 @@ impl Desk {
             Peer::Hub if weaker.is_empty() => Leave::Hub,
             Peer::Hub => return Ok(Err(Refused::NeedsKeeper(weaker.join("; ")))),
         };
+        let ends = leave == Leave::Hub && weakening::ends_self_defence(known, &draft);
+        let who = by.name.clone();
         match self.braked(peer, Input::SetPolicy { draft, by, leave }, now, false)? {
-            Ok(Outcome::Policy(policy)) => Ok(Ok(Answer::Document(self.seal(&policy)?))),
+            Ok(Outcome::Policy(policy)) => {
+                if ends {
+                    // In the log of this process, which a stolen hub can't keep from root.
+                    let ends = weakening::ENDS_SELF_DEFENCE;
+                    let revision = policy.revision;
+                    tracing::warn!(revision, who, "the hub alone set a policy: {ends}");
+                }
+                Ok(Ok(Answer::Document(self.seal(&policy)?)))
+            }
             Ok(_) => Ok(Err(confused())),
             Err(refused) => Ok(Err(refused)),
         }

@@ -138,6 +138,56 @@ fn where_the_policy_says_so_a_machine_that_nobody_answers_for_is_segmented() {
     assert!(bench.open().is_empty());
 }
 
+/// The signer is slow, or away: people released the machine while the time of the question ran out.
+#[test]
+fn nobody_is_taken_to_be_silent_about_a_machine_that_people_have_wished_to_release() {
+    let after_release = |is_signed: bool| {
+        let segment = |policy: &mut Policy| policy.approval.unanswered = Unanswered::Segment;
+        let mut bench = Bench::with(2, segment);
+        bench.find(1);
+        let question = bench.open()[0].id;
+        let people = vec![Approver { name: "ann".into(), is_clinical: false }];
+        let release = Proposal {
+            id: OrderId::new(bench.now().utc, [66; 10]),
+            machine: machine(1),
+            instruction: Instruction::Release,
+            basis: Basis::People { approval: None, people },
+            incident: None,
+            reason: "a test".into(),
+        };
+        let outputs = bench.hub.propose_this(release.clone());
+        for after in [OPEN_FOR, 60] {
+            bench.seconds += after;
+            let now = bench.now();
+            // What it has for the signer does not arrive.
+            bench.hub.tick(&now, &mut || [97; 16]);
+            assert!(bench.hub.proposed_for(machine(1)).eq([&Instruction::Release]));
+        }
+        let now = bench.now();
+        for number in [1, 2] {
+            bench.signer.heard(machine(number), Some(Isolation::Watch), &now);
+        }
+        if is_signed {
+            bench.carry(outputs);
+        } else {
+            let refused = Refusal::UnknownMachine;
+            let outputs =
+                bench.hub.signer_answered(release.id, Err(refused), &now, &mut || [99; 16]);
+            bench.carry(outputs);
+        }
+        bench.ticks_after(1);
+        (bench, question)
+    };
+    let (bench, question) = after_release(true);
+    assert_eq!(bench.order(1).unwrap().instruction, Instruction::Release);
+    assert!(bench.open().is_empty());
+    let known = bench.hub.approval(question).unwrap();
+    assert_eq!(known.withdrawn.as_deref(), Some("its machine was released by people since"));
+    // Where it is not signed after all, nobody has answered.
+    let (bench, _) = after_release(false);
+    assert_eq!(bench.order(1).unwrap().instruction, isolate());
+}
+
 #[test]
 fn a_clinical_machine_that_nobody_answers_for_is_asked_about_again() {
     let mut bench = Bench::with(1, |policy| policy.approval.unanswered = Unanswered::Segment);

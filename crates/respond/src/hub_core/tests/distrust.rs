@@ -176,3 +176,20 @@ fn what_is_signed_while_its_machine_is_struck_off_dies_and_nothing_is_sent_to_it
     let is_sent = |output: &Output| matches!(output, Output::Send(..));
     assert!(!bench.outputs[before..].iter().any(is_sent));
 }
+
+/// The signer takes only so many ids ahead of time.
+#[test]
+fn a_machine_whose_clock_is_far_ahead_has_no_order_named_by_it() {
+    let found = |time: UtcNanos| {
+        let mut bench = Bench::new(1);
+        let finding = Finding { time, ..bench.finding(1) };
+        bench.report(1, Arrived::Finding(Box::new(finding), vec![]));
+        (bench.order(1).unwrap().id.made_at(), bench.now().utc)
+    };
+    let far = UtcNanos::from_unix_nanos(8_836_000_000_000_000_000);
+    let (made_at, now) = found(far);
+    assert!(made_at <= now, "{made_at} is after {now}");
+    // A little ahead is any clock; then it is the finding's own time, whenever it is decided.
+    let soon = now.plus(Duration::from_secs(60));
+    assert_eq!(found(soon).0.unix_millis(), soon.unix_millis());
+}

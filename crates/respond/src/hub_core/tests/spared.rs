@@ -192,6 +192,81 @@ fn who_is_asked_to_isolate_already_is_told_what_was_left_alone_in_the_same_quest
     assert_eq!(bench.told_to_answer(question), 2);
 }
 
+/// A question in the story of what was found last, to segment the machine.
+fn asked_in_its_story(bench: &mut Bench, needs: Needs) -> ApprovalId {
+    let incident = bench.hub.incidents().next().unwrap().id;
+    let question = Question {
+        machine: machine(1),
+        instruction: Instruction::isolate(Isolation::Segment, bench.policy.lease),
+        also: vec![],
+        needs,
+        why: "another reason".into(),
+        incident: Some(incident),
+        of: None,
+        refused: None,
+        asked_by: None,
+    };
+    let now = bench.now();
+    let outputs = bench.hub.ask(question, &now, &mut || [250; 16]);
+    bench.carry(outputs);
+    bench.asked_now()[0].id
+}
+
+#[test]
+fn what_was_left_alone_in_another_story_is_asked_in_its_own_once_and_stays_when_the_other_is_closed()
+ {
+    let mut bench = acting(Isolation::Watch);
+    bench.report(1, viewer(1));
+    let other = asked_in_its_story(&mut bench, Needs::OnePerson);
+    bench.seconds += 3_601;
+    bench.report(1, viewer(2));
+    // The machine says it again and again.
+    for state in [MeasureState::Applied, MeasureState::Verified, MeasureState::Applied] {
+        bench.came(ActionKind::Freeze, state, &[WHY]);
+    }
+    assert_eq!(bench.asked_now().len(), 2);
+    let its = bench.asked_now().into_iter().find(|open| open.id != other).unwrap().clone();
+    assert!(its.why.contains(WHY) && its.refused.is_some(), "{its:?}");
+    assert_eq!((bench.told_to_answer(its.id), bench.told_to_answer(other)), (1, 1));
+    let known = bench.hub.approval(other).unwrap().clone();
+    assert_eq!((&*known.why, known.refused), ("another reason", None));
+    assert_ne!(known.incident, its.incident);
+    // Neither a no to the other nor its end answers this one.
+    let mut declined = bench;
+    declined.says_of(other, false);
+    assert!(declined.asked_now().iter().any(|open| open.id == its.id));
+    let now = declined.now();
+    let closed = known.incident.unwrap();
+    let outputs = declined.hub.close(closed, "ann", "a test", &now, &mut || [98; 16]);
+    declined.carry(outputs);
+    let [open] = declined.asked_now()[..] else { panic!("{:?}", declined.asked_now()) };
+    assert_eq!(open.id, its.id);
+}
+
+#[test]
+fn no_words_are_added_to_a_question_to_which_somebody_has_said_yes() {
+    let more = cordon_model::approval::NeedsMore {
+        tiers: vec![ClinicalTier::None],
+        needs: Needs::TwoPeople,
+    };
+    let mut bench = Bench::with(1, |policy| {
+        policy.mode = Mode::Act;
+        policy.approval.needs = vec![more];
+        policy.responses[0].isolation = Isolation::Watch;
+        policy.responses[0].also = vec![ActionKind::Freeze, ActionKind::Quarantine];
+    });
+    bench.report(1, viewer(1));
+    let first = asked_in_its_story(&mut bench, Needs::TwoPeople);
+    bench.says_of(first, true);
+    assert_eq!(bench.asked_now().len(), 1, "a second one has to agree");
+    let refused = bench.refuses(ActionKind::Freeze);
+    bench.refuses(ActionKind::Quarantine);
+    assert_eq!(bench.hub.approval(first).unwrap().why, "another reason");
+    let asked = bench.asked_now();
+    assert_eq!(asked.len(), 2);
+    assert!(asked.iter().any(|open| open.refused == Some(refused)), "{asked:?}");
+}
+
 #[test]
 fn what_people_have_decided_in_a_story_is_not_asked_again_in_it() {
     let mut bench = acting(Isolation::Segment);

@@ -133,21 +133,3 @@ fn one_unanswered_question_is_one_order_and_not_for_ever() {
     let banked = bench.sign(&unanswered(1, 1), 2 * OPEN_FOR + 10);
     assert!(matches!(banked, Err(Refusal::StillAsked { .. })), "{banked:?}");
 }
-
-#[test]
-fn no_id_comes_back_when_there_was_no_room_to_remember_it() {
-    let mut bench = Bench::with(&[DESK], |_| ());
-    let id =
-        |number: u64| OrderId::new(UtcNanos::from_unix_nanos(number as i64 * 1_000_000), [1; 10]);
-    let release = |number| Proposal {
-        id: id(number),
-        ..by_people(1, 1, Instruction::Release, &[("ann", false)])
-    };
-    let most = (REMEMBERED_IDS + REMEMBERED_ORDERS) as u64;
-    for number in 1..=most + 10 {
-        bench.sign(&release(number), 1).unwrap();
-    }
-    for number in [1, 5, 9, 500] {
-        assert_eq!(bench.sign(&release(number), 1), Err(Refusal::UsedId), "{number}");
-    }
-}
