@@ -1,4 +1,4 @@
-//! What denying costs: a real warden in a process of its own, watched from outside.
+//! What denying costs, and what is left where it is cut short: a real warden in a process of its own, watched from outside.
 //!
 //! That it denies, and what, is tried in the whole program's `deny` tests.
 
@@ -6,7 +6,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's own tools fail the test")]
 
 mod action_world;
+mod cut_short;
 
+use std::fmt::Debug;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,10 +21,11 @@ use action_world::disks::Disks;
 use action_world::measure;
 use cordon_agent::contain::action::deny::list::KNOWN;
 use cordon_agent::contain::action::deny::warden::{WardenConfig, serve};
-use cordon_agent::contain::action::deny::{DeniedProgram, Deny};
+use cordon_agent::contain::action::deny::Deny;
 use cordon_agent::contain::action::{ActError, Journal, Protected};
 use cordon_agent::contain::urgency::go_first;
 use cordon_model::action::{Denied, FilePath, Sha256Digest};
+use cordon_model::ids::MeasureId;
 use sha2::{Digest as _, Sha256};
 
 const SOCKET: &str = "CORDON_TEST_WARDEN";
@@ -47,7 +50,7 @@ impl World {
     fn new() -> Option<Self> {
         let disks = Disks::new()?;
         let folder = disks.memory("memory", 64 << 20);
-        let socket = disks.folder.path().join("warden.sock");
+        let socket = socket(&disks);
         let mut warden = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "the_warden", "--nocapture", "--test-threads=1"])
             .env(SOCKET, &socket)
@@ -63,9 +66,12 @@ impl World {
         }
         // As the helper, whom the warden gives little time to say what it wants.
         go_first();
-        let journal = Journal::open(&disks.state().join("measures")).unwrap();
-        let deny = Deny::new(journal, socket, Vec::new(), disks.state());
+        let deny = denying(&disks.state(), &socket);
         Some(Self { deny, folder, warden, disks })
+    }
+
+    fn socket(&self) -> PathBuf {
+        socket(&self.disks)
     }
 
     fn program(&self, name: &str) -> (FilePath, Denied) {
@@ -80,6 +86,15 @@ impl World {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         named(&path)
     }
+}
+
+fn socket(disks: &Disks) -> PathBuf {
+    disks.folder.path().join("warden.sock")
+}
+
+fn denying(state: &Path, socket: &Path) -> Deny {
+    let journal = Journal::open(&state.join("measures")).unwrap();
+    Deny::new(journal, socket.to_owned(), Vec::new(), state.to_owned())
 }
 
 fn content_of(bytes: &[u8]) -> Denied {
@@ -117,10 +132,10 @@ impl Drop for Sleeper {
 
 /// Looks again and again, until a look finds what is awaited. On a busy machine a test is not always fast enough
 /// for the warden, which hangs up then; its helper, which goes first, is.
-fn look_until(
-    look: impl Fn() -> Result<DeniedProgram, ActError>,
-    is_it: impl Fn(&DeniedProgram) -> bool,
-) -> DeniedProgram {
+fn look_until<T: Debug>(
+    look: impl Fn() -> Result<T, ActError>,
+    is_it: impl Fn(&T) -> bool,
+) -> T {
     let late = Instant::now() + Duration::from_secs(60);
     loop {
         let looked = look();
@@ -323,7 +338,7 @@ fn a_warden_that_does_not_answer_is_waited_for_once() {
     let (file, _) = world.program("bad");
     let (denied, nobody) = (Denied::Path(file), Protected::default());
     let held = world.deny.apply(measure(), &denied, &[], &nobody).unwrap();
-    let socket = world.disks.folder.path().join("warden.sock");
+    let socket = world.socket();
     let aside = socket.with_file_name("aside.sock");
     fs::rename(&socket, &aside).unwrap();
     let silent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
@@ -336,4 +351,152 @@ fn a_warden_that_does_not_answer_is_waited_for_once() {
     drop(silent);
     fs::rename(&aside, &socket).unwrap();
     assert!(world.deny.prove(&held).unwrap().holds());
+}
+
+/// What changes something outside the helper, on disk or at the warden.
+const CHANGING: [libc::c_long; 11] = [
+    libc::SYS_write,
+    libc::SYS_sendto,
+    libc::SYS_connect,
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_unlink,
+    libc::SYS_unlinkat,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_mkdir,
+];
+
+const DEED: &str = "CORDON_TEST_DENIAL";
+
+/// Not a test: what is cut short, in lines: deny or allow, where the state and the warden are, which measure, and the program.
+#[test]
+fn the_denial_that_is_cut_short() {
+    let Some(words) = cut_short::is_deed(DEED) else { return };
+    let [what, state, socket, measure, file, content] =
+        <[&str; 6]>::try_from(words.lines().collect::<Vec<_>>()).unwrap();
+    go_first();
+    let deny = denying(state.as_ref(), socket.as_ref());
+    let (measure, nobody) = (measure.parse().unwrap(), Protected::default());
+    let file = named(file.as_ref());
+    let (denied, seen_at) = match content {
+        "" => (Denied::Path(file), vec![]),
+        content => (Denied::Sha256(content.parse().unwrap()), vec![file]),
+    };
+    // Traced, it is not always fast enough for the warden.
+    let is_done = || match what {
+        "deny" => deny.apply(measure, &denied, &seen_at, &nobody).is_ok(),
+        _ => deny.undo(measure, &nobody).is_ok(),
+    };
+    while !is_done() {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+impl World {
+    fn words(&self, what: &str, measure: MeasureId, file: &FilePath, content: &Denied) -> String {
+        let content = match content {
+            Denied::Sha256(digest) => digest.to_string(),
+            Denied::Path(_) => String::new(),
+        };
+        let (state, socket) = (self.disks.state(), self.socket());
+        let (state, socket) = (state.display(), socket.display());
+        format!("{what}\n{state}\n{socket}\n{measure}\n{file}\n{content}\n")
+    }
+
+    /// Whether the program is started; anything but that it runs or that the kernel denies it is a failure.
+    fn starts(&self, file: &FilePath) -> bool {
+        match Command::new(file.to_string()).stdout(Stdio::null()).status() {
+            Ok(status) => {
+                assert!(status.success());
+                true
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+                false
+            }
+        }
+    }
+
+    /// What a helper does that is started on what another left: the warden hears what is written down.
+    fn another_helper(&self) -> Deny {
+        let deny = denying(&self.disks.state(), &self.socket());
+        look_until(|| deny.tell_again(&Protected::default()), |_| true);
+        deny
+    }
+}
+
+/// Whatever the kernel refuses is written down: or nobody would take it back.
+#[test]
+fn a_denial_that_is_cut_short_anywhere_is_in_the_journal_or_not_in_force() {
+    let Some(world) = World::new() else { return };
+    let nobody = Protected::default();
+    let (file, content) = world.program("worm");
+    let (other, _) = world.program("what care needs");
+    for denied in [Denied::Path(file.clone()), content] {
+        let seen_at = std::slice::from_ref(&file);
+        let id = measure();
+        let mut stops = [0; 2];
+        let calls = cut_short::killed_around_calls(
+            "the_denial_that_is_cut_short",
+            &CHANGING,
+            |command| {
+                assert!(world.starts(&file));
+                command.env(DEED, world.words("deny", id, &file, &denied));
+            },
+            |stop| {
+                let at = format!("{denied:?}, stop {stop}");
+                assert!(world.starts(&other), "{at}");
+                let starts = world.starts(&file);
+                let deny = world.another_helper();
+                let is_written = deny.begun(id).unwrap().is_some();
+                assert!(starts || is_written, "{at}: denied, and nobody knows it");
+                assert_eq!(world.starts(&file), !is_written, "{at}");
+                stops[usize::from(is_written)] += 1;
+                // Every other time the order comes again first.
+                if stop % 2 == 0 {
+                    let held = look_until(|| deny.apply(id, &denied, seen_at, &nobody), |_| true);
+                    look_until(|| deny.prove(&held), |proof| proof.holds());
+                    assert!(!world.starts(&file), "{at}");
+                }
+                look_until(|| deny.undo(id, &nobody), |_| true);
+                assert!(world.starts(&file) && world.starts(&other), "{at}");
+                assert_eq!(deny.begun(id).unwrap(), None, "{at}");
+            },
+        );
+        println!("denying: killed around {calls} calls: {stops:?} not written down, and written down");
+        assert!(stops.iter().all(|&stops| stops > 0), "both sides of the change were tried: {stops:?}");
+    }
+}
+
+#[test]
+fn what_is_allowed_again_and_cut_short_anywhere_is_in_the_journal_or_allowed() {
+    let Some(world) = World::new() else { return };
+    let nobody = Protected::default();
+    let (file, _) = world.program("worm");
+    let (id, denied) = (measure(), Denied::Path(file.clone()));
+    let mut stops = [0; 2];
+    let calls = cut_short::killed_around_calls(
+        "the_denial_that_is_cut_short",
+        &CHANGING,
+        |command| {
+            look_until(|| world.deny.apply(id, &denied, &[], &nobody), |_| true);
+            assert!(!world.starts(&file));
+            command.env(DEED, world.words("allow", id, &file, &denied));
+        },
+        |stop| {
+            let starts = world.starts(&file);
+            let deny = world.another_helper();
+            let is_written = deny.begun(id).unwrap().is_some();
+            assert!(starts || is_written, "stop {stop}: denied, and nobody knows it");
+            assert_eq!(world.starts(&file), !is_written, "stop {stop}");
+            stops[usize::from(is_written)] += 1;
+            look_until(|| deny.undo(id, &nobody), |_| true);
+            assert!(world.starts(&file), "stop {stop}");
+            assert_eq!(deny.begun(id).unwrap(), None, "stop {stop}");
+        },
+    );
+    println!("allowing: killed around {calls} calls: {stops:?} gone from the journal, and there");
+    assert!(stops.iter().all(|&stops| stops > 0), "both sides of the change were tried: {stops:?}");
 }
