@@ -152,6 +152,17 @@ impl Hospital {
         self.hubs.path()
     }
 
+    /// Whether the ledger of `role`, hub or signer, has `words` somewhere.
+    ///
+    /// # Panics
+    /// If it can't be read.
+    #[must_use]
+    pub fn ledger_says(&self, role: &str, words: &str) -> bool {
+        let files = fs::read_dir(self.hubs.path().join(role).join("ledger")).unwrap();
+        let mut texts = files.map(|file| fs::read(file.unwrap().path()).unwrap());
+        texts.any(|text| text.windows(words.len()).any(|window| window == words.as_bytes()))
+    }
+
     /// Has the machine enrol with `token`, not with one that root makes.
     ///
     /// # Panics

@@ -2,7 +2,7 @@
 //! own, or in a container.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -162,6 +162,29 @@ impl Up {
         } else {
             Err(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
         }
+    }
+
+    /// A command line on a terminal of its own, made by script(1), where `answer` is typed; what was on its screen.
+    ///
+    /// # Panics
+    /// If there is no script(1).
+    #[must_use]
+    #[expect(clippy::unwrap_used, reason = "a harness stops where it can't go on")]
+    pub fn on_a_terminal(&self, words: &[&str], answer: &str) -> String {
+        let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+        let (program, state) = (cordon().display(), self.state.path().display());
+        let line = format!("'{program}' {} --state '{state}'", quoted.join(" "));
+        let mut terminal = Command::new("script")
+            .args(["--quiet", "--return", "--echo", "never", "--command", &line, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut typing = terminal.stdin.take().unwrap();
+        typing.write_all(answer.as_bytes()).unwrap();
+        let output = terminal.wait_with_output().unwrap();
+        drop(typing);
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// What a command prints with `--json`.

@@ -6,8 +6,9 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use cordon_tests::{Attack, Person, Up, eventually, lacks_root};
+use cordon_tests::{Attack, Person, Up, eventually, lacks_programs, lacks_root};
 use serde_json::Value;
 
 /// All that a policy can have done by itself about what a finding names.
@@ -133,6 +134,16 @@ fn wants_everything(up: &Up, more: &str) {
     assert!(said.contains("mode is now act"), "{said}");
 }
 
+/// A policy's night which this hour is within, and in which these may say yes on a clinical machine.
+fn now_is_night_of(people: &[&str]) -> String {
+    let hour = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 3600 % 24;
+    let [from, until] = [hour + 23, hour + 2].map(|hour| format!("{:02}:00", hour % 24));
+    format!(
+        "[approval.night]\nfrom = {from:?}\nuntil = {until:?}\ntime_zone = \"UTC\"\n\
+         tiers = [\"clinical\"]\npeople = {people:?}\n"
+    )
+}
+
 fn list(up: &Up, name: &str) -> String {
     up.cordon(&["measure", "list", name]).unwrap()
 }
@@ -178,7 +189,7 @@ fn nothing_was_done(up: &Up, name: &str, suspect: &mut Suspect) {
 
 #[test]
 fn on_a_clinical_machine_people_are_asked_at_once_and_all_is_done_when_enough_of_them_agreed() {
-    if lacks_root("what a policy does by itself") {
+    if lacks_root("what a policy does by itself") || lacks_programs(&["script"]) {
         return;
     }
     let up = Up::start();
@@ -190,17 +201,26 @@ fn on_a_clinical_machine_people_are_asked_at_once_and_all_is_done_when_enough_of
     assert!(question["why"].as_str().unwrap().contains("the machine is clinical"), "{question:#}");
     nothing_was_done(&up, &name, &mut suspect);
 
-    // Who has to agree is what the policy says when they do: two people, each signed in.
-    let two = "[[approval.needs]]\ntiers = [\"clinical\"]\nneeds = \"two-people\"\n";
-    wants_everything(&up, two);
+    // What would stop is shown before a yes is taken, each of what is asked; a no to that orders nothing.
     let id = question["id"].as_str().unwrap();
+    let shown = up.on_a_terminal(&["answer", id, "yes", "--reason", "test"], "no\n");
+    assert!(shown.contains("type yes") && shown.contains("nothing is ordered"), "{shown}");
+    let program = suspect.attack.program();
+    assert!(shown.matches("stops").count() >= KINDS.len(), "{shown}");
+    assert!(shown.contains(program.to_str().unwrap()), "{shown}");
+
+    // Who has to agree is what the policy says when they do: two people, each signed in, and at this hour not any two.
+    let [ann, bob, cem] = ["ann", "bob", "cem"].map(|person| Person::signs_in(&up, person));
+    let two = "[[approval.needs]]\ntiers = [\"clinical\"]\nneeds = \"two-people\"\n";
+    wants_everything(&up, &format!("{two}{}", now_is_night_of(&["bob", "cem"])));
     let account = up.cordon(&["answer", id, "yes", "--reason", "test", "--yes"]).unwrap_err();
     assert!(account.contains("sign in"), "{account}");
-    let (ann, bob) = (Person::signs_in(&up, "ann"), Person::signs_in(&up, "bob"));
-    assert!(ann.agrees(id).starts_with("HTTP/1.1 303"));
-    assert!(up.cordon(&["questions"]).unwrap().contains("ann says yes"));
-    suspect.goes_on(&up);
+    let refused = ann.agrees(id);
+    assert!(refused.starts_with("HTTP/1.1 409") && refused.contains("bob"), "{refused}");
     assert!(bob.agrees(id).starts_with("HTTP/1.1 303"));
+    assert!(up.cordon(&["questions"]).unwrap().contains("bob says yes"));
+    suspect.goes_on(&up);
+    assert!(cem.agrees(id).starts_with("HTTP/1.1 303"));
     is_all_done(&up, &name, suspect);
     // Starting it again was found, too, and is asked about: another process.
     let left = up.json(&["questions"]);

@@ -167,13 +167,6 @@ fn a_stolen_hub_has_roots_words_signed_for_no_other_machine_than_root_named() {
     assert_eq!(known_to_the_signer(), before, "the signer knows no other machine than before");
 }
 
-/// Whether the signer's ledger has `words` somewhere.
-fn ledger_says(hospital: &Hospital, words: &str) -> bool {
-    let files = fs::read_dir(hospital.hubs_state().join("signer/ledger")).unwrap();
-    let mut texts = files.map(|file| fs::read(file.unwrap().path()).unwrap());
-    texts.any(|text| text.windows(words.len()).any(|window| window == words.as_bytes()))
-}
-
 #[test]
 fn a_machine_enrols_as_its_token_says_where_root_made_it_and_else_as_one_of_which_nothing_is_known()
 {
@@ -186,7 +179,7 @@ fn a_machine_enrols_as_its_token_says_where_root_made_it_and_else_as_one_of_whic
     hospital.start_machine();
     eventually("it is as root said", || (tier(&hospital)? == 0).then_some(()));
     for said in ["at the signer's machine", "as said ahead at the signer's machine"] {
-        assert!(ledger_says(&hospital, said), "{said:?} is not in the ledger");
+        assert!(hospital.ledger_says("signer", said), "{said:?} is not in the ledger");
     }
     drop(hospital);
 
@@ -204,8 +197,8 @@ fn a_machine_enrols_as_its_token_says_where_root_made_it_and_else_as_one_of_whic
     hospital.give_token(&String::from_utf8(output.stdout).unwrap());
     hospital.start_machine();
     eventually("one of which nothing is known is signed", || {
-        ledger_says(&hospital, "tier unknown").then_some(())
+        hospital.ledger_says("signer", "tier unknown").then_some(())
     });
     eventually("it is shown as that", || tier(&hospital)?.is_null().then_some(()));
-    assert!(!ledger_says(&hospital, "as said ahead"));
+    assert!(!hospital.ledger_says("signer", "as said ahead"));
 }

@@ -2,9 +2,10 @@
 //! and back.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command};
 
-use cordon_tests::{Up, eventually, lacks_root};
+use cordon_tests::{Up, Where, eventually, lacks_root};
 
 /// A process that is ended with its test.
 struct Victim(Child);
@@ -98,6 +99,50 @@ fn a_tree_is_frozen_and_goes_on_a_file_is_set_aside_and_put_back_and_evidence_is
     let list = up.cordon(&["measure", "list", &name]).unwrap();
     assert!(list.contains("refused"), "{list}");
     assert!(fs::metadata("/bin/sh").is_ok());
+}
+
+/// An account that no machine has.
+const ACCOUNT: &str = "cordon-leaver";
+
+/// In an `/etc` of a test's own, which the helper sees in the real one's place.
+#[test]
+fn an_account_is_disabled_and_given_back_to_the_byte() {
+    if lacks_root("`cordon measure disable-account`") {
+        return;
+    }
+    let state = tempfile::tempdir().unwrap();
+    fs::set_permissions(state.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["hosts", "resolv.conf", "nsswitch.conf"] {
+        fs::copy(format!("/etc/{name}"), state.path().join(name)).unwrap();
+    }
+    let up = Up::start_on(state, Where::OwnNames, &[]);
+    let name = up.linked_machine()["name"].as_str().unwrap().to_owned();
+    up.cordon(&["assign", &name, "--called", &name, "--tier", "0"]).unwrap();
+    let etc = up.state.path().join("etc");
+    fs::create_dir(&etc).unwrap();
+    let lay = "cp -a /etc/. \"$0\" && mount --bind \"$0\" /etc";
+    assert!(up.inside("sh").args(["-c", lay]).arg(&etc).status().unwrap().success());
+    let shadow = etc.join("shadow");
+    let add = |file: &std::path::Path, line: &str| {
+        let text = fs::read_to_string(file).unwrap();
+        fs::write(file, format!("{text}{ACCOUNT}:{line}\n")).unwrap();
+    };
+    add(&etc.join("passwd"), "x:54377:54377::/nonexistent:/bin/sh");
+    add(&shadow, "$6$salt$hash:19000:0:99999:7::30000:");
+    let before = fs::read(&shadow).unwrap();
+
+    let disable = ["measure", "disable-account", &name, ACCOUNT, "--reason", "test"];
+    let said = up.cordon(&disable).unwrap();
+    assert!(said.contains("VERIFIED"), "{said}");
+    let disabled = until(&up, &name, "disable-account", "verified");
+    let line = fs::read_to_string(&shadow).unwrap();
+    let line = line.lines().find(|line| line.starts_with(ACCOUNT)).unwrap().to_owned();
+    assert!(line.contains(":!"), "its password is locked: {line}");
+    assert!(!String::from_utf8_lossy(&fs::read("/etc/shadow").unwrap()).contains(ACCOUNT));
+
+    up.cordon(&["measure", "undo", &name, &disabled, "--reason", "still here"]).unwrap();
+    until(&up, &name, "disable-account", "released");
+    assert_eq!(fs::read(&shadow).unwrap(), before);
 }
 
 /// Whether a datagram to `to` leaves the machine.

@@ -2,13 +2,12 @@
 //! before a machine is cut off on which care may depend.
 
 use std::fs;
-use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
-use cordon_tests::{End, Hospital, Up, Where, cordon, eventually, lacks_programs, lacks_root};
+use cordon_tests::{End, Hospital, Up, Where, eventually, lacks_programs, lacks_root};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -226,28 +225,6 @@ fn lacks_a_terminal(what: &str) -> bool {
     lacks_root(what) || lacks_programs(&["script"])
 }
 
-/// `cordon` with these words on a terminal, where `answer` is typed; what was on its screen.
-fn on_a_terminal(up: &Up, words: &[&str], answer: &str) -> String {
-    let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
-    let line = format!(
-        "'{}' {} --state '{}'",
-        cordon().display(),
-        quoted.join(" "),
-        up.state.path().display()
-    );
-    let mut terminal = Command::new("script")
-        .args(["--quiet", "--return", "--echo", "never", "--command", &line, "/dev/null"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut typing = terminal.stdin.take().unwrap();
-    typing.write_all(answer.as_bytes()).unwrap();
-    let output = terminal.wait_with_output().unwrap();
-    drop(typing);
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
 #[test]
 fn on_a_terminal_a_clinical_machine_is_cut_off_only_after_a_typed_yes() {
     if lacks_a_terminal("a typed yes") {
@@ -260,26 +237,26 @@ fn on_a_terminal_a_clinical_machine_is_cut_off_only_after_a_typed_yes() {
 
     eventually("it says that it is open", || isolation().is_null().then_some(()));
     // Nobody has said what depends on it.
-    let said = on_a_terminal(&up, &isolate, "y\n");
+    let said = up.on_a_terminal(&isolate, "y\n");
     assert!(
         said.contains("type yes to order this") && said.contains("nothing is ordered"),
         "{said}"
     );
     assert!(isolation().is_null());
-    let said = on_a_terminal(&up, &isolate, "yes\n");
+    let said = up.on_a_terminal(&isolate, "yes\n");
     assert!(said.contains("stops") && said.contains("VERIFIED"), "{said}");
     assert_eq!(isolation(), "segment");
 
     // Asked neither with --yes, nor without a terminal, nor for less than everything where no care depends on it.
     let full = ["isolate", &name, "--mode", "full", "--reason", "test"];
-    let said = on_a_terminal(&up, &[&full[..], &["--yes"]].concat(), "");
+    let said = up.on_a_terminal(&[&full[..], &["--yes"]].concat(), "");
     assert!(!said.contains("type yes") && said.contains("VERIFIED"), "{said}");
     let said = up.cordon(&isolate).unwrap();
     assert!(!said.contains("type yes") && said.contains("VERIFIED"), "{said}");
     up.cordon(&["assign", &name, "--called", &name, "--tier", "0"]).unwrap();
-    let said = on_a_terminal(&up, &isolate, "");
+    let said = up.on_a_terminal(&isolate, "");
     assert!(!said.contains("type yes") && said.contains("VERIFIED"), "{said}");
-    let said = on_a_terminal(&up, &full, "no\n");
+    let said = up.on_a_terminal(&full, "no\n");
     assert!(said.contains("type yes") && said.contains("nothing is ordered"), "{said}");
 }
 
@@ -299,7 +276,7 @@ fn a_measure_shows_what_stops_before_it_is_ordered_and_what_is_not_brought_back_
         ["measure", kind, &name, "--pid", &pid, "--reason", "test"].map(str::to_owned)
     };
     let typed = |words: &[String], answer: &str| {
-        on_a_terminal(&up, &words.iter().map(String::as_str).collect::<Vec<_>>(), answer)
+        up.on_a_terminal(&words.iter().map(String::as_str).collect::<Vec<_>>(), answer)
     };
     let said = typed(&on("freeze", &frozen), "");
     assert!(said.contains("  stops") && said.contains("sleep 1003"), "{said}");

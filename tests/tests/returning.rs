@@ -1,7 +1,7 @@
 //! From an intruder on a machine to its return to service, by the real commands: found, isolated, planned,
 //! eliminated, looked at again, said to be patched, signed off, released.
 //!
-//! The intruder is harmless: a program that sleeps, where malware puts its own, and a unit that nothing
+//! The intruder is harmless: a shell whose child sleeps, where malware puts its own, and a unit that nothing
 //! starts.
 
 use std::fs;
@@ -39,6 +39,16 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+fn child_of(process: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).ok()?;
+    children.split_whitespace().next()?.parse().ok()
+}
+
+/// What ended and nobody has waited for yet has no command line any more.
+fn runs(process: u32) -> bool {
+    fs::read(format!("/proc/{process}/cmdline")).is_ok_and(|line| !line.is_empty())
 }
 
 /// What a command says, and whether it ended well: some say no and why.
@@ -107,8 +117,11 @@ fn an_intruder_is_found_eliminated_and_shown_gone_before_the_machine_returns_to_
 
     // The intruder: something that brings them back, and a program that runs.
     let unit = Planted::new();
-    let program = Attack::with("/bin/sleep", "return");
-    let mut process = Running(up.inside(program.program()).arg("600").spawn().unwrap());
+    let program = Attack::with("/bin/sh", "return");
+    let script = "/bin/sleep 600 & wait";
+    let mut process = Running(up.inside(program.program()).args(["-c", script]).spawn().unwrap());
+    let child = eventually("it has a child", || child_of(process.0.id()));
+    assert!(runs(child));
     eventually("an incident", || up.json(&["incidents"]).as_array()?.first().cloned());
     up.cordon(&["isolate", name, "--reason", "an intruder"]).unwrap();
     eventually("the isolation is verified", || {
@@ -161,6 +174,7 @@ fn an_intruder_is_found_eliminated_and_shown_gone_before_the_machine_returns_to_
     println!("{text}");
     assert!(is_done, "{text}");
     eventually("the process is ended", || process.0.try_wait().unwrap());
+    eventually("and what came from it", || (!runs(child)).then_some(()));
     eventually("the unit is set aside", || (!unit.0.exists()).then_some(()));
     eventually("the program is set aside", || (!program.program().exists()).then_some(()));
     in_the_end("looks show that only what nobody can tell is left", || {
