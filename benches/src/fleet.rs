@@ -49,6 +49,8 @@ use machine::{Fleet, Told};
 const MACHINES: usize = 10_000;
 /// Machines that root has described, linked or not: as many as a signer takes.
 const DESCRIBED: usize = 100_000;
+/// Within so many seconds one hub is to have ordered 10,000 machines.
+const ORDERED_AIM: f64 = 60.0;
 /// Machines of one ward.
 const WARD: usize = 100;
 /// Asked at one time over the control socket, which has 16 seats.
@@ -217,7 +219,8 @@ impl Site {
         }
         let what = "orders by people in all: signed, delivered, confirmed";
         rows.push(Row::new(what, signed as f64, "orders", 2 * all));
-        rows.push(Row::new("…and as many refused by the brake, all in", took, "s", 2 * all));
+        let what = "…and as many refused by the brake, all in";
+        rows.push(Row::new(what, took, "s", 2 * all).to_be_below(2.0 * ORDERED_AIM));
 
         let known = keepers[0].policy().await?;
         let acting = Policy { mode: Mode::Act, ..(*known).clone() };

@@ -37,16 +37,23 @@ struct Row {
     peer: Option<f64>,
     /// The value over the peer's, so that more is better for rates.
     ratio: Option<f64>,
+    /// What it is to stay below, in the same unit, and whether it did.
+    aim: Option<(f64, bool)>,
 }
 
 impl Row {
     fn new(name: impl Into<String>, value: f64, unit: &'static str, n: u64) -> Self {
-        Self { name: name.into(), value, unit, n, peer: None, ratio: None }
+        Self { name: name.into(), value, unit, n, peer: None, ratio: None, aim: None }
     }
 
     fn beside(mut self, peer: f64) -> Self {
         self.peer = Some(peer);
         self.ratio = (peer != 0.0).then(|| self.value / peer);
+        self
+    }
+
+    fn to_be_below(mut self, aim: f64) -> Self {
+        self.aim = Some((aim, self.value < aim));
         self
     }
 }
@@ -101,7 +108,10 @@ fn main() -> Result<()> {
             (Some(peer), Some(ratio)) => format!("   peer {peer:.1}, ratio {ratio:.2}"),
             _ => String::new(),
         };
-        println!("{:<58} {:>14.2} {:<10} n={}{beside}", row.name, row.value, row.unit, row.n);
+        let aim = row.aim.map_or(String::new(), |(aim, is_met)| {
+            format!("   aim: below {aim:.1}: {}", if is_met { "met" } else { "MISSED" })
+        });
+        println!("{:<58} {:>14.2} {:<10} n={}{beside}{aim}", row.name, row.value, row.unit, row.n);
     }
     let file = PathBuf::from("target/bench/results.json");
     std::fs::write(&file, serde_json::to_string_pretty(&rows)?)

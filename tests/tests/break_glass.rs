@@ -88,7 +88,8 @@ fn with_hub_signer_and_network_gone_a_code_opens_the_machine_and_people_learn_of
     let told = hospital.at_hub(&read).unwrap();
     assert!(told.contains("number 1"), "{told}");
     let mut words = told.split_whitespace();
-    let by_phone = words.find(|word| **word == codes[0]).expect("the first of the sheet is read out");
+    let by_phone =
+        words.find(|word| **word == codes[0]).expect("the first of the sheet is read out");
     hospital.end(End::Hub, Signal::SIGKILL);
     assert!(hospital.rules().contains("table inet cordon"));
 
@@ -138,9 +139,12 @@ fn with_hub_signer_and_network_gone_a_code_opens_the_machine_and_people_learn_of
     for folder in [hospital.hubs.path(), hospital.machines.path()] {
         let found = Command::new("grep")
             .args(["-rlaF", "--exclude=sheet.txt"])
-            .args(codes[..2].iter().flat_map(|code| [code.clone(), code.replace('-', "")]).flat_map(
-                |clear| ["-e".to_owned(), clear],
-            ))
+            .args(
+                codes[..2]
+                    .iter()
+                    .flat_map(|code| [code.clone(), code.replace('-', "")])
+                    .flat_map(|clear| ["-e".to_owned(), clear]),
+            )
             .arg(folder)
             .output()
             .unwrap();

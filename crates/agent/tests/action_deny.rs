@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 
 use action_world::disks::Disks;
 use action_world::measure;
+use cordon_agent::contain::action::deny::Deny;
 use cordon_agent::contain::action::deny::list::KNOWN;
 use cordon_agent::contain::action::deny::warden::{WardenConfig, serve};
-use cordon_agent::contain::action::deny::Deny;
 use cordon_agent::contain::action::{ActError, Journal, Protected};
 use cordon_agent::contain::urgency::go_first;
 use cordon_model::action::{Denied, FilePath, Sha256Digest};
@@ -132,10 +132,7 @@ impl Drop for Sleeper {
 
 /// Looks again and again, until a look finds what is awaited. On a busy machine a test is not always fast enough
 /// for the warden, which hangs up then; its helper, which goes first, is.
-fn look_until<T: Debug>(
-    look: impl Fn() -> Result<T, ActError>,
-    is_it: impl Fn(&T) -> bool,
-) -> T {
+fn look_until<T: Debug>(look: impl Fn() -> Result<T, ActError>, is_it: impl Fn(&T) -> bool) -> T {
     let late = Instant::now() + Duration::from_secs(60);
     loop {
         let looked = look();
@@ -465,8 +462,13 @@ fn a_denial_that_is_cut_short_anywhere_is_in_the_journal_or_not_in_force() {
                 assert_eq!(deny.begun(id).unwrap(), None, "{at}");
             },
         );
-        println!("denying: killed around {calls} calls: {stops:?} not written down, and written down");
-        assert!(stops.iter().all(|&stops| stops > 0), "both sides of the change were tried: {stops:?}");
+        println!(
+            "denying: killed around {calls} calls: {stops:?} not written down, and written down"
+        );
+        assert!(
+            stops.iter().all(|&stops| stops > 0),
+            "both sides of the change were tried: {stops:?}"
+        );
     }
 }
 
