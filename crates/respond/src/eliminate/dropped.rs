@@ -45,7 +45,7 @@ impl Intruder {
         let was_there = |thing: &&Thing| {
             thing.gone_at.is_none_or(|gone| since.is_some_and(|since| gone >= since))
         };
-        let seen = facts.survey.iter().flat_map(|survey| dropped_in(survey)).filter(was_there);
+        let seen = facts.survey.iter().flat_map(dropped_in).filter(was_there);
         let contents = seen
             .filter(|thing| named.contains(&thing.path))
             .map(|thing| (thing.sha256, thing.path.clone()))
@@ -111,11 +111,8 @@ fn said_users(finding: &Finding) -> Vec<u32> {
 /// newer than a measure's proof, and tells of one that is gone though no measure took it.
 pub(super) fn shown(facts: &Facts<'_>, path: &FilePath, status: StepStatus) -> StepStatus {
     let survey = facts.survey.as_ref().ok();
-    let seen: Vec<&Thing> = survey
-        .into_iter()
-        .flat_map(|survey| dropped_in(survey))
-        .filter(|thing| thing.path == *path)
-        .collect();
+    let seen: Vec<&Thing> =
+        survey.into_iter().flat_map(dropped_in).filter(|thing| thing.path == *path).collect();
     let is_there = seen.iter().any(|thing| thing.gone_at.is_none());
     let gone = seen.iter().filter_map(|thing| thing.gone_at).max();
     match (status, is_there, gone) {

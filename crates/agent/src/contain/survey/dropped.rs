@@ -156,7 +156,6 @@ impl Walk<'_, '_> {
     }
 
     /// The names in it, sorted, and whether these are all; `None` if it is no folder any more.
-    #[expect(clippy::type_complexity, reason = "one caller, which takes it apart at once")]
     fn names_in(&self, folder: &Path) -> io::Result<Option<(Vec<std::ffi::OsString>, bool, Seen)>> {
         let seen = match plain::look_near(&self.files.mounts, folder) {
             Ok(seen) if seen.kind() == "folder" => seen,
