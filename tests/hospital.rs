@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -48,6 +49,9 @@ impl End {
 /// The hub's address.
 pub const HUBS_ADDRESS: &str = "10.78.0.1";
 const MACHINES_ADDRESS: &str = "10.78.0.2";
+
+/// A user who owns nothing.
+const NOBODY: u32 = 65_534;
 
 fn run(program: &str, words: &[&str]) {
     let status = Command::new(program).args(words).status();
@@ -140,8 +144,20 @@ impl Hospital {
     /// # Panics
     /// If it does not.
     pub fn start_hub(&mut self) {
+        self.start_hub_with(&["--no-agent"]);
+    }
+
+    /// The same, and the hub's own machine is watched as one called `called`.
+    ///
+    /// # Panics
+    /// If the hub does not answer.
+    pub fn start_hub_on_a_machine(&mut self, called: &str) {
+        self.start_hub_with(&["--host", called]);
+    }
+
+    fn start_hub_with(&mut self, words: &[&str]) {
         let [link, enrol] = ["8441", "8442"].map(|port| format!("{HUBS_ADDRESS}:{port}"));
-        let words = ["--no-agent", "--link", &link, "--enrol", &enrol];
+        let words = [words, &["--link", &link, "--enrol", &enrol]].concat();
         self.hub = Some(self.up(End::Hub, self.hubs.path(), &words));
         eventually("the hub answers", || self.at_hub(&["machines"]).ok());
     }
@@ -244,6 +260,19 @@ impl Hospital {
     pub fn is_isolated(&self, as_what: &str) -> Option<()> {
         let machine = self.machine()?;
         (machine["isolation"] == as_what && machine["truth"] == "verified").then_some(())
+    }
+
+    /// What anybody in front of the machine is told, who owns nothing there.
+    ///
+    /// # Panics
+    /// If it can't be read.
+    #[must_use]
+    pub fn notice(&self) -> String {
+        let mut command = Command::new(cordon());
+        command.args(["notice", "--state"]).arg(self.machines.path()).uid(NOBODY).gid(NOBODY);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Plugs the machine's cable in (`up`) or pulls it (`down`).

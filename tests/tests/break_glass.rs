@@ -26,15 +26,6 @@ fn at_the_machine(hospital: &Hospital, typed: &str) -> (bool, String) {
     (output.status.success(), String::from_utf8(output.stdout).unwrap())
 }
 
-/// What anybody at the machine is told.
-fn told_at(hospital: &Hospital) -> String {
-    let mut command = Command::new(cordon());
-    command.args(["notice", "--state"]).arg(hospital.machines.path()).uid(NOBODY).gid(NOBODY);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
 /// The codes that a sheet shows, by their numbers.
 fn codes_on(sheet: &str) -> Vec<String> {
     let lines = sheet.lines().filter_map(|line| line.strip_prefix("[ ] number "));
@@ -67,7 +58,7 @@ fn with_hub_signer_and_network_gone_a_code_opens_the_machine_and_people_learn_of
     let said = ["assign", "ct-2", "--called", "ct-2", "--tier", "0", "--kind", "CT console"];
     let told = ["--instead", "CT of A&E", "--ring", "Security operations=5555"];
     hospital.at_hub(&[&said[..], &told[..]].concat()).unwrap();
-    assert!(told_at(&hospital).contains("nothing to tell"));
+    assert!(hospital.notice().contains("nothing to tell"));
 
     // An isolation, and then nothing is left: no hub, no signer, no cable.
     hospital.at_hub(&["isolate", "ct-2", "--mode", "full", "--reason", "test"]).unwrap();
@@ -76,7 +67,7 @@ fn with_hub_signer_and_network_gone_a_code_opens_the_machine_and_people_learn_of
     assert!(said.contains("ct-2") && said.contains("cut off"), "{said}");
     // The person in front of it is told, with what was signed ahead.
     let notice = eventually("the notice has what was said", || {
-        Some(told_at(&hospital)).filter(|notice| notice.contains("Security operations 5555"))
+        Some(hospital.notice()).filter(|notice| notice.contains("Security operations 5555"))
     });
     assert!(notice.contains("WAS CUT OFF") && notice.contains("Go to: CT of A&E"), "{notice}");
     hospital.cable("down");
@@ -103,7 +94,7 @@ fn with_hub_signer_and_network_gone_a_code_opens_the_machine_and_people_learn_of
     assert!(!hospital.rules().contains("table inet cordon"));
     let (is_done, said) = at_the_machine(&hospital, &format!("{typed}\n"));
     assert!(is_done && said.contains("No code is needed"), "{said}");
-    let notice = told_at(&hospital);
+    let notice = hospital.notice();
     assert!(
         notice.contains("open again since") && notice.contains("nobody has looked"),
         "{notice}"
