@@ -121,7 +121,7 @@ impl HubCore {
             why = format!("{why}; {out_of_reach}");
         }
         // What is found while it is open is not what people were asked about: their no does not cover it.
-        let news = self.news_of(machine, incident);
+        let news = self.asked_with(machine, incident);
         let open_for = Duration::from_secs(self.policy.approval.open_for_seconds.into());
         let actor = asked_by.clone().map_or(Actor::Hub, Actor::Person);
         let approval = Approval {
@@ -145,6 +145,7 @@ impl HubCore {
             no_until: None,
             state: ApprovalState::Open,
             withdrawn: None,
+            is_in_vain: false,
             released_by: None,
         };
         let is_told = self.is_told_of(&approval);
@@ -182,7 +183,7 @@ impl HubCore {
                 && open.instruction.isolation().is_some()
         };
         self.approvals.of(proposal.machine).any(is_open)
-            || self.proposed_for(proposal.machine).any(|wish| wish.isolation().is_some())
+            || self.count_proposed(proposal.machine, proposal.incident) > 0
     }
 
     /// The policy's open question about a machine that asks for all of this. What a person wished is another

@@ -14,10 +14,26 @@ use cordon_model::limits::MEASURES_PER_MACHINE;
 
 use crate::approval::{NAMED_SINCE, SINCE_PER_QUESTION, Since};
 
+/// How what came is told of where no answer to the question brought it up.
+pub(super) const BESIDE: &str = "found while another question about the machine was open";
+
 impl HubCore {
     /// How often a story has brought something new about a machine.
     pub(super) fn news_of(&self, machine: MachineId, incident: Option<IncidentId>) -> u32 {
         incident.map_or(0, |incident| self.grouping.news_of(incident, machine))
+    }
+
+    /// The same of what people are asked about now: what the policy has proposed for and the signer has not answered is
+    /// in nobody's words yet, nor is what came beside an earlier question and waits for such an answer. Both are asked
+    /// by themselves.
+    pub(super) fn asked_with(&self, machine: MachineId, incident: Option<IncidentId>) -> u32 {
+        let proposed = self.count_proposed(machine, incident);
+        let in_words = self.news_of(machine, incident).saturating_sub(proposed);
+        let waits = |of: &&Approval| is_left(of) || self.is_on_its_way(of);
+        let waiting = self.approvals.of(machine).filter(waits).flat_map(|of| &of.since);
+        let waiting = waiting.filter(|came| came.incident == incident);
+        let first = waiting.map(|came| came.news.saturating_sub(1)).min();
+        first.map_or(in_words, |first| in_words.min(first))
     }
 
     /// The place of what is asked or answered next about a machine. Those that are held suffice: what is
@@ -30,6 +46,7 @@ impl HubCore {
     /// As much as `new` asks for is asked already, by `open`. What a no to that would not cover is noted there.
     pub(super) fn found_since(&mut self, open: ApprovalId, new: Question) -> Option<Output> {
         let news = self.news_of(new.machine, new.incident);
+        let asked_with = self.asked_with(new.machine, new.incident);
         let (finding, level) = new.of?;
         let open = self.approvals.get_mut(open)?;
         let is_covered = open.incident == new.incident
@@ -44,20 +61,13 @@ impl HubCore {
             if known.news >= news {
                 return None;
             }
-            known.news = news;
-            if level > known.level {
-                (known.finding, known.level) = (finding, level);
-            }
+            known.news = asked_with;
             for also in new.also {
                 if !known.also.contains(&also) {
                     known.also.push(also);
                 }
             }
-            if known.whys.len() < NAMED_SINCE {
-                known.whys.push(new.why);
-            } else {
-                known.more = known.more.saturating_add(1);
-            }
+            known.names(new.why, (finding, level), NAMED_SINCE);
         } else if open.since.len() < SINCE_PER_QUESTION {
             open.since.push(Since {
                 incident: new.incident,
@@ -67,10 +77,10 @@ impl HubCore {
                 level,
                 whys: vec![new.why],
                 more: 0,
-                news,
+                news: asked_with,
             });
         } else {
-            note_beyond(&mut open.since, new, (finding, level, news));
+            note_beyond(&mut open.since, new, (finding, level, asked_with));
         }
         Some(Output::Keep(Change::Approval(open.clone())))
     }
@@ -94,14 +104,9 @@ impl HubCore {
         now: &Moment,
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
-        let is_over = |of: &&Approval| {
-            matches!(of.state, ApprovalState::Expired | ApprovalState::Declined)
-                && !of.since.is_empty()
-                && self.proposed(of.machine).is_none()
-        };
+        let is_over = |of: &&Approval| is_left(of) && self.proposed(of.machine).is_none();
         let over: Vec<ApprovalId> = self.approvals.all().filter(is_over).map(|of| of.id).collect();
-        let how = "found while another question about the machine was open";
-        over.into_iter().flat_map(|of| self.ask_since(of, how, now, randomness)).collect()
+        over.into_iter().flat_map(|of| self.ask_since(of, BESIDE, now, randomness)).collect()
     }
 
     /// Asks what came while a question was open, once.
@@ -143,12 +148,28 @@ impl HubCore {
                 ..over.clone()
             };
             let Ok(question) = self.still_matters(question) else { continue };
-            if !self.was_declined(over.machine, question.incident, &question.instruction, now) {
+            // Of a story that made room for others it is not known any more how much was found: only from here.
+            let news = came.news.max(self.news_of(over.machine, question.incident));
+            let (of, wish) = (question.incident, &question.instruction);
+            let mut nos = self.nos_since(over.machine, of, wish, news);
+            let is_declined = nos.any(|no| self.holds_still(no, now));
+            drop(nos);
+            if !is_declined {
                 outputs.extend(self.ask_again(question, now, randomness));
             }
         }
         outputs
     }
+}
+
+/// Whether nobody has to answer a question any more, nothing is done of it, and there is what came while it was open.
+pub(super) fn is_left(question: &Approval) -> bool {
+    let is_over = match question.state {
+        ApprovalState::Expired | ApprovalState::Declined => true,
+        ApprovalState::Approved => question.is_in_vain,
+        ApprovalState::Open => false,
+    };
+    is_over && !question.since.is_empty()
 }
 
 /// Notes what there is no place of its own for: in one that says how many they are, asks for the most that one of them
@@ -178,17 +199,16 @@ fn note_beyond(kept: &mut Vec<Since>, new: Question, of: (FindingId, Level, u32)
         }
     }
     (beyond.incident, beyond.news) = (new.incident, news);
-    if level > beyond.level {
-        (beyond.finding, beyond.level) = (finding, level);
-    }
-    beyond.more = beyond.more.saturating_add(1);
+    beyond.names(format!("in further stories: {}", new.why), (finding, level), 1);
 }
 
 /// The words of a question that is asked again, with what was found in its story while it was open before them:
 /// whoever answers it now is asked about that, too.
 pub(super) fn with_what_came(why: String, incident: Option<IncidentId>, since: &[Since]) -> String {
-    let came = since.iter().filter(|since| since.incident == incident);
-    let came: Vec<String> = came.map(Since::in_words).collect();
+    let mut came: Vec<&Since> = since.iter().filter(|since| since.incident == incident).collect();
+    // The most serious first: what is too long is cut at its end.
+    came.sort_by_key(|since| std::cmp::Reverse(since.level));
+    let came: Vec<String> = came.into_iter().map(Since::in_words).collect();
     if came.is_empty() {
         return why;
     }

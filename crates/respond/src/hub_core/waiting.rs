@@ -117,18 +117,21 @@ impl HubCore {
         now: &Moment,
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
-        let question = self.approvals.get(approval).cloned();
-        match question.and_then(|question| self.still_matters(question).ok()) {
+        let Some(question) = self.approvals.get_mut(approval) else { return Vec::new() };
+        question.is_in_vain = true;
+        let question = question.clone();
+        let mut outputs = vec![Output::Keep(Change::Approval(question.clone()))];
+        match self.still_matters(question) {
             // Of one yes the signer may refuse several things, one after another: what people were asked again at
             // the first, and said no to, they are not asked at the next.
-            Some(question) if !self.was_declined_since(&question, now) => {
-                let mut outputs = self.ask_again(question, now, randomness);
-                let how = "found while another question about the machine was open";
-                outputs.extend(self.ask_since(approval, how, now, randomness));
-                outputs
+            Ok(question) if !self.was_declined_since(&question, now) => {
+                outputs.extend(self.ask_again(question, now, randomness));
             }
-            _ => Vec::new(),
+            _ => {}
         }
+        // Of another story, perhaps, which is open still.
+        outputs.extend(self.ask_since(approval, since::BESIDE, now, randomness));
+        outputs
     }
 
     /// Whether people said no to all of a question later than they said anything to it, and nothing new was found
@@ -187,7 +190,8 @@ impl HubCore {
             return Err("its incident is closed");
         }
         let wanted = question.instruction.isolation();
-        let is_done = wanted.is_some() && self.intended(question.machine) >= wanted;
+        // What is only proposed may be refused, and then it is asked about in its own story alone.
+        let is_done = wanted.is_some() && self.secured(question.machine) >= wanted;
         if !is_done {
             return Ok(question);
         }

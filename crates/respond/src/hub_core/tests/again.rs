@@ -22,7 +22,7 @@ fn asked_for_a_part_and_for_all(change: impl FnOnce(&mut Policy)) -> (Bench, [Ap
 
 impl Bench {
     /// The signer refuses what is proposed next of its machine, and is not asked for what comes after yet.
-    fn next_is_refused(&mut self) {
+    pub(super) fn next_is_refused(&mut self) {
         let proposal = self.hub.next_proposals().next().unwrap();
         let (now, id) = (self.now(), proposal.id);
         let refusal = self.signer.sign(&proposal, &now, &mut || [9; 16]).unwrap_err();
@@ -31,7 +31,7 @@ impl Bench {
         drop(self.hub.signer_answered(id, Err(refusal), &now, &mut || [dice; 16]));
     }
 
-    fn said_by(&mut self, name: &str, is_approved: bool, question: ApprovalId) {
+    pub(super) fn said_by(&mut self, name: &str, is_approved: bool, question: ApprovalId) {
         let (now, person) = (self.now(), Approver { name: name.into(), is_clinical: false });
         self.dice += 1;
         let dice = self.dice;
@@ -46,7 +46,7 @@ impl Bench {
     }
 
     /// The signer has heard of a policy that needs more people, and the hub has not yet.
-    fn signer_is_stricter(&mut self) {
+    pub(super) fn signer_is_stricter(&mut self) {
         let mut stricter = (*self.policy).clone();
         two_people(&mut stricter);
         self.signer.set_policy(stricter).unwrap();
@@ -152,7 +152,7 @@ fn another(number: u8) -> Arrived {
     of_rule("another", number, Level::High)
 }
 
-fn of_rule(id: &str, number: u8, level: Level) -> Arrived {
+pub(super) fn of_rule(id: &str, number: u8, level: Level) -> Arrived {
     match of_process(number) {
         Arrived::Finding(mut finding, touched) => {
             finding.rule =
@@ -244,6 +244,50 @@ fn many_things_that_came_are_one_question_that_names_the_first_and_counts_the_re
     let [again] = bench.open()[..] else { panic!("{:?}", bench.open()) };
     assert!(again.why.contains("rule r1") && again.why.contains("rule r3"), "{}", again.why);
     assert!(again.why.ends_with("and 3 more"), "{}", again.why);
+}
+
+/// However much else is found first: nobody says no to the worst without knowing it.
+#[test]
+fn the_most_serious_of_many_things_that_came_is_named_and_named_first() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    let question = bench.open()[0].id;
+    for number in 1..=4 {
+        bench.report(1, of_rule(&format!("r{number}"), number, Level::High));
+    }
+    bench.report(1, of_rule("worst", 5, Level::Critical));
+    bench.report(1, of_rule("last", 6, Level::High));
+    bench.said_by("ann", false, question);
+    let [again] = bench.open()[..] else { panic!("{:?}", bench.open()) };
+    let why = &again.why;
+    let at = |what| why.find(what);
+    assert!(at("rule worst").is_some() && at("rule worst") < at("rule r1"), "{why}");
+    assert!(why.contains("rule r2") && why.ends_with("and 3 more"), "{why}");
+}
+
+/// A story that made room for others knows no more how much was found in it: what came while it was one is asked.
+#[test]
+fn a_no_covers_nothing_that_came_since_though_its_story_made_room_for_others() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    let (question, story) = (bench.open()[0].id, bench.open()[0].incident);
+    bench.report(1, another(8));
+    for number in 0..10_001_u32 {
+        let id = MachineId::new(UtcNanos::from_unix_nanos(0), [200; 10]);
+        let Arrived::Finding(mut finding, _) = another(9) else { panic!() };
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        finding.raw_sha256[..4].copy_from_slice(&number.to_be_bytes());
+        finding.id = FindingId::of("another", "m2", &finding.raw_sha256);
+        finding.process = None;
+        let time = bench.now().utc.plus(Duration::from_secs(u64::from(number + 1) * 3_601));
+        let received = ReceivedFinding { machine: id, received: time, finding: *finding };
+        bench.hub.grouping.place(&received, "m2", &[], &mut || bytes);
+    }
+    let story = story.unwrap();
+    assert!(bench.hub.grouping.story(story).is_none() && bench.hub.grouping.is_open(story));
+    bench.said_by("ann", false, question);
+    assert!(matches!(bench.open()[..], [again] if again.why.contains("rule another")));
 }
 
 #[test]
@@ -462,10 +506,11 @@ fn what_no_place_is_left_for_on_a_question_is_counted_there_and_asked_about_afte
         .collect();
     bench.hub.approvals.put(open);
     bench.find_more(1, &["attack.lateral-movement"], Level::High);
-    bench.find_more(1, &["attack.exfiltration"], Level::High);
+    bench.report(1, of_rule("worst", 7, Level::Critical));
     let since = bench.hub.approval(question).unwrap().since.clone();
     assert_eq!(since.len(), 9, "{since:?}");
     bench.said_by("ann", false, question);
     let [again] = bench.open()[..] else { panic!("{:?}", bench.open()) };
-    assert!(again.why.contains("in further stories"), "{}", again.why);
+    let why = &again.why;
+    assert!(why.contains("in further stories") && why.contains("rule worst"), "{why}");
 }
