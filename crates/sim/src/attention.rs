@@ -112,9 +112,13 @@ impl World<'_> {
             Change::Story(story) if story.incident.state == IncidentState::Closed => {
                 self.hub.unread.seen_to_in(story.incident.id);
             }
-            Change::Proposed(proposal) if matches!(proposal.basis, Basis::People { .. }) => {
-                self.hub.unread.wished(proposal.id);
-            }
+            Change::Proposed(proposal) => match proposal.basis {
+                Basis::People { .. } => self.hub.unread.wished(proposal.id),
+                Basis::Policy { .. } | Basis::Unanswered { .. } => {
+                    self.hub.declined.proposed(proposal);
+                }
+            },
+            Change::Answered(order) => self.hub.declined.answered(*order),
             Change::Order(life) => {
                 let order = &life.order;
                 let opens = match &order.instruction {

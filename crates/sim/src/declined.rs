@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cordon_model::finding::{Level, ReceivedFinding};
-use cordon_model::ids::{ApprovalId, IncidentId, MachineId};
+use cordon_model::ids::{ApprovalId, FindingId, IncidentId, MachineId, OrderId};
 use cordon_model::laws::{self, Violation};
 use cordon_model::order::Instruction;
 use cordon_model::time::UtcNanos;
 use cordon_respond::approval::{Approval, ApprovalState};
+use cordon_respond::decision::SERIOUS;
+use cordon_respond::signer_core::{Basis, Proposal};
 
 /// Kinds of findings that a hub remembers of one machine in one story. Said here once more: what judges it does not
 /// ask it.
@@ -25,6 +27,10 @@ struct Found {
     level: Option<Level>,
     /// On each machine, how many findings had something that no finding there had before.
     news: BTreeMap<MachineId, u32>,
+    /// Which of them were serious, by their places.
+    serious: BTreeSet<(MachineId, u32)>,
+    /// What each finding is called in a question's words.
+    called: BTreeMap<FindingId, String>,
 }
 
 /// A no.
@@ -39,6 +45,8 @@ struct No {
     /// Its place in all that people said, or left unsaid.
     at: usize,
     said: Said,
+    /// What the question said.
+    why: String,
 }
 
 /// When something was said.
@@ -62,6 +70,10 @@ pub(crate) struct Declined {
     stories: BTreeMap<IncidentId, Found>,
     /// Questions, and what was new on their machine when they were asked.
     asked: BTreeMap<ApprovalId, u32>,
+    /// What the policy has proposed: where, and what was new there by then.
+    proposed: BTreeMap<OrderId, (MachineId, IncidentId, u32)>,
+    /// The one of them that the signer has just answered.
+    answered: Option<(MachineId, IncidentId, u32)>,
     no: BTreeMap<ApprovalId, No>,
     /// Questions that people said yes to, or did not answer: what was asked, and its place in all of it.
     in_vain: BTreeMap<ApprovalId, (MachineId, IncidentId, usize)>,
@@ -79,12 +91,48 @@ impl Declined {
         is_news |= !story.news.contains_key(&received.machine);
         let news = story.news.entry(received.machine).or_default();
         *news += u32::from(is_news);
+        if is_news && rule.level >= SERIOUS {
+            story.serious.insert((received.machine, *news));
+        }
+        story.called.insert(received.finding.id, rule.title.clone());
     }
 
     /// How often something new was found on a machine in a story.
     pub(crate) fn news(&self, machine: MachineId, incident: IncidentId) -> u32 {
         let story = self.stories.get(&incident);
         story.and_then(|story| story.news.get(&machine)).copied().unwrap_or_default()
+    }
+
+    /// The policy proposes something for a finding.
+    pub(crate) fn proposed(&mut self, proposal: &Proposal) {
+        if let (Basis::Policy { .. }, Some(incident)) = (&proposal.basis, proposal.incident) {
+            let news = self.news(proposal.machine, incident);
+            self.proposed.entry(proposal.id).or_insert((proposal.machine, incident, news));
+        }
+    }
+
+    /// The signer has answered that; what people are asked now is asked for it.
+    pub(crate) fn answered(&mut self, order: OrderId) {
+        self.answered = self.proposed.remove(&order);
+    }
+
+    /// Something else happens.
+    pub(crate) fn goes_on(&mut self) {
+        self.answered = None;
+    }
+
+    /// How much of what was found is in the words of a question that is put now: where it is put because the signer did
+    /// not sign, nothing serious that was found after it was proposed.
+    fn in_words(&self, machine: MachineId, incident: IncidentId) -> u32 {
+        let news = self.news(machine, incident);
+        let Some((_, _, then)) = self.answered.filter(|of| (of.0, of.1) == (machine, incident))
+        else {
+            return news;
+        };
+        let story = self.stories.get(&incident);
+        let mut later = story.into_iter().flat_map(|story| &story.serious);
+        let later = later.find(|(on, place)| *on == machine && *place > then);
+        later.map_or(news, |(_, place)| place - 1)
     }
 
     /// Whether so many kinds were found on a machine that the hub need not know each of them again: what is beyond it
@@ -136,7 +184,8 @@ impl Declined {
         if question.state == ApprovalState::Declined && !self.no.contains_key(&question.id) {
             // What was found while it was open they were not asked about.
             let news = self.asked.get(&question.id).copied().unwrap_or_default();
-            let no = No { machine, incident, to: to.clone(), news, at, said: now };
+            let why = question.why.clone();
+            let no = No { machine, incident, to: to.clone(), news, at, said: now, why };
             self.no.insert(question.id, no);
         }
         // What the signer does not sign of a yes, and what nobody answered, is asked again, whatever people said
@@ -154,8 +203,16 @@ impl Declined {
         if self.asked.contains_key(&question.id) {
             return Ok(());
         }
-        self.asked.insert(question.id, news);
+        self.asked.insert(question.id, self.in_words(machine, incident));
         if !is_policys || self.is_beyond_memory(machine, incident) {
+            return Ok(());
+        }
+        // What it is asked for now, people said no to before: else it was in no question's words.
+        let story = self.stories.get(&incident);
+        let called = question.finding.and_then(|of| story?.called.get(&of));
+        let names = |no: &No| called.is_none_or(|called| no.why.contains(called.as_str()));
+        let is_here = |no: &&No| no.machine == machine && no.incident == incident;
+        if !self.no.values().filter(is_here).any(names) {
             return Ok(());
         }
         let here = self.in_vain.values().filter(|of| (of.0, of.1) == (machine, incident));
