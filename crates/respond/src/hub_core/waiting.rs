@@ -157,6 +157,7 @@ impl HubCore {
         now: &Moment,
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
+        let kept = self.in_words_now(&question);
         let Approval { machine, instruction, also, incident, refused, .. } = question;
         let why = since::with_what_came(question.why, incident, &question.since);
         let wishes = std::iter::once(&instruction).chain(&also);
@@ -174,7 +175,24 @@ impl HubCore {
             refused,
             asked_by: None,
         };
-        self.ask(again, now, randomness)
+        let mut outputs: Vec<Output> = kept.into_iter().collect();
+        outputs.extend(self.ask(again, now, randomness));
+        outputs
+    }
+
+    /// What came while a question was open and asks for no more is in its words when it is asked again: it is not asked
+    /// about by itself.
+    fn in_words_now(&mut self, question: &Approval) -> Option<Output> {
+        let is_in_words = |came: &mut approval::Since| {
+            let isolation = came.instruction.isolation();
+            came.incident == question.incident
+                && isolation.is_some()
+                && isolation == question.instruction.isolation()
+                && came.also.iter().all(|also| question.also.contains(also))
+        };
+        let known = self.approvals.get_mut(question.id)?;
+        let count = known.since.extract_if(.., is_in_words).count();
+        (count > 0).then(|| Output::Keep(Change::Approval(known.clone())))
     }
 
     /// What of a question that nobody answered is worth asking again: the policy's, about a story that is
