@@ -14,7 +14,7 @@ use cordon_respond::approval::{Approval, ApprovalState};
 use cordon_respond::decision::SERIOUS;
 use cordon_respond::hub_core::{Change, HubCore, Notice};
 use cordon_respond::order::MeasureLife;
-use cordon_respond::signer_core::Basis;
+use cordon_respond::signer_core::{Basis, Proposal};
 
 use crate::besides;
 use crate::declined::Said;
@@ -93,8 +93,12 @@ impl World<'_> {
             Change::Finding(received, incident) => {
                 let (machine, level) = (received.machine, received.finding.rule.level);
                 self.hub.declined.found(received, *incident);
+                let news = self.hub.declined.news(machine, *incident);
+                self.trace(|| {
+                    let rule = &received.finding.rule.title;
+                    format!("found on {machine}: {rule} ({level}), in {incident} (news {news})")
+                });
                 if level >= SERIOUS && !self.lies(machine) {
-                    let news = self.hub.declined.news(machine, *incident);
                     self.hub.unread.found((machine, *incident), level, news);
                 }
             }
@@ -112,12 +116,18 @@ impl World<'_> {
             Change::Story(story) if story.incident.state == IncidentState::Closed => {
                 self.hub.unread.seen_to_in(story.incident.id);
             }
-            Change::Proposed(proposal) => match proposal.basis {
-                Basis::People { .. } => self.hub.unread.wished(proposal.id),
-                Basis::Policy { .. } | Basis::Unanswered { .. } => {
-                    self.hub.declined.proposed(proposal);
+            Change::Proposed(proposal) => {
+                self.trace(|| {
+                    let Proposal { id, machine, instruction, reason, .. } = proposal;
+                    format!("proposed for {machine}: {instruction} as {id}: {reason}")
+                });
+                match proposal.basis {
+                    Basis::People { .. } => self.hub.unread.wished(proposal.id),
+                    Basis::Policy { .. } | Basis::Unanswered { .. } => {
+                        self.hub.declined.proposed(proposal);
+                    }
                 }
-            },
+            }
             Change::Answered(order) => self.hub.declined.answered(*order),
             Change::Order(life) => {
                 let order = &life.order;
@@ -328,11 +338,14 @@ fn is_to_isolate(question: &Approval) -> bool {
 fn in_words(question: &Approval) -> String {
     let wishes = std::iter::once(&question.instruction).chain(&question.also);
     let wishes: Vec<String> = wishes.map(ToString::to_string).collect();
-    let Approval { id, machine, state, incident, news, turn, since, .. } = question;
+    let Approval { id, machine, state, incident, news, turn, since, why, .. } = question;
     let story = incident.map_or_else(|| "no story".to_owned(), |incident| incident.to_string());
+    let since: Vec<String> = since
+        .iter()
+        .map(|came| format!("{} (news {}): {}", came.instruction, came.news, came.in_words()))
+        .collect();
     format!(
-        "{state:?}: {id} about {machine} in {story} (news {news}, turn {turn}, {} since): {}",
-        since.len(),
+        "{state:?}: {id} about {machine} in {story} (news {news}, turn {turn}): {}; {why}; since: {since:?}",
         wishes.join(" and ")
     )
 }

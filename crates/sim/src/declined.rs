@@ -28,7 +28,7 @@ struct Found {
     /// On each machine, how many findings had something that no finding there had before.
     news: BTreeMap<MachineId, u32>,
     /// Which of them were serious, by their places.
-    serious: BTreeSet<(MachineId, u32)>,
+    serious: BTreeMap<(MachineId, u32), FindingId>,
     /// What each finding is called in a question's words.
     called: BTreeMap<FindingId, String>,
 }
@@ -45,8 +45,16 @@ struct No {
     /// Its place in all that people said, or left unsaid.
     at: usize,
     said: Said,
-    /// What the question said.
-    why: String,
+}
+
+/// What the policy has proposed.
+#[derive(Debug, Clone, Copy)]
+struct Proposed {
+    machine: MachineId,
+    incident: IncidentId,
+    finding: FindingId,
+    /// What was new there by then.
+    news: u32,
 }
 
 /// When something was said.
@@ -70,10 +78,10 @@ pub(crate) struct Declined {
     stories: BTreeMap<IncidentId, Found>,
     /// Questions, and what was new on their machine when they were asked.
     asked: BTreeMap<ApprovalId, u32>,
-    /// What the policy has proposed: where, and what was new there by then.
-    proposed: BTreeMap<OrderId, (MachineId, IncidentId, u32)>,
-    /// The one of them that the signer has just answered.
-    answered: Option<(MachineId, IncidentId, u32)>,
+    /// What the policy has proposed and the signer has not answered.
+    proposed: BTreeMap<OrderId, Proposed>,
+    /// The one of them that it has just answered.
+    answered: Option<Proposed>,
     no: BTreeMap<ApprovalId, No>,
     /// Questions that people said yes to, or did not answer: what was asked, and its place in all of it.
     in_vain: BTreeMap<ApprovalId, (MachineId, IncidentId, usize)>,
@@ -92,9 +100,10 @@ impl Declined {
         let news = story.news.entry(received.machine).or_default();
         *news += u32::from(is_news);
         if is_news && rule.level >= SERIOUS {
-            story.serious.insert((received.machine, *news));
+            story.serious.insert((received.machine, *news), received.finding.id);
         }
-        story.called.insert(received.finding.id, rule.title.clone());
+        // With what follows it there, for one name may begin another.
+        story.called.insert(received.finding.id, format!("{} (", rule.title));
     }
 
     /// How often something new was found on a machine in a story.
@@ -105,9 +114,13 @@ impl Declined {
 
     /// The policy proposes something for a finding.
     pub(crate) fn proposed(&mut self, proposal: &Proposal) {
-        if let (Basis::Policy { .. }, Some(incident)) = (&proposal.basis, proposal.incident) {
-            let news = self.news(proposal.machine, incident);
-            self.proposed.entry(proposal.id).or_insert((proposal.machine, incident, news));
+        if let (Basis::Policy { finding, .. }, Some(incident)) =
+            (&proposal.basis, proposal.incident)
+        {
+            let (machine, finding) = (proposal.machine, *finding);
+            let news = self.news(machine, incident);
+            let proposed = Proposed { machine, incident, finding, news };
+            self.proposed.entry(proposal.id).or_insert(proposed);
         }
     }
 
@@ -121,18 +134,35 @@ impl Declined {
         self.answered = None;
     }
 
-    /// How much of what was found is in the words of a question that is put now: where it is put because the signer did
-    /// not sign, nothing serious that was found after it was proposed.
-    fn in_words(&self, machine: MachineId, incident: IncidentId) -> u32 {
+    /// How much of what was found is in the words of a question that is put now. What the policy has proposed for and the
+    /// signer has not signed is left to nothing, nor is what is serious and was found while that waited: it is named in
+    /// the words, or counted there, or a no to them does not cover it.
+    fn in_words(&self, question: &Approval, incident: IncidentId) -> u32 {
+        let machine = question.machine;
         let news = self.news(machine, incident);
-        let Some((_, _, then)) = self.answered.filter(|of| (of.0, of.1) == (machine, incident))
-        else {
+        let Some(story) = self.stories.get(&incident) else { return news };
+        let is_here = |of: &&Proposed| (of.machine, of.incident) == (machine, incident);
+        let waiting = self.proposed.values().filter(is_here).map(|of| (of.news, of.finding));
+        let answered = self.answered.as_ref().filter(is_here);
+        let later = answered.into_iter().flat_map(|of| {
+            let places = story.serious.range((machine, of.news + 1)..=(machine, u32::MAX));
+            places.map(|((_, place), finding)| (*place, *finding))
+        });
+        let is_unsaid = |of: &&str| !question.why.contains(of);
+        let unsaid = waiting.chain(later).filter_map(|(place, finding)| {
+            let called = story.called.get(&finding).map(String::as_str);
+            called.filter(is_unsaid).map(|called| (called, place))
+        });
+        // Of one name the first.
+        let mut names: BTreeMap<&str, u32> = BTreeMap::new();
+        for (called, place) in unsaid {
+            let first = names.entry(called).or_insert(place);
+            *first = place.min(*first);
+        }
+        if names.len() <= counted(&question.why) {
             return news;
-        };
-        let story = self.stories.get(&incident);
-        let mut later = story.into_iter().flat_map(|story| &story.serious);
-        let later = later.find(|(on, place)| *on == machine && *place > then);
-        later.map_or(news, |(_, place)| place - 1)
+        }
+        names.into_values().min().map_or(news, |first| first.saturating_sub(1))
     }
 
     /// Whether so many kinds were found on a machine that the hub need not know each of them again: what is beyond it
@@ -184,8 +214,7 @@ impl Declined {
         if question.state == ApprovalState::Declined && !self.no.contains_key(&question.id) {
             // What was found while it was open they were not asked about.
             let news = self.asked.get(&question.id).copied().unwrap_or_default();
-            let why = question.why.clone();
-            let no = No { machine, incident, to: to.clone(), news, at, said: now, why };
+            let no = No { machine, incident, to: to.clone(), news, at, said: now };
             self.no.insert(question.id, no);
         }
         // What the signer does not sign of a yes, and what nobody answered, is asked again, whatever people said
@@ -203,16 +232,8 @@ impl Declined {
         if self.asked.contains_key(&question.id) {
             return Ok(());
         }
-        self.asked.insert(question.id, self.in_words(machine, incident));
+        self.asked.insert(question.id, self.in_words(question, incident));
         if !is_policys || self.is_beyond_memory(machine, incident) {
-            return Ok(());
-        }
-        // What it is asked for now, people said no to before: else it was in no question's words.
-        let story = self.stories.get(&incident);
-        let called = question.finding.and_then(|of| story?.called.get(&of));
-        let names = |no: &No| called.is_none_or(|called| no.why.contains(called.as_str()));
-        let is_here = |no: &&No| no.machine == machine && no.incident == incident;
-        if !self.no.values().filter(is_here).any(names) {
             return Ok(());
         }
         let here = self.in_vain.values().filter(|of| (of.0, of.1) == (machine, incident));
@@ -227,4 +248,11 @@ impl Declined {
         };
         laws::asked_again(machine, self.no.values().any(is_it))
     }
+}
+
+/// How much of what was found a question only counts in its words: "and 2 more".
+fn counted(why: &str) -> usize {
+    let words: Vec<&str> = why.split([' ', ';']).collect();
+    let counts = words.windows(3).filter(|of| (of[0], of[2]) == ("and", "more"));
+    counts.filter_map(|of| of[1].parse::<usize>().ok()).sum()
 }

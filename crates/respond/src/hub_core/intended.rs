@@ -28,7 +28,7 @@ impl HubCore {
     }
 
     /// What is proposed for a machine and the signer has not answered.
-    fn waiting_for(&self, id: MachineId) -> impl Iterator<Item = &Proposal> {
+    pub(super) fn waiting_for(&self, id: MachineId) -> impl Iterator<Item = &Proposal> {
         let waiting = self.queues.get(&id).into_iter().flatten();
         waiting.filter_map(|proposal| self.proposals.get(proposal))
     }
@@ -39,12 +39,10 @@ impl HubCore {
         counts.filter_map(|proposal| proposal.instruction.isolation()).max()
     }
 
-    /// How often the policy has proposed to isolate a machine for something in a story, and the signer has not answered.
-    pub(super) fn count_proposed(&self, id: MachineId, incident: Option<IncidentId>) -> u32 {
-        let counts = self
-            .waiting_for(id)
-            .filter(|proposal| proposal.incident == incident && Self::isolates_by_policy(proposal));
-        u32::try_from(counts.count()).unwrap_or(u32::MAX)
+    /// Whether the policy has proposed to isolate a machine for something in a story, and the signer has not answered.
+    pub(super) fn is_proposed_in(&self, id: MachineId, incident: Option<IncidentId>) -> bool {
+        let mut waiting = self.waiting_for(id).filter(|proposal| proposal.incident == incident);
+        waiting.any(Self::isolates_by_policy)
     }
 
     /// Whether the policy proposes to isolate a machine, for one finding.

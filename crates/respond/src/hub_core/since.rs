@@ -17,23 +17,61 @@ use crate::approval::{NAMED_SINCE, SINCE_PER_QUESTION, Since};
 /// How what came is told of where no answer to the question brought it up.
 pub(super) const BESIDE: &str = "found while another question about the machine was open";
 
+/// What was found beside what people are asked about.
+pub(super) struct FoundAsWell {
+    /// The most serious first, of [`NAMED_SINCE`] at most; the others are counted.
+    pub words: String,
+    /// The most serious of it.
+    pub of: (FindingId, Level),
+}
+
 impl HubCore {
     /// How often a story has brought something new about a machine.
     pub(super) fn news_of(&self, machine: MachineId, incident: Option<IncidentId>) -> u32 {
         incident.map_or(0, |incident| self.grouping.news_of(incident, machine))
     }
 
-    /// The same of what people are asked about now: what the policy has proposed for and the signer has not answered is
-    /// in nobody's words yet, nor is what came beside an earlier question and waits for such an answer. Both are asked
-    /// by themselves.
-    pub(super) fn asked_with(&self, machine: MachineId, incident: Option<IncidentId>) -> u32 {
-        let proposed = self.count_proposed(machine, incident);
-        let in_words = self.news_of(machine, incident).saturating_sub(proposed);
-        let waits = |of: &&Approval| is_left(of) || self.is_on_its_way(of);
-        let waiting = self.approvals.of(machine).filter(waits).flat_map(|of| &of.since);
-        let waiting = waiting.filter(|came| came.incident == incident);
-        let first = waiting.map(|came| came.news.saturating_sub(1)).min();
-        first.map_or(in_words, |first| in_words.min(first))
+    /// What was found in a story on a machine, in no answered question's words, beside what a question says already: what
+    /// the policy has proposed for and the signer has not answered, and what came while people were asked. All of it is
+    /// in the words of whatever is asked next in that story: who says no to that says no to it, and a question for each
+    /// would be one after another about the same machine.
+    pub(super) fn found_as_well(
+        &self,
+        machine: MachineId,
+        incident: Option<IncidentId>,
+        says: &str,
+    ) -> Option<FoundAsWell> {
+        incident?;
+        let proposed = self.waiting_for(machine).filter(|of| of.incident == incident);
+        let proposed = proposed.filter_map(|of| match of.basis {
+            Basis::Policy { finding, level } => Some((level, finding, of.reason.as_str())),
+            _ => None,
+        });
+        let is_unanswered = |of: &&Approval| {
+            of.state == ApprovalState::Open || is_left(of) || self.is_on_its_way(of)
+        };
+        let asked = self.approvals.of(machine).filter(is_unanswered).flat_map(|of| &of.since);
+        let came: Vec<&Since> = asked.filter(|came| came.incident == incident).collect();
+        let said = came.iter().flat_map(|came| {
+            came.whys.iter().map(|why| (came.level, came.finding, why.as_str()))
+        });
+        let mut all: Vec<(Level, FindingId, &str)> = proposed.chain(said).collect();
+        all.sort_by_key(|(level, ..)| std::cmp::Reverse(*level));
+        let (mut named, mut more): (Vec<&str>, u32) = (Vec::new(), 0);
+        let mut most = None;
+        for (level, finding, why) in all {
+            if says.contains(why) || named.iter().any(|named| named.contains(why)) {
+                continue;
+            }
+            most.get_or_insert((finding, level));
+            named.push(why);
+        }
+        let beyond = named.drain(named.len().min(NAMED_SINCE)..).count();
+        more = more.saturating_add(u32::try_from(beyond).unwrap_or(u32::MAX));
+        more = came.iter().fold(more, |more, came| more.saturating_add(came.more));
+        let more = (more > 0).then(|| format!("and {more} more"));
+        let words: Vec<&str> = named.into_iter().chain(more.as_deref()).collect();
+        most.map(|of| FoundAsWell { words: words.join("; "), of })
     }
 
     /// The place of what is asked or answered next about a machine. Those that are held suffice: what is
@@ -46,7 +84,6 @@ impl HubCore {
     /// As much as `new` asks for is asked already, by `open`. What a no to that would not cover is noted there.
     pub(super) fn found_since(&mut self, open: ApprovalId, new: Question) -> Option<Output> {
         let news = self.news_of(new.machine, new.incident);
-        let asked_with = self.asked_with(new.machine, new.incident);
         let (finding, level) = new.of?;
         let open = self.approvals.get_mut(open)?;
         let is_covered = open.incident == new.incident
@@ -61,7 +98,7 @@ impl HubCore {
             if known.news >= news {
                 return None;
             }
-            known.news = asked_with;
+            known.news = news;
             for also in new.also {
                 if !known.also.contains(&also) {
                     known.also.push(also);
@@ -77,10 +114,10 @@ impl HubCore {
                 level,
                 whys: vec![new.why],
                 more: 0,
-                news: asked_with,
+                news,
             });
         } else {
-            note_beyond(&mut open.since, new, (finding, level, asked_with));
+            note_beyond(&mut open.since, new, (finding, level, news));
         }
         Some(Output::Keep(Change::Approval(open.clone())))
     }
@@ -117,24 +154,9 @@ impl HubCore {
         now: &Moment,
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
-        let machine = self.approvals.get(of).map(|of| of.machine);
-        let proposed = machine.and_then(|machine| self.proposed(machine));
-        let Some(known) = self.approvals.get_mut(of) else { return Vec::new() };
-        // What is proposed and not signed would do as much, and the signer may refuse it: then that is asked again, in
-        // its own story. So this waits for its answer.
-        let waits = |came: &mut Since| {
-            came.instruction.isolation().is_some() && came.instruction.isolation() <= proposed
-        };
-        let waiting: Vec<Since> = known.since.extract_if(.., waits).collect();
-        let mut since = std::mem::replace(&mut known.since, waiting);
-        if since.is_empty() {
-            return Vec::new();
-        }
-        let over = known.clone();
-        let mut outputs = vec![Output::Keep(Change::Approval(over.clone()))];
-        // The milder first: a question for more would pass for it, and a no to that would not cover it.
-        since.sort_by_key(|since| since.instruction.isolation());
-        for came in since {
+        let mut outputs = Vec::new();
+        while let Some((came, over)) = self.next_that_came(of) {
+            outputs.push(Output::Keep(Change::Approval(over.clone())));
             let why = shortened(&format!("{how}: {}", came.in_words()));
             let question = Approval {
                 instruction: came.instruction,
@@ -145,6 +167,8 @@ impl HubCore {
                 level: Some(came.level),
                 refused: None,
                 asked_by: None,
+                // In the words of what is put, but not done with by that: see `found_as_well`.
+                since: Vec::new(),
                 ..over.clone()
             };
             let Ok(question) = self.still_matters(question) else { continue };
@@ -159,6 +183,21 @@ impl HubCore {
             }
         }
         outputs
+    }
+
+    /// Takes from a question the next thing that came while it was open and can be asked about now. What is proposed and
+    /// not signed would do as much, and the signer may refuse it: then that is asked again, in its own story. So what
+    /// asks for no more waits for its answer.
+    fn next_that_came(&mut self, of: ApprovalId) -> Option<(Since, Approval)> {
+        let machine = self.approvals.get(of)?.machine;
+        let proposed = self.proposed(machine);
+        let known = self.approvals.get_mut(of)?;
+        let waits = |wanted: Option<Isolation>| wanted.is_some() && wanted <= proposed;
+        let ready = known.since.iter().map(|came| came.instruction.isolation()).enumerate();
+        // The milder first: a question for more would pass for it, and a no to that would not cover it.
+        let (at, _) = ready.filter(|(_, wanted)| !waits(*wanted)).min_by_key(|(_, it)| *it)?;
+        let came = known.since.remove(at);
+        Some((came, known.clone()))
     }
 }
 

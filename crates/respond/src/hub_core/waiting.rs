@@ -180,15 +180,17 @@ impl HubCore {
         outputs
     }
 
-    /// What came while a question was open and asks for no more is in its words when it is asked again: it is not asked
-    /// about by itself.
+    /// What came while a question was open and asks for no more is in its words when it is asked again, and a yes does it:
+    /// it is not asked about by itself.
     fn in_words_now(&mut self, question: &Approval) -> Option<Output> {
         let is_in_words = |came: &mut approval::Since| {
             let isolation = came.instruction.isolation();
-            came.incident == question.incident
-                && isolation.is_some()
-                && isolation == question.instruction.isolation()
-                && came.also.iter().all(|also| question.also.contains(also))
+            let is_as_far = isolation.is_some() && isolation == question.instruction.isolation();
+            let is_asked = |wish: &Instruction| wishes(question).any(|asked| asked == wish);
+            question.since.contains(came)
+                && came.incident == question.incident
+                && (is_as_far || is_asked(&came.instruction))
+                && came.also.iter().all(is_asked)
         };
         let known = self.approvals.get_mut(question.id)?;
         let count = known.since.extract_if(.., is_in_words).count();
