@@ -92,7 +92,8 @@ impl World<'_> {
         match change {
             Change::Finding(received, incident) => {
                 let (machine, level) = (received.machine, received.finding.rule.level);
-                self.hub.declined.found(received, *incident);
+                let is_isolated = self.is_isolated_as_wanted(received);
+                self.hub.declined.found(received, *incident, is_isolated);
                 let news = self.hub.declined.news(machine, *incident);
                 self.trace(|| {
                     let rule = &received.finding.rule.title;
@@ -219,6 +220,34 @@ impl World<'_> {
 
     pub(crate) fn said(&self) -> Said {
         Said { at: self.now, utc: self.hub_moment().utc }
+    }
+
+    /// Whether a finding's machine is isolated as far as the policy wants for it, or is going to be by an order that is
+    /// signed, for all that the hub may know: by its database before or after the message that the finding came in. What
+    /// is only proposed is none of that, nor what people's release is to end.
+    fn is_isolated_as_wanted(&self, received: &ReceivedFinding) -> bool {
+        let (machine, policy) = (received.machine, &self.hub.policy);
+        let Some(index) = self.index.get(&machine).copied() else { return false };
+        let tier = scenario::tier(self.options.scenario, index);
+        let tier = tier.unwrap_or(ClinicalTier::WHEN_UNKNOWN);
+        let mut responses = policy.responses.iter();
+        let level = received.finding.rule.level;
+        let response = responses.find(|of| level >= of.level_at_least && of.tiers.contains(&tier));
+        let Some(wanted) = response.map(|of| of.isolation) else { return false };
+        let orders = self.hub.rows.orders.values();
+        let last = orders
+            .filter(|of| of.order.machine == machine && of.is_of_isolation() && !of.is_dead())
+            .max_by_key(|of| of.order.sequence);
+        if last.is_some_and(|of| of.order.instruction == Instruction::Release) {
+            return false;
+        }
+        let after = self.hub.core.iter().flat_map(HubCore::measures);
+        let mut measures = self.hub.rows.measures.values().chain(after);
+        measures.any(|life| {
+            life.machine == machine
+                && life.may_be_counted_on()
+                && life.action.isolation() >= Some(wanted)
+        })
     }
 
     /// Whether something deals with what waits on a machine: it is being isolated, or people are asked whether to.

@@ -27,7 +27,7 @@ struct Found {
     level: Option<Level>,
     /// On each machine, how many findings had something that no finding there had before.
     news: BTreeMap<MachineId, u32>,
-    /// Which of them were serious, by their places.
+    /// Which of them were serious and left to no isolation, by their places.
     serious: BTreeMap<(MachineId, u32), FindingId>,
     /// What each finding is called in a question's words.
     called: BTreeMap<FindingId, String>,
@@ -88,7 +88,14 @@ pub(crate) struct Declined {
 }
 
 impl Declined {
-    pub(crate) fn found(&mut self, received: &ReceivedFinding, incident: IncidentId) {
+    /// A finding is on the hub's disk. Where its machine was isolated as far as the policy wants it may have been left to
+    /// that: people are told when that ends, and nobody is asked in whose words it would be.
+    pub(crate) fn found(
+        &mut self,
+        received: &ReceivedFinding,
+        incident: IncidentId,
+        is_isolated: bool,
+    ) {
         let (story, rule) = (self.stories.entry(incident).or_default(), &received.finding.rule);
         let mut is_news = story.rules.insert((received.machine, rule.id.clone()));
         for tag in &rule.tags {
@@ -99,7 +106,7 @@ impl Declined {
         is_news |= !story.news.contains_key(&received.machine);
         let news = story.news.entry(received.machine).or_default();
         *news += u32::from(is_news);
-        if is_news && rule.level >= SERIOUS {
+        if is_news && rule.level >= SERIOUS && !is_isolated {
             story.serious.insert((received.machine, *news), received.finding.id);
         }
         // With what follows it there, for one name may begin another.
