@@ -52,9 +52,9 @@ impl HubCore {
         };
         let asked = self.approvals.of(machine).filter(is_unanswered).flat_map(|of| &of.since);
         let came: Vec<&Since> = asked.filter(|came| came.incident == incident).collect();
-        let said = came.iter().flat_map(|came| {
-            came.whys.iter().map(|why| (came.level, came.finding, why.as_str()))
-        });
+        let said = came
+            .iter()
+            .flat_map(|came| came.whys.iter().map(|why| (came.level, came.finding, why.as_str())));
         let mut all: Vec<(Level, FindingId, &str)> = proposed.chain(said).collect();
         all.sort_by_key(|(level, ..)| std::cmp::Reverse(*level));
         let (mut named, mut more): (Vec<&str>, u32) = (Vec::new(), 0);

@@ -265,6 +265,70 @@ fn the_most_serious_of_many_things_that_came_is_named_and_named_first() {
     assert!(why.contains("rule r2") && why.ends_with("and 3 more"), "{why}");
 }
 
+/// Of what came some asks for more, and is a question of its own: whoever answers the other one has to know it.
+#[test]
+fn what_came_and_asks_for_more_is_in_the_words_of_what_came_and_asks_for_less() {
+    let mut bench = asked_for_full_at_critical();
+    bench.report(1, of_rule("worst", 7, Level::Critical));
+    let question = bench.open()[0].id;
+    bench.report(1, another(8));
+    bench.report(1, of_rule("as bad", 9, Level::Critical));
+    bench.said_by("ann", false, question);
+    let open = bench.open();
+    let [less, more] = open[..] else { panic!("{open:?}") };
+    assert_eq!(less.instruction.isolation(), Some(Isolation::Segment));
+    assert!(less.why.contains("rule another") && less.why.contains("rule as bad"), "{}", less.why);
+    assert!(more.why.contains("rule as bad"), "{}", more.why);
+}
+
+/// More than is asked is found to be needed, and it is asked by itself: whoever answers that has to know all.
+#[test]
+fn what_came_beside_an_open_question_is_in_the_words_of_one_that_asks_for_more() {
+    let mut bench = asked_for_full_at_critical();
+    bench.find(1);
+    bench.report(1, another(8));
+    bench.report(1, of_rule("worst", 9, Level::Critical));
+    let asked = bench.open().into_iter().find(|of| of.why.contains("rule worst"));
+    let asked = asked.unwrap();
+    assert_eq!(asked.instruction.isolation(), Some(Isolation::Full));
+    assert!(asked.why.contains("rule another"), "{}", asked.why);
+}
+
+/// Nobody answers about a process, nor about more that was found meanwhile: both are in the next question's words, and
+/// a no to that is a no to both.
+#[test]
+fn what_is_in_the_words_of_what_is_asked_again_is_not_asked_by_itself() {
+    let mut bench = Bench::new(1);
+    let measure = bench.isolated(1);
+    bench.says(1, Bench::holds(measure));
+    let incident = bench.hub.incidents().next().map(|of| of.id);
+    let deny = Action::Deny(Denied::Sha256(Sha256Digest([7; 32])));
+    let instruction = Instruction::begin(deny, bench.policy.lease);
+    let ask = |bench: &mut Bench, number: u8, why: &str| {
+        let of = (FindingId::of("r", "m1", &[number; 32]), Level::High);
+        let (needs, why) = (Needs::OnePerson, why.to_owned());
+        let wish = instruction.clone();
+        let question = Question::of_the_policy(machine(1), wish, needs, why, incident, of);
+        let now = bench.now();
+        let outputs = bench.hub.ask(question, &now, &mut || [number; 16]);
+        bench.carry(outputs);
+    };
+    ask(&mut bench, 201, "the first");
+    bench.report(1, another(8));
+    ask(&mut bench, 202, "the second");
+    assert_eq!(bench.open()[0].since.len(), 1, "{:?}", bench.open());
+    bench.ticks_after(OPEN_FOR);
+    let [again] = bench.open()[..] else { panic!("{:?}", bench.open()) };
+    assert!(again.why.contains("the first") && again.why.contains("the second"), "{}", again.why);
+    let again = again.id;
+    // Something is found that nobody need be asked about: what was said stays said.
+    bench.report(1, of_rule("little", 11, Level::Low));
+    bench.ticks_after(1);
+    assert!(bench.open()[0].since.is_empty(), "{:?}", bench.open());
+    bench.said_by("ann", false, again);
+    assert!(bench.open().is_empty(), "{:?}", bench.open());
+}
+
 /// A story that made room for others knows no more how much was found in it: what came while it was one is asked.
 #[test]
 fn a_no_covers_nothing_that_came_since_though_its_story_made_room_for_others() {

@@ -1,6 +1,8 @@
 //! What a finding may be left to: nothing that the signer may refuse with nobody asked again, nothing that is about to
 //! end, and nothing that has ended.
 
+use cordon_model::policy::Response;
+
 use super::again::of_rule;
 use super::asking::{OPEN_FOR, isolate};
 use super::*;
@@ -186,46 +188,117 @@ fn no_finding_of_another_story_is_left_to_a_yes_that_the_signer_has_not_answered
     assert_ne!(asked.incident, first);
 }
 
-/// Two rules match in one message, and the signer has not answered the first when the second is placed.
+/// Two rules match in one message, and the signer has not answered the second when people are asked about the first.
 #[test]
-fn a_no_to_what_the_signer_did_not_sign_covers_nothing_that_was_found_meanwhile() {
+fn what_the_signer_has_not_answered_is_in_the_words_of_what_is_asked_and_the_worst_first() {
     let mut bench = spent();
     let mild = of_rule("mild", 1, Level::High);
     let outputs = bench.hears_all(1, [mild, of_rule("worse", 2, Level::Critical)]);
     bench.carry(outputs);
     let [open] = bench.open()[..] else { panic!("{:?}", bench.open()) };
-    assert!(open.why.contains("rule mild") && !open.why.contains("rule worse"), "{}", open.why);
+    let at = |what| open.why.find(what);
+    assert!(at("rule worse").is_some() && at("rule worse") < at("rule mild"), "{}", open.why);
+    assert_eq!((open.level, open.since.len()), (Some(Level::Critical), 0), "{open:?}");
+    // Her no to that covers all.
     let question = open.id;
-    bench.said_by("ann", false, question);
-    assert!(matches!(bench.words()[..], [why] if why.contains("rule worse")), "{:?}", bench.open());
-    // Her no to that one covers all.
-    let question = bench.open()[0].id;
     bench.said_by("ann", false, question);
     bench.report(1, of_rule("mild", 3, Level::High));
     bench.report(1, of_rule("worse", 4, Level::Critical));
     assert!(bench.open().is_empty(), "{:?}", bench.open());
 }
 
-/// She says no before the signer has answered about the second: it is asked all the same.
+/// She says no before the signer has answered about the others: she has read of all of them.
 #[test]
-fn a_no_that_is_quicker_than_the_signer_covers_only_what_it_was_said_to() {
+fn a_no_that_is_quicker_than_the_signer_covers_what_it_was_said_to_and_is_not_asked_again() {
     let mut bench = spent();
     let rules = ["one", "two", "three"].map(|id| of_rule(id, id.len() as u8, Level::High));
     drop(bench.hears_all(1, rules));
     bench.next_is_refused();
+    let [why] = bench.words()[..] else { panic!("{:?}", bench.open()) };
+    let names = |id| why.matches(id).count();
+    assert_eq!(["rule one", "rule two", "rule three"].map(names), [1, 1, 1], "{why}");
     let question = bench.open()[0].id;
     bench.next_is_refused();
     bench.said_by("ann", false, question);
-    // The second waits for the signer's answer to the third, and is not covered by a no to that either.
     bench.next_is_refused();
-    assert!(matches!(bench.words()[..], [why] if why.contains("rule three")), "{:?}", bench.open());
     bench.ticks_after(1);
-    let question = bench.open()[0].id;
-    bench.said_by("ann", false, question);
-    assert!(matches!(bench.words()[..], [why] if why.contains("rule two")), "{:?}", bench.open());
-    let question = bench.open()[0].id;
-    bench.said_by("ann", false, question);
     assert!(bench.open().is_empty(), "{:?}", bench.open());
+    // What she has not read of is asked.
+    bench.report(1, of_rule("four", 9, Level::High));
+    assert!(matches!(bench.words()[..], [why] if why.contains("rule four")), "{:?}", bench.open());
+}
+
+/// Of more than people read the rest is counted, in the question and in the no.
+#[test]
+fn of_many_proposals_that_wait_the_first_are_named_and_the_others_counted() {
+    let mut bench = spent();
+    let number = 1..=6;
+    let rules = number.map(|number| of_rule(&format!("r{number}"), number, Level::High));
+    drop(bench.hears_all(1, rules));
+    bench.next_is_refused();
+    let [why] = bench.words()[..] else { panic!("{:?}", bench.open()) };
+    assert!(why.contains("rule r2") && why.contains("rule r4 (high); and 2 more"), "{why}");
+}
+
+/// People are asked at once about the one, and the signer has not answered about the other: a no to both is one, and the
+/// first, found again, is not asked again.
+#[test]
+fn what_is_asked_at_once_names_what_waits_for_the_signer() {
+    let mut bench = Bench::with(1, |policy| {
+        policy.mode = Mode::Act;
+        policy.budget.count = 0;
+        let asks = policy.responses[0].clone();
+        policy
+            .responses
+            .insert(0, Response { level_at_least: Level::Critical, by_itself: false, ..asks });
+    });
+    let both = [of_rule("one", 1, Level::High), of_rule("two", 2, Level::Critical)];
+    drop(bench.hears_all(1, both));
+    let [why] = bench.words()[..] else { panic!("{:?}", bench.open()) };
+    assert!(why.contains("rule one") && why.contains("rule two"), "{why}");
+    let question = bench.open()[0].id;
+    bench.said_by("ann", false, question);
+    bench.report(1, of_rule("two", 3, Level::Critical));
+    assert!(bench.open().is_empty(), "{:?}", bench.open());
+    bench.next_is_refused();
+    bench.ticks_after(1);
+    assert!(bench.open().is_empty(), "{:?}", bench.open());
+}
+
+/// She says no while a third thing waits for the signer, and with it what came beside her question: both are asked
+/// together.
+#[test]
+fn what_came_beside_and_waits_for_the_signer_is_in_the_words_of_what_is_asked_then() {
+    let mut bench = spent();
+    bench.report(1, of_rule("one", 1, Level::High));
+    let question = bench.open()[0].id;
+    bench.report(1, of_rule("two", 2, Level::High));
+    drop(bench.hears_of(1, of_rule("three", 3, Level::High)));
+    bench.said_by("ann", false, question);
+    assert!(bench.open().is_empty(), "it waits: {:?}", bench.open());
+    bench.next_is_refused();
+    let [why] = bench.words()[..] else { panic!("{:?}", bench.open()) };
+    assert!(why.contains("rule two") && why.contains("rule three"), "{why}");
+    bench.ticks_after(1);
+    let [open] = bench.open()[..] else { panic!("{:?}", bench.open()) };
+    assert!(open.since.is_empty(), "{open:?}");
+    let question = open.id;
+    bench.said_by("ann", false, question);
+    bench.ticks_after(1);
+    assert!(bench.open().is_empty(), "{:?}", bench.open());
+}
+
+/// Her yes is on its way to the signer, and what came while she was asked with it.
+#[test]
+fn what_came_beside_a_yes_that_is_on_its_way_is_in_the_words_of_what_is_asked_meanwhile() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.report(1, of_rule("one", 1, Level::High));
+    let question = bench.open()[0].id;
+    bench.report(1, of_rule("two", 2, Level::High));
+    bench.said_by("ann", true, question);
+    bench.report(1, of_rule("three", 3, Level::High));
+    let [why] = bench.words()[..] else { panic!("{:?}", bench.open()) };
+    assert!(why.contains("rule two") && why.contains("rule three"), "{why}");
 }
 
 /// What the signer refuses beside a proposal of another story, which is closed meanwhile.
@@ -266,10 +339,11 @@ fn for_the_rest_of_all_that_was_found_people_are_asked() {
     bench.carry(outputs);
     assert_eq!(bench.hub.orders().count(), 1);
     let [open] = bench.open()[..] else { panic!("{:?}", bench.open()) };
-    assert!(open.why.contains("rule one"), "{}", open.why);
+    assert!(open.why.contains("rule one") && open.why.contains("rule two"), "{}", open.why);
     let question = open.id;
     bench.said_by("ann", false, question);
-    assert!(matches!(bench.words()[..], [why] if why.contains("rule two")), "{:?}", bench.open());
+    bench.ticks_after(1);
+    assert!(bench.open().is_empty(), "{:?}", bench.open());
 }
 
 /// A second story's proposal waits while the first one's question falls due: that is not withdrawn for it.
