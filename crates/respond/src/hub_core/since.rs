@@ -57,8 +57,7 @@ impl HubCore {
             .flat_map(|came| came.whys.iter().map(|why| (came.level, came.finding, why.as_str())));
         let mut all: Vec<(Level, FindingId, &str)> = proposed.chain(said).collect();
         all.sort_by_key(|(level, ..)| std::cmp::Reverse(*level));
-        let (mut named, mut more): (Vec<&str>, u32) = (Vec::new(), 0);
-        let mut most = None;
+        let (mut named, mut most) = (Vec::<&str>::new(), None);
         for (level, finding, why) in all {
             if says.contains(why) || named.iter().any(|named| named.contains(why)) {
                 continue;
@@ -67,8 +66,8 @@ impl HubCore {
             named.push(why);
         }
         let beyond = named.drain(named.len().min(NAMED_SINCE)..).count();
-        more = more.saturating_add(u32::try_from(beyond).unwrap_or(u32::MAX));
-        more = came.iter().fold(more, |more, came| more.saturating_add(came.more));
+        let beyond = u32::try_from(beyond).unwrap_or(u32::MAX);
+        let more = came.iter().fold(beyond, |more, came| more.saturating_add(came.more));
         let more = (more > 0).then(|| format!("and {more} more"));
         let words: Vec<&str> = named.into_iter().chain(more.as_deref()).collect();
         most.map(|of| FoundAsWell { words: words.join("; "), of })
