@@ -109,6 +109,9 @@ pub struct Approval {
     /// Why nobody has to answer it any more, in words; `None`: it waits, was answered, or its time is over.
     #[serde(default)]
     pub withdrawn: Option<String>,
+    /// The signer did not sign all that follows from people's yes, or from nobody's answer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_in_vain: bool,
     /// The release of its machine that people wished for while it was open: once that is signed, nobody has to
     /// answer it any more. What is found after they wished is asked about by another question.
     #[serde(default)]
@@ -129,7 +132,7 @@ pub struct Since {
     pub finding: FindingId,
     /// How serious that is.
     pub level: Level,
-    /// Why people would be asked, in words, of the first [`NAMED_SINCE`].
+    /// Why people would be asked, in words, of [`NAMED_SINCE`] at most: of the first, the most serious before them.
     pub whys: Vec<String>,
     /// How many were found beyond those.
     pub more: u32,
@@ -145,6 +148,21 @@ pub const SINCE_PER_QUESTION: usize = 8;
 pub const NAMED_SINCE: usize = 3;
 
 impl Since {
+    /// Takes one more reason. One that is more serious than all before is named first; of more than `most` the last
+    /// ones are only counted.
+    pub(crate) fn names(&mut self, why: String, of: (FindingId, Level), most: usize) {
+        let (finding, level) = of;
+        if level > self.level {
+            (self.finding, self.level) = (finding, level);
+            self.whys.insert(0, why);
+        } else {
+            self.whys.push(why);
+        }
+        let named = self.whys.len().min(most);
+        let beyond = self.whys.drain(named..).count();
+        self.more = self.more.saturating_add(u32::try_from(beyond).unwrap_or(u32::MAX));
+    }
+
     /// What was found, in words.
     #[must_use]
     pub fn in_words(&self) -> String {
@@ -381,6 +399,7 @@ mod tests {
             no_until: None,
             state: ApprovalState::Open,
             withdrawn: None,
+            is_in_vain: false,
             released_by: None,
         }
     }

@@ -366,7 +366,8 @@ impl HubCore {
         }
         self.forget_closed_measures(id);
         let closed = self.approvals.of(id).filter(|a| a.state != ApprovalState::Open);
-        let closed = closed.filter(|approval| !self.counts_still(approval));
+        let is_needed = |of: &Approval| self.counts_still(of) || since::is_left(of);
+        let closed = closed.filter(|approval| !is_needed(approval));
         let mut closed: Vec<_> = closed.map(|a| (a.turn, a.id)).collect();
         closed.sort_unstable();
         for (_, old) in closed.iter().rev().skip(CLOSED_PER_MACHINE) {

@@ -14,7 +14,7 @@ use cordon_respond::approval::{Approval, ApprovalState};
 use cordon_respond::decision::SERIOUS;
 use cordon_respond::hub_core::{Change, HubCore, Notice};
 use cordon_respond::order::MeasureLife;
-use cordon_respond::signer_core::Basis;
+use cordon_respond::signer_core::{Basis, Proposal};
 
 use crate::besides;
 use crate::declined::Said;
@@ -92,9 +92,14 @@ impl World<'_> {
         match change {
             Change::Finding(received, incident) => {
                 let (machine, level) = (received.machine, received.finding.rule.level);
-                self.hub.declined.found(received, *incident);
+                let is_isolated = self.is_isolated_as_wanted(received);
+                self.hub.declined.found(received, *incident, is_isolated);
+                let news = self.hub.declined.news(machine, *incident);
+                self.trace(|| {
+                    let rule = &received.finding.rule.title;
+                    format!("found on {machine}: {rule} ({level}), in {incident} (news {news})")
+                });
                 if level >= SERIOUS && !self.lies(machine) {
-                    let news = self.hub.declined.news(machine, *incident);
                     self.hub.unread.found((machine, *incident), level, news);
                 }
             }
@@ -112,9 +117,19 @@ impl World<'_> {
             Change::Story(story) if story.incident.state == IncidentState::Closed => {
                 self.hub.unread.seen_to_in(story.incident.id);
             }
-            Change::Proposed(proposal) if matches!(proposal.basis, Basis::People { .. }) => {
-                self.hub.unread.wished(proposal.id);
+            Change::Proposed(proposal) => {
+                self.trace(|| {
+                    let Proposal { id, machine, instruction, reason, .. } = proposal;
+                    format!("proposed for {machine}: {instruction} as {id}: {reason}")
+                });
+                match proposal.basis {
+                    Basis::People { .. } => self.hub.unread.wished(proposal.id),
+                    Basis::Policy { .. } | Basis::Unanswered { .. } => {
+                        self.hub.declined.proposed(proposal);
+                    }
+                }
             }
+            Change::Answered(order) => self.hub.declined.answered(*order),
             Change::Order(life) => {
                 let order = &life.order;
                 let opens = match &order.instruction {
@@ -205,6 +220,34 @@ impl World<'_> {
 
     pub(crate) fn said(&self) -> Said {
         Said { at: self.now, utc: self.hub_moment().utc }
+    }
+
+    /// Whether a finding's machine is isolated as far as the policy wants for it, or is going to be by an order that is
+    /// signed, for all that the hub may know: by its database before or after the message that the finding came in. What
+    /// is only proposed is none of that, nor what people's release is to end.
+    fn is_isolated_as_wanted(&self, received: &ReceivedFinding) -> bool {
+        let (machine, policy) = (received.machine, &self.hub.policy);
+        let Some(index) = self.index.get(&machine).copied() else { return false };
+        let tier = scenario::tier(self.options.scenario, index);
+        let tier = tier.unwrap_or(ClinicalTier::WHEN_UNKNOWN);
+        let mut responses = policy.responses.iter();
+        let level = received.finding.rule.level;
+        let response = responses.find(|of| level >= of.level_at_least && of.tiers.contains(&tier));
+        let Some(wanted) = response.map(|of| of.isolation) else { return false };
+        let orders = self.hub.rows.orders.values();
+        let last = orders
+            .filter(|of| of.order.machine == machine && of.is_of_isolation() && !of.is_dead())
+            .max_by_key(|of| of.order.sequence);
+        if last.is_some_and(|of| of.order.instruction == Instruction::Release) {
+            return false;
+        }
+        let after = self.hub.core.iter().flat_map(HubCore::measures);
+        let mut measures = self.hub.rows.measures.values().chain(after);
+        measures.any(|life| {
+            life.machine == machine
+                && life.may_be_counted_on()
+                && life.action.isolation() >= Some(wanted)
+        })
     }
 
     /// Whether something deals with what waits on a machine: it is being isolated, or people are asked whether to.
@@ -324,11 +367,14 @@ fn is_to_isolate(question: &Approval) -> bool {
 fn in_words(question: &Approval) -> String {
     let wishes = std::iter::once(&question.instruction).chain(&question.also);
     let wishes: Vec<String> = wishes.map(ToString::to_string).collect();
-    let Approval { id, machine, state, incident, news, turn, since, .. } = question;
+    let Approval { id, machine, state, incident, news, turn, since, why, .. } = question;
     let story = incident.map_or_else(|| "no story".to_owned(), |incident| incident.to_string());
+    let since: Vec<String> = since
+        .iter()
+        .map(|came| format!("{} (news {}): {}", came.instruction, came.news, came.in_words()))
+        .collect();
     format!(
-        "{state:?}: {id} about {machine} in {story} (news {news}, turn {turn}, {} since): {}",
-        since.len(),
+        "{state:?}: {id} about {machine} in {story} (news {news}, turn {turn}): {}; {why}; since: {since:?}",
         wishes.join(" and ")
     )
 }

@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cordon_model::finding::{Level, ReceivedFinding};
-use cordon_model::ids::{ApprovalId, IncidentId, MachineId};
+use cordon_model::ids::{ApprovalId, FindingId, IncidentId, MachineId, OrderId};
 use cordon_model::laws::{self, Violation};
 use cordon_model::order::Instruction;
 use cordon_model::time::UtcNanos;
 use cordon_respond::approval::{Approval, ApprovalState};
+use cordon_respond::decision::SERIOUS;
+use cordon_respond::signer_core::{Basis, Proposal};
 
 /// Kinds of findings that a hub remembers of one machine in one story. Said here once more: what judges it does not
 /// ask it.
@@ -25,6 +27,10 @@ struct Found {
     level: Option<Level>,
     /// On each machine, how many findings had something that no finding there had before.
     news: BTreeMap<MachineId, u32>,
+    /// Which of them were serious and left to no isolation, by their places.
+    serious: BTreeMap<(MachineId, u32), FindingId>,
+    /// What each finding is called in a question's words.
+    called: BTreeMap<FindingId, String>,
 }
 
 /// A no.
@@ -39,6 +45,16 @@ struct No {
     /// Its place in all that people said, or left unsaid.
     at: usize,
     said: Said,
+}
+
+/// What the policy has proposed.
+#[derive(Debug, Clone, Copy)]
+struct Proposed {
+    machine: MachineId,
+    incident: IncidentId,
+    finding: FindingId,
+    /// What was new there by then.
+    news: u32,
 }
 
 /// When something was said.
@@ -62,13 +78,24 @@ pub(crate) struct Declined {
     stories: BTreeMap<IncidentId, Found>,
     /// Questions, and what was new on their machine when they were asked.
     asked: BTreeMap<ApprovalId, u32>,
+    /// What the policy has proposed and the signer has not answered.
+    proposed: BTreeMap<OrderId, Proposed>,
+    /// The one of them that it has just answered.
+    answered: Option<Proposed>,
     no: BTreeMap<ApprovalId, No>,
     /// Questions that people said yes to, or did not answer: what was asked, and its place in all of it.
     in_vain: BTreeMap<ApprovalId, (MachineId, IncidentId, usize)>,
 }
 
 impl Declined {
-    pub(crate) fn found(&mut self, received: &ReceivedFinding, incident: IncidentId) {
+    /// A finding is on the hub's disk. Where its machine was isolated as far as the policy wants it may have been left to
+    /// that: people are told when that ends, and nobody is asked in whose words it would be.
+    pub(crate) fn found(
+        &mut self,
+        received: &ReceivedFinding,
+        incident: IncidentId,
+        is_isolated: bool,
+    ) {
         let (story, rule) = (self.stories.entry(incident).or_default(), &received.finding.rule);
         let mut is_news = story.rules.insert((received.machine, rule.id.clone()));
         for tag in &rule.tags {
@@ -79,12 +106,70 @@ impl Declined {
         is_news |= !story.news.contains_key(&received.machine);
         let news = story.news.entry(received.machine).or_default();
         *news += u32::from(is_news);
+        if is_news && rule.level >= SERIOUS && !is_isolated {
+            story.serious.insert((received.machine, *news), received.finding.id);
+        }
+        // With what follows it there, for one name may begin another.
+        story.called.insert(received.finding.id, format!("{} (", rule.title));
     }
 
     /// How often something new was found on a machine in a story.
     pub(crate) fn news(&self, machine: MachineId, incident: IncidentId) -> u32 {
         let story = self.stories.get(&incident);
         story.and_then(|story| story.news.get(&machine)).copied().unwrap_or_default()
+    }
+
+    /// The policy proposes something for a finding.
+    pub(crate) fn proposed(&mut self, proposal: &Proposal) {
+        if let (Basis::Policy { finding, .. }, Some(incident)) =
+            (&proposal.basis, proposal.incident)
+        {
+            let (machine, finding) = (proposal.machine, *finding);
+            let news = self.news(machine, incident);
+            let proposed = Proposed { machine, incident, finding, news };
+            self.proposed.entry(proposal.id).or_insert(proposed);
+        }
+    }
+
+    /// The signer has answered that; what people are asked now is asked for it.
+    pub(crate) fn answered(&mut self, order: OrderId) {
+        self.answered = self.proposed.remove(&order);
+    }
+
+    /// Something else happens.
+    pub(crate) fn goes_on(&mut self) {
+        self.answered = None;
+    }
+
+    /// How much of what was found is in the words of a question that is put now. What the policy has proposed for and the
+    /// signer has not signed is left to nothing, nor is what is serious and was found while that waited: it is named in
+    /// the words, or counted there, or a no to them does not cover it.
+    fn in_words(&self, question: &Approval, incident: IncidentId) -> u32 {
+        let machine = question.machine;
+        let news = self.news(machine, incident);
+        let Some(story) = self.stories.get(&incident) else { return news };
+        let is_here = |of: &&Proposed| (of.machine, of.incident) == (machine, incident);
+        let waiting = self.proposed.values().filter(is_here).map(|of| (of.news, of.finding));
+        let answered = self.answered.as_ref().filter(is_here);
+        let later = answered.into_iter().flat_map(|of| {
+            let places = story.serious.range((machine, of.news + 1)..=(machine, u32::MAX));
+            places.map(|((_, place), finding)| (*place, *finding))
+        });
+        let is_unsaid = |of: &&str| !question.why.contains(of);
+        let unsaid = waiting.chain(later).filter_map(|(place, finding)| {
+            let called = story.called.get(&finding).map(String::as_str);
+            called.filter(is_unsaid).map(|called| (called, place))
+        });
+        // Of one name the first.
+        let mut names: BTreeMap<&str, u32> = BTreeMap::new();
+        for (called, place) in unsaid {
+            let first = names.entry(called).or_insert(place);
+            *first = place.min(*first);
+        }
+        if names.len() <= counted(&question.why) {
+            return news;
+        }
+        names.into_values().min().map_or(news, |first| first.saturating_sub(1))
     }
 
     /// Whether so many kinds were found on a machine that the hub need not know each of them again: what is beyond it
@@ -154,7 +239,7 @@ impl Declined {
         if self.asked.contains_key(&question.id) {
             return Ok(());
         }
-        self.asked.insert(question.id, news);
+        self.asked.insert(question.id, self.in_words(question, incident));
         if !is_policys || self.is_beyond_memory(machine, incident) {
             return Ok(());
         }
@@ -170,4 +255,11 @@ impl Declined {
         };
         laws::asked_again(machine, self.no.values().any(is_it))
     }
+}
+
+/// How much of what was found a question only counts in its words: "and 2 more".
+fn counted(why: &str) -> usize {
+    let words: Vec<&str> = why.split([' ', ';']).collect();
+    let counts = words.windows(3).filter(|of| (of[0], of[2]) == ("and", "more"));
+    counts.filter_map(|of| of[1].parse::<usize>().ok()).sum()
 }

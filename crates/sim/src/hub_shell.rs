@@ -100,6 +100,7 @@ impl World<'_> {
             self.hub_dies();
             return Ok(());
         }
+        self.hub.declined.goes_on();
         let mut serious = Vec::new();
         // What was in force until this message.
         let mut released = Vec::new();

@@ -177,6 +177,7 @@ fn declined(number: u8, incident: IncidentId, machine: MachineId) -> Approval {
         no_until: None,
         state: ApprovalState::Declined,
         withdrawn: None,
+        is_in_vain: false,
         released_by: None,
     }
 }

@@ -4,6 +4,7 @@ use cordon_model::finding::Level;
 use cordon_model::ids::FindingId;
 use cordon_model::limits;
 
+use super::spared::shortened;
 use super::*;
 
 /// A question before it is asked.
@@ -108,10 +109,15 @@ impl HubCore {
             needs,
             mut why,
             incident,
-            of,
+            mut of,
             refused,
             asked_by,
         } = question;
+        // A no covers all that was found by now: so all of it is in the words.
+        if let Some(found) = self.found_as_well(machine, incident, &why) {
+            why = shortened(&format!("FOUND AS WELL: {}; {why}", found.words));
+            of = of.map(|of| if found.of.1 > of.1 { found.of } else { of });
+        }
         // Whatever it is asked for: nobody agrees to it without knowing.
         let out_of_reach = AskReason::OutOfReach.to_string();
         if self.loses_the_hub(machine)
@@ -145,6 +151,7 @@ impl HubCore {
             no_until: None,
             state: ApprovalState::Open,
             withdrawn: None,
+            is_in_vain: false,
             released_by: None,
         };
         let is_told = self.is_told_of(&approval);
@@ -182,7 +189,7 @@ impl HubCore {
                 && open.instruction.isolation().is_some()
         };
         self.approvals.of(proposal.machine).any(is_open)
-            || self.proposed_for(proposal.machine).any(|wish| wish.isolation().is_some())
+            || self.is_proposed_in(proposal.machine, proposal.incident)
     }
 
     /// The policy's open question about a machine that asks for all of this. What a person wished is another

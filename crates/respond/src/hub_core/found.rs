@@ -58,8 +58,9 @@ impl HubCore {
             return outputs;
         }
         // Budget and stand-ins are the signer's to judge; here they would only be a guess.
-        let situation =
-            Situation { contained: self.intended(id), budget: Ok(()), is_last_of_kind: false };
+        // What is new there is left to nothing that the signer may refuse: a question about that would not name it.
+        let contained = if placed.is_news_there { self.secured(id) } else { self.intended(id) };
+        let situation = Situation { contained, budget: Ok(()), is_last_of_kind: false };
         let level = finding.rule.level;
         if finding.rule.id == OPENED_BY_CODE {
             // People opened it, and the receipt that came before this tells of it: that they did is no
@@ -260,7 +261,17 @@ impl HubCore {
         incident: Option<IncidentId>,
         wish: &Instruction,
     ) -> impl Iterator<Item = &Approval> {
-        let news = self.news_of(id, incident);
+        self.nos_since(id, incident, wish, self.news_of(id, incident))
+    }
+
+    /// The same of what was said when so much had been found.
+    pub(super) fn nos_since(
+        &self,
+        id: MachineId,
+        incident: Option<IncidentId>,
+        wish: &Instruction,
+        news: u32,
+    ) -> impl Iterator<Item = &Approval> {
         self.approvals.of(id).filter(move |approval| {
             approval.incident == incident
                 && approval.state == ApprovalState::Declined

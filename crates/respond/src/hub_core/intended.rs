@@ -9,7 +9,16 @@ impl HubCore {
     /// not signed counts only where it opens the machine: no finding is left to what is about to end, nor to what
     /// the signer may refuse, for nobody is asked again then.
     pub(super) fn intended(&self, id: MachineId) -> Option<Isolation> {
-        let known = self.intended_by(id, Self::may_be_left_to);
+        self.unless_opened(id, self.intended_by(id, Self::may_be_left_to))
+    }
+
+    /// How far a machine is isolated or will be, whatever the signer makes of what it has not signed yet.
+    pub(super) fn secured(&self, id: MachineId) -> Option<Isolation> {
+        self.unless_opened(id, self.intended_by(id, |_| false))
+    }
+
+    /// How far a machine will be isolated once what people wish is signed, where that opens it.
+    fn unless_opened(&self, id: MachineId, known: Option<Isolation>) -> Option<Isolation> {
         let wishes = self.waiting_for(id).filter(|proposal| self.is_a_persons_wish(proposal));
         let wished = wishes.filter_map(|wish| match wish.instruction {
             Instruction::Release => Some(None),
@@ -19,7 +28,7 @@ impl HubCore {
     }
 
     /// What is proposed for a machine and the signer has not answered.
-    fn waiting_for(&self, id: MachineId) -> impl Iterator<Item = &Proposal> {
+    pub(super) fn waiting_for(&self, id: MachineId) -> impl Iterator<Item = &Proposal> {
         let waiting = self.queues.get(&id).into_iter().flatten();
         waiting.filter_map(|proposal| self.proposals.get(proposal))
     }
@@ -28,6 +37,25 @@ impl HubCore {
     pub(super) fn proposed(&self, id: MachineId) -> Option<Isolation> {
         let counts = self.waiting_for(id).filter(|proposal| Self::may_be_left_to(proposal));
         counts.filter_map(|proposal| proposal.instruction.isolation()).max()
+    }
+
+    /// Whether the policy has proposed to isolate a machine for something in a story, and the signer has not answered.
+    pub(super) fn is_proposed_in(&self, id: MachineId, incident: Option<IncidentId>) -> bool {
+        let mut waiting = self.waiting_for(id).filter(|proposal| proposal.incident == incident);
+        waiting.any(Self::isolates_by_policy)
+    }
+
+    /// Whether the policy proposes to isolate a machine, for one finding.
+    pub(super) fn isolates_by_policy(proposal: &Proposal) -> bool {
+        let isolation = proposal.instruction.isolation();
+        matches!(proposal.basis, Basis::Policy { .. }) && isolation > Some(Isolation::Watch)
+    }
+
+    /// Whether the signer has not answered yet what people said yes to.
+    pub(super) fn is_on_its_way(&self, question: &Approval) -> bool {
+        self.waiting_for(question.machine).any(|proposal| {
+            matches!(proposal.basis, Basis::People { approval, .. } if approval == Some(question.id))
+        })
     }
 
     /// Whether a receipt shows that a measure is over which is younger than what its machine said last: so it is

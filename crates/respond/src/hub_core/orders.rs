@@ -49,11 +49,9 @@ impl HubCore {
     }
 
     /// One was answered: the machine's next one goes to the signer.
-    pub(super) fn next_of(&mut self, answered: &Proposal) -> Option<Output> {
-        let queue = self.queues.get_mut(&answered.machine)?;
-        queue.retain(|waiting| *waiting != answered.id);
-        let Some(front) = queue.front() else {
-            self.queues.remove(&answered.machine);
+    pub(super) fn next_of(&mut self, machine: MachineId) -> Option<Output> {
+        let Some(front) = self.queues.get(&machine)?.front() else {
+            self.queues.remove(&machine);
             return None;
         };
         let next = self.proposals.get(front)?;
@@ -77,11 +75,14 @@ impl HubCore {
     ) -> Vec<Output> {
         let Some(proposal) = self.proposals.remove(&proposal) else { return Vec::new() };
         let mut outputs = vec![Output::Keep(Change::Answered(proposal.id))];
-        outputs.extend(self.next_of(&proposal));
+        let queue = self.queues.entry(proposal.machine).or_default();
+        queue.retain(|waiting| *waiting != proposal.id);
+        let machine = proposal.machine;
         match answer {
             Ok(order) => {
                 outputs.extend(self.ordered(&order, now, randomness));
                 outputs.extend(self.ask_for_the_rest(&proposal, now, randomness));
+                outputs.extend(self.skip_what_is_done(machine, now, randomness));
             }
             Err(refusal) => {
                 let deed = Deed::OrderRefused;
@@ -91,12 +92,15 @@ impl HubCore {
                 if let (Refusal::Ask { needs, why }, Basis::Policy { finding, level }) =
                     (&refusal, &proposal.basis)
                 {
-                    if !self.was_declined(
-                        proposal.machine,
-                        proposal.incident,
-                        &proposal.instruction,
-                        now,
-                    ) && !self.is_asked_further(&proposal)
+                    let is_open = |incident| self.grouping.is_open(incident);
+                    if proposal.incident.is_some_and(is_open)
+                        && !self.was_declined(
+                            proposal.machine,
+                            proposal.incident,
+                            &proposal.instruction,
+                            now,
+                        )
+                        && !self.is_asked_further(&proposal)
                     {
                         let why = format!("{why}: {}", proposal.reason);
                         let question = Question::of_the_policy(
@@ -118,6 +122,30 @@ impl HubCore {
                     outputs.extend(self.not_blocked(&proposal, &refusal));
                 }
             }
+        }
+        outputs.extend(self.next_of(machine));
+        outputs
+    }
+
+    /// What the policy has proposed for further findings is done by what was signed just before it: it need not be
+    /// signed again. For the rest of it people are asked.
+    fn skip_what_is_done(
+        &mut self,
+        machine: MachineId,
+        now: &Moment,
+        randomness: Randomness<'_>,
+    ) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        while let Some(next) = self.queues.get(&machine).and_then(VecDeque::front).copied() {
+            let is_done = |next: &&Proposal| {
+                Self::isolates_by_policy(next)
+                    && next.instruction.isolation() <= self.secured(machine)
+            };
+            let Some(done) = self.proposals.get(&next).filter(is_done).cloned() else { break };
+            self.proposals.remove(&next);
+            self.queues.entry(machine).or_default().pop_front();
+            outputs.push(Output::Keep(Change::Answered(next)));
+            outputs.extend(self.ask_for_the_rest(&done, now, randomness));
         }
         outputs
     }

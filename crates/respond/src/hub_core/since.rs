@@ -14,10 +14,63 @@ use cordon_model::limits::MEASURES_PER_MACHINE;
 
 use crate::approval::{NAMED_SINCE, SINCE_PER_QUESTION, Since};
 
+/// How what came is told of where no answer to the question brought it up.
+pub(super) const BESIDE: &str = "found while another question about the machine was open";
+
+/// What was found beside what people are asked about.
+pub(super) struct FoundAsWell {
+    /// The most serious first, of [`NAMED_SINCE`] at most; the others are counted.
+    pub words: String,
+    /// The most serious of it.
+    pub of: (FindingId, Level),
+}
+
 impl HubCore {
     /// How often a story has brought something new about a machine.
     pub(super) fn news_of(&self, machine: MachineId, incident: Option<IncidentId>) -> u32 {
         incident.map_or(0, |incident| self.grouping.news_of(incident, machine))
+    }
+
+    /// What was found in a story on a machine, in no answered question's words, beside what a question says already: what
+    /// the policy has proposed for and the signer has not answered, and what came while people were asked. All of it is
+    /// in the words of whatever is asked next in that story: who says no to that says no to it, and a question for each
+    /// would be one after another about the same machine.
+    pub(super) fn found_as_well(
+        &self,
+        machine: MachineId,
+        incident: Option<IncidentId>,
+        says: &str,
+    ) -> Option<FoundAsWell> {
+        incident?;
+        let proposed = self.waiting_for(machine).filter(|of| of.incident == incident);
+        let proposed = proposed.filter_map(|of| match of.basis {
+            Basis::Policy { finding, level } => Some((level, finding, of.reason.as_str())),
+            _ => None,
+        });
+        let is_unanswered = |of: &&Approval| {
+            of.state == ApprovalState::Open || is_left(of) || self.is_on_its_way(of)
+        };
+        let asked = self.approvals.of(machine).filter(is_unanswered).flat_map(|of| &of.since);
+        let came: Vec<&Since> = asked.filter(|came| came.incident == incident).collect();
+        let said = came
+            .iter()
+            .flat_map(|came| came.whys.iter().map(|why| (came.level, came.finding, why.as_str())));
+        let mut all: Vec<(Level, FindingId, &str)> = proposed.chain(said).collect();
+        all.sort_by_key(|(level, ..)| std::cmp::Reverse(*level));
+        let (mut named, mut most) = (Vec::<&str>::new(), None);
+        for (level, finding, why) in all {
+            if says.contains(why) || named.iter().any(|named| named.contains(why)) {
+                continue;
+            }
+            most.get_or_insert((finding, level));
+            named.push(why);
+        }
+        let beyond = named.drain(named.len().min(NAMED_SINCE)..).count();
+        let beyond = u32::try_from(beyond).unwrap_or(u32::MAX);
+        let more = came.iter().fold(beyond, |more, came| more.saturating_add(came.more));
+        let more = (more > 0).then(|| format!("and {more} more"));
+        let words: Vec<&str> = named.into_iter().chain(more.as_deref()).collect();
+        most.map(|of| FoundAsWell { words: words.join("; "), of })
     }
 
     /// The place of what is asked or answered next about a machine. Those that are held suffice: what is
@@ -45,19 +98,12 @@ impl HubCore {
                 return None;
             }
             known.news = news;
-            if level > known.level {
-                (known.finding, known.level) = (finding, level);
-            }
             for also in new.also {
                 if !known.also.contains(&also) {
                     known.also.push(also);
                 }
             }
-            if known.whys.len() < NAMED_SINCE {
-                known.whys.push(new.why);
-            } else {
-                known.more = known.more.saturating_add(1);
-            }
+            known.names(new.why, (finding, level), NAMED_SINCE);
         } else if open.since.len() < SINCE_PER_QUESTION {
             open.since.push(Since {
                 incident: new.incident,
@@ -94,14 +140,9 @@ impl HubCore {
         now: &Moment,
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
-        let is_over = |of: &&Approval| {
-            matches!(of.state, ApprovalState::Expired | ApprovalState::Declined)
-                && !of.since.is_empty()
-                && self.proposed(of.machine).is_none()
-        };
+        let is_over = |of: &&Approval| is_left(of) && self.proposed(of.machine).is_none();
         let over: Vec<ApprovalId> = self.approvals.all().filter(is_over).map(|of| of.id).collect();
-        let how = "found while another question about the machine was open";
-        over.into_iter().flat_map(|of| self.ask_since(of, how, now, randomness)).collect()
+        over.into_iter().flat_map(|of| self.ask_since(of, BESIDE, now, randomness)).collect()
     }
 
     /// Asks what came while a question was open, once.
@@ -112,24 +153,9 @@ impl HubCore {
         now: &Moment,
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
-        let machine = self.approvals.get(of).map(|of| of.machine);
-        let proposed = machine.and_then(|machine| self.proposed(machine));
-        let Some(known) = self.approvals.get_mut(of) else { return Vec::new() };
-        // What is proposed and not signed would do as much, and the signer may refuse it: then that is asked again, in
-        // its own story. So this waits for its answer.
-        let waits = |came: &mut Since| {
-            came.instruction.isolation().is_some() && came.instruction.isolation() <= proposed
-        };
-        let waiting: Vec<Since> = known.since.extract_if(.., waits).collect();
-        let mut since = std::mem::replace(&mut known.since, waiting);
-        if since.is_empty() {
-            return Vec::new();
-        }
-        let over = known.clone();
-        let mut outputs = vec![Output::Keep(Change::Approval(over.clone()))];
-        // The milder first: a question for more would pass for it, and a no to that would not cover it.
-        since.sort_by_key(|since| since.instruction.isolation());
-        for came in since {
+        let mut outputs = Vec::new();
+        while let Some((came, over)) = self.next_that_came(of) {
+            outputs.push(Output::Keep(Change::Approval(over.clone())));
             let why = shortened(&format!("{how}: {}", came.in_words()));
             let question = Approval {
                 instruction: came.instruction,
@@ -140,15 +166,48 @@ impl HubCore {
                 level: Some(came.level),
                 refused: None,
                 asked_by: None,
+                // In the words of what is put, but not done with by that: see `found_as_well`.
+                since: Vec::new(),
                 ..over.clone()
             };
             let Ok(question) = self.still_matters(question) else { continue };
-            if !self.was_declined(over.machine, question.incident, &question.instruction, now) {
+            // Of a story that made room for others it is not known any more how much was found: only from here.
+            let news = came.news.max(self.news_of(over.machine, question.incident));
+            let (of, wish) = (question.incident, &question.instruction);
+            let mut nos = self.nos_since(over.machine, of, wish, news);
+            let is_declined = nos.any(|no| self.holds_still(no, now));
+            drop(nos);
+            if !is_declined {
                 outputs.extend(self.ask_again(question, now, randomness));
             }
         }
         outputs
     }
+
+    /// Takes from a question the next thing that came while it was open and can be asked about now. What is proposed and
+    /// not signed would do as much, and the signer may refuse it: then that is asked again, in its own story. So what
+    /// asks for no more waits for its answer.
+    fn next_that_came(&mut self, of: ApprovalId) -> Option<(Since, Approval)> {
+        let machine = self.approvals.get(of)?.machine;
+        let proposed = self.proposed(machine);
+        let known = self.approvals.get_mut(of)?;
+        let waits = |wanted: Option<Isolation>| wanted.is_some() && wanted <= proposed;
+        let ready = known.since.iter().map(|came| came.instruction.isolation()).enumerate();
+        // The milder first: a question for more would pass for it, and a no to that would not cover it.
+        let (at, _) = ready.filter(|(_, wanted)| !waits(*wanted)).min_by_key(|(_, it)| *it)?;
+        let came = known.since.remove(at);
+        Some((came, known.clone()))
+    }
+}
+
+/// Whether nobody has to answer a question any more, nothing is done of it, and there is what came while it was open.
+pub(super) fn is_left(question: &Approval) -> bool {
+    let is_over = match question.state {
+        ApprovalState::Expired | ApprovalState::Declined => true,
+        ApprovalState::Approved => question.is_in_vain,
+        ApprovalState::Open => false,
+    };
+    is_over && !question.since.is_empty()
 }
 
 /// Notes what there is no place of its own for: in one that says how many they are, asks for the most that one of them
@@ -178,17 +237,16 @@ fn note_beyond(kept: &mut Vec<Since>, new: Question, of: (FindingId, Level, u32)
         }
     }
     (beyond.incident, beyond.news) = (new.incident, news);
-    if level > beyond.level {
-        (beyond.finding, beyond.level) = (finding, level);
-    }
-    beyond.more = beyond.more.saturating_add(1);
+    beyond.names(format!("in further stories: {}", new.why), (finding, level), 1);
 }
 
 /// The words of a question that is asked again, with what was found in its story while it was open before them:
 /// whoever answers it now is asked about that, too.
 pub(super) fn with_what_came(why: String, incident: Option<IncidentId>, since: &[Since]) -> String {
-    let came = since.iter().filter(|since| since.incident == incident);
-    let came: Vec<String> = came.map(Since::in_words).collect();
+    let mut came: Vec<&Since> = since.iter().filter(|since| since.incident == incident).collect();
+    // The most serious first: what is too long is cut at its end.
+    came.sort_by_key(|since| std::cmp::Reverse(since.level));
+    let came: Vec<String> = came.into_iter().map(Since::in_words).collect();
     if came.is_empty() {
         return why;
     }

@@ -185,8 +185,17 @@ impl Bench {
 
     /// What the hub does about a report, before the signer hears of it.
     fn hears_of(&mut self, number: u8, report: Arrived) -> Vec<Output> {
-        self.number += 1;
-        let (now, reports) = (self.now(), vec![(self.number, report)]);
+        self.hears_all(number, [report])
+    }
+
+    /// The same of several reports in one message.
+    fn hears_all(&mut self, number: u8, reports: impl IntoIterator<Item = Arrived>) -> Vec<Output> {
+        let numbered = reports.into_iter().map(|report| {
+            self.number += 1;
+            (self.number, report)
+        });
+        let reports = numbered.collect();
+        let now = self.now();
         self.dice = self.dice.wrapping_add(1);
         let dice = self.dice;
         self.hub.arrived(machine(number), 1, reports, &now, &mut || [dice; 16])

@@ -117,18 +117,21 @@ impl HubCore {
         now: &Moment,
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
-        let question = self.approvals.get(approval).cloned();
-        match question.and_then(|question| self.still_matters(question).ok()) {
+        let Some(question) = self.approvals.get_mut(approval) else { return Vec::new() };
+        question.is_in_vain = true;
+        let question = question.clone();
+        let mut outputs = vec![Output::Keep(Change::Approval(question.clone()))];
+        match self.still_matters(question) {
             // Of one yes the signer may refuse several things, one after another: what people were asked again at
             // the first, and said no to, they are not asked at the next.
-            Some(question) if !self.was_declined_since(&question, now) => {
-                let mut outputs = self.ask_again(question, now, randomness);
-                let how = "found while another question about the machine was open";
-                outputs.extend(self.ask_since(approval, how, now, randomness));
-                outputs
+            Ok(question) if !self.was_declined_since(&question, now) => {
+                outputs.extend(self.ask_again(question, now, randomness));
             }
-            _ => Vec::new(),
+            _ => {}
         }
+        // Of another story, perhaps, which is open still.
+        outputs.extend(self.ask_since(approval, since::BESIDE, now, randomness));
+        outputs
     }
 
     /// Whether people said no to all of a question later than they said anything to it, and nothing new was found
@@ -154,6 +157,7 @@ impl HubCore {
         now: &Moment,
         randomness: Randomness<'_>,
     ) -> Vec<Output> {
+        let kept = self.in_words_now(&question);
         let Approval { machine, instruction, also, incident, refused, .. } = question;
         let why = since::with_what_came(question.why, incident, &question.since);
         let wishes = std::iter::once(&instruction).chain(&also);
@@ -171,7 +175,26 @@ impl HubCore {
             refused,
             asked_by: None,
         };
-        self.ask(again, now, randomness)
+        let mut outputs: Vec<Output> = kept.into_iter().collect();
+        outputs.extend(self.ask(again, now, randomness));
+        outputs
+    }
+
+    /// What came while a question was open and asks for no more is in its words when it is asked again, and a yes does it:
+    /// it is not asked about by itself.
+    fn in_words_now(&mut self, question: &Approval) -> Option<Output> {
+        let is_in_words = |came: &mut approval::Since| {
+            let isolation = came.instruction.isolation();
+            let is_as_far = isolation.is_some() && isolation == question.instruction.isolation();
+            let is_asked = |wish: &Instruction| wishes(question).any(|asked| asked == wish);
+            question.since.contains(came)
+                && came.incident == question.incident
+                && (is_as_far || is_asked(&came.instruction))
+                && came.also.iter().all(is_asked)
+        };
+        let known = self.approvals.get_mut(question.id)?;
+        let count = known.since.extract_if(.., is_in_words).count();
+        (count > 0).then(|| Output::Keep(Change::Approval(known.clone())))
     }
 
     /// What of a question that nobody answered is worth asking again: the policy's, about a story that is
@@ -187,7 +210,8 @@ impl HubCore {
             return Err("its incident is closed");
         }
         let wanted = question.instruction.isolation();
-        let is_done = wanted.is_some() && self.intended(question.machine) >= wanted;
+        // What is only proposed may be refused, and then it is asked about in its own story alone.
+        let is_done = wanted.is_some() && self.secured(question.machine) >= wanted;
         if !is_done {
             return Ok(question);
         }

@@ -22,7 +22,7 @@ fn asked_for_a_part_and_for_all(change: impl FnOnce(&mut Policy)) -> (Bench, [Ap
 
 impl Bench {
     /// The signer refuses what is proposed next of its machine, and is not asked for what comes after yet.
-    fn next_is_refused(&mut self) {
+    pub(super) fn next_is_refused(&mut self) {
         let proposal = self.hub.next_proposals().next().unwrap();
         let (now, id) = (self.now(), proposal.id);
         let refusal = self.signer.sign(&proposal, &now, &mut || [9; 16]).unwrap_err();
@@ -31,7 +31,7 @@ impl Bench {
         drop(self.hub.signer_answered(id, Err(refusal), &now, &mut || [dice; 16]));
     }
 
-    fn said_by(&mut self, name: &str, is_approved: bool, question: ApprovalId) {
+    pub(super) fn said_by(&mut self, name: &str, is_approved: bool, question: ApprovalId) {
         let (now, person) = (self.now(), Approver { name: name.into(), is_clinical: false });
         self.dice += 1;
         let dice = self.dice;
@@ -46,7 +46,7 @@ impl Bench {
     }
 
     /// The signer has heard of a policy that needs more people, and the hub has not yet.
-    fn signer_is_stricter(&mut self) {
+    pub(super) fn signer_is_stricter(&mut self) {
         let mut stricter = (*self.policy).clone();
         two_people(&mut stricter);
         self.signer.set_policy(stricter).unwrap();
@@ -152,7 +152,7 @@ fn another(number: u8) -> Arrived {
     of_rule("another", number, Level::High)
 }
 
-fn of_rule(id: &str, number: u8, level: Level) -> Arrived {
+pub(super) fn of_rule(id: &str, number: u8, level: Level) -> Arrived {
     match of_process(number) {
         Arrived::Finding(mut finding, touched) => {
             finding.rule =
@@ -244,6 +244,119 @@ fn many_things_that_came_are_one_question_that_names_the_first_and_counts_the_re
     let [again] = bench.open()[..] else { panic!("{:?}", bench.open()) };
     assert!(again.why.contains("rule r1") && again.why.contains("rule r3"), "{}", again.why);
     assert!(again.why.ends_with("and 3 more"), "{}", again.why);
+}
+
+/// However much else is found first: nobody says no to the worst without knowing it.
+#[test]
+fn the_most_serious_of_many_things_that_came_is_named_and_named_first() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    let question = bench.open()[0].id;
+    for number in 1..=4 {
+        bench.report(1, of_rule(&format!("r{number}"), number, Level::High));
+    }
+    bench.report(1, of_rule("worst", 5, Level::Critical));
+    bench.report(1, of_rule("last", 6, Level::High));
+    bench.said_by("ann", false, question);
+    let [again] = bench.open()[..] else { panic!("{:?}", bench.open()) };
+    let why = &again.why;
+    let at = |what| why.find(what);
+    assert!(at("rule worst").is_some() && at("rule worst") < at("rule r1"), "{why}");
+    assert!(why.contains("rule r2") && why.ends_with("and 3 more"), "{why}");
+}
+
+/// Of what came some asks for more, and is a question of its own: whoever answers the other one has to know it.
+#[test]
+fn what_came_and_asks_for_more_is_in_the_words_of_what_came_and_asks_for_less() {
+    let mut bench = asked_for_full_at_critical();
+    bench.report(1, of_rule("worst", 7, Level::Critical));
+    let question = bench.open()[0].id;
+    bench.report(1, another(8));
+    bench.report(1, of_rule("as bad", 9, Level::Critical));
+    bench.said_by("ann", false, question);
+    let open = bench.open();
+    let [less, more] = open[..] else { panic!("{open:?}") };
+    assert_eq!(less.instruction.isolation(), Some(Isolation::Segment));
+    assert!(less.why.contains("rule another") && less.why.contains("rule as bad"), "{}", less.why);
+    assert!(more.why.contains("rule as bad"), "{}", more.why);
+}
+
+/// More than is asked is found to be needed, and it is asked by itself: whoever answers that has to know all.
+#[test]
+fn what_came_beside_an_open_question_is_in_the_words_of_one_that_asks_for_more() {
+    let mut bench = asked_for_full_at_critical();
+    bench.find(1);
+    bench.report(1, another(8));
+    bench.report(1, of_rule("worst", 9, Level::Critical));
+    let asked = bench.open().into_iter().find(|of| of.why.contains("rule worst"));
+    let asked = asked.unwrap();
+    assert_eq!(asked.instruction.isolation(), Some(Isolation::Full));
+    assert!(asked.why.contains("rule another"), "{}", asked.why);
+}
+
+/// Nobody answers about a machine and about a process on it, nor about more that was found meanwhile, and the signer is
+/// slow: all is in the next questions' words, and nothing of it is asked by itself.
+#[test]
+fn what_is_in_the_words_of_what_is_asked_again_is_not_asked_by_itself() {
+    let mut bench = Bench::with(1, |policy| {
+        policy.mode = Mode::Act;
+        policy.budget.count = 0;
+        policy.approval.open_for_seconds = 600;
+    });
+    bench.report(1, of_rule("one", 1, Level::High));
+    let incident = bench.open()[0].incident;
+    let deny = Action::Deny(Denied::Sha256(Sha256Digest([7; 32])));
+    let instruction = Instruction::begin(deny, bench.policy.lease);
+    let ask = |bench: &mut Bench, number: u8, why: &str| {
+        let of = (FindingId::of("r", "m1", &[number; 32]), Level::High);
+        let (needs, why) = (Needs::OnePerson, why.to_owned());
+        let wish = instruction.clone();
+        let question = Question::of_the_policy(machine(1), wish, needs, why, incident, of);
+        let now = bench.now();
+        drop(bench.hub.ask(question, &now, &mut || [number; 16]));
+    };
+    ask(&mut bench, 201, "the first");
+    bench.report(1, of_rule("two", 2, Level::High));
+    ask(&mut bench, 202, "the second");
+    assert!(bench.open().iter().all(|open| open.since.len() == 1), "{:?}", bench.open());
+    drop(bench.hears_of(1, of_rule("three", 3, Level::High)));
+    bench.seconds += 601;
+    let (now, mut dice) = (bench.now(), 99);
+    let mut each = || {
+        dice += 1;
+        [dice; 16]
+    };
+    drop(bench.hub.tick(&now, &mut each));
+    let words: Vec<&str> = bench.open().iter().map(|open| open.why.as_str()).collect();
+    let says = |both: [&str; 2]| words.iter().any(|why| both.iter().all(|of| why.contains(of)));
+    assert!(says(["rule one", "rule two"]) && says(["the first", "the second"]), "{words:?}");
+    let over = bench.hub.approvals().filter(|of| of.state == ApprovalState::Expired);
+    assert_eq!(over.filter(|of| of.since.is_empty()).count(), 2);
+}
+
+/// A story that made room for others knows no more how much was found in it: what came while it was one is asked.
+#[test]
+fn a_no_covers_nothing_that_came_since_though_its_story_made_room_for_others() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.find(1);
+    let (question, story) = (bench.open()[0].id, bench.open()[0].incident);
+    bench.report(1, another(8));
+    for number in 0..10_001_u32 {
+        let id = MachineId::new(UtcNanos::from_unix_nanos(0), [200; 10]);
+        let Arrived::Finding(mut finding, _) = another(9) else { panic!() };
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        finding.raw_sha256[..4].copy_from_slice(&number.to_be_bytes());
+        finding.id = FindingId::of("another", "m2", &finding.raw_sha256);
+        finding.process = None;
+        let time = bench.now().utc.plus(Duration::from_secs(u64::from(number + 1) * 3_601));
+        let received = ReceivedFinding { machine: id, received: time, finding: *finding };
+        bench.hub.grouping.place(&received, "m2", &[], &mut || bytes);
+    }
+    let story = story.unwrap();
+    assert!(bench.hub.grouping.story(story).is_none() && bench.hub.grouping.is_open(story));
+    bench.said_by("ann", false, question);
+    assert!(matches!(bench.open()[..], [again] if again.why.contains("rule another")));
 }
 
 #[test]
@@ -462,10 +575,11 @@ fn what_no_place_is_left_for_on_a_question_is_counted_there_and_asked_about_afte
         .collect();
     bench.hub.approvals.put(open);
     bench.find_more(1, &["attack.lateral-movement"], Level::High);
-    bench.find_more(1, &["attack.exfiltration"], Level::High);
+    bench.report(1, of_rule("worst", 7, Level::Critical));
     let since = bench.hub.approval(question).unwrap().since.clone();
     assert_eq!(since.len(), 9, "{since:?}");
     bench.said_by("ann", false, question);
     let [again] = bench.open()[..] else { panic!("{:?}", bench.open()) };
-    assert!(again.why.contains("in further stories"), "{}", again.why);
+    let why = &again.why;
+    assert!(why.contains("in further stories") && why.contains("rule worst"), "{why}");
 }

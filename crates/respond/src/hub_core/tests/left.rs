@@ -1,8 +1,37 @@
 //! What a finding may be left to: nothing that the signer may refuse with nobody asked again, nothing that is about to
 //! end, and nothing that has ended.
 
+use cordon_model::policy::Response;
+
+use super::again::of_rule;
 use super::asking::{OPEN_FOR, isolate};
 use super::*;
+
+/// In mode act, and the signer asks about each isolation by the policy: its budget is spent.
+fn spent() -> Bench {
+    Bench::with(1, |policy| {
+        policy.mode = Mode::Act;
+        policy.budget.count = 0;
+    })
+}
+
+impl Bench {
+    fn closes(&mut self, incident: Option<IncidentId>) -> Vec<Output> {
+        let now = self.now();
+        self.dice = self.dice.wrapping_add(1);
+        let dice = self.dice;
+        self.hub.close(incident.unwrap(), "ann", "a test", &now, &mut || [dice; 16])
+    }
+
+    /// The words of all open questions.
+    fn words(&self) -> Vec<&str> {
+        self.open().iter().map(|open| open.why.as_str()).collect()
+    }
+
+    fn in_story(&self, incident: Option<IncidentId>) -> bool {
+        self.open().iter().any(|open| open.incident == incident)
+    }
+}
 
 /// What ann wishes for, on its way to the signer.
 fn wished(bench: &mut Bench, instruction: Instruction) -> Vec<Output> {
@@ -157,4 +186,266 @@ fn no_finding_of_another_story_is_left_to_a_yes_that_the_signer_has_not_answered
     bench.find(1);
     let [asked] = bench.open()[..] else { panic!("{:?}", bench.open()) };
     assert_ne!(asked.incident, first);
+}
+
+/// Two rules match in one message, and the signer has not answered the second when people are asked about the first.
+#[test]
+fn what_the_signer_has_not_answered_is_in_the_words_of_what_is_asked_and_the_worst_first() {
+    let mut bench = spent();
+    let mild = of_rule("mild", 1, Level::High);
+    let outputs = bench.hears_all(1, [mild, of_rule("worse", 2, Level::Critical)]);
+    bench.carry(outputs);
+    let [open] = bench.open()[..] else { panic!("{:?}", bench.open()) };
+    let at = |what| open.why.find(what);
+    assert!(at("rule worse").is_some() && at("rule worse") < at("rule mild"), "{}", open.why);
+    assert_eq!((open.level, open.since.len()), (Some(Level::Critical), 0), "{open:?}");
+    // Her no to that covers all.
+    let question = open.id;
+    bench.said_by("ann", false, question);
+    bench.report(1, of_rule("mild", 3, Level::High));
+    bench.report(1, of_rule("worse", 4, Level::Critical));
+    assert!(bench.open().is_empty(), "{:?}", bench.open());
+}
+
+/// She says no before the signer has answered about the others: she has read of all of them.
+#[test]
+fn a_no_that_is_quicker_than_the_signer_covers_what_it_was_said_to_and_is_not_asked_again() {
+    let mut bench = spent();
+    let rules = ["one", "two", "three"].map(|id| of_rule(id, id.len() as u8, Level::High));
+    drop(bench.hears_all(1, rules));
+    bench.next_is_refused();
+    let [why] = bench.words()[..] else { panic!("{:?}", bench.open()) };
+    let names = |id| why.matches(id).count();
+    assert_eq!(["rule one", "rule two", "rule three"].map(names), [1, 1, 1], "{why}");
+    let question = bench.open()[0].id;
+    bench.next_is_refused();
+    bench.said_by("ann", false, question);
+    bench.next_is_refused();
+    bench.ticks_after(1);
+    assert!(bench.open().is_empty(), "{:?}", bench.open());
+    // What she has not read of is asked.
+    bench.report(1, of_rule("four", 9, Level::High));
+    assert!(matches!(bench.words()[..], [why] if why.contains("rule four")), "{:?}", bench.open());
+}
+
+/// Of more than people read the rest is counted, in the question and in the no.
+#[test]
+fn of_many_proposals_that_wait_the_first_are_named_and_the_others_counted() {
+    let mut bench = spent();
+    let number = 1..=6;
+    let rules = number.map(|number| of_rule(&format!("r{number}"), number, Level::High));
+    drop(bench.hears_all(1, rules));
+    bench.next_is_refused();
+    let [why] = bench.words()[..] else { panic!("{:?}", bench.open()) };
+    assert!(why.contains("rule r2") && why.contains("rule r4 (high); and 2 more"), "{why}");
+}
+
+/// People are asked at once about the one, and the signer has not answered about the other: a no to both is one, and the
+/// first, found again, is not asked again.
+#[test]
+fn what_is_asked_at_once_names_what_waits_for_the_signer() {
+    let mut bench = Bench::with(1, |policy| {
+        policy.mode = Mode::Act;
+        policy.budget.count = 0;
+        let asks = policy.responses[0].clone();
+        policy
+            .responses
+            .insert(0, Response { level_at_least: Level::Critical, by_itself: false, ..asks });
+    });
+    let both = [of_rule("one", 1, Level::High), of_rule("two", 2, Level::Critical)];
+    drop(bench.hears_all(1, both));
+    let [why] = bench.words()[..] else { panic!("{:?}", bench.open()) };
+    assert!(why.contains("rule one") && why.contains("rule two"), "{why}");
+    let question = bench.open()[0].id;
+    bench.said_by("ann", false, question);
+    bench.report(1, of_rule("two", 3, Level::Critical));
+    assert!(bench.open().is_empty(), "{:?}", bench.open());
+    bench.next_is_refused();
+    bench.ticks_after(1);
+    assert!(bench.open().is_empty(), "{:?}", bench.open());
+}
+
+/// She says no while a third thing waits for the signer, and with it what came beside her question: both are asked
+/// together.
+#[test]
+fn what_came_beside_and_waits_for_the_signer_is_in_the_words_of_what_is_asked_then() {
+    let mut bench = spent();
+    bench.report(1, of_rule("one", 1, Level::High));
+    let question = bench.open()[0].id;
+    bench.report(1, of_rule("two", 2, Level::High));
+    drop(bench.hears_of(1, of_rule("three", 3, Level::High)));
+    bench.said_by("ann", false, question);
+    assert!(bench.open().is_empty(), "it waits: {:?}", bench.open());
+    bench.next_is_refused();
+    let [why] = bench.words()[..] else { panic!("{:?}", bench.open()) };
+    assert!(why.contains("rule two") && why.contains("rule three"), "{why}");
+    bench.ticks_after(1);
+    let [open] = bench.open()[..] else { panic!("{:?}", bench.open()) };
+    assert!(open.since.is_empty(), "{open:?}");
+    let question = open.id;
+    bench.said_by("ann", false, question);
+    bench.ticks_after(1);
+    assert!(bench.open().is_empty(), "{:?}", bench.open());
+}
+
+/// Her yes is on its way to the signer, and what came while she was asked with it.
+#[test]
+fn what_came_beside_a_yes_that_is_on_its_way_is_in_the_words_of_what_is_asked_meanwhile() {
+    let mut bench = Bench::with(1, |_| ());
+    bench.report(1, of_rule("one", 1, Level::High));
+    let question = bench.open()[0].id;
+    bench.report(1, of_rule("two", 2, Level::High));
+    bench.said_by("ann", true, question);
+    bench.report(1, of_rule("three", 3, Level::High));
+    let [why] = bench.words()[..] else { panic!("{:?}", bench.open()) };
+    assert!(why.contains("rule two") && why.contains("rule three"), "{why}");
+}
+
+/// What the signer refuses beside a proposal of another story, which is closed meanwhile.
+#[test]
+fn no_finding_of_another_story_is_left_to_what_the_policy_has_only_proposed() {
+    let mut bench = spent();
+    let mut proposed = bench.hears_of(1, of_rule("one", 1, Level::High));
+    let first = bench.hub.incidents().next().map(|of| of.id);
+    bench.seconds += 3_601;
+    proposed.extend(bench.hears_of(1, of_rule("two", 2, Level::High)));
+    proposed.extend(bench.closes(first));
+    bench.carry(proposed);
+    assert!(bench.words().iter().any(|why| why.contains("rule two")), "{:?}", bench.open());
+}
+
+/// One is signed and the others need not be: people hear nothing of it.
+#[test]
+fn what_one_order_does_for_several_findings_is_done_once_and_asked_of_nobody() {
+    let mut bench = Bench::new(1);
+    let outputs =
+        bench.hears_all(1, [of_rule("one", 1, Level::High), of_rule("two", 2, Level::High)]);
+    bench.carry(outputs);
+    let is_told = |output: &Output| matches!(output, Output::Tell(_));
+    assert_eq!(bench.hub.orders().count(), 1);
+    assert!(bench.open().is_empty() && !bench.outputs.iter().any(is_told), "{:?}", bench.outputs);
+}
+
+/// The same where the machine would lose its hub: it is segmented once, and for the rest of both people are asked.
+#[test]
+fn for_the_rest_of_all_that_was_found_people_are_asked() {
+    let mut bench = Bench::with(1, |policy| {
+        policy.mode = Mode::Act;
+        policy.responses[0].isolation = Isolation::Full;
+    });
+    bench.covered(machine(1), 1, &super::out_of_reach::way(true));
+    let outputs =
+        bench.hears_all(1, [of_rule("one", 1, Level::High), of_rule("two", 2, Level::High)]);
+    bench.carry(outputs);
+    assert_eq!(bench.hub.orders().count(), 1);
+    let [open] = bench.open()[..] else { panic!("{:?}", bench.open()) };
+    assert!(open.why.contains("rule one") && open.why.contains("rule two"), "{}", open.why);
+    let question = open.id;
+    bench.said_by("ann", false, question);
+    bench.ticks_after(1);
+    assert!(bench.open().is_empty(), "{:?}", bench.open());
+}
+
+/// A second story's proposal waits while the first one's question falls due: that is not withdrawn for it.
+#[test]
+fn no_question_is_withdrawn_for_what_the_policy_has_only_proposed() {
+    for expires in [false, true] {
+        let mut bench = spent();
+        bench.report(1, of_rule("one", 1, Level::High));
+        let first = bench.open()[0].incident;
+        bench.seconds += 3_601;
+        let proposed = bench.hears_of(1, of_rule("two", 2, Level::High));
+        bench.seconds += if expires { OPEN_FOR } else { 901 };
+        let now = bench.now();
+        // The signer is away: nothing of what it is told now is answered.
+        drop(bench.hub.tick(&now, &mut || [99; 16]));
+        assert!(bench.in_story(first), "{:?}", bench.open());
+        bench.carry(proposed);
+        let second = bench.open().iter().find(|open| open.incident != first).map(|open| open.id);
+        if let Some(second) = second {
+            bench.said_by("ann", false, second);
+        }
+        assert!(bench.in_story(first), "{:?}", bench.open());
+    }
+}
+
+/// The signer signs neither what people said yes to nor what the policy proposes of another story after that.
+#[test]
+fn no_yes_is_forgotten_for_what_the_policy_has_only_proposed() {
+    let (mut bench, first, _) = said_yes();
+    drop(bench.hears_of(1, of_rule("two", 2, Level::High)));
+    bench.signer_is_stricter();
+    bench.next_is_refused();
+    assert!(bench.in_story(first), "{:?}", bench.open());
+    bench.next_is_refused();
+    let asked = bench.words().join(" ");
+    assert!(bench.in_story(first) && asked.contains("rule one"), "{asked}");
+    let question = bench.open()[0].id;
+    bench.said_by("ann", false, question);
+    assert!(bench.words().iter().any(|why| why.contains("rule two")), "{:?}", bench.open());
+}
+
+/// The budget is spent, people are asked, more than an hour later about another story as well, and say yes: that is on
+/// its way to the signer. With it: the two stories.
+fn said_yes() -> (Bench, Option<IncidentId>, Option<IncidentId>) {
+    let mut bench = spent();
+    bench.report(1, of_rule("one", 1, Level::High));
+    let (question, first) = (bench.open()[0].id, bench.open()[0].incident);
+    bench.seconds += 3_601;
+    bench.report(1, of_rule("beside", 3, Level::High));
+    let [open] = bench.open()[..] else { panic!("{:?}", bench.open()) };
+    let beside = open.since[0].incident;
+    bench.said_by("ann", true, question);
+    (bench, first, beside)
+}
+
+/// Whoever says yes closes the story often. What was found in another one is not done then.
+#[test]
+fn what_came_beside_is_asked_where_the_signer_refuses_the_yes_of_a_closed_story() {
+    let (mut bench, first, beside) = said_yes();
+    drop(bench.closes(first));
+    bench.signer_is_stricter();
+    bench.next_is_refused();
+    assert!(bench.in_story(beside), "{:?}", bench.open());
+}
+
+/// The same where a third story's proposal waits meanwhile, also over a restart of the hub.
+#[test]
+fn what_came_beside_a_refused_yes_waits_for_the_next_answer_and_is_asked_then() {
+    let (mut bench, first, beside) = said_yes();
+    bench.seconds += 3_601;
+    drop(bench.hears_of(1, of_rule("three", 4, Level::High)));
+    drop(bench.closes(first));
+    bench.signer_is_stricter();
+    bench.next_is_refused();
+    let question = bench.hub.approvals().find(|of| of.incident == first).unwrap().clone();
+    assert!(question.is_in_vain && question.since.len() == 1, "{question:?}");
+    bench
+        .hub
+        .approvals
+        .put(serde_json::from_value(serde_json::to_value(question).unwrap()).unwrap());
+    bench.next_is_refused();
+    bench.ticks_after(1);
+    let [open] = bench.open()[..] else { panic!("{:?}", bench.open()) };
+    assert!(open.since.iter().any(|came| came.incident == beside), "{open:?}");
+}
+
+/// People's release waits, or a milder isolation: what the policy would do besides isolating is asked all the same.
+#[test]
+fn what_would_be_done_besides_is_not_left_to_a_wish_that_opens() {
+    let mut bench = Bench::with(1, |policy| {
+        policy.mode = Mode::Act;
+        policy.budget.count = 1;
+        policy.responses[0].also = vec![ActionKind::Freeze];
+    });
+    bench.report(1, of_rule("one", 1, Level::High));
+    let order = bench.take(1);
+    bench.receipt(1, order.id.into(), Origin::Order(order.id), MeasureState::Verified);
+    let (asked, lease) = (bench.open().len(), bench.policy.lease);
+    let proposed = bench.hears_of(1, of_rule("two", 2, Level::High));
+    let wish = wished(&mut bench, Instruction::isolate(Isolation::Watch, lease));
+    assert!(wish.iter().all(|output| matches!(output, Output::Keep(_))), "it waits: {wish:?}");
+    bench.next_is_refused();
+    drop(proposed);
+    assert!(bench.open().len() > asked, "{:?}", bench.hub.approvals().collect::<Vec<_>>());
 }

@@ -3,7 +3,7 @@
 use super::*;
 use cordon_model::wire::{HUB_LINK, HUB_WAY};
 
-fn way(is_cut: bool) -> Vec<Coverage> {
+pub(super) fn way(is_cut: bool) -> Vec<Coverage> {
     let gap = is_cut.then(|| "this machine reaches its hub through tunnel wg0".to_owned());
     vec![Coverage { what: HUB_LINK.into(), by: None, gap }]
 }
