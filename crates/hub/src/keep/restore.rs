@@ -56,7 +56,7 @@ pub(crate) struct Kept {
 /// Revisions and envelopes of one kind of document, of all machines.
 type Documents = BTreeMap<MachineId, (u64, Envelope)>;
 
-/// A row that can't be read. It is left where it is.
+/// A row that can't be read. It is left where it is, unless it is [mended](SetAside::mended).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SetAside {
     /// What it should be.
@@ -65,11 +65,14 @@ pub(crate) struct SetAside {
     pub id: String,
     /// The decoder's words.
     pub why: String,
+    /// How it goes on without anybody doing anything; `None`: what it is about is not minded.
+    pub mended: Option<&'static str>,
 }
 
 impl fmt::Display for SetAside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the {} {}: {}", self.what, self.id, self.why)
+        write!(f, "the {} {}: {}", self.what, self.id, self.why)?;
+        self.mended.map_or(Ok(()), |mended| write!(f, " ({mended})"))
     }
 }
 
@@ -117,7 +120,7 @@ pub(crate) async fn restore(
                 read.dim_seats.extend(ids_of_seat(&row.id));
             }
             let why = reason(error)?;
-            kept.set_aside.push(SetAside { what: row.kind, id: row.id, why });
+            kept.set_aside.push(SetAside { what: row.kind, id: row.id, why, mended: None });
         }
     }
     prune_orders(&mut kept, &read.dim, now)?;
@@ -224,7 +227,7 @@ impl Kept {
     /// The rows of a list that can be read; the others are set aside.
     fn readable<T>(&mut self, listed: &mut Listed<T>) -> Vec<T> {
         for Unreadable { what, id, reason } in std::mem::take(&mut listed.unreadable) {
-            let row = SetAside { what: what.to_owned(), id, why: reason };
+            let row = SetAside { what: what.to_owned(), id, why: reason, mended: None };
             // A question may be in two lists.
             if !self.set_aside.contains(&row) {
                 self.set_aside.push(row);
@@ -368,14 +371,14 @@ async fn assignment_of(
     if signed.is_none() && machine.assignment == Ok(None) {
         return None;
     }
-    let so = match &signed {
-        Some(_) => "the signer's is taken, and put in its place",
-        None => "the signer is asked for it when an order or a link needs it",
-    };
     kept.set_aside.push(SetAside {
         what: "assignment".into(),
         id: machine.id.to_string(),
-        why: format!("{why} ({so})"),
+        why: match &signed {
+            Some(_) => why,
+            None => format!("{why} (the signer is asked for it when an order or a link needs it)"),
+        },
+        mended: signed.is_some().then_some("it was replaced by the signer's"),
     });
     kept.prune.extend(signed.as_ref().map(|assignment| Change::Assignment {
         machine: machine.id,
@@ -402,6 +405,9 @@ async fn permit_of(
                 what: "permit of machine".into(),
                 id: machine.to_string(),
                 why,
+                mended: Some(
+                    "the machine goes on by the one that it holds; the signer gives the next",
+                ),
             });
             Ok(None)
         }
@@ -477,6 +483,7 @@ async fn restore_approvals(
                         what: "question".into(),
                         id: id.to_string(),
                         why,
+                        mended: None,
                     });
                 }
             }

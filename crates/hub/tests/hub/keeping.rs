@@ -266,6 +266,8 @@ async fn a_machine_whose_assignment_or_permit_cannot_be_read_is_released_as_ever
     for what in [format!("the assignment {id}"), format!("the permit of machine {}", other.id())] {
         assert!(said.contains(&what), "{said}");
     }
+    // A hub that is put back loses what it kept since: nobody is told to for what is well again.
+    assert!(said.contains("nothing is to be done") && !said.contains("backup"), "{said}");
     let view = site.hub().machine(id).await.unwrap();
     assert_eq!(view.assignment, Some(signed.clone()));
     machine.connect().await.unwrap();
