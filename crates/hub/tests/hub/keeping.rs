@@ -2,23 +2,25 @@
 
 use std::collections::BTreeMap;
 
+use cordon_hub::signer::Client;
 use cordon_hub::view::AssignmentDraft;
 use cordon_model::approval::Needs;
-use cordon_model::asset::{ClinicalTier, Direction, Lifeline, PortRange, Transport};
+use cordon_model::asset::{Assignment, ClinicalTier, Direction, Lifeline, PortRange, Transport};
 use cordon_model::finding::Level;
 use cordon_model::ids::{ApprovalId, IncidentId, MachineId};
-use cordon_model::measure::Isolation;
-use cordon_model::order::Instruction;
+use cordon_model::measure::{Isolation, MeasureState};
+use cordon_model::order::{Approver, Instruction};
 use cordon_model::policy::{Mode, Policy};
 use cordon_model::record::Deed;
 use cordon_model::time::UtcNanos;
+use cordon_model::wire::Report;
 use cordon_respond::approval::{Approval, ApprovalState};
 use cordon_store::{
     Change, Incidents as _, Key, Orders as _, Page, Rows as _, SqliteState, State, StoredApproval,
 };
 use serde::Serialize;
 
-use super::support::{Site, admin, copy, found, until};
+use super::support::{Machine, Site, admin, copy, found, until};
 
 fn cbor<T: Serialize>(document: &T) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -318,6 +320,62 @@ async fn what_the_signer_knows_of_a_machine_is_asked_for_when_it_links() {
     .await;
     site.hub().isolate(id, Isolation::Segment, "worm", None, &admin()).await.unwrap();
     assert!(matches!(machine.order().await.instruction, Instruction::Begin { .. }));
+}
+
+/// Root spoke of it at a signer that was put back from a backup, and had only its id.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_machine_signs_is_taken_by_a_signer_that_had_it_from_roots_word_alone() {
+    let mut site = Site::start().await;
+    let before = site.directory.path().join("before");
+    site.signer.take().unwrap().stop().await;
+    copy(&site.directory.path().join("signer"), &before);
+    site.start_signer().await;
+    // One is known to the hub again at its start, the other when it links, the third all along.
+    let mut machines = Vec::new();
+    for host in ["office-1", "office-2", "office-3"] {
+        machines.push(site.machine(host).await);
+    }
+    site.stop().await;
+    site.signer.take().unwrap().stop().await;
+    let signers = site.directory.path().join("signer");
+    std::fs::remove_dir_all(&signers).unwrap();
+    std::fs::rename(&before, &signers).unwrap();
+    site.start_signer().await;
+    let client = Client::connect(&site.directory.path().join("signer.sock")).await.unwrap();
+    let root = || Approver { name: "root".into(), is_clinical: false };
+    let organisation = site.organisation.clone();
+    let of = |machine: &Machine| Assignment {
+        tier: Some(ClinicalTier::None),
+        ..Assignment::of(organisation.clone(), machine.id(), &*machine.host)
+    };
+    let spoil = |number: usize| {
+        format!(
+            "UPDATE machines SET assignment = X'ff00' WHERE machine = '{}'",
+            machines[number].id()
+        )
+    };
+    client.assign(of(&machines[0]), None, Some(root())).await.unwrap();
+    client.assign(of(&machines[2]), None, Some(root())).await.unwrap();
+    site.spoil(&spoil(0)).await;
+    site.spoil(&spoil(1)).await;
+    site.start_again().await;
+    client.assign(of(&machines[1]), None, Some(root())).await.unwrap();
+    for mut machine in machines {
+        machine.connect().await.unwrap();
+        let id = machine.id();
+        site.hub().isolate(id, Isolation::Segment, "worm", None, &admin()).await.unwrap();
+        let order = machine.order().await;
+        machine.carry_out(&order).await;
+        site.hub().release(id, "clean", Some("it was nothing"), None, &admin()).await.unwrap();
+        let release = machine.order().await;
+        machine.take(&release).await;
+        let over = machine.receipt(&order, MeasureState::Released);
+        machine.report(Report::Receipt(machine.sealed(&over))).await;
+        until("its word is heard", || async {
+            client.learn(id, machine.sealed(&over)).await.is_ok()
+        })
+        .await;
+    }
 }
 
 fn lifeline() -> Lifeline {
