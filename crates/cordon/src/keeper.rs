@@ -434,30 +434,35 @@ pub(crate) async fn preview_policy(layout: &Layout, wish: Wish) -> Result<Policy
     Ok(PolicyPreview { known, would, weaker })
 }
 
-/// Puts a policy in force; the hub's answer.
+/// Puts a policy in force; the hub's answer, and whether it [ends self-defence](weakening::ends_self_defence).
 ///
 /// # Errors
 /// When the hub or the signer refuses.
-pub(crate) async fn set_policy(layout: &Layout, wish: Wish) -> Result<Answer> {
+pub(crate) async fn set_policy(layout: &Layout, wish: Wish) -> Result<(Answer, bool)> {
     let control = Control::at(layout);
     let Some(keeper) = Keeper::at(layout).await else {
-        return control
-            .ask(match wish {
-                Wish::Policy(draft) => Request::SetPolicy(draft),
-                Wish::Mode(mode) => Request::SetMode(mode),
-            })
-            .await;
+        let known = match control.ask(Request::Policy).await? {
+            Answer::Policy(known) => known,
+            other => return unexpected(&other),
+        };
+        let (request, draft) = match wish {
+            Wish::Policy(draft) => (Request::SetPolicy(draft.clone()), Wish::Policy(draft)),
+            Wish::Mode(mode) => (Request::SetMode(mode), Wish::Mode(mode)),
+        };
+        let ends = weakening::ends_self_defence(&known, &draft.over(&known));
+        return Ok((control.ask(request).await?, ends));
     };
     let known = keeper.signer.policy().await.context("asking the signer which policy holds")?;
     let draft = wish.over(&known);
     control.ask(Request::CheckPolicy(Box::new(draft.clone()))).await?;
     let is_signed = !weakening::of_policy(&known, &draft).is_empty();
+    let ends = weakening::ends_self_defence(&known, &draft);
     if is_signed {
         let said = keeper.signer.set_policy(draft.clone(), keeper.by).await;
         said.context("the signer refuses: nothing was changed")?;
     }
     let set = control.ask(Request::SetPolicy(Box::new(draft))).await;
-    after_signing(set, is_signed, SIGNED_A_POLICY)
+    Ok((after_signing(set, is_signed, SIGNED_A_POLICY)?, ends))
 }
 
 fn assigned(answer: Answer) -> Result<Assignment> {

@@ -361,6 +361,12 @@ async fn the_mode_changes_after_it_was_shown_and_not_behind_anybodys_back() {
     let fields = [("mode", "act"), ("revision", old.as_str())];
     assert_eq!(boss.act("/policy", "/policy", &fields).await.status, 303);
     assert!(boss.get("/policy").await.text().contains("Mode: act"));
+    // Just where no hub is in reach now it does not hold yet.
+    let ask = boss.get("/policy/change?mode=ask").await.text();
+    assert!(
+        ask.contains("goes on by the policy that it holds, until this one reaches it"),
+        "{ask}"
+    );
     // A form that was shown before that is out of date.
     let late = [("mode", "observe"), ("revision", old.as_str())];
     assert_eq!(boss.act("/policy", "/policy", &late).await.status, 409);

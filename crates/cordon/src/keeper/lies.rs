@@ -269,6 +269,27 @@ async fn of_two_machines_with_one_name_none_is_picked_for_root() {
 }
 
 #[tokio::test]
+async fn whoever_sets_a_policy_is_told_where_machines_defend_themselves_less_by_it_and_only_then() {
+    let site = Site::with(|request| match request {
+        Request::SetPolicy(policy) => {
+            Some(Answer::PolicySet { revision: 9, mode: policy.mode, night: None })
+        }
+        request => honest(request),
+    })
+    .await;
+    let set = async |wish| set_policy(&site.layout, wish).await.unwrap().1;
+    assert!(!set(Wish::Mode(Mode::Act)).await);
+    let mut asks = (*site.signer.policy().await.unwrap()).clone();
+    asks.responses.iter_mut().for_each(|response| response.by_itself = false);
+    assert!(set(Wish::Policy(Box::new(asks))).await, "in mode act, and none by itself");
+    for (mode, ends) in [(Mode::Act, true), (Mode::Ask, false), (Mode::Observe, false)] {
+        let known = Policy { mode, ..Policy::default_for("RJ1".parse().unwrap()) };
+        site.signer.set_policy(known, root()).await.unwrap();
+        assert_eq!(set(Wish::Mode(Mode::Ask)).await, ends, "{mode:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_was_signed_before_the_hub_failed_is_said_to_be() {
     let fails = |request: &Request| match request {
         Request::SetAssignment { .. }
