@@ -127,6 +127,84 @@ async fn a_row_that_cannot_be_read_is_set_aside_and_the_rest_goes_on() {
     assert_eq!(order, 3, "also the order whose measure nobody can read is no history");
 }
 
+/// Rows of seats, of orders, and those whose name is damaged.
+async fn counted(site: &Site) -> (usize, usize, usize) {
+    let store = store_of(site).await;
+    let rows = store.rows(&site.organisation).await.unwrap();
+    store.close().await;
+    let count = |kind: &str| rows.iter().filter(|row| row.kind == kind).count();
+    let dim = rows.iter().filter(|row| (row.kind.clone() + &row.id).contains('\u{fffd}'));
+    (count("seat"), count("order"), dim.count())
+}
+
+/// A row's own name may be what is damaged: then nothing of it is known, and nothing that hangs on it is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_rows_name_is_damaged_nothing_that_hangs_on_it_is_removed_or_comes_back() {
+    for what in ["kind", "id"] {
+        let mut site = Site::start().await;
+        let mut machine = site.machine("office-1").await;
+        machine.report(found("office-1", Level::High, 1)).await;
+        site.hub().isolate(machine.id(), Isolation::Segment, "worm", None, &admin()).await.unwrap();
+        let order = machine.order().await;
+        machine.carry_out(&order).await;
+        let mut stolen = site.machine("office-2").await;
+        site.hub().strike_off(stolen.id(), "stolen", false, &admin()).await.unwrap();
+        site.stop().await;
+        // One byte of each is another, in the middle.
+        let damaged = format!(
+            "CAST(substr({what}, 1, 2) AS BLOB) || X'ff' || CAST(substr({what}, 4) AS BLOB)"
+        );
+        for kind in ["story", "measure", "struck-off"] {
+            let one =
+                format!("UPDATE rows SET {what} = CAST({damaged} AS TEXT) WHERE kind = '{kind}'");
+            site.spoil(&one).await;
+        }
+        let before = counted(&site).await;
+        assert_eq!(before, (1, 1, 3), "{what}");
+
+        site.start_again().await;
+        let said = site.hub().status().await.unwrap().set_aside.expect("it is said");
+        assert!(said.starts_with("3 of the rows") && said.contains("name is damaged"), "{said}");
+        let refused = stolen.connect().await;
+        assert!(refused.is_err(), "{what}: a machine that was struck off is no member again");
+        site.stop().await;
+        assert_eq!(counted(&site).await, before, "{what}");
+        // What people end is not there again at the next start.
+        site.start_again().await;
+        machine.connect().await.unwrap();
+        let over = machine.receipt(&order, MeasureState::Released);
+        machine.report(Report::Receipt(machine.sealed(&over))).await;
+        assert_eq!(site.hub().machines()[0].isolation, None, "{what}");
+        site.restart().await;
+        assert_eq!(site.hub().machines()[0].isolation, None, "{what}");
+        site.stop().await;
+    }
+}
+
+/// It would come back at every start, and could never be ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_is_not_its_rows_own_is_set_aside() {
+    let mut site = Site::start().await;
+    let mut machine = site.machine("office-1").await;
+    machine.report(found("office-1", Level::High, 1)).await;
+    site.stop().await;
+    let store = store_of(&site).await;
+    let rows = store.rows(&site.organisation).await.unwrap();
+    let seats = rows.iter().filter(|row| row.kind == "seat").count();
+    let story = rows.into_iter().find(|row| row.kind == "story").unwrap();
+    store.close().await;
+    let other = IncidentId::new(UtcNanos::from_unix_nanos(7), [7; 10]);
+    site.spoil(&format!("UPDATE rows SET id = '{other}' WHERE id = '{}'", story.id)).await;
+    site.start_again().await;
+    let said = site.hub().status().await.unwrap().set_aside.expect("it is said");
+    assert!(said.starts_with("1 of the rows") && said.contains(&other.to_string()), "{said}");
+    site.stop().await;
+    let store = store_of(&site).await;
+    let rows = store.rows(&site.organisation).await.unwrap();
+    assert_eq!(rows.iter().filter(|row| row.kind == "seat").count(), seats);
+    assert_eq!(rows.iter().filter(|row| row.id == other.to_string()).count(), 1);
+}
+
 /// What a no covered nobody knows any more: then people are asked again, rather than never.
 #[tokio::test(flavor = "multi_thread")]
 async fn where_a_machines_share_cannot_be_read_an_old_no_covers_nothing_that_is_found_anew() {
