@@ -46,8 +46,8 @@ const SAID_AHEAD: &str = "the signer HAS noted what that machine is to be, for a
      gave no token for it. Say it again for one; what was noted is good for one machine all the same";
 
 /// The same, for a machine.
-const SIGNED_OF_A_MACHINE: &str = "the signer HAS signed it; the hub did not bring it to the machine, and does not by itself \
-     later. Run the same command again, or say again what it was before, if that is not meant";
+const SIGNED_OF_A_MACHINE: &str = "the signer HAS signed it; the hub did not bring it to the machine now, and it may reach \
+     the machine at any time. Run the same command again; if it is not meant, say again now what it was before";
 
 /// What would be signed of a machine, and what of it takes the keeper.
 pub(crate) struct Preview {

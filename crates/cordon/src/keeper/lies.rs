@@ -363,6 +363,8 @@ async fn what_was_signed_before_the_hub_failed_is_said_to_be() {
     let assign = || site.assign("office-7", tier_0());
     let words = format!("{:#}", assign().await.unwrap_err());
     assert!(words.contains("HAS signed it"), "{words}");
+    // Its next link, the hub's next start or a name's next answer brings it.
+    assert!(words.contains("may reach the machine at any time"), "{words}");
     assert_eq!(site.signed(OFFICE).await.tier, Some(ClinicalTier::None));
     let words = format!("{:#}", assign().await.unwrap_err());
     assert!(!words.contains("HAS signed"), "{words}");
