@@ -10,6 +10,7 @@ use cordon_hub::HubError;
 use cordon_hub::view::Ordered;
 use cordon_model::ids::{IncidentId, MachineId};
 use cordon_model::measure::Isolation;
+use cordon_model::order::Instruction;
 use cordon_model::policy::Mode;
 use cordon_store::Role;
 use serde::Deserialize;
@@ -195,16 +196,19 @@ pub async fn question(
 ) -> Shown {
     let question = desk.hub.approval(id(&question)?).await?;
     let frame = by.frame(&desk).await?;
-    let how = question.instruction.isolation().unwrap_or(Isolation::Segment);
-    let preview = desk.hub.preview_now(question.machine, how, &by.who).await?;
-    let name = preview.machine.name.clone();
-    let shows = question
-        .instruction
-        .isolation()
-        .is_some()
-        .then(|| pages::containment::consequences(&preview, &frame));
+    let view = desk.hub.machine(question.machine).await?;
+    // Whoever says yes says it to all of it.
+    let mut shows = Vec::new();
+    for instruction in std::iter::once(&question.instruction).chain(&question.also) {
+        if let Some(how) = instruction.isolation() {
+            let preview = desk.hub.preview_now(question.machine, how, &by.who).await?;
+            shows.push(pages::containment::consequences(&preview, &frame));
+        } else if let Instruction::Begin { action, .. } = instruction {
+            shows.push(pages::measuring::consequences(&view, action, shows.len()));
+        }
+    }
     let night = desk.hub.night_for(&question)?;
-    Ok(pages::question::page(&frame, &question, &name, night.as_deref(), shows.as_ref()))
+    Ok(pages::question::page(&frame, &question, &view.row.name, night.as_deref(), &shows))
 }
 
 /// Answers a question. The reason is a comment of its incident, written first, so that it is there whatever

@@ -188,8 +188,9 @@ pub fn mode_meaning(mode: Mode) -> &'static str {
     match mode {
         Mode::Observe => "Only look and tell. Nothing is isolated, whatever is found.",
         Mode::Ask => {
-            "Propose every isolation to people, and wait for their answer. A machine that has no hub in reach does \
-             not segment itself."
+            "Propose every isolation to people, and wait for their answer. A machine that has this policy does not \
+             segment itself where no hub is in reach; one that has none in reach now goes on by the policy that it \
+             holds, until this one reaches it or its permit ends."
         }
         Mode::Act => {
             "Isolate what the policy allows without asking, within the budget; ask for the rest. \

@@ -2,7 +2,6 @@
 //! that is no more.
 
 use anyhow::Result;
-use cordon_hub::control::{Answer, Request};
 use cordon_hub::view::AssignmentDraft;
 use cordon_model::action::FilePath;
 use cordon_model::asset::{Assignment, ClinicalTier, Lifeline, Protected};
@@ -10,7 +9,7 @@ use cordon_model::guidance::{Bedside, Contact as Ring, check_contacts};
 use cordon_model::named::NamedDraft;
 
 use crate::cli::StateArg;
-use crate::control::{ask_at, block_on, plain, tell, unexpected};
+use crate::control::{block_on, plain, tell};
 use crate::keeper::{self, Answered};
 use crate::lifelines::{Said, in_words, said};
 
@@ -251,19 +250,15 @@ pub struct StrikeOffArgs {
 
 /// Strikes a machine off: for one that is stolen, taken over or gone.
 pub fn strike_off(args: &StrikeOffArgs) -> Result<()> {
-    let (machine, reason) = (args.machine.clone(), args.reason.clone());
-    let request = Request::StrikeOff { machine, reason, though_cut_off: args.though_cut_off };
-    match ask_at(&args.state, request)? {
-        Answer::StruckOff { said } => {
-            let mut text = format!(
-                "{} is struck off: its link has ended, and its certificate opens nothing any more.\n",
-                plain(&args.machine)
-            );
-            for line in said {
-                text += &format!("  {}\n", plain(&line));
-            }
-            tell(&text)
-        }
-        other => unexpected(&other),
+    let StrikeOffArgs { state, machine, reason, though_cut_off } = args;
+    let layout = state.layout();
+    let struck = keeper::strike_off(&layout, machine, reason, *though_cut_off);
+    let mut text = format!(
+        "{} is struck off: its link has ended, and its certificate opens nothing any more.\n",
+        plain(machine)
+    );
+    for line in block_on(struck)? {
+        text += &format!("  {}\n", plain(&line));
     }
+    tell(&text)
 }

@@ -9,7 +9,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use cordon_hub::control::{Answer, Request};
 use cordon_hub::signer::leave::SaidAhead;
 use cordon_hub::signer::limits::check_ceiling;
@@ -18,10 +18,10 @@ use cordon_hub::view::AssignmentDraft;
 use cordon_model::asset::Assignment;
 use cordon_model::guidance::Bedside;
 use cordon_model::ids::MachineId;
+use cordon_model::limits::NAME_BYTES;
 use cordon_model::order::Approver;
 use cordon_model::policy::{Mode, Policy};
 use cordon_respond::names::Pin;
-use cordon_respond::signer_core::CodesRow;
 use cordon_respond::weakening;
 
 use crate::break_glass;
@@ -30,6 +30,9 @@ use crate::layout::Layout;
 
 /// How many ids are named of machines with one name.
 const NAMED_IDS: usize = 4;
+
+/// What a machine is called at the signer after it was struck off, behind its name.
+const STRUCK_OFF: &str = " (struck off)";
 
 /// Where a machine's id stands that is nobody's word but its own.
 const WHERE_ITS_ID_IS: &str = "its own agent's log says it (`enrolled machine=…`)";
@@ -43,8 +46,8 @@ const SAID_AHEAD: &str = "the signer HAS noted what that machine is to be, for a
      gave no token for it. Say it again for one; what was noted is good for one machine all the same";
 
 /// The same, for a machine.
-const SIGNED_OF_A_MACHINE: &str = "the signer HAS signed it; the hub did not bring it to the machine, and does not by itself \
-     later. Run the same command again, or say again what it was before, if that is not meant";
+const SIGNED_OF_A_MACHINE: &str = "the signer HAS signed it; the hub did not bring it to the machine now, and it may reach \
+     the machine at any time. Run the same command again; if it is not meant, say again now what it was before";
 
 /// What would be signed of a machine, and what of it takes the keeper.
 pub(crate) struct Preview {
@@ -70,7 +73,7 @@ pub(crate) async fn preview(
     let Ok(signer) = Client::connect(&layout.signer_socket()).await else {
         return Ok(Preview { would: ask(machine.to_owned()).await?, weaker: None });
     };
-    let machine = meant(&signer, machine).await?;
+    let machine = meant(&signer, &Control::at(layout), machine).await?;
     let would = ask(machine.to_string()).await?;
     check_machine(machine, &would)?;
     let known = known(&signer, machine).await.ok();
@@ -131,34 +134,67 @@ impl Keeper {
 ///
 /// A name that a machine has there is changed by root alone, so a stolen hub can't make one machine another's. An id
 /// needs nobody's word, and is taken of a machine that the signer does not know, too.
-async fn meant(signer: &Client, typed: &str) -> Result<MachineId> {
+async fn meant(signer: &Client, hub: &Control, typed: &str) -> Result<MachineId> {
     if let Ok(id) = typed.parse() {
         return Ok(id);
     }
-    let rows = break_glass::rows(signer).await;
-    called(&rows.context("asking the signer which machine is called so")?, typed)
-}
-
-fn called(rows: &[CodesRow], typed: &str) -> Result<MachineId> {
-    let ids: Vec<MachineId> =
-        rows.iter().filter(|row| row.name == typed).map(|row| row.machine).collect();
-    match ids[..] {
+    match called(signer, typed).await?[..] {
         [id] => Ok(id),
         [] => bail!(
             "the signer knows no machine that is called {typed:?}, and does not take the hub's word for which one \
              is: nothing was signed. Give its id, as {WHERE_ITS_ID_IS}"
         ),
-        _ => {
-            let first: Vec<String> = ids.iter().take(NAMED_IDS).map(ToString::to_string).collect();
-            bail!(
-                "the signer knows {} machines that are called {typed:?} ({}{}): nothing was signed. Give the id of \
-                 the one that you mean, as {WHERE_ITS_ID_IS}",
-                ids.len(),
-                first.join(", "),
-                if ids.len() > NAMED_IDS { ", …" } else { "" }
-            )
-        }
+        ref ids => bail!(
+            "the signer knows {} machines that are called {typed:?}: nothing was signed. Give the id of the one that \
+             you mean, as {WHERE_ITS_ID_IS}\n{}",
+            ids.len(),
+            told_apart(signer, hub, ids).await?
+        ),
     }
+}
+
+/// The machines that the signer calls so.
+async fn called(signer: &Client, name: &str) -> Result<Vec<MachineId>> {
+    let rows = break_glass::rows(signer).await;
+    let rows = rows.context("asking the signer which machine is called so")?;
+    Ok(rows.iter().filter(|row| row.name == name).map(|row| row.machine).collect())
+}
+
+/// What tells machines of one name apart, a line each. Those that root spoke of come first: a stolen hub can have any
+/// number of others signed, and call them as it likes.
+async fn told_apart(signer: &Client, hub: &Control, ids: &[MachineId]) -> Result<String> {
+    let mut machines = Vec::with_capacity(ids.len());
+    for id in ids {
+        machines.push((*id, known(signer, *id).await?));
+    }
+    machines.sort_by_key(|(_, known)| is_the_hubs_word(known.as_ref()));
+    // Which are struck off is the hub's word, and no more than a hint. It lists no more than fit its answer.
+    let listed = match hub.ask(Request::ListMachines).await {
+        Ok(Answer::Machines { rows, total }) if rows.len() == total => Some(rows),
+        Ok(_) | Err(_) => None,
+    };
+    let is_off = |id| listed.as_ref().is_some_and(|rows| rows.iter().all(|row| row.id != id));
+    let mut lines: Vec<String> = Vec::new();
+    for (id, known) in machines.iter().take(NAMED_IDS) {
+        let tier = known.as_ref().and_then(|known| known.tier);
+        let tier =
+            tier.map_or("tier not said".to_owned(), |tier| format!("tier {}", tier.number()));
+        let whose = match is_the_hubs_word(known.as_ref()) {
+            true => "the hub's word alone".to_owned(),
+            false => format!("{tier}, as root said"),
+        };
+        let off = if is_off(*id) { "; struck off, as the hub says" } else { "" };
+        lines.push(format!("  {id}: {whose}{off}"));
+    }
+    if let Some(more @ 1..) = ids.len().checked_sub(NAMED_IDS) {
+        lines.push(format!("  and {more} more"));
+    }
+    Ok(lines.join("\n"))
+}
+
+/// Whether nothing was said of a machine that takes root: a hub alone may have had it signed.
+fn is_the_hubs_word(known: Option<&Assignment>) -> bool {
+    known.is_none_or(|known| weakening::of_assignment(None, known).is_empty())
 }
 
 /// Whether the hub speaks of the machine that it was asked about.
@@ -210,11 +246,7 @@ fn about_to_sign(
     for what in what {
         text += &format!("  - {}\n", plain(what));
     }
-    let bare = |known: &Assignment| {
-        let Assignment { organisation, machine, name, hub, .. } = known.clone();
-        Assignment { hub, revision: known.revision, ..Assignment::of(organisation, machine, name) }
-    };
-    if known.is_none_or(|known| *known == bare(known)) {
+    if is_the_hubs_word(known) {
         text += &format!(
             "  NOTE: nothing but a name was signed of it so far, and that may be the hub's word alone. Make sure that \
              this is its id: {WHERE_ITS_ID_IS}\n"
@@ -260,7 +292,7 @@ pub(crate) async fn assign(
         let request = Request::SetAssignment { machine: machine.to_owned(), draft };
         return assigned(control.ask(request).await?);
     };
-    let machine = meant(&keeper.signer, machine).await?;
+    let machine = meant(&keeper.signer, &control, machine).await?;
     let request = Request::WouldAssign { machine: machine.to_string(), draft: draft.clone() };
     let would = assigned(control.ask(request).await?)?;
     check_machine(machine, &would)?;
@@ -295,6 +327,68 @@ pub(crate) async fn assign(
 /// A failure after root's words were taken: nobody may read it as nothing done.
 fn after_signing<T>(result: Result<T>, is_signed: bool, what: &'static str) -> Result<T> {
     if is_signed { result.context(what) } else { result }
+}
+
+/// Strikes a machine off at the hub; what whoever does it has to know. Where root does, the signer frees its name for
+/// another: that takes the keeper, for a stolen hub could have people's words go to another machine.
+///
+/// # Errors
+/// When the hub refuses.
+pub(crate) async fn strike_off(
+    layout: &Layout,
+    machine: &str,
+    reason: &str,
+    though_cut_off: bool,
+) -> Result<Vec<String>> {
+    let control = Control::at(layout);
+    let keeper = Keeper::at(layout).await;
+    // A machine that may be stolen is kept out, whatever the signer says of its name.
+    let named = match (&keeper, machine.parse()) {
+        (_, Ok(id)) => Ok(vec![id]),
+        (Some(keeper), Err(_)) => called(&keeper.signer, machine).await,
+        (None, Err(_)) => Ok(Vec::new()),
+    };
+    let machine = match named.as_deref() {
+        Ok([id]) => id.to_string(),
+        Ok(_) | Err(_) => machine.to_owned(),
+    };
+    let request = Request::StrikeOff { machine, reason: reason.to_owned(), though_cut_off };
+    let mut said = match control.ask(request).await? {
+        Answer::StruckOff { said } => said,
+        other => return unexpected(&other),
+    };
+    let Some(keeper) = keeper else { return Ok(said) };
+    let freed = match named.as_deref() {
+        Ok([id]) => free_the_name(&keeper, *id).await,
+        Ok([]) => Ok(None),
+        Ok(ids) => Err(anyhow!("{} machines are called so there", ids.len())),
+        Err(error) => Err(anyhow!("{error:#}")),
+    };
+    match freed {
+        Ok(Some(name)) => said.push(format!(
+            "the signer calls it {name} from now on, so that another may have its name; its codes are found by that"
+        )),
+        Ok(None) => {}
+        Err(error) => said.push(format!(
+            "its name is not free at the signer: another machine that is called so is named by its id. What was \
+             seen: {error:#}"
+        )),
+    }
+    Ok(said)
+}
+
+/// Has the signer call a machine that was struck off otherwise; `None`: it knows none such, or does so already.
+async fn free_the_name(keeper: &Keeper, machine: MachineId) -> Result<Option<String>> {
+    let Some(known) = known(&keeper.signer, machine).await? else { return Ok(None) };
+    if known.name.ends_with(STRUCK_OFF) {
+        return Ok(None);
+    }
+    let most = NAME_BYTES.saturating_sub(STRUCK_OFF.len());
+    let kept = &known.name[..known.name.floor_char_boundary(most)];
+    let name = format!("{kept}{STRUCK_OFF}");
+    let other = Assignment { name: name.clone(), ..known };
+    let said = keeper.signer.assign(other, None, Some(keeper.by.clone())).await;
+    said.context("the signer refuses").map(|_| Some(name))
 }
 
 /// Says to the signer what people in front of a machine are told, where that is another word. Of one that it does
@@ -355,7 +449,7 @@ pub(crate) async fn confirm(
         let machine = machine.to_owned();
         return assigned(control.ask(Request::ConfirmAddresses { machine, pin }).await?);
     };
-    let machine = meant(&keeper.signer, machine).await?;
+    let machine = meant(&keeper.signer, &control, machine).await?;
     let known = known(&keeper.signer, machine).await?;
     agree(&about_to_sign(machine, known.as_ref(), None, &in_lines(&pin)), is_answered)?;
     let by = pin.signed_off_by.take().unwrap_or(keeper.by.name);
@@ -434,30 +528,35 @@ pub(crate) async fn preview_policy(layout: &Layout, wish: Wish) -> Result<Policy
     Ok(PolicyPreview { known, would, weaker })
 }
 
-/// Puts a policy in force; the hub's answer.
+/// Puts a policy in force; the hub's answer, and whether it [ends self-defence](weakening::ends_self_defence).
 ///
 /// # Errors
 /// When the hub or the signer refuses.
-pub(crate) async fn set_policy(layout: &Layout, wish: Wish) -> Result<Answer> {
+pub(crate) async fn set_policy(layout: &Layout, wish: Wish) -> Result<(Answer, bool)> {
     let control = Control::at(layout);
     let Some(keeper) = Keeper::at(layout).await else {
-        return control
-            .ask(match wish {
-                Wish::Policy(draft) => Request::SetPolicy(draft),
-                Wish::Mode(mode) => Request::SetMode(mode),
-            })
-            .await;
+        let known = match control.ask(Request::Policy).await? {
+            Answer::Policy(known) => known,
+            other => return unexpected(&other),
+        };
+        let (request, draft) = match wish {
+            Wish::Policy(draft) => (Request::SetPolicy(draft.clone()), Wish::Policy(draft)),
+            Wish::Mode(mode) => (Request::SetMode(mode), Wish::Mode(mode)),
+        };
+        let ends = weakening::ends_self_defence(&known, &draft.over(&known));
+        return Ok((control.ask(request).await?, ends));
     };
     let known = keeper.signer.policy().await.context("asking the signer which policy holds")?;
     let draft = wish.over(&known);
     control.ask(Request::CheckPolicy(Box::new(draft.clone()))).await?;
     let is_signed = !weakening::of_policy(&known, &draft).is_empty();
+    let ends = weakening::ends_self_defence(&known, &draft);
     if is_signed {
         let said = keeper.signer.set_policy(draft.clone(), keeper.by).await;
         said.context("the signer refuses: nothing was changed")?;
     }
     let set = control.ask(Request::SetPolicy(Box::new(draft))).await;
-    after_signing(set, is_signed, SIGNED_A_POLICY)
+    Ok((after_signing(set, is_signed, SIGNED_A_POLICY)?, ends))
 }
 
 fn assigned(answer: Answer) -> Result<Assignment> {

@@ -71,12 +71,13 @@ pub fn policy(args: &PolicyArgs) -> Result<()> {
         }
         return tell(&(words + &keeper::leave_words(preview.weaker.as_deref())));
     }
-    match block_on(keeper::set_policy(&state.layout(), wish))? {
+    let (answer, ends) = block_on(keeper::set_policy(&state.layout(), wish))?;
+    match answer {
         Answer::PolicySet { revision, mode, night } => {
             let mode = format!("{mode:?}").to_lowercase();
             tell(&format!("mode is now {mode} (policy of revision {revision})\n"))?;
-            if mode != "act" {
-                tell("in this mode no machine segments itself where no hub is in reach\n")?;
+            if ends {
+                tell(&format!("NOTE: {ENDS_SELF_DEFENCE}\n"))?;
             }
             tell_night(night.as_ref())
         }

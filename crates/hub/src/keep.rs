@@ -54,6 +54,12 @@ const WAY: &str = "way";
 /// When something of a machine was last not seen that should have been.
 const GAP: &str = "gap";
 
+/// All kinds of rows.
+const KINDS: [&str; 13] = [
+    STORY, SEAT, PROPOSAL, ORDER, MEASURE, OUTBOX, DRAFT, STRUCK_OFF, CODES, GUIDANCE, VERSION,
+    WAY, GAP,
+];
+
 /// CBOR of a document of our own. Encoding to memory fails for none of them; if it ever does, the caller
 /// stops the hub rather than forget.
 pub(crate) fn encode<T: Serialize>(document: &T) -> Result<Vec<u8>, StoreError> {

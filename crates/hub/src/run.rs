@@ -281,7 +281,6 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
 
     let kept =
         keep::restore(store.as_ref(), &config.organisation, &signer, UtcNanos::now()).await?;
-    store.commit(&config.organisation, &kept.prune).await?;
     let is_off = kept.cards.iter().filter(|(_, card)| card.is_struck_off);
     let struck_off: Vec<MachineId> = is_off.map(|(machine, _)| *machine).collect();
     let board = Arc::new(Board::new((*policy).clone(), kept.cards));
@@ -295,6 +294,8 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
         kept.outbox,
         board.clone(),
     )?;
+    // Only by a hub that starts: the next would know nothing of what was put right.
+    store.commit(&config.organisation, &kept.prune).await?;
     let (mut core, mut at_start) = HubCore::restore(&policy, kept.rows);
     at_start.extend(set_aside.map(Output::Record));
     for machine in struck_off {
@@ -454,40 +455,53 @@ async fn supervise(
 /// Rows that are named one by one, of those that can't be read.
 const NAMED_ROWS: usize = 5;
 
-/// Says which rows of the hub can't be read: each in the log, all in one record.
+/// Says which rows of the hub can't be read: each in the log, all in one record. Only for those that are not mended
+/// somebody has to do something: a hub that is put back loses what it has kept since.
 fn say_set_aside(rows: &[SetAside], organisation: &OdsCode) -> Option<Record> {
-    let first: Vec<String> = rows.iter().take(NAMED_ROWS).map(SetAside::to_string).collect();
-    if first.is_empty() {
-        return None;
+    let (mended, lost): (Vec<&SetAside>, Vec<&SetAside>) =
+        rows.iter().partition(|row| row.mended.is_some());
+    for SetAside { what, id, why, .. } in &lost {
+        tracing::error!(what, id, why, "a row can't be read; it is left where it is");
     }
-    for row in rows {
-        tracing::error!(
-            what = row.what,
-            id = row.id,
-            why = row.why,
-            "a row can't be read; it is left where it is"
-        );
+    for SetAside { what, id, why, mended } in &mended {
+        tracing::warn!(what, id, why, mended, "a row could not be read");
     }
-    let more = match rows.len().saturating_sub(NAMED_ROWS) {
-        0 => String::new(),
-        more => format!("; and {more} more"),
-    };
-    let detail = format!(
-        "{} of the rows that the hub keeps can't be read, and are left where they are in its state.db: {}{more}. \
-         What they are about is not minded by this hub: put the hub's directory back from a backup, or look at \
-         those machines and incidents by hand",
-        rows.len(),
-        first.join("; "),
-    );
-    Some(Record {
+    let lost = (!lost.is_empty()).then(|| {
+        format!(
+            "{} of the rows that the hub keeps can't be read, and are left where they are in its state.db: {}. \
+             What they are about is not minded by this hub: put the hub's directory back from a backup, or look at \
+             those machines and incidents by hand",
+            lost.len(),
+            first_of(&lost),
+        )
+    });
+    let mended = (!mended.is_empty()).then(|| {
+        format!(
+            "{} of the rows that the hub keeps could not be read, and nothing is to be done about that: {}",
+            mended.len(),
+            first_of(&mended),
+        )
+    });
+    let said: Vec<String> = lost.into_iter().chain(mended).collect();
+    (!said.is_empty()).then(|| Record {
         at: UtcNanos::now(),
         organisation: organisation.clone(),
         actor: Actor::Hub,
         deed: Deed::Gap,
         machine: None,
         incident: None,
-        detail,
+        detail: said.join(". "),
     })
+}
+
+/// The first of them, and how many more there are.
+fn first_of(rows: &[&SetAside]) -> String {
+    let first: Vec<String> = rows.iter().take(NAMED_ROWS).map(ToString::to_string).collect();
+    let more = match rows.len().saturating_sub(NAMED_ROWS) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    first.join("; ") + &more
 }
 
 async fn find_signer(config: &HubConfig) -> Result<Arc<Client>, HubFailure> {

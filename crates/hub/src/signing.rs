@@ -67,7 +67,8 @@ impl Signers {
         stop: watch::Receiver<bool>,
     ) -> Self {
         let (notes, from) = mpsc::channel(NOTES);
-        tokio::spawn(tell_for_ever(notes_client, from, store, organisation, stop.clone()));
+        let kept = (store, organisation);
+        tokio::spawn(tell_for_ever(notes_client, from, kept, board.clone(), stop.clone()));
         let orders = orders.into();
         Self { orders, next: Arc::default(), asked: Arc::default(), notes, work, board, stop }
     }
@@ -163,15 +164,15 @@ fn is_final(refused: &Refused) -> bool {
 async fn tell_for_ever(
     client: Arc<Client>,
     mut notes: mpsc::Receiver<Note>,
-    store: Arc<dyn State>,
-    organisation: OdsCode,
+    (store, organisation): (Arc<dyn State>, OdsCode),
+    board: Arc<Board>,
     mut stop: watch::Receiver<bool>,
 ) {
     while let Some(note) = notes.recv().await {
         let mut pause = PAUSES.0;
         loop {
             let done = match &note {
-                Note::Learn(machine, receipt) => client.learn(*machine, receipt.clone()).await,
+                Note::Learn(machine, receipt) => learn(&client, &board, *machine, receipt).await,
                 Note::NeverBegun(machine, order) => client.never_begun(*machine, *order).await,
                 Note::Heard(machine, isolation) => client.heard(*machine, *isolation).await,
                 Note::NotInForce(machine, measure) => client.not_in_force(*machine, *measure).await,
@@ -180,7 +181,7 @@ async fn tell_for_ever(
                     let key = Key::new(&organisation, (receipt.machine, receipt.measure));
                     match store.receipts(&key).await {
                         Ok(envelopes) => match envelopes.into_iter().next_back() {
-                            Some(newest) => client.learn(receipt.machine, newest).await,
+                            Some(newest) => learn(&client, &board, receipt.machine, &newest).await,
                             None => break,
                         },
                         Err(error) => {
@@ -205,5 +206,29 @@ async fn tell_for_ever(
                 () = stopped(&mut stop) => return,
             }
         }
+    }
+}
+
+/// Tells a receipt. A signer that knows the machine by root's word alone has no key to judge it by: it is told the one
+/// that the machine enrolled with, and then believes it. It takes no other key for one that it has.
+async fn learn(
+    client: &Client,
+    board: &Board,
+    machine: MachineId,
+    receipt: &Envelope,
+) -> Result<(), ClientError> {
+    let told = client.learn(machine, receipt.clone()).await;
+    let Err(ClientError::Refused(Refused::NotGenuine(_))) = &told else { return told };
+    let Some(key) = board.card(machine).and_then(|card| card.receipt_key) else { return told };
+    let known = match client.assignment(machine).await {
+        Ok(known) => known,
+        Err(ClientError::Refused(_)) => return told,
+        Err(error) => return Err(error),
+    };
+    match client.assign((*known).clone(), Some(key.to_bytes()), None).await {
+        Ok(_) => client.learn(machine, receipt.clone()).await,
+        // It has another key; or it signs no more documents just now, and hears it with the next receipt.
+        Err(ClientError::Refused(_)) => told,
+        Err(error) => Err(error),
     }
 }

@@ -10,7 +10,7 @@ use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::order::Instruction;
 use cordon_model::record::{Deed, Record};
 use cordon_model::time::{UtcNanos, span};
-use cordon_store::{Key, Role};
+use cordon_store::{Key, Role, StoreError};
 
 use crate::assigning::text;
 use crate::board::{Card, Known};
@@ -19,6 +19,15 @@ use crate::handle::Hub;
 use crate::keep;
 use crate::people::Who;
 use crate::view::Contact;
+
+/// Whether a machine holds a permit, by which it may segment itself with no hub in reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MaySegmentItself {
+    No,
+    Until(UtcNanos),
+    /// A permit of it can't be read.
+    NotKnown,
+}
 
 /// What of a machine is named before it is struck off: more is counted.
 const MOST_NAMED: usize = 5;
@@ -43,8 +52,15 @@ impl Hub {
         let now = UtcNanos::now();
         self.card(machine)?;
         let key = Key::new(&self.shared.organisation.code, machine);
-        let permits = self.shared.store.permits(&key, now).await?;
-        let permit = permits.iter().map(|permit| permit.expires_at).max();
+        // A machine that may be stolen is kept out now, whatever can be read of it.
+        let permit = match self.shared.store.permits(&key, now).await {
+            Ok(permits) => match permits.iter().map(|permit| permit.expires_at).max() {
+                Some(until) => MaySegmentItself::Until(until),
+                None => MaySegmentItself::No,
+            },
+            Err(StoreError::Unreadable { .. }) => MaySegmentItself::NotKnown,
+            Err(error) => return Err(error.into()),
+        };
         let change = keep::struck_off(machine, &reason)?;
         let record = Record {
             machine: Some(machine),
@@ -146,7 +162,7 @@ fn by_code(card: &Card) -> &'static str {
 fn to_know(
     card: &Card,
     against: &[String],
-    permit: Option<UtcNanos>,
+    permit: MaySegmentItself,
     now: UtcNanos,
 ) -> Vec<String> {
     let mut said = Vec::new();
@@ -157,13 +173,19 @@ fn to_know(
                 .to_owned(),
         );
     }
-    if let Some(until) = permit {
-        said.push(format!(
+    match permit {
+        MaySegmentItself::No => {}
+        MaySegmentItself::Until(until) => said.push(format!(
             "it may still segment itself by the permit that it holds, until {until}: with no hub in reach \
              nobody is asked"
-        ));
+        )),
+        MaySegmentItself::NotKnown => said.push(
+            "it may still segment itself by a permit, and until when is not known, for what is kept of that here \
+             can't be read: with no hub in reach nobody is asked"
+                .to_owned(),
+        ),
     }
-    if !against.is_empty() || permit.is_some() {
+    if !against.is_empty() || permit != MaySegmentItself::No {
         said.push(by_code(card).to_owned());
     }
     if let Contact::Silent { heard } = card.contact(now) {
@@ -251,11 +273,12 @@ mod tests {
         let now = UtcNanos::from_unix_nanos(3_600_000_000_000);
         let mut heard = card();
         says(&mut heard, &[]);
-        let said = to_know(&heard, &[], None, now);
+        let said = to_know(&heard, &[], MaySegmentItself::No, now);
         assert_eq!(said, ["it was last heard 1 h ago: what it did since nobody here knows"]);
-        let said = to_know(&heard, &[], Some(now), now).join("\n");
+        let said = to_know(&heard, &[], MaySegmentItself::Until(now), now).join("\n");
         assert!(said.contains("segment itself") && said.contains("no break-glass codes"), "{said}");
-        let said = to_know(&card(), &["it is cut off (full)".into()], None, now).join("\n");
+        let said = to_know(&card(), &["it is cut off (full)".into()], MaySegmentItself::No, now)
+            .join("\n");
         assert!(said.contains("stays as it was: it is cut off (full)"), "{said}");
         assert!(said.contains("full becomes segment") && said.contains("break-glass"), "{said}");
     }

@@ -146,15 +146,11 @@ pub struct ToConfirm {
 }
 
 impl ToConfirm {
-    /// The command that confirms them, for the machine that people call so.
+    /// The command that confirms them. By the machine's id: of two that are called so the signer takes neither, and one
+    /// that was struck off, or that a stolen hub made up, may have the name too.
     #[must_use]
     pub fn command(&self, machine: &MachineRow) -> String {
-        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
-        let name = match machine.name.chars().all(is_plain) && !machine.name.starts_with('-') {
-            true => machine.name.clone(),
-            false => machine.id.to_string(),
-        };
-        let mut command = format!("cordon lifelines confirm {name} {}", self.host);
+        let mut command = format!("cordon lifelines confirm {} {}", machine.id, self.host);
         for (address, _) in &self.addresses {
             command += &format!(" {address}");
         }

@@ -181,6 +181,23 @@ impl SignerCore {
                 || others().count() < MOST_UNDESCRIBED)
     }
 
+    /// Whether there is place to remember the id of a new order, however far ahead of `now` it is. Whoever signs asks
+    /// this first; [`SignerCore::sign`] does not: what it is given again from a disk was sealed, and an earlier version
+    /// may have had more place.
+    #[must_use]
+    pub fn has_place_for(&self, machine: MachineId, order: OrderId, now: UtcNanos) -> bool {
+        let known = self.machines.get(&machine);
+        known.is_none_or(|known| known.has_place_for(order, now))
+    }
+
+    /// Counts an order that was sealed by an earlier version, which this one would refuse: the machine has it, and
+    /// takes none with a lower number any more.
+    pub fn count_sealed(&mut self, machine: MachineId) {
+        if let Some(known) = self.machines.get_mut(&machine) {
+            known.sequence = known.sequence.saturating_add(1);
+        }
+    }
+
     /// The order to sign for `proposal`, or why there is none. Write the state down before sealing.
     ///
     /// # Errors
@@ -199,7 +216,7 @@ impl SignerCore {
         let begins_nothing =
             matches!(proposal.instruction, Instruction::Release | Instruction::Undo { .. });
         let may_be_taken = known.may_be_taken(proposal.id) && !begins_nothing;
-        if may_be_taken || known.is_taken(proposal.id, now.utc) {
+        if may_be_taken || known.is_taken(proposal.id) {
             return Err(Refusal::UsedId);
         }
         let authority = match &proposal.basis {

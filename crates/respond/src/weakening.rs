@@ -201,9 +201,12 @@ pub fn of_policy(known: &Policy, draft: &Policy) -> Vec<String> {
     weaker
 }
 
-/// Said of a policy by which machines segment themselves less than before.
-pub const ENDS_SELF_DEFENCE: &str = "machines that have no hub in reach will segment themselves no more, or for less, \
-     until root on the hub's machine sets the policy again";
+/// Said of a policy by which machines segment themselves less than before. Of those that have no hub in reach now it is
+/// not so yet: it has to reach them.
+pub const ENDS_SELF_DEFENCE: &str = "machines that have this policy will segment themselves no more where no hub is in \
+     reach, or for less, until root on the hub's machine sets the policy again; those that have no hub in reach NOW \
+     go on by the policy that they hold, until it reaches them or their permit ends (within a day, if the policy says \
+     nothing else; within a week at most)";
 
 /// Whether machines with no hub in reach would segment themselves no more, or for less. The hub alone may say so: it is
 /// to be told where it is.
@@ -316,6 +319,8 @@ mod tests {
             assert!(ends_self_defence(&known, &draft));
             assert!(!ends_self_defence(&draft, &draft) && !ends_self_defence(&draft, &known));
         }
+        // Of just those that have none in reach now it is not so yet.
+        assert!(ENDS_SELF_DEFENCE.contains("until it reaches them or their permit ends"));
         let smaller = Budget { count: 1, ..known.budget.clone() };
         assert!(!ends_self_defence(&known, &Policy { budget: smaller, ..known.clone() }));
     }

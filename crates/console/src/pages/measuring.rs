@@ -3,7 +3,7 @@
 //! The one idea, as with an isolation: the page that confirms is the page that shows. What is confirmed is
 //! the very action that was shown, and nothing that has changed since takes its place.
 
-use cordon_hub::effect;
+use cordon_hub::effect::{self, Effect};
 use cordon_hub::view::MachineView;
 use cordon_model::action::{Action, ActionKind};
 use cordon_model::approval::Needs;
@@ -172,38 +172,13 @@ pub fn preview(
     let row = &view.row;
     let effect = effect::of(action.kind());
     let title = format!("{} on {}", effect.verb, row.name);
-    let tier =
-        view.assignment.as_ref().map_or(ClinicalTier::WHEN_UNKNOWN, Assignment::effective_tier);
+    let tier = tier_of(view);
     let main = html! {
         p { a.back href={ "/machines/" (row.id) } { "Back to the machine" } }
         h1 { (words::action(action)) ", on " (Shown(&row.name)) "?" }
         p { "Nothing is done before you confirm at the end of this page." }
-        @if tier.is_clinical() {
-            div.notice.notice--warn {
-                h2 { "Know first" }
-                p {
-                    @if row.tier.is_none() {
-                        "Nobody has said how care depends on this machine: it is treated as clinical. "
-                    } @else {
-                        "This machine is clinical. "
-                    }
-                    "Ring whoever is at it: what is it doing now?"
-                }
-            }
-        }
-        div.beside {
-            section.card aria-labelledby="does" { h2 #does { "What it does" } p { (effect.does) } }
-            section.card aria-labelledby="care" {
-                h2 #care { "What it means for care" }
-                p { (effect.means_for_care) }
-                @if action.looks_into_a_process() {
-                    p { strong { "What is inside a process may be patients’ data and passwords." } " It takes two people." }
-                }
-                @if action.kind().stops_something() {
-                    p { (left_alone(view.assignment.as_ref())) }
-                }
-            }
-        }
+        @if tier.is_clinical() { (ring_first(view)) }
+        (does(view, action, "", &effect))
         (facts(&[
             ("Taken back", html! { (effect.way_back) }),
             ("At the end of its lease", html! { (effect::at_end(action, tier)) }),
@@ -227,6 +202,65 @@ pub fn preview(
         }
     };
     frame.still(&title, Place::Machines, &main)
+}
+
+/// What a part of a question would do, the number of it on its page: as [`preview`] shows it before it is ordered.
+pub fn consequences(view: &MachineView, action: &Action, number: usize) -> Markup {
+    let effect = effect::of(action.kind());
+    let tier = tier_of(view);
+    let id = format!("part-{number}");
+    html! {
+        section aria-labelledby=(id) {
+            h2 id=(id) { (words::action(action)) }
+            @if tier.is_clinical() && action.kind().stops_something() { (ring_first(view)) }
+            (does(view, action, &id, &effect))
+            (facts(&[
+                ("Taken back", html! { (effect.way_back) }),
+                ("At the end of its lease", html! { (effect::at_end(action, tier)) }),
+            ]))
+        }
+    }
+}
+
+fn tier_of(view: &MachineView) -> ClinicalTier {
+    view.assignment.as_ref().map_or(ClinicalTier::WHEN_UNKNOWN, Assignment::effective_tier)
+}
+
+fn ring_first(view: &MachineView) -> Markup {
+    html! {
+        div.notice.notice--warn {
+            h2 { "Know first" }
+            p {
+                @if view.row.tier.is_none() {
+                    "Nobody has said how care depends on this machine: it is treated as clinical. "
+                } @else {
+                    "This machine is clinical. "
+                }
+                "Ring whoever is at it: what is it doing now?"
+            }
+        }
+    }
+}
+
+/// What an action does and what that means for care; `of`: of which part of a page, so that each heading has an id of its
+/// own.
+fn does(view: &MachineView, action: &Action, of: &str, effect: &Effect) -> Markup {
+    let [does, care] = ["does", "care"].map(|what| format!("{what}{of}"));
+    html! {
+        div.beside {
+            section.card aria-labelledby=(does) { h2 id=(does) { "What it does" } p { (effect.does) } }
+            section.card aria-labelledby=(care) {
+                h2 id=(care) { "What it means for care" }
+                p { (effect.means_for_care) }
+                @if action.looks_into_a_process() {
+                    p { strong { "What is inside a process may be patients’ data and passwords." } " It takes two people." }
+                }
+                @if action.kind().stops_something() {
+                    p { (left_alone(view.assignment.as_ref())) }
+                }
+            }
+        }
+    }
 }
 
 fn left_alone(assignment: Option<&Assignment>) -> Markup {

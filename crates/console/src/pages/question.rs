@@ -11,13 +11,13 @@ use crate::words;
 
 /// A question on a page of its own, with what an answer would do.
 ///
-/// `night`: whom the policy names for this hour, where only they may agree.
+/// `night`: whom the policy names for this hour, where only they may agree. `previews`: what each part of a yes does.
 pub fn page(
     frame: &Frame,
     question: &Approval,
     machine: &str,
     night: Option<&[String]>,
-    preview: Option<&Markup>,
+    previews: &[Markup],
 ) -> Markup {
     let title = title(question, machine);
     let main = html! {
@@ -28,7 +28,7 @@ pub fn page(
         @if question.state != ApprovalState::Open { p { (state(question)) } }
         (about(question, machine, frame.now))
         @if question.state == ApprovalState::Open {
-            @if let Some(preview) = preview { (preview) }
+            @for preview in previews { (preview) }
             (answer(frame, question, night))
         }
     };

@@ -1,19 +1,19 @@
 //! What people do, and that it is shown before and proven after.
 
-use cordon_model::action::Action;
+use cordon_model::action::{Action, ActionKind};
 use cordon_model::asset::ClinicalTier;
-use cordon_model::finding::Level;
+use cordon_model::finding::{Level, ProcessRef};
 use cordon_model::holds::Holds;
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::order::Instruction;
 use cordon_model::time::BootNanos;
-use cordon_model::wire::{Coverage, FromAgent, HUB_LINK, Status};
+use cordon_model::wire::{Coverage, FromAgent, HUB_LINK, Report, Status};
 use cordon_store::Role;
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 
 use super::browser::{Browser, Served};
-use super::support::{Machine, found, until};
+use super::support::{Machine, finding, found, until};
 
 async fn attacked(served: &Served, host: &str, tier: Option<ClinicalTier>) -> (Machine, String) {
     let mut machine = served.site.machine_of(host, tier).await;
@@ -272,6 +272,7 @@ async fn a_question_is_answered_once_with_a_reason_that_is_kept() {
     let question = page.body.split('"').find(|part| part.starts_with("/questions/")).unwrap();
     let shown = ann.get(question).await.text();
     assert!(shown.contains("What will stop") && shown.contains("one person"), "{shown}");
+    assert!(!shown.contains("stand still"), "{shown}");
     let none = ann.act(question, question, &[("answer", "approve"), ("reason", "")]).await;
     assert_eq!(none.status, 422);
     let yes = [("answer", "approve"), ("reason", "worm")];
@@ -284,6 +285,44 @@ async fn a_question_is_answered_once_with_a_reason_that_is_kept() {
     let bob = served.person("bob", Role::Responder).await;
     let no = [("answer", "decline"), ("reason", "no")];
     assert_eq!(bob.act("/", question, &no).await.status, 409);
+}
+
+/// Whoever says yes to a freeze on a clinical machine has read what then hangs, and how it is taken back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_shows_all_that_a_yes_does_and_what_that_means_for_care() {
+    let served = Served::start().await;
+    let hub = served.site.hub();
+    let mut policy = (*hub.policy()).clone();
+    for response in &mut policy.responses {
+        response.also = vec![ActionKind::Freeze, ActionKind::Kill];
+    }
+    hub.set_policy(policy, &super::support::admin()).await.unwrap();
+    let ann = served.person("ann", Role::Responder).await;
+    let mut machine = served.site.machine_of("ct-1", Some(ClinicalTier::Clinical)).await;
+    let mut report = async |event| {
+        let mut finding = finding("ct-1", Level::High, event);
+        let (pid, started) = (70 + u32::from(event), BootNanos(5));
+        finding.process = Some(ProcessRef { pid, started, image: "/opt/viewer".into() });
+        machine.report(Report::Finding(Box::new(finding))).await;
+        let question = hub.approvals(true).await.unwrap().pop().unwrap();
+        (ann.get(&format!("/questions/{}", question.id)).await.text(), question)
+    };
+    let freezes =
+        ["stand still", "Whoever works with that program sees it hang", "it goes on where"];
+    let kills = ["Whoever works with that program loses it at once", "started again by hand"];
+    let protects = ["Nobody has named what care needs on this machine"];
+    let all = |shown: &str, words: &[&str]| words.iter().all(|said| shown.contains(said));
+
+    let (shown, question) = report(1).await;
+    assert_eq!(question.also.len(), 2);
+    assert!(shown.contains("What will stop"), "{shown}");
+    assert!(all(&shown, &freezes) && all(&shown, &kills) && all(&shown, &protects), "{shown}");
+    // Once it is isolated, the next process is asked about alone.
+    hub.answer(question.id, true, "worm", &super::support::admin()).await.unwrap();
+    let (shown, question) = report(2).await;
+    assert_eq!(question.instruction.isolation(), None);
+    assert!(!shown.contains("What will stop"), "{shown}");
+    assert!(all(&shown, &freezes) && all(&shown, &kills) && all(&shown, &protects), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -361,6 +400,12 @@ async fn the_mode_changes_after_it_was_shown_and_not_behind_anybodys_back() {
     let fields = [("mode", "act"), ("revision", old.as_str())];
     assert_eq!(boss.act("/policy", "/policy", &fields).await.status, 303);
     assert!(boss.get("/policy").await.text().contains("Mode: act"));
+    // Just where no hub is in reach now it does not hold yet.
+    let ask = boss.get("/policy/change?mode=ask").await.text();
+    assert!(
+        ask.contains("goes on by the policy that it holds, until this one reaches it"),
+        "{ask}"
+    );
     // A form that was shown before that is out of date.
     let late = [("mode", "observe"), ("revision", old.as_str())];
     assert_eq!(boss.act("/policy", "/policy", &late).await.status, 409);

@@ -262,10 +262,83 @@ async fn of_two_machines_with_one_name_none_is_picked_for_root() {
     let twin = Assignment::of("RJ1".parse().unwrap(), machine(9), "office-7");
     site.signer.assign(twin.clone(), None, None).await.unwrap();
     let refused = site.assign("office-7", tier_0()).await.unwrap_err().to_string();
-    for said in ["2 machines", &machine(OFFICE).to_string(), &machine(9).to_string()] {
+    for said in [
+        "2 machines",
+        &format!("{}: tier 2, as root said", machine(OFFICE)),
+        &format!("{}: the hub's word alone", machine(9)),
+    ] {
         assert!(refused.contains(said), "{said:?} is not in {refused}");
     }
     assert_eq!(site.signed(9).await, twin);
+    // However many there are: the one that root spoke of is named first.
+    for number in 10..60 {
+        let twin = Assignment { machine: machine(number), ..twin.clone() };
+        site.signer.assign(twin, None, None).await.unwrap();
+    }
+    for number in 0..OFFICE {
+        let twin = Assignment { machine: machine(number), ..twin.clone() };
+        if number != VENTILATOR {
+            site.signer.assign(twin, None, None).await.unwrap();
+        }
+    }
+    let refused = site.assign("office-7", tier_0()).await.unwrap_err().to_string();
+    let first = refused.lines().nth(1).unwrap();
+    assert_eq!(first.trim(), format!("{}: tier 2, as root said", machine(OFFICE)));
+    assert!(refused.contains("and 54 more") && refused.len() < 1_000, "{refused}");
+}
+
+#[tokio::test]
+async fn a_machine_that_root_strikes_off_leaves_its_name_to_the_next_and_keeps_its_codes() {
+    let site = Site::with(|request| match request {
+        Request::StrikeOff { .. } => Some(Answer::StruckOff { said: vec!["its permit".into()] }),
+        Request::WouldAssign { draft, .. } | Request::SetAssignment { draft, .. } => {
+            made_of(draft, 9, "office-7")
+        }
+        _ => None,
+    })
+    .await;
+    let before = site.signed(OFFICE).await;
+    let said = strike_off(&site.layout, "office-7", "stolen", false).await.unwrap();
+    assert!(said[0] == "its permit" && said[1].contains("office-7 (struck off)"), "{said:?}");
+    let id = machine(OFFICE).to_string();
+    assert!(site.was_asked(
+        |request| matches!(request, Request::StrikeOff { machine, .. } if *machine == id)
+    ));
+    let after = site.signed(OFFICE).await;
+    assert_eq!(after.name, "office-7 (struck off)");
+    assert_eq!(
+        Assignment { name: before.name.clone(), revision: before.revision, ..after },
+        before
+    );
+    // Said again it stays so.
+    let said = strike_off(&site.layout, &id, "stolen", false).await.unwrap();
+    assert_eq!(said, ["its permit"]);
+    // The next that is called so is the only one.
+    let next = Assignment::of("RJ1".parse().unwrap(), machine(9), "office-7");
+    site.signer.assign(next, None, None).await.unwrap();
+    site.assign("office-7", tier_0()).await.unwrap();
+    assert_eq!(site.signed(9).await.tier, Some(ClinicalTier::None));
+}
+
+#[tokio::test]
+async fn whoever_sets_a_policy_is_told_where_machines_defend_themselves_less_by_it_and_only_then() {
+    let site = Site::with(|request| match request {
+        Request::SetPolicy(policy) => {
+            Some(Answer::PolicySet { revision: 9, mode: policy.mode, night: None })
+        }
+        request => honest(request),
+    })
+    .await;
+    let set = async |wish| set_policy(&site.layout, wish).await.unwrap().1;
+    assert!(!set(Wish::Mode(Mode::Act)).await);
+    let mut asks = (*site.signer.policy().await.unwrap()).clone();
+    asks.responses.iter_mut().for_each(|response| response.by_itself = false);
+    assert!(set(Wish::Policy(Box::new(asks))).await, "in mode act, and none by itself");
+    for (mode, ends) in [(Mode::Act, true), (Mode::Ask, false), (Mode::Observe, false)] {
+        let known = Policy { mode, ..Policy::default_for("RJ1".parse().unwrap()) };
+        site.signer.set_policy(known, root()).await.unwrap();
+        assert_eq!(set(Wish::Mode(Mode::Ask)).await, ends, "{mode:?}");
+    }
 }
 
 #[tokio::test]
@@ -290,6 +363,8 @@ async fn what_was_signed_before_the_hub_failed_is_said_to_be() {
     let assign = || site.assign("office-7", tier_0());
     let words = format!("{:#}", assign().await.unwrap_err());
     assert!(words.contains("HAS signed it"), "{words}");
+    // Its next link, the hub's next start or a name's next answer brings it.
+    assert!(words.contains("may reach the machine at any time"), "{words}");
     assert_eq!(site.signed(OFFICE).await.tier, Some(ClinicalTier::None));
     let words = format!("{:#}", assign().await.unwrap_err());
     assert!(!words.contains("HAS signed"), "{words}");

@@ -1,7 +1,7 @@
 //! At a start: what was kept is read back, as far as it counts still and can be read.
 //!
 //! The one idea: one row that can't be read stops nothing else. It stays where it is, is named in the log, in the
-//! ledger and on the console, and nothing that hangs on it is taken for over and removed.
+//! ledger and on the console, and nothing that hangs on it is taken for over and removed ([`dim`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -16,18 +16,22 @@ use cordon_respond::approval::Approval;
 use cordon_respond::delivery::Inbox;
 use cordon_respond::grouping::{Seat, Story};
 use cordon_respond::hub_core::{self as core, MachineRow, WayWord};
-use cordon_respond::order::{Delivery, OrderLife};
+use cordon_respond::order::{Delivery, MeasureLife, OrderLife};
+use cordon_respond::signer_core::Proposal;
 use cordon_store::{
     Change, Cursor, Key, Listed, Machine, Page, Row, State, StoreError, StoredApproval, Unreadable,
 };
 use ed25519_dalek::VerifyingKey;
 
 use super::{
-    CODES, DRAFT, Draft, GAP, GUIDANCE, MEASURE, ORDER, OUTBOX, PROPOSAL, SEAT, STORY, STRUCK_OFF,
-    VERSION, WAY, decode, encode, row, stored_approval, unreadable,
+    CODES, DRAFT, Draft, GAP, GUIDANCE, KINDS, MEASURE, ORDER, OUTBOX, PROPOSAL, SEAT, STORY,
+    STRUCK_OFF, VERSION, WAY, decode, encode, row, stored_approval, unreadable,
 };
 use crate::board::{Card, Known};
 use crate::signer::Client;
+
+mod dim;
+use dim::{Dim, fits, is_damaged};
 
 /// How long an order that died is told to the signer again at each start.
 const DEAD_ORDERS: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -56,7 +60,7 @@ pub(crate) struct Kept {
 /// Revisions and envelopes of one kind of document, of all machines.
 type Documents = BTreeMap<MachineId, (u64, Envelope)>;
 
-/// A row that can't be read. It is left where it is.
+/// A row that can't be read. It is left where it is, unless it is [mended](SetAside::mended).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SetAside {
     /// What it should be.
@@ -65,11 +69,14 @@ pub(crate) struct SetAside {
     pub id: String,
     /// The decoder's words.
     pub why: String,
+    /// How it goes on without anybody doing anything; `None`: what it is about is not minded.
+    pub mended: Option<&'static str>,
 }
 
 impl fmt::Display for SetAside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the {} {}: {}", self.what, self.id, self.why)
+        write!(f, "the {} {}: {}", self.what, self.id, self.why)?;
+        self.mended.map_or(Ok(()), |mended| write!(f, " ({mended})"))
     }
 }
 
@@ -83,9 +90,11 @@ struct Read {
     versions: BTreeMap<MachineId, u16>,
     ways: BTreeMap<MachineId, WayWord>,
     /// Rows of measures and of stories that can't be read: what hangs on one is not over.
-    dim: BTreeSet<String>,
+    dim: Dim,
     /// Machines' shares of stories that can't be read.
     dim_seats: Vec<(IncidentId, MachineId)>,
+    /// Damaged names of machines that were struck off.
+    dim_struck_off: Vec<String>,
 }
 
 /// Reads back what counts still.
@@ -110,20 +119,21 @@ pub(crate) async fn restore(
     let mut read = Read::default();
     for row in store.rows(organisation).await? {
         if let Err(error) = read.take(&row, &mut kept) {
-            if row.kind == MEASURE || row.kind == STORY {
-                read.dim.insert(row.id.clone());
-            }
-            if row.kind == SEAT {
-                read.dim_seats.extend(ids_of_seat(&row.id));
-            }
+            read.keep_what_hangs_on(&row);
             let why = reason(error)?;
-            kept.set_aside.push(SetAside { what: row.kind, id: row.id, why });
+            kept.set_aside.push(SetAside { what: row.kind, id: row.id, why, mended: None });
         }
     }
     prune_orders(&mut kept, &read.dim, now)?;
     prune_seats(&mut kept, &read.dim)?;
     restore_machines(store, organisation, signer, now, &read, &mut kept).await?;
     let dim_seats = std::mem::take(&mut read.dim_seats);
+    for damaged in &read.dim_struck_off {
+        let mut like = kept.cards.keys().filter(|machine| fits(damaged, &machine.to_string()));
+        if let (Some(machine), None) = (like.next(), like.next()) {
+            read.struck_off.push(*machine);
+        }
+    }
     for machine in read.struck_off {
         if let Some(card) = kept.cards.get_mut(&machine) {
             card.is_struck_off = true;
@@ -183,13 +193,36 @@ impl Read {
     /// [`StoreError::Unreadable`]; nothing is taken of it then.
     fn take(&mut self, row: &Row, kept: &mut Kept) -> Result<(), StoreError> {
         let Row { kind, id, document } = row;
+        if is_damaged(kind) || is_damaged(id) {
+            return Err(unreadable(&"its name is damaged"));
+        }
         let machine = || id.parse::<MachineId>().map_err(|error| unreadable(&error));
         match kind.as_str() {
-            STORY => kept.rows.push(core::Change::Story(decode::<Story>(document)?)),
-            SEAT => kept.rows.push(core::Change::Seat(decode::<Seat>(document)?)),
-            PROPOSAL => kept.rows.push(core::Change::Proposed(decode(document)?)),
-            ORDER => kept.rows.push(core::Change::Order(decode(document)?)),
-            MEASURE => kept.rows.push(core::Change::Measure(decode(document)?)),
+            STORY => {
+                let story = decode::<Story>(document)?;
+                self.is_of(row, story.incident.id)?;
+                kept.rows.push(core::Change::Story(story));
+            }
+            SEAT => {
+                let seat = decode::<Seat>(document)?;
+                self.is_of(row, super::seat_id(seat.incident, seat.machine))?;
+                kept.rows.push(core::Change::Seat(seat));
+            }
+            PROPOSAL => {
+                let proposal = decode::<Proposal>(document)?;
+                self.is_of(row, proposal.id)?;
+                kept.rows.push(core::Change::Proposed(proposal));
+            }
+            ORDER => {
+                let life = decode::<OrderLife>(document)?;
+                self.is_of(row, life.order.id)?;
+                kept.rows.push(core::Change::Order(life));
+            }
+            MEASURE => {
+                let life = decode::<MeasureLife>(document)?;
+                self.is_of(row, life.measure)?;
+                kept.rows.push(core::Change::Measure(life));
+            }
             OUTBOX => {
                 let number: u64 = id.parse().map_err(|error| unreadable(&error))?;
                 // Also where its record can't be read: another would take its place.
@@ -213,10 +246,47 @@ impl Read {
             GUIDANCE => {
                 self.guidance.insert(machine()?, decode(document)?);
             }
-            // Of a newer version: it stays where it is.
-            _ => tracing::warn!(kind, "a row of an unknown kind is left alone"),
+            // Of a newer version: it stays where it is. Or of one whose kind is damaged and is a text all the same.
+            _ => {
+                tracing::warn!(kind, id, "a row of an unknown kind is left alone");
+                self.keep_what_hangs_on(row);
+            }
         }
         Ok(())
+    }
+
+    /// Whether a document is the row's own. It could not be ended by its row, and would come back at every start.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreadable`], if it is not.
+    fn is_of(&mut self, row: &Row, own: impl ToString) -> Result<(), StoreError> {
+        let own = own.to_string();
+        if row.id == own {
+            return Ok(());
+        }
+        let error = unreadable(&format_args!("it holds another one's: {own}"));
+        self.keep_what_hangs_on(&Row { id: own, ..row.clone() });
+        Err(error)
+    }
+
+    /// Of a row that can't be read: what hangs on it is not over. Where its kind is damaged, on whatever it may be.
+    fn keep_what_hangs_on(&mut self, row: &Row) {
+        let may_be = |kind: &str| fits(&row.kind, kind);
+        let is_known = KINDS.contains(&row.kind.as_str());
+        if !is_known || row.kind == MEASURE || row.kind == STORY {
+            self.dim.add(&row.id);
+        }
+        if !is_known || row.kind == SEAT {
+            self.dim_seats.extend(ids_of_seat(&row.id));
+        }
+        // Nobody is kept out by a row that may as well be another.
+        let is_surely = |kind: &str| KINDS.iter().filter(|of| may_be(of)).eq([&kind]);
+        if is_surely(STRUCK_OFF) {
+            match row.id.parse() {
+                Ok(machine) => self.struck_off.push(machine),
+                Err(_) => self.dim_struck_off.push(row.id.clone()),
+            }
+        }
     }
 }
 
@@ -224,7 +294,7 @@ impl Kept {
     /// The rows of a list that can be read; the others are set aside.
     fn readable<T>(&mut self, listed: &mut Listed<T>) -> Vec<T> {
         for Unreadable { what, id, reason } in std::mem::take(&mut listed.unreadable) {
-            let row = SetAside { what: what.to_owned(), id, why: reason };
+            let row = SetAside { what: what.to_owned(), id, why: reason, mended: None };
             // A question may be in two lists.
             if !self.set_aside.contains(&row) {
                 self.set_aside.push(row);
@@ -236,7 +306,7 @@ impl Kept {
 
 /// An order that was taken, and whose measure is over, is history: the tables have it. One that died is
 /// kept for a week, so that a signer that was away learns of it.
-fn prune_orders(kept: &mut Kept, dim: &BTreeSet<String>, now: UtcNanos) -> Result<(), StoreError> {
+fn prune_orders(kept: &mut Kept, dim: &Dim, now: UtcNanos) -> Result<(), StoreError> {
     let measures: BTreeSet<MeasureId> = kept
         .rows
         .iter()
@@ -251,9 +321,7 @@ fn prune_orders(kept: &mut Kept, dim: &BTreeSet<String>, now: UtcNanos) -> Resul
                 Delivery::Waiting | Delivery::Sent => None,
                 Delivery::Taken if measures.contains(&life.order.id.into()) => None,
                 // Nobody knows that it is over.
-                Delivery::Taken if dim.contains(&MeasureId::from(life.order.id).to_string()) => {
-                    None
-                }
+                Delivery::Taken if dim.has(&MeasureId::from(life.order.id).to_string()) => None,
                 Delivery::Taken => Some(life.order.id),
                 Delivery::Dead { .. } => {
                     (now.since(life.order.issued_at) > DEAD_ORDERS).then_some(life.order.id)
@@ -270,7 +338,7 @@ fn prune_orders(kept: &mut Kept, dim: &BTreeSet<String>, now: UtcNanos) -> Resul
 }
 
 /// What machines brought to a story that is over is of no use any more.
-fn prune_seats(kept: &mut Kept, dim: &BTreeSet<String>) -> Result<(), StoreError> {
+fn prune_seats(kept: &mut Kept, dim: &Dim) -> Result<(), StoreError> {
     let open: BTreeSet<IncidentId> = kept
         .rows
         .iter()
@@ -282,7 +350,7 @@ fn prune_seats(kept: &mut Kept, dim: &BTreeSet<String>) -> Result<(), StoreError
     for row in std::mem::take(&mut kept.rows) {
         match &row {
             core::Change::Seat(seat) if !open.contains(&seat.incident) => {
-                if !dim.contains(&seat.incident.to_string()) {
+                if !dim.has(&seat.incident.to_string()) {
                     let id = super::seat_id(seat.incident, seat.machine);
                     kept.prune.push(self::row::<Seat>(SEAT, id, None)?);
                 }
@@ -368,14 +436,14 @@ async fn assignment_of(
     if signed.is_none() && machine.assignment == Ok(None) {
         return None;
     }
-    let so = match &signed {
-        Some(_) => "the signer's is taken, and put in its place",
-        None => "the signer is asked for it when an order or a link needs it",
-    };
     kept.set_aside.push(SetAside {
         what: "assignment".into(),
         id: machine.id.to_string(),
-        why: format!("{why} ({so})"),
+        why: match &signed {
+            Some(_) => why,
+            None => format!("{why} (the signer is asked for it when an order or a link needs it)"),
+        },
+        mended: signed.is_some().then_some("it was replaced by the signer's"),
     });
     kept.prune.extend(signed.as_ref().map(|assignment| Change::Assignment {
         machine: machine.id,
@@ -402,6 +470,9 @@ async fn permit_of(
                 what: "permit of machine".into(),
                 id: machine.to_string(),
                 why,
+                mended: Some(
+                    "the machine goes on by the one that it holds; the signer gives the next",
+                ),
             });
             Ok(None)
         }
@@ -477,6 +548,7 @@ async fn restore_approvals(
                         what: "question".into(),
                         id: id.to_string(),
                         why,
+                        mended: None,
                     });
                 }
             }

@@ -317,6 +317,9 @@ impl Desk {
                 Err(refusal) => Ok(Err(Refused::Rule(refusal))),
             };
         }
+        if !self.state.core.has_place_for(proposal.machine, proposal.id, now.utc) {
+            return Ok(Err(Refused::Rule(Refusal::UsedId)));
+        }
         let order = match self.apply(Input::Sign(proposal), now, false)? {
             Ok(Outcome::Order(order)) => order,
             Ok(_) => return Ok(Err(confused())),

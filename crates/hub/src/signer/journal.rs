@@ -116,6 +116,9 @@ impl Journal {
                 let mut randomness = || drawn.next().map_or([0; 16], |bytes| **bytes);
                 let outcome = state.apply(&entry.input, &entry.now, &mut randomness);
                 refused += u64::from(outcome.is_err());
+                if let (Err(_), Input::Sign(proposal)) = (&outcome, &entry.input) {
+                    state.core.count_sealed(proposal.machine);
+                }
                 applied += 1;
                 last = entry.number;
                 last_outcome = outcome.ok().map(|outcome| (entry.input, entry.now, outcome));

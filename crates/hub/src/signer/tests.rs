@@ -31,6 +31,7 @@ mod leave;
 mod ledger;
 mod names;
 mod process;
+mod replay;
 
 use super::{
     Client, ClientError, Refused, SignerConfig, SignerError, hub_origin, serve_until, signer_origin,

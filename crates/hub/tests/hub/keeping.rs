@@ -2,23 +2,25 @@
 
 use std::collections::BTreeMap;
 
+use cordon_hub::signer::Client;
 use cordon_hub::view::AssignmentDraft;
 use cordon_model::approval::Needs;
-use cordon_model::asset::{ClinicalTier, Direction, Lifeline, PortRange, Transport};
+use cordon_model::asset::{Assignment, ClinicalTier, Direction, Lifeline, PortRange, Transport};
 use cordon_model::finding::Level;
 use cordon_model::ids::{ApprovalId, IncidentId, MachineId};
-use cordon_model::measure::Isolation;
-use cordon_model::order::Instruction;
+use cordon_model::measure::{Isolation, MeasureState};
+use cordon_model::order::{Approver, Instruction};
 use cordon_model::policy::{Mode, Policy};
 use cordon_model::record::Deed;
 use cordon_model::time::UtcNanos;
+use cordon_model::wire::Report;
 use cordon_respond::approval::{Approval, ApprovalState};
 use cordon_store::{
     Change, Incidents as _, Key, Orders as _, Page, Rows as _, SqliteState, State, StoredApproval,
 };
 use serde::Serialize;
 
-use super::support::{Site, admin, copy, found, until};
+use super::support::{Machine, Site, admin, copy, found, until};
 
 fn cbor<T: Serialize>(document: &T) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -123,6 +125,84 @@ async fn a_row_that_cannot_be_read_is_set_aside_and_the_rest_goes_on() {
     }
     let order = kept.keys().filter(|(kind, _)| kind == "order").count();
     assert_eq!(order, 3, "also the order whose measure nobody can read is no history");
+}
+
+/// Rows of seats, of orders, and those whose name is damaged.
+async fn counted(site: &Site) -> (usize, usize, usize) {
+    let store = store_of(site).await;
+    let rows = store.rows(&site.organisation).await.unwrap();
+    store.close().await;
+    let count = |kind: &str| rows.iter().filter(|row| row.kind == kind).count();
+    let dim = rows.iter().filter(|row| (row.kind.clone() + &row.id).contains('\u{fffd}'));
+    (count("seat"), count("order"), dim.count())
+}
+
+/// A row's own name may be what is damaged: then nothing of it is known, and nothing that hangs on it is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_rows_name_is_damaged_nothing_that_hangs_on_it_is_removed_or_comes_back() {
+    for what in ["kind", "id"] {
+        let mut site = Site::start().await;
+        let mut machine = site.machine("office-1").await;
+        machine.report(found("office-1", Level::High, 1)).await;
+        site.hub().isolate(machine.id(), Isolation::Segment, "worm", None, &admin()).await.unwrap();
+        let order = machine.order().await;
+        machine.carry_out(&order).await;
+        let mut stolen = site.machine("office-2").await;
+        site.hub().strike_off(stolen.id(), "stolen", false, &admin()).await.unwrap();
+        site.stop().await;
+        // One byte of each is another, in the middle.
+        let damaged = format!(
+            "CAST(substr({what}, 1, 2) AS BLOB) || X'ff' || CAST(substr({what}, 4) AS BLOB)"
+        );
+        for kind in ["story", "measure", "struck-off"] {
+            let one =
+                format!("UPDATE rows SET {what} = CAST({damaged} AS TEXT) WHERE kind = '{kind}'");
+            site.spoil(&one).await;
+        }
+        let before = counted(&site).await;
+        assert_eq!(before, (1, 1, 3), "{what}");
+
+        site.start_again().await;
+        let said = site.hub().status().await.unwrap().set_aside.expect("it is said");
+        assert!(said.starts_with("3 of the rows") && said.contains("name is damaged"), "{said}");
+        let refused = stolen.connect().await;
+        assert!(refused.is_err(), "{what}: a machine that was struck off is no member again");
+        site.stop().await;
+        assert_eq!(counted(&site).await, before, "{what}");
+        // What people end is not there again at the next start.
+        site.start_again().await;
+        machine.connect().await.unwrap();
+        let over = machine.receipt(&order, MeasureState::Released);
+        machine.report(Report::Receipt(machine.sealed(&over))).await;
+        assert_eq!(site.hub().machines()[0].isolation, None, "{what}");
+        site.restart().await;
+        assert_eq!(site.hub().machines()[0].isolation, None, "{what}");
+        site.stop().await;
+    }
+}
+
+/// It would come back at every start, and could never be ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_is_not_its_rows_own_is_set_aside() {
+    let mut site = Site::start().await;
+    let mut machine = site.machine("office-1").await;
+    machine.report(found("office-1", Level::High, 1)).await;
+    site.stop().await;
+    let store = store_of(&site).await;
+    let rows = store.rows(&site.organisation).await.unwrap();
+    let seats = rows.iter().filter(|row| row.kind == "seat").count();
+    let story = rows.into_iter().find(|row| row.kind == "story").unwrap();
+    store.close().await;
+    let other = IncidentId::new(UtcNanos::from_unix_nanos(7), [7; 10]);
+    site.spoil(&format!("UPDATE rows SET id = '{other}' WHERE id = '{}'", story.id)).await;
+    site.start_again().await;
+    let said = site.hub().status().await.unwrap().set_aside.expect("it is said");
+    assert!(said.starts_with("1 of the rows") && said.contains(&other.to_string()), "{said}");
+    site.stop().await;
+    let store = store_of(&site).await;
+    let rows = store.rows(&site.organisation).await.unwrap();
+    assert_eq!(rows.iter().filter(|row| row.kind == "seat").count(), seats);
+    assert_eq!(rows.iter().filter(|row| row.id == other.to_string()).count(), 1);
 }
 
 /// What a no covered nobody knows any more: then people are asked again, rather than never.
@@ -267,6 +347,8 @@ async fn a_machine_whose_assignment_or_permit_cannot_be_read_is_released_as_ever
     for what in [format!("the assignment {id}"), format!("the permit of machine {}", other.id())] {
         assert!(said.contains(&what), "{said}");
     }
+    // A hub that is put back loses what it kept since: nobody is told to for what is well again.
+    assert!(said.contains("nothing is to be done") && !said.contains("backup"), "{said}");
     let view = site.hub().machine(id).await.unwrap();
     assert_eq!(view.assignment, Some(signed.clone()));
     machine.connect().await.unwrap();
@@ -317,6 +399,62 @@ async fn what_the_signer_knows_of_a_machine_is_asked_for_when_it_links() {
     .await;
     site.hub().isolate(id, Isolation::Segment, "worm", None, &admin()).await.unwrap();
     assert!(matches!(machine.order().await.instruction, Instruction::Begin { .. }));
+}
+
+/// Root spoke of it at a signer that was put back from a backup, and had only its id.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_machine_signs_is_taken_by_a_signer_that_had_it_from_roots_word_alone() {
+    let mut site = Site::start().await;
+    let before = site.directory.path().join("before");
+    site.signer.take().unwrap().stop().await;
+    copy(&site.directory.path().join("signer"), &before);
+    site.start_signer().await;
+    // One is known to the hub again at its start, the other when it links, the third all along.
+    let mut machines = Vec::new();
+    for host in ["office-1", "office-2", "office-3"] {
+        machines.push(site.machine(host).await);
+    }
+    site.stop().await;
+    site.signer.take().unwrap().stop().await;
+    let signers = site.directory.path().join("signer");
+    std::fs::remove_dir_all(&signers).unwrap();
+    std::fs::rename(&before, &signers).unwrap();
+    site.start_signer().await;
+    let client = Client::connect(&site.directory.path().join("signer.sock")).await.unwrap();
+    let root = || Approver { name: "root".into(), is_clinical: false };
+    let organisation = site.organisation.clone();
+    let of = |machine: &Machine| Assignment {
+        tier: Some(ClinicalTier::None),
+        ..Assignment::of(organisation.clone(), machine.id(), &*machine.host)
+    };
+    let spoil = |number: usize| {
+        format!(
+            "UPDATE machines SET assignment = X'ff00' WHERE machine = '{}'",
+            machines[number].id()
+        )
+    };
+    client.assign(of(&machines[0]), None, Some(root())).await.unwrap();
+    client.assign(of(&machines[2]), None, Some(root())).await.unwrap();
+    site.spoil(&spoil(0)).await;
+    site.spoil(&spoil(1)).await;
+    site.start_again().await;
+    client.assign(of(&machines[1]), None, Some(root())).await.unwrap();
+    for mut machine in machines {
+        machine.connect().await.unwrap();
+        let id = machine.id();
+        site.hub().isolate(id, Isolation::Segment, "worm", None, &admin()).await.unwrap();
+        let order = machine.order().await;
+        machine.carry_out(&order).await;
+        site.hub().release(id, "clean", Some("it was nothing"), None, &admin()).await.unwrap();
+        let release = machine.order().await;
+        machine.take(&release).await;
+        let over = machine.receipt(&order, MeasureState::Released);
+        machine.report(Report::Receipt(machine.sealed(&over))).await;
+        until("its word is heard", || async {
+            client.learn(id, machine.sealed(&over)).await.is_ok()
+        })
+        .await;
+    }
 }
 
 fn lifeline() -> Lifeline {

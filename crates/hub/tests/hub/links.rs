@@ -8,8 +8,9 @@ use cordon_model::measure::Isolation;
 use cordon_model::order::Instruction;
 use cordon_model::policy::Mode;
 use cordon_model::record::Deed;
+use cordon_model::time::UtcNanos;
 use cordon_model::wire::{FromAgent, FromHub, Hello, VERSION};
-use cordon_store::{IncidentFilter, Page};
+use cordon_store::{IncidentFilter, Key, Orders as _, Page, SqliteState, State as _};
 use tokio::io::AsyncReadExt as _;
 
 use super::support::{Machine, Signer, Site, admin, found, open_without_certificate, until};
@@ -107,6 +108,28 @@ async fn a_machine_that_is_cut_off_is_struck_off_only_by_somebody_who_says_that_
     let said = hub.strike_off(machine.id(), "stolen", true, &admin()).await.unwrap().join("\n");
     assert!(said.contains("stays as it was") && said.contains("cut off (segment)"), "{said}");
     assert!(machine.goodbye().await.contains("struck off"));
+}
+
+/// A stolen machine is kept out now, whatever a disk did to what it may do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_whose_permit_cannot_be_read_is_struck_off_and_that_is_said() {
+    let site = Site::start().await;
+    site.hub().set_mode(Mode::Act, &admin()).await.unwrap();
+    let mut machine = site.machine("office-1").await;
+    let key = Key::new(&site.organisation, machine.id());
+    until("it has a permit", || async {
+        let store = SqliteState::open(&site.directory.path().join("hub")).await.unwrap();
+        let permits = store.permits(&key, UtcNanos::now()).await.unwrap();
+        store.close().await;
+        !permits.is_empty()
+    })
+    .await;
+    site.spoil("UPDATE permits SET envelope = X'00'").await;
+    let said = site.hub().strike_off(machine.id(), "stolen", false, &admin()).await.unwrap();
+    let said = said.join("\n");
+    assert!(said.contains("may still segment itself") && said.contains("not known"), "{said}");
+    assert!(machine.goodbye().await.contains("struck off"));
+    assert!(site.hub().machines().is_empty());
 }
 
 /// What is only ordered may be in force a moment later.

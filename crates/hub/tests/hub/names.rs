@@ -108,13 +108,17 @@ fn what_a_person_signed_for_reaches_the_machine_and_the_rest_reaches_people() {
         let second = assigned(&mut machine).await;
         assert_eq!(pinned(&second), ["10.0.0.1", "fd00::1", "10.0.0.5", "10.0.0.2"]);
         assert_eq!(second.revision, first.revision + 1);
-        let row = hub.machines().into_iter().find(|row| row.id == machine.id()).unwrap();
+        let id = machine.id();
+        let row = hub.machines().into_iter().find(|row| row.id == id).unwrap();
         let waits: Vec<String> = row.to_confirm.iter().map(|waits| waits.command(&row)).collect();
         assert_eq!(
             waits,
             [
-                "cordon lifelines confirm ct-1 files.test 10.0.0.6 --signed-off-by 'YOUR NAME'",
-                "cordon lifelines confirm ct-1 pacs.test 2001:db8::1",
+                // Of two that are called so the signer takes none for the other.
+                format!(
+                    "cordon lifelines confirm {id} files.test 10.0.0.6 --signed-off-by 'YOUR NAME'"
+                ),
+                format!("cordon lifelines confirm {id} pacs.test 2001:db8::1"),
             ]
         );
         let told = hub.attention();

@@ -224,14 +224,19 @@ impl Known {
         false
     }
 
-    /// Whether an older order has this id, or there is no place left to remember one that is so far ahead.
-    pub(super) fn is_taken(&self, id: OrderId, now: UtcNanos) -> bool {
+    /// Whether an older order has this id.
+    pub(super) fn is_taken(&self, id: OrderId) -> bool {
+        self.used.contains(&id)
+    }
+
+    /// Whether there is place to remember this id: it is not far ahead, or few are.
+    pub(super) fn has_place_for(&self, id: OrderId, now: UtcNanos) -> bool {
         let is_ahead = |id: &OrderId| id.made_at() > now.plus(ID_AHEAD_WITHIN);
         let ahead = || {
             let older = self.used.iter().rev().take_while(|id| is_ahead(id)).count();
             older + self.recent.iter().filter(|order| is_ahead(&order.id)).count()
         };
-        self.used.contains(&id) || is_ahead(&id) && ahead() >= REMEMBERED_IDS_AHEAD
+        !is_ahead(&id) || ahead() < REMEMBERED_IDS_AHEAD
     }
 
     /// Whether an older order may have had this id, which is forgotten by now.

@@ -23,9 +23,12 @@ fn of_then(millis: u64, instruction: Instruction) -> Proposal {
 }
 
 impl Bench {
-    /// With the signer's clock at so many milliseconds since 1970.
+    /// With the signer's clock at so many milliseconds since 1970, as whoever signs asks.
     fn sign_at(&mut self, proposal: &Proposal, millis: u64) -> Result<Order, Refusal> {
         let now = Moment { utc: of_millis(millis), ..moment("a", 1) };
+        if !self.signer.has_place_for(proposal.machine, proposal.id, now.utc) {
+            return Err(Refusal::UsedId);
+        }
         self.signer.sign(proposal, &now, &mut || [7; 16])
     }
 }
