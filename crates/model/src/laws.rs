@@ -12,6 +12,7 @@
 //! | Authority | [`agreed`] | each order signed in people's names |
 //! | Authority | [`unanswered`] | each order signed because nobody answered |
 //! | Lease | [`lease`], [`never_silently_open`] | while it cuts; each time that it opens |
+//! | Lease | [`warned`] | each time that something steps down, or is taken back, at its lease's end |
 //! | Lease | [`lease`], [`undone`], [`never_silently_undone`] | while anything else is in force; each time that it ends |
 //! | Lifelines | [`lifelines`], [`last_of_kind`] | while it cuts |
 //! | Lifelines | [`stopped`] | each time that anything else is ordered, and done |
@@ -262,6 +263,29 @@ pub fn lease(
 ) -> Result<(), Violation> {
     hold(Law::Lease, ran <= granted.saturating_add(slack), || {
         format!("measure {measure} of {granted:?} is in force after {ran:?} (slack {slack:?})")
+    })
+}
+
+/// Law 2: before a lease ends, and what it was of steps down or is taken back, people are told: within its last
+/// `warn`, by who holds it, if that was `at_work` there for longer than the `slack` that waking up allows. Time
+/// in which a machine was off, or its holder dead, is no time to tell anything in. `told`: how long the lease had
+/// left by the last warning since it began or was renewed; one that came too early warns nobody.
+///
+/// # Errors
+/// That nobody was told in time.
+pub fn warned(
+    measure: MeasureId,
+    warn: Duration,
+    at_work: Duration,
+    told: Option<Duration>,
+    slack: Duration,
+) -> Result<(), Violation> {
+    let is_told = told.is_some_and(|left| left <= warn.saturating_add(slack));
+    hold(Law::Lease, is_told || at_work <= slack, || {
+        format!(
+            "the lease of measure {measure} ended with no warning in its last {warn:?} (told: {told:?} before; \
+             {at_work:?} to tell it in)"
+        )
     })
 }
 
@@ -659,6 +683,20 @@ mod tests {
         assert!(!judge(&[person("ann", true), person("ann", true)]));
         assert!(!judge(&[person("ann", false), person("bob", false)]));
         assert!(judge(&[person("ann", false), person("bob", true)]));
+    }
+
+    #[test]
+    fn people_are_told_before_a_lease_ends_if_anybody_could() {
+        let measure = MeasureId::new(UtcNanos::from_unix_nanos(0), [2; 10]);
+        let seconds = Duration::from_secs;
+        let judge = |at_work, told: Option<u64>| {
+            let told = told.map(seconds);
+            warned(measure, seconds(10), seconds(at_work), told, seconds(1)).is_ok()
+        };
+        assert!(judge(10, Some(10)) && judge(10, Some(2)));
+        assert!(!judge(10, None) && !judge(2, None));
+        assert!(!judge(10, Some(30)), "too early warns nobody");
+        assert!(judge(1, None) && judge(0, None), "its holder was dead, or its lease shorter");
     }
 
     #[test]

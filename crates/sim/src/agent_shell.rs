@@ -51,12 +51,13 @@ impl World<'_> {
         }
         let mut finding = self.finding(index, level, rule, program);
         if self.machines[index].lies && self.mishap(3) {
-            // It takes the id that another machine's next finding will have.
+            // It says that it was found on another machine, under the id that the next finding there will have.
             let victim = (index + 1) % self.machines.len();
             let (next, host) = (self.machines[victim].findings + 1, self.machines[victim].id);
             let mut raw_sha256 = [0; 32];
             raw_sha256[..8].copy_from_slice(&next.to_be_bytes());
-            finding.id = FindingId::of(&finding.rule.id, &host.to_string(), &raw_sha256);
+            finding.host = host.to_string();
+            finding.id = FindingId::of(&finding.rule.id, &finding.host, &raw_sha256);
             self.tally.count("finding ids taken by a liar");
         }
         self.tally.count("findings");
@@ -224,16 +225,16 @@ impl World<'_> {
         let lost = if self.is_calm { 0 } else { 60 };
         let (now, random) = (self.now, &mut self.random);
         match self.network.fate(link, Way::ToHub, now, is_cut_off, lost, random) {
-            Fate::Arrives(when) => {
+            Fate::Arrives(when, place) => {
                 if self.mishap(15) {
                     self.tally.count("messages to the hub repeated");
                     let again = when + self.random.millis(1, 3_000);
                     let message = Box::new(message.clone());
-                    self.at(again, Event::ToHub { machine: index, link, message });
+                    self.at(again, Event::ToHub { machine: index, place, message });
                 }
                 let message = Box::new(message);
                 self.machines[index].said_at = Some(self.now);
-                self.at(when, Event::ToHub { machine: index, link, message });
+                self.at(when, Event::ToHub { machine: index, place, message });
             }
             Fate::Tears(when) | Fate::Vanishes(when) => {
                 self.tally.count("messages lost");

@@ -63,6 +63,7 @@ impl World<'_> {
         effects: Vec<Effect>,
     ) -> Result<(), Violation> {
         self.keep_helper(index);
+        self.judge_the_ends(index, &effects)?;
         // To look again is to do nothing.
         let is_doing = |effect: &Effect| !matches!(effect, Effect::LookAgain { .. });
         if effects.iter().any(is_doing) && self.mishap(40) {
@@ -101,7 +102,16 @@ impl World<'_> {
             Effect::Apply { .. } | Effect::LookAgain { .. } | Effect::TakeBack { .. } => {
                 return self.act_besides(index, effect);
             }
-            Effect::Warn { .. } => {
+            Effect::Warn { measure, ends } => {
+                let helper = self.machines[index].helper.as_ref();
+                let is_besides = helper.is_some_and(|it| it.acting.contains_key(measure));
+                if self.sabotaged(Sabotage::NeverWarns)
+                    || is_besides && self.sabotaged(Sabotage::NeverWarnsBesides)
+                {
+                    return Ok(());
+                }
+                let left = ends.since(self.moment(index).at);
+                self.observer.warned(index, *measure, left);
                 self.tally.count("warnings before a lease ends");
                 return Ok(());
             }
@@ -130,6 +140,26 @@ impl World<'_> {
             self.observer.claimed(&self.machines[index], receipt)?;
         }
         self.keep_helper(index);
+        Ok(())
+    }
+
+    /// Law 2, of the leases that ended just now: people were told before.
+    fn judge_the_ends(&mut self, index: usize, effects: &[Effect]) -> Result<(), Violation> {
+        for effect in effects {
+            match effect {
+                Effect::Enforce { measure, .. } => {
+                    let helper = self.machines[index].helper.as_ref();
+                    let origin = helper.map(|helper| origin_of(helper, *measure));
+                    if let Some(Origin::LeaseEnd(of)) = origin {
+                        self.observer.steps_down(index, of, self.now)?;
+                    }
+                }
+                Effect::TakeBack { measure } => {
+                    self.observer.is_taken_back(index, *measure, self.now)?;
+                }
+                _ => {}
+            }
+        }
         Ok(())
     }
 
@@ -242,6 +272,7 @@ impl World<'_> {
             return;
         }
         self.tally.count("helper crashes");
+        self.observer.helper_at_work(index, false, self.now);
         self.trace(|| format!("m{index}: the helper dies"));
         let back = self.random.millis(50, 3_000);
         self.observer.allow(index, back);
@@ -270,8 +301,9 @@ impl World<'_> {
         }
         let effects = helper.restart(&now);
         machine.helper = Some(helper);
+        self.observer.helper_at_work(index, true, self.now);
         // Its agent tells it of a newer assignment, should it have died before that was on disk.
-        let assignment = machine.documents.assignment.clone();
+        let assignment = self.machines[index].documents.assignment.clone();
         self.trace(|| format!("m{index}: the helper is back"));
         self.carry_out(index, effects)?;
         if let Some(assignment) = assignment {

@@ -49,6 +49,18 @@ pub(crate) fn is_bad(from: MachineId, report: &Arrived) -> bool {
     matches!(report, Arrived::Receipt(receipt) if receipt.machine != from)
 }
 
+/// What a hub keeps that believes a finding about the machine on which it was found, of those that there are.
+pub(crate) fn believe_hosts<'a>(
+    outputs: &mut [Output],
+    machines: impl Iterator<Item = &'a MachineId> + Clone,
+) {
+    for output in outputs {
+        let Output::Keep(Change::Finding(received, _)) = output else { continue };
+        let named = machines.clone().find(|id| id.to_string() == received.finding.host);
+        received.machine = named.copied().unwrap_or(received.machine);
+    }
+}
+
 /// A question as a hub asks it that forgets all but the isolation.
 pub(crate) fn without_acts(change: Change) -> Change {
     let Change::Approval(mut question) = change else { return change };

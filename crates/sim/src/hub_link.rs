@@ -13,8 +13,8 @@ use cordon_model::wire::FromHub;
 use cordon_respond::hub_core::{Arrived, Change, Output};
 use cordon_respond::signer_core::{Basis, Refusal};
 
-use crate::hub_astray::{Gullible, all_measures, is_bad};
-use crate::network::{Fate, Way};
+use crate::hub_astray::{Gullible, all_measures, believe_hosts, is_bad};
+use crate::network::{Fate, Place, Way};
 use crate::scenario::Sabotage;
 use crate::world::{Event, Up, World};
 
@@ -28,18 +28,19 @@ impl World<'_> {
             self.tally.count("orders repeated by the network");
             let again = self.random.millis(1, 60_000);
             let message = message.clone();
-            self.after(again, Event::ToAgent { machine, link: 0, message: Box::new(message) });
+            let (place, message) = (Place::default(), Box::new(message));
+            self.after(again, Event::ToAgent { machine, place, message });
         }
         let (now, random) = (self.now, &mut self.random);
         match self.network.fate(link, Way::ToAgent, now, is_cut_off, lost, random) {
-            Fate::Arrives(when) => {
+            Fate::Arrives(when, place) => {
                 let message = Box::new(message);
                 if self.mishap(15) {
                     self.tally.count("messages to agents repeated");
                     let again = when + self.random.millis(1, 3_000);
-                    self.at(again, Event::ToAgent { machine, link, message: message.clone() });
+                    self.at(again, Event::ToAgent { machine, place, message: message.clone() });
                 }
-                self.at(when, Event::ToAgent { machine, link, message })
+                self.at(when, Event::ToAgent { machine, place, message })
             }
             Fate::Tears(when) | Fate::Vanishes(when) => {
                 self.tally.count("messages lost");
@@ -63,6 +64,7 @@ impl World<'_> {
         let chokes = self.sabotaged(Sabotage::ChokesOnBad);
         let hoards = self.sabotaged(Sabotage::TakesEverything);
         let twice = self.sabotaged(Sabotage::TakesTwice);
+        let believes_hosts = self.sabotaged(Sabotage::BelievesHosts);
         let before = self.hub.taken_of(id);
         let reported = match &message {
             Up::Reports(reports) => reports.clone(),
@@ -111,8 +113,11 @@ impl World<'_> {
                     let numbers = before + 1..;
                     reports.iter_mut().zip(numbers).for_each(|(report, number)| report.0 = number);
                 }
-                let came = core.arrived(id, link, reports, &now, &mut || dice.bytes());
+                let mut came = core.arrived(id, link, reports, &now, &mut || dice.bytes());
                 laws::once(id, "reports", !is_again || !came.iter().any(is_news))?;
+                if believes_hosts {
+                    believe_hosts(&mut came, self.index.keys());
+                }
                 outputs.extend(came);
                 outputs
             }

@@ -114,8 +114,14 @@ impl World<'_> {
                     } else {
                         change
                     };
-                    if let (Change::Measure(life), Some(from)) = (&change, heard_from) {
-                        laws::distrust(from, life.machine, true)?;
+                    let of = match &change {
+                        Change::Measure(life) => Some(life.machine),
+                        Change::Finding(received, _) => Some(received.machine),
+                        Change::Machine(row) => Some(row.assignment.machine),
+                        _ => None,
+                    };
+                    if let (Some(of), Some(from)) = (of, heard_from) {
+                        laws::distrust(from, of, true)?;
                     }
                     if let Change::Measure(life) = &change
                         && life.state == MeasureState::Released

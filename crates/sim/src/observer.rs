@@ -26,8 +26,10 @@ use crate::machine::Machine;
 
 mod besides;
 mod time;
+mod warned;
 use besides::Act;
 use time::Known;
+use warned::Telling;
 
 /// What is signed for people, either way, where there are fewer than 1,200 machines. Said here once more: what
 /// judges the brake does not ask the brake.
@@ -59,6 +61,8 @@ struct Taken {
     granted: Duration,
     /// How long what follows at its end may be in force.
     step_down: Duration,
+    /// How long before its end people are told.
+    warn: Duration,
     /// How long the machine had been awake when the lease began.
     since_awake: Duration,
 }
@@ -97,6 +101,8 @@ struct Watched {
     known: Known,
     awake: Duration,
     awake_since: Option<Duration>,
+    /// Who was told of which lease's end, and when anybody could have been.
+    telling: Telling,
     /// What crashes and refusals allow a lease to overrun.
     slack: Duration,
 }
@@ -258,6 +264,8 @@ impl Observer {
             is_by_permit: false,
             granted: Duration::from_secs(granted.into()),
             step_down: Duration::from_secs(self.policy.lease.step_down_seconds.into()),
+            // Its end cuts nothing, and closes nothing.
+            warn: Duration::ZERO,
             since_awake,
         };
         watched.taken.insert(measure, taken);
@@ -400,6 +408,7 @@ impl Observer {
                     people,
                     granted: Duration::from_secs(lease.seconds.into()),
                     step_down: Duration::from_secs(lease.step_down_seconds.into()),
+                    warn: Duration::from_secs(lease.warn_seconds.into()),
                     since_awake: awake,
                 };
                 watched.taken.insert(order.id.into(), taken);
@@ -419,6 +428,8 @@ impl Observer {
                 if let Some(taken) = watched.taken.get_mut(measure) {
                     taken.granted = Duration::from_secs(lease.seconds.into());
                     taken.step_down = Duration::from_secs(lease.step_down_seconds.into());
+                    taken.warn = Duration::from_secs(lease.warn_seconds.into());
+                    watched.telling.begins_anew(*measure);
                     taken.since_awake = awake;
                     taken.people.extend(people);
                 }
@@ -475,6 +486,7 @@ impl Observer {
             is_by_permit: true,
             granted: Duration::from_secs(permit.lease.seconds.into()),
             step_down: Duration::from_secs(permit.lease.step_down_seconds.into()),
+            warn: Duration::from_secs(permit.lease.warn_seconds.into()),
             since_awake: self.awake(index, now),
         };
         self.machines[index].is_release_ordered = false;

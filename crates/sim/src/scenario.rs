@@ -106,6 +106,18 @@ pub enum Sabotage {
     FalseProof,
     /// The signer counts no budget.
     NoBudget,
+    /// The signer counts no group's share, and all else.
+    NoGroupShare,
+    /// Signer, hub and helper take a life-sustaining machine for one that a single person may close.
+    OnePersonOnTierThree,
+    /// The same, and nobody looks at what the signer signs: what is left is what the machines do.
+    OnePersonAtTheMachine,
+    /// The helper tells nobody that a lease is about to end.
+    NeverWarns,
+    /// The same of what is done besides the isolation, and of nothing else.
+    NeverWarnsBesides,
+    /// The hub believes a finding about which machine it was found on.
+    BelievesHosts,
     /// The signer gives a permit to everybody.
     PermitsForAll,
     /// The agent waits for the hub for ever.

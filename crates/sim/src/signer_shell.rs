@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cordon_model::action::{Action, Collection, Piece};
 use cordon_model::approval::Unanswered;
-use cordon_model::asset::Assignment;
+use cordon_model::asset::{Assignment, ClinicalTier};
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Level;
 use cordon_model::ids::{FindingId, OrderId, PermitId};
@@ -50,6 +50,7 @@ impl Signer {
                 policy.budget.count = u32::MAX;
                 policy.budget.group_percent = 100;
             }
+            Some(Sabotage::NoGroupShare) => policy.budget.group_percent = 100,
             Some(Sabotage::PermitsForAll) => policy.permits = u32::MAX,
             Some(Sabotage::AnybodyAtAnyHour) => {
                 policy.approval.needs.clear();
@@ -81,7 +82,12 @@ impl World<'_> {
             scenario::assignment(self.options.scenario, index, organisation, revision)
         };
         if self.sabotaged(Sabotage::WrongTier) && draft.effective_tier().is_clinical() {
-            draft.tier = Some(cordon_model::asset::ClinicalTier::None);
+            draft.tier = Some(ClinicalTier::None);
+        }
+        let forgets_the_second = self.sabotaged(Sabotage::OnePersonOnTierThree)
+            || self.sabotaged(Sabotage::OnePersonAtTheMachine);
+        if forgets_the_second && draft.tier == Some(ClinicalTier::LifeSustaining) {
+            draft.tier = Some(ClinicalTier::Clinical);
         }
         if self.sabotaged(Sabotage::NoKinds) {
             draft.kind = None;
@@ -186,7 +192,7 @@ impl World<'_> {
         let Some(signer) = &mut self.signer.core else { return Ok(()) };
         let told = signer.assignment(proposal.machine).cloned().filter(|_| forgets_tier);
         if let Some(assignment) = told.clone() {
-            let tier = Some(cordon_model::asset::ClinicalTier::None);
+            let tier = Some(ClinicalTier::None);
             let _ = signer.assign(Assignment { tier, ..assignment });
         }
         let seen = if looks_away { unseen_inside(proposal) } else { None };
@@ -244,7 +250,10 @@ impl World<'_> {
                     });
                 }
                 if let Some(index) = self.index.get(&order.machine) {
-                    self.observer.signed(*index, &proposal.basis, &order, self.now)?;
+                    let judged = self.observer.signed(*index, &proposal.basis, &order, self.now);
+                    if !self.sabotaged(Sabotage::OnePersonAtTheMachine) {
+                        judged?;
+                    }
                 }
                 Ok(order)
             }

@@ -21,7 +21,7 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 
 use crate::hub_shell::Hub;
 use crate::machine::{Clock, Documents, Machine, Recorded};
-use crate::network::Network;
+use crate::network::{Network, Place, Way};
 use crate::observer::Observer;
 use crate::random::Random;
 use crate::scenario::{self, Sabotage, Scenario};
@@ -84,8 +84,8 @@ pub(crate) enum Event {
     AgentTick { machine: usize, life: u64 },
     PowerOn { machine: usize },
     SyncSpool { machine: usize, life: u64 },
-    ToHub { machine: usize, link: u64, message: Box<Up> },
-    ToAgent { machine: usize, link: u64, message: Box<FromHub> },
+    ToHub { machine: usize, place: Place, message: Box<Up> },
+    ToAgent { machine: usize, place: Place, message: Box<FromHub> },
     LinkLostAtAgent { machine: usize, link: u64 },
     LinkLostAtHub { machine: usize, link: u64 },
     HubStart,
@@ -211,6 +211,12 @@ impl World<'_> {
         self.judge_the_end()
     }
 
+    fn note_the_order(&mut self, machine: usize, way: Way, place: Place) {
+        if let Some(how) = self.network.heard(machine, way, place) {
+            self.tally.count(how);
+        }
+    }
+
     fn step(&mut self, event: Event) -> Result<(), Violation> {
         match event {
             Event::Finding { machine, level, rule, program } => {
@@ -236,8 +242,18 @@ impl World<'_> {
                 }
                 Ok(())
             }
-            Event::ToHub { machine, link, message } => self.hub_hears(machine, link, *message),
-            Event::ToAgent { machine, link, message } => self.agent_hears(machine, link, *message),
+            Event::ToHub { machine, place, message } => {
+                if self.hub.core.is_some() || self.is_stolen {
+                    self.note_the_order(machine, Way::ToHub, place);
+                }
+                self.hub_hears(machine, place.link, *message)
+            }
+            Event::ToAgent { machine, place, message } => {
+                if self.machines[machine].agent.is_some() {
+                    self.note_the_order(machine, Way::ToAgent, place);
+                }
+                self.agent_hears(machine, place.link, *message)
+            }
             Event::LinkLostAtAgent { machine, link } => self.link_lost_at_agent(machine, link),
             Event::LinkLostAtHub { machine, link } => {
                 let id = self.machines[machine].id;

@@ -34,6 +34,8 @@ fn the_laws_hold_over_a_thousand_seeds() {
         "messages to the hub repeated",
         "messages to the signer repeated",
         "answers of the signer repeated",
+        "messages out of their order, of an older link",
+        "messages out of their order, after a later one of their link",
         "orders refused by their machine",
         "documents refused for their signature",
         "lies told to the hub",
@@ -131,6 +133,13 @@ fn a_lease_that_nobody_counts_is_seen() {
 }
 
 #[test]
+fn a_lease_that_ends_with_no_warning_before_is_seen() {
+    for sabotage in [Sabotage::NeverWarns, Sabotage::NeverWarnsBesides] {
+        is_seen_besides(Scenario::Everything, sabotage, Law::Lease, "ended with no warning");
+    }
+}
+
+#[test]
 fn a_measure_that_is_lost_at_a_restart_is_seen() {
     is_seen(Sabotage::ForgetsMeasures, Law::Lease);
 }
@@ -216,6 +225,12 @@ fn a_signer_without_a_budget_is_seen() {
 }
 
 #[test]
+fn a_signer_that_counts_no_groups_share_is_seen() {
+    let (sabotage, words) = (Sabotage::NoGroupShare, "isolated automatically, of");
+    is_seen_besides(Scenario::Everything, sabotage, Law::Budget, words);
+}
+
+#[test]
 fn permits_without_a_bound_are_seen() {
     is_seen(Sabotage::PermitsForAll, Law::Autonomy);
 }
@@ -298,6 +313,16 @@ fn a_hub_that_believes_senders_is_seen() {
 }
 
 #[test]
+fn a_hub_that_believes_a_finding_about_its_machine_is_seen() {
+    is_seen_besides(
+        Scenario::Everything,
+        Sabotage::BelievesHosts,
+        Law::DistrustBelow,
+        "changed what",
+    );
+}
+
+#[test]
 fn a_hub_that_stops_at_a_bad_report_is_seen() {
     is_seen(Sabotage::ChokesOnBad, Law::BadStaysSmall);
 }
@@ -348,6 +373,16 @@ fn something_stopped_on_a_clinical_machine_with_nobody_asked_is_seen() {
 fn a_clinical_machine_that_is_isolated_with_nobody_asked_is_seen() {
     let sabotage = Sabotage::IsolatesClinical;
     is_seen_besides(Scenario::StolenHub, sabotage, Law::Lifelines, "with nobody asked");
+}
+
+/// On a machine that keeps somebody alive: what is signed is judged, and what the machine then does besides.
+#[test]
+fn a_life_sustaining_machine_that_one_person_closes_is_seen() {
+    let (sabotage, words) = (Sabotage::OnePersonOnTierThree, "who can't prove who they are");
+    is_seen_besides(Scenario::StolenHub, sabotage, Law::Lifelines, words);
+    let sabotage = Sabotage::OnePersonAtTheMachine;
+    let words = "without two people, one of them clinical";
+    is_seen_besides(Scenario::Everything, sabotage, Law::Lifelines, words);
 }
 
 /// The machine's own word, after the signer's: one that errs, and a thief who proposes it, isolate no theatre.
@@ -442,6 +477,9 @@ fn the_laws_hold_with_a_stolen_hub_over_two_hundred_seeds() {
         "policies that a stolen hub wants signed",
         "weaker documents refused to a stolen hub",
         "documents refused for their signature",
+        "messages out of their order, of an older link",
+        "messages out of their order, after a later one of their link",
+        "warnings before a lease ends",
     ] {
         assert!(summary.tally.of(what) > 100, "{what}: {}", summary.tally.of(what));
     }

@@ -15,7 +15,7 @@ use cordon_model::order::{Approver, Authority, Lease, Order};
 use cordon_model::policy::Budget;
 use cordon_model::time::UtcNanos;
 
-use super::{Observer, Watched, believed};
+use super::{Observer, Watched, believed, warned};
 use crate::besides::program_of;
 use crate::machine::Machine;
 
@@ -31,21 +31,23 @@ pub(super) struct Act {
     people: Vec<Approver>,
     granted: Duration,
     /// How long what follows at its end may be in force.
-    step_down: Duration,
+    pub(super) step_down: Duration,
+    /// How long before its end people are told.
+    pub(super) warn: Duration,
     /// How long the machine had been awake when the lease began.
-    since_awake: Duration,
+    pub(super) since_awake: Duration,
     /// In which boot that was.
     boots: u32,
     /// Since when it is to be gone.
-    to_go: Option<Duration>,
+    pub(super) to_go: Option<Duration>,
     /// Since when care needs what it stops.
     needed: Option<Duration>,
     /// Whether care ever needed that: then it may be taken back.
-    was_needed: bool,
+    pub(super) was_needed: bool,
 }
 
 impl Watched {
-    fn tier(&self) -> ClinicalTier {
+    pub(super) fn tier(&self) -> ClinicalTier {
         self.tier.unwrap_or(ClinicalTier::WHEN_UNKNOWN)
     }
 
@@ -67,6 +69,8 @@ impl Watched {
         if let Some(act) = self.acts.get_mut(&measure) {
             act.granted = Duration::from_secs(lease.seconds.into());
             act.step_down = Duration::from_secs(lease.step_down_seconds.into());
+            act.warn = Duration::from_secs(lease.warn_seconds.into());
+            self.telling.begins_anew(measure);
             act.since_awake = awake;
             act.people.extend_from_slice(people);
         }
@@ -115,6 +119,7 @@ impl Observer {
             people: people.to_vec(),
             granted: Duration::from_secs(lease.seconds.into()),
             step_down: Duration::from_secs(lease.step_down_seconds.into()),
+            warn: Duration::from_secs(lease.warn_seconds.into()),
             since_awake: awake,
             boots: machine.clock.boots,
             to_go: None,
@@ -212,6 +217,14 @@ impl Observer {
             let is_over = ran >= act.granted || machine.clock.boots != act.boots;
             let goes_on = is_over && receipt.action.kind().at_end(tier) == AtEnd::StepDown;
             if let Some(left) = left.filter(|left| goes_on && !left.is_zero()) {
+                // Where no power cut has moved its end, and the next lease has just begun, it has ended just now.
+                let is_just_now = ran >= act.granted
+                    && machine.clock.boots == act.boots
+                    && warned::is_of_a_moment_ago(left, act.step_down);
+                if is_just_now {
+                    watched.telling.judge(act.measure, act.warn, act.since_awake, awake)?;
+                }
+                watched.telling.begins_anew(act.measure);
                 act.granted = left.min(act.step_down.max(act.granted.saturating_sub(ran)));
                 act.since_awake = awake;
             }
