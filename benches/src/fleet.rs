@@ -220,7 +220,7 @@ impl Site {
         let what = "orders by people in all: signed, delivered, confirmed";
         rows.push(Row::new(what, signed as f64, "orders", 2 * all));
         let what = "…and as many refused by the brake, all in";
-        rows.push(Row::new(what, took, "s", 2 * all).to_be_below(2.0 * ORDERED_AIM));
+        rows.push(Row::new(what, took, "s", 2 * all).with_aim_below(2.0 * ORDERED_AIM));
 
         let known = keepers[0].policy().await?;
         let acting = Policy { mode: Mode::Act, ..(*known).clone() };

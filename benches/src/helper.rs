@@ -170,7 +170,7 @@ impl Times {
             .into_iter()
             .enumerate()
             .map(|(at, row)| match IN_FORCE_AIMS.get(at) {
-                Some(aim) => row.to_be_below(*aim),
+                Some(aim) => row.with_aim_below(*aim),
                 None => row,
             })
             .collect();
@@ -199,7 +199,7 @@ fn resident(pid: u32, when: &str) -> Result<Vec<Row>> {
     let own = of("RssAnon")? + of("RssShmem")?;
     Ok(vec![
         Row::new(format!("helper resident {when}"), of("VmRSS")?, "MiB", 1)
-            .to_be_below(RESIDENT_AIM),
+            .with_aim_below(RESIDENT_AIM),
         Row::new(format!("helper resident {when}, its own"), own, "MiB", 1),
         Row::new(format!("helper resident {when}, the program's file"), of("RssFile")?, "MiB", 1),
     ])
@@ -483,7 +483,7 @@ impl Ward {
         let of = |child: &Child| memory::mebibytes(child.id(), "VmHWM");
         Ok(vec![
             Row::new(format!("helper at its highest, {when}"), of(&self.helper)?, "MiB", 1)
-                .to_be_below(RESIDENT_AIM),
+                .with_aim_below(RESIDENT_AIM),
             Row::new(format!("warden at its highest, {when}"), of(&self.warden)?, "MiB", 1),
         ])
     }

@@ -52,7 +52,7 @@ impl Row {
         self
     }
 
-    fn to_be_below(mut self, aim: f64) -> Self {
+    fn with_aim_below(mut self, aim: f64) -> Self {
         self.aim = Some((aim, self.value < aim));
         self
     }

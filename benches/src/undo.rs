@@ -128,7 +128,7 @@ fn shares(name: &str, took: &mut [f64]) -> Vec<Row> {
     let shares = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)];
     let rows = shares.map(|(what, share)| {
         let value = quantile(took, share);
-        Row::new(format!("{name} {what}"), value, "ms", n).to_be_below(AIM.as_secs_f64() * 1e3)
+        Row::new(format!("{name} {what}"), value, "ms", n).with_aim_below(AIM.as_secs_f64() * 1e3)
     });
     rows.into()
 }
