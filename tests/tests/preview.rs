@@ -5,7 +5,7 @@ use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use cordon_tests::{End, Hospital, Up, Where, eventually, lacks_programs, lacks_root};
 use nix::sys::signal::{Signal, kill};
