@@ -134,14 +134,14 @@ fn an_account_is_disabled_and_given_back_to_the_byte() {
     let disable = ["measure", "disable-account", &name, ACCOUNT, "--reason", "test"];
     let said = up.cordon(&disable).unwrap();
     assert!(said.contains("VERIFIED"), "{said}");
-    let disabled = until(&up, &name, "disable-account", "verified");
+    let disabled = until(&up, &name, "disable the account", "verified");
     let line = fs::read_to_string(&shadow).unwrap();
     let line = line.lines().find(|line| line.starts_with(ACCOUNT)).unwrap().to_owned();
     assert!(line.contains(":!"), "its password is locked: {line}");
     assert!(!String::from_utf8_lossy(&fs::read("/etc/shadow").unwrap()).contains(ACCOUNT));
 
     up.cordon(&["measure", "undo", &name, &disabled, "--reason", "still here"]).unwrap();
-    until(&up, &name, "disable-account", "released");
+    until(&up, &name, "disable the account", "released");
     assert_eq!(fs::read(&shadow).unwrap(), before);
 }
 
