@@ -39,10 +39,14 @@ impl HubCore {
         counts.filter_map(|proposal| proposal.instruction.isolation()).max()
     }
 
-    /// Whether the policy has proposed to isolate a machine for something in a story, and the signer has not answered.
+    /// Whether the policy has proposed to isolate a machine for something in a story further than it is or surely will be,
+    /// and the signer has not answered: of no more the signer only says that there is nothing to do, and nobody is asked.
     pub(super) fn is_proposed_in(&self, id: MachineId, incident: Option<IncidentId>) -> bool {
+        let secured = self.secured(id);
         let mut waiting = self.waiting_for(id).filter(|proposal| proposal.incident == incident);
-        waiting.any(Self::isolates_by_policy)
+        waiting.any(|proposal| {
+            Self::isolates_by_policy(proposal) && proposal.instruction.isolation() > secured
+        })
     }
 
     /// Whether the policy proposes to isolate a machine, for one finding.
