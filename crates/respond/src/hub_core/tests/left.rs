@@ -1,6 +1,8 @@
 //! What a finding may be left to: nothing that the signer may refuse with nobody asked again, nothing that is about to
 //! end, and nothing that has ended.
 
+use std::iter;
+
 use cordon_model::policy::Response;
 
 use super::again::of_rule;
@@ -448,4 +450,45 @@ fn what_would_be_done_besides_is_not_left_to_a_wish_that_opens() {
     bench.next_is_refused();
     drop(proposed);
     assert!(bench.open().len() > asked, "{:?}", bench.hub.approvals().collect::<Vec<_>>());
+}
+
+/// Two findings in one moment, and the budget is spent somewhere among what the policy would do about them: the second
+/// isolation is nothing that people will be asked about. Each thing that is not done is asked about.
+#[test]
+fn what_would_be_done_besides_is_not_left_to_an_isolation_that_is_done_already() {
+    let mut tried = Vec::new();
+    for budget in 1..=6 {
+        let mut bench = Bench::with(1, |policy| {
+            policy.mode = Mode::Act;
+            policy.budget.count = budget;
+            policy.responses[0].also = vec![ActionKind::Freeze, ActionKind::Kill];
+        });
+        let found = [of_rule("one", 7, Level::High), of_rule("two", 8, Level::High)];
+        let outputs = bench.hears_all(1, found);
+        bench.carry(outputs);
+        let open = bench.open();
+        if open.iter().any(|open| open.instruction.isolation().is_some()) {
+            continue; // They are asked for what matters most, and once.
+        }
+        tried.push(budget);
+        let asked = open.iter().flat_map(|open| iter::once(&open.instruction).chain(&open.also));
+        let done = bench.hub.orders().map(|life| &life.order.instruction);
+        let minded: Vec<(ActionKind, u32)> = asked.chain(done).filter_map(stops).collect();
+        for each in
+            [ActionKind::Freeze, ActionKind::Kill].map(|kind| [(kind, 7), (kind, 8)]).concat()
+        {
+            assert!(minded.contains(&each), "budget {budget}: {each:?} is in none of {minded:?}");
+        }
+    }
+    assert!(tried.len() > 3, "{tried:?}");
+}
+
+/// What an instruction stops, and of which process.
+fn stops(instruction: &Instruction) -> Option<(ActionKind, u32)> {
+    match instruction {
+        Instruction::Begin { action: action @ (Action::Freeze(of) | Action::Kill(of)), .. } => {
+            Some((action.kind(), of.process.pid))
+        }
+        _ => None,
+    }
 }
