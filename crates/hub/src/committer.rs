@@ -101,7 +101,9 @@ impl Committer {
             After::Send(machine, link, message) => self.links.send(machine, link, message),
             After::Signer(ForSigner::Propose(proposal)) => self.signers.propose(proposal),
             After::Signer(message) => self.signers.tell(message),
-            After::Learn(machine, receipt) => self.signers.learn(machine, receipt),
+            After::Learn(machine, measure, receipt) => {
+                self.signers.learn(machine, measure, receipt)
+            }
             // Nobody may be listening.
             After::News(news) => drop(self.news.send(news)),
             After::Call(answer) => answer(),

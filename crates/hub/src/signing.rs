@@ -10,37 +10,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cordon_model::ids::{ApprovalId, MachineId, MeasureId, OdsCode, OrderId};
-use cordon_model::measure::Isolation;
 use cordon_model::signed::Envelope;
 use cordon_respond::hub_core::ForSigner;
 use cordon_respond::signer_core::{Proposal, Refusal};
 use cordon_store::{Key, State};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::board::Board;
 use crate::run::stopped;
 use crate::signer::{Client, ClientError, Refused};
 use crate::work::Input;
+use notes::{Note, Notes, Owed};
+
+mod notes;
 
 /// Connections for orders: while one waits for the signer's sync, the next is already at its door.
 pub(crate) const ORDER_CONNECTIONS: usize = 2;
 
-/// Notes that wait for the signer: 10,000, an hour of a hospital's receipts. What finds no room is told at
-/// the next start, when everything in force is told again.
+/// Notes that wait for the signer as they are: 10,000, an hour of a hospital's receipts. What is beyond is told
+/// from what the hub has kept, once these are.
 const NOTES: usize = 10_000;
 
 /// First and longest pause before the signer is asked again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-
-enum Note {
-    Learn(MachineId, Envelope),
-    NeverBegun(MachineId, OrderId),
-    Heard(MachineId, Option<Isolation>),
-    NotInForce(MachineId, MeasureId),
-    Asked(MachineId, ApprovalId),
-    /// A receipt of before the start: its envelope is in the store.
-    LearnAgain(Box<cordon_model::measure::Receipt>),
-}
 
 /// The ways to the signer.
 #[derive(Clone)]
@@ -49,7 +41,7 @@ pub(crate) struct Signers {
     next: Arc<AtomicUsize>,
     /// Proposals that are being asked for: the mind proposes again every second, and each is asked once.
     asked: Arc<Mutex<BTreeSet<OrderId>>>,
-    notes: mpsc::Sender<Note>,
+    notes: Arc<Waiting>,
     work: mpsc::WeakSender<Input>,
     board: Arc<Board>,
     stop: watch::Receiver<bool>,
@@ -66,8 +58,8 @@ impl Signers {
         board: Arc<Board>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        let (notes, from) = mpsc::channel(NOTES);
-        let kept = (store, organisation);
+        let notes = Arc::new(Waiting { notes: Mutex::new(Notes::new(NOTES)), more: Notify::new() });
+        let (from, kept) = (notes.clone(), (store, organisation));
         tokio::spawn(tell_for_ever(notes_client, from, kept, board.clone(), stop.clone()));
         let orders = orders.into();
         Self { orders, next: Arc::default(), asked: Arc::default(), notes, work, board, stop }
@@ -117,33 +109,48 @@ impl Signers {
     pub fn tell(&self, message: ForSigner) {
         match message {
             ForSigner::Propose(proposal) => self.propose(proposal),
-            ForSigner::Learn(receipt) => self.note(Note::LearnAgain(Box::new(receipt))),
-            ForSigner::NeverBegun(machine, order) => self.note(Note::NeverBegun(machine, order)),
-            ForSigner::Heard(machine, isolation) => self.note(Note::Heard(machine, isolation)),
-            ForSigner::NotInForce(machine, measure) => {
-                self.note(Note::NotInForce(machine, measure));
+            ForSigner::Learn(receipt) => {
+                self.notes.put(Note::Owed(Owed::Newest(receipt.machine, receipt.measure)));
             }
-            ForSigner::Asked(machine, approval) => self.note(Note::Asked(machine, approval)),
+            ForSigner::NeverBegun(machine, order) => {
+                self.notes.put(Note::Owed(Owed::NeverBegun(machine, order)));
+            }
+            ForSigner::Heard(machine, isolation) => {
+                self.notes.put(Note::Heard(machine, isolation));
+            }
+            ForSigner::NotInForce(machine, measure) => {
+                self.notes.put(Note::Owed(Owed::NotInForce(machine, measure)));
+            }
+            ForSigner::Asked(machine, approval) => {
+                self.notes.put(Note::Owed(Owed::Asked(machine, approval)));
+            }
         }
     }
 
     /// Passes a receipt on, as it was signed.
-    pub fn learn(&self, machine: MachineId, receipt: Envelope) {
-        self.note(Note::Learn(machine, receipt));
-    }
-
-    fn note(&self, note: Note) {
-        if self.notes.try_send(note).is_err() {
-            tracing::error!(
-                "{NOTES} notes wait for the signer; one is told only at the next start"
-            );
-        }
+    pub fn learn(&self, machine: MachineId, measure: MeasureId, receipt: Envelope) {
+        self.notes.put(Note::Learn(machine, measure, receipt));
     }
 }
 
-/// A set of ids is whole whoever panicked.
-fn lock(asked: &Mutex<BTreeSet<OrderId>>) -> MutexGuard<'_, BTreeSet<OrderId>> {
-    asked.lock().unwrap_or_else(PoisonError::into_inner)
+/// The notes that wait, and who waits for one.
+struct Waiting {
+    notes: Mutex<Notes>,
+    more: Notify,
+}
+
+impl Waiting {
+    fn put(&self, note: Note) {
+        if lock(&self.notes).push(note) {
+            tracing::warn!("{NOTES} notes wait for the signer; what comes is told after them");
+        }
+        self.more.notify_one();
+    }
+}
+
+/// What is behind these locks is whole whoever panicked.
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether asking again could not change the answer.
@@ -163,25 +170,38 @@ fn is_final(refused: &Refused) -> bool {
 
 async fn tell_for_ever(
     client: Arc<Client>,
-    mut notes: mpsc::Receiver<Note>,
+    waiting: Arc<Waiting>,
     (store, organisation): (Arc<dyn State>, OdsCode),
     board: Arc<Board>,
     mut stop: watch::Receiver<bool>,
 ) {
-    while let Some(note) = notes.recv().await {
+    loop {
+        let next = lock(&waiting.notes).next();
+        let Some(note) = next else {
+            tokio::select! {
+                () = waiting.more.notified() => continue,
+                () = stopped(&mut stop) => return,
+            }
+        };
         let mut pause = PAUSES.0;
         loop {
             let done = match &note {
-                Note::Learn(machine, receipt) => learn(&client, &board, *machine, receipt).await,
-                Note::NeverBegun(machine, order) => client.never_begun(*machine, *order).await,
+                Note::Learn(machine, _, receipt) => learn(&client, &board, *machine, receipt).await,
                 Note::Heard(machine, isolation) => client.heard(*machine, *isolation).await,
-                Note::NotInForce(machine, measure) => client.not_in_force(*machine, *measure).await,
-                Note::Asked(machine, approval) => client.asked(*machine, *approval).await,
-                Note::LearnAgain(receipt) => {
-                    let key = Key::new(&organisation, (receipt.machine, receipt.measure));
+                Note::Owed(Owed::NeverBegun(machine, order)) => {
+                    client.never_begun(*machine, *order).await
+                }
+                Note::Owed(Owed::NotInForce(machine, measure)) => {
+                    client.not_in_force(*machine, *measure).await
+                }
+                Note::Owed(Owed::Asked(machine, approval)) => {
+                    client.asked(*machine, *approval).await
+                }
+                Note::Owed(Owed::Newest(machine, measure)) => {
+                    let key = Key::new(&organisation, (*machine, *measure));
                     match store.receipts(&key).await {
                         Ok(envelopes) => match envelopes.into_iter().next_back() {
-                            Some(newest) => learn(&client, &board, receipt.machine, &newest).await,
+                            Some(newest) => learn(&client, &board, *machine, &newest).await,
                             None => break,
                         },
                         Err(error) => {

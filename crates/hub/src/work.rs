@@ -20,7 +20,7 @@ use std::time::Duration;
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Finding;
 use cordon_model::guidance::Guidance;
-use cordon_model::ids::{MachineId, OrderId};
+use cordon_model::ids::{MachineId, MeasureId, OrderId};
 use cordon_model::measure::Receipt;
 use cordon_model::order::{Order, Permit};
 use cordon_model::record::{Deed as Done, Record};
@@ -153,7 +153,7 @@ impl Step<'_> {
 pub(crate) enum After {
     Send(MachineId, u64, FromHub),
     Signer(ForSigner),
-    Learn(MachineId, Envelope),
+    Learn(MachineId, MeasureId, Envelope),
     News(News),
     Call(Box<dyn FnOnce() + Send>),
 }
@@ -484,7 +484,9 @@ impl Work {
             Output::Signer(ForSigner::Learn(receipt)) => {
                 match receipts.iter().find(|signed| ***signed == receipt) {
                     Some(signed) => {
-                        batch.after.push(After::Learn(receipt.machine, signed.envelope().clone()))
+                        let envelope = signed.envelope().clone();
+                        let (machine, measure) = (receipt.machine, receipt.measure);
+                        batch.after.push(After::Learn(machine, measure, envelope));
                     }
                     None => batch.after.push(After::Signer(ForSigner::Learn(receipt))),
                 }

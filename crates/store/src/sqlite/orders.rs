@@ -240,7 +240,8 @@ pub(super) async fn put_permit(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO permits (organisation, permit, machine, expires_at, envelope)
-         VALUES ($1, $2, $3, $4, $5)
+         SELECT $1, $2, $3, $4, $5 WHERE EXISTS
+            (SELECT 1 FROM machines WHERE organisation = $1 AND machine = $3)
          ON CONFLICT (organisation, permit) DO NOTHING",
     )
     .bind(organisation.as_str())
