@@ -81,6 +81,7 @@ async fn a_row_that_cannot_be_read_is_set_aside_and_the_rest_goes_on() {
         is_open: true,
         expires_at: UtcNanos::now(),
         incident: None,
+        is_left: false,
         document: GARBAGE.to_vec(),
     }));
     store.commit(&site.organisation, &changes).await.unwrap();
@@ -283,12 +284,13 @@ async fn questions_of_an_earlier_version_are_read_once_and_known_by_their_incide
         is_open: false,
         expires_at: UtcNanos::from_unix_nanos(1),
         incident: None,
+        is_left: false,
         document,
     };
     let changes = [
         Change::Approval(as_before(asked.id, answered.document.clone())),
         Change::Approval(as_before(older.id, cbor(&older))),
-        Change::Setting { name: "approvals-by-incident".into(), value: None },
+        Change::Setting { name: "approvals-that-count".into(), value: None },
     ];
     store.commit(&site.organisation, &changes).await.unwrap();
     store.close().await;
@@ -484,8 +486,8 @@ async fn a_question_that_cannot_be_read_keeps_no_hub_from_starting() {
     site.stop().await;
     site.spoil(&format!("UPDATE approvals SET incident = 'nonsense' WHERE approval = '{dim}'"))
         .await;
-    // As after an update from a version that kept no incident with a question: all are read once more.
-    site.spoil("DELETE FROM settings WHERE name = 'approvals-by-incident'").await;
+    // As after an update from a version that did not keep with a question whether it counts: all are read once more.
+    site.spoil("DELETE FROM settings WHERE name = 'approvals-that-count'").await;
 
     site.start_again().await;
     let said = site.hub().status().await.unwrap().set_aside.expect("it is said");

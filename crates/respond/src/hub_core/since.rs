@@ -201,7 +201,8 @@ impl HubCore {
 }
 
 /// Whether nobody has to answer a question any more, nothing is done of it, and there is what came while it was open.
-pub(super) fn is_left(question: &Approval) -> bool {
+#[must_use]
+pub fn is_left(question: &Approval) -> bool {
     let is_over = match question.state {
         ApprovalState::Expired | ApprovalState::Declined => true,
         ApprovalState::Approved => question.is_in_vain,
