@@ -252,12 +252,13 @@ pub struct StrikeOffArgs {
 pub fn strike_off(args: &StrikeOffArgs) -> Result<()> {
     let StrikeOffArgs { state, machine, reason, though_cut_off } = args;
     let layout = state.layout();
-    let struck = keeper::strike_off(&layout, machine, reason, *though_cut_off);
-    let mut text = format!(
-        "{} is struck off: its link has ended, and its certificate opens nothing any more.\n",
-        plain(machine)
-    );
-    for line in block_on(struck)? {
+    let struck = block_on(keeper::strike_off(&layout, machine, reason, *though_cut_off))?;
+    let (id, name) = (struck.machine.to_string(), plain(machine));
+    let which = if name == id { id } else { format!("{name} ({id})") };
+    let is = if struck.was { "was struck off already" } else { "is struck off" };
+    let mut text =
+        format!("{which} {is}: its link has ended, and its certificate opens nothing any more.\n");
+    for line in struck.said {
         text += &format!("  {}\n", plain(&line));
     }
     tell(&text)

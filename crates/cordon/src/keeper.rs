@@ -329,8 +329,20 @@ fn after_signing<T>(result: Result<T>, is_signed: bool, what: &'static str) -> R
     if is_signed { result.context(what) } else { result }
 }
 
-/// Strikes a machine off at the hub; what whoever does it has to know. Where root does, the signer frees its name for
-/// another: that takes the keeper, for a stolen hub could have people's words go to another machine.
+/// What came of striking a machine off.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct StruckOff {
+    /// Which machine it was.
+    pub machine: MachineId,
+    /// It was struck off before.
+    pub was: bool,
+    /// What whoever did it has to know.
+    pub said: Vec<String>,
+}
+
+/// Strikes a machine off at the hub. Where root does, the signer frees its name for
+/// another: that takes the keeper, for a stolen hub could have people's words go to another machine. Where the signer and
+/// the hub know different machines by a name, it is refused: the one that is to be kept out could go on.
 ///
 /// # Errors
 /// When the hub refuses.
@@ -339,7 +351,7 @@ pub(crate) async fn strike_off(
     machine: &str,
     reason: &str,
     though_cut_off: bool,
-) -> Result<Vec<String>> {
+) -> Result<StruckOff> {
     let control = Control::at(layout);
     let keeper = Keeper::at(layout).await;
     // A machine that may be stolen is kept out, whatever the signer says of its name.
@@ -348,16 +360,17 @@ pub(crate) async fn strike_off(
         (Some(keeper), Err(_)) => called(&keeper.signer, machine).await,
         (None, Err(_)) => Ok(Vec::new()),
     };
-    let machine = match named.as_deref() {
-        Ok([id]) => id.to_string(),
-        Ok(_) | Err(_) => machine.to_owned(),
+    let (typed, by_id) = (machine.to_owned(), machine.parse::<MachineId>().is_ok());
+    let (machine, called) = match named.as_deref() {
+        Ok([id]) => (id.to_string(), (!by_id).then_some(typed)),
+        Ok(_) | Err(_) => (typed, None),
     };
-    let request = Request::StrikeOff { machine, reason: reason.to_owned(), though_cut_off };
-    let mut said = match control.ask(request).await? {
-        Answer::StruckOff { said } => said,
+    let request = Request::StrikeOff { machine, called, reason: reason.to_owned(), though_cut_off };
+    let (machine, was, mut said) = match control.ask(request).await? {
+        Answer::StruckOff { machine, was, said } => (machine, was, said),
         other => return unexpected(&other),
     };
-    let Some(keeper) = keeper else { return Ok(said) };
+    let Some(keeper) = keeper else { return Ok(StruckOff { machine, was, said }) };
     let freed = match named.as_deref() {
         Ok([id]) => free_the_name(&keeper, *id).await,
         Ok([]) => Ok(None),
@@ -374,7 +387,7 @@ pub(crate) async fn strike_off(
              seen: {error:#}"
         )),
     }
-    Ok(said)
+    Ok(StruckOff { machine, was, said })
 }
 
 /// Has the signer call a machine that was struck off otherwise; `None`: it knows none such, or does so already.

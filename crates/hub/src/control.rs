@@ -348,10 +348,14 @@ async fn answer(hub: &Hub, request: Request, who: &Who) -> Result<Answer, HubErr
             let machine = named(hub, &machine)?;
             Answer::Assigned(Box::new(hub.confirm_addresses(machine, pin, who).await?))
         }
-        Request::StrikeOff { machine, reason, though_cut_off } => {
+        Request::StrikeOff { machine, called, reason, though_cut_off } => {
+            if let (Some(name), Ok(id)) = (&called, machine.parse()) {
+                hub.check_no_other(id, name)?;
+            }
             let machine = named(hub, &machine)?;
+            let was = hub.card(machine)?.is_struck_off;
             let said = hub.strike_off(machine, &reason, though_cut_off, who).await?;
-            Answer::StruckOff { said }
+            Answer::StruckOff { machine, was, said }
         }
         Request::RenewCodes { machine, reason } => {
             hub.renew_codes(named(hub, &machine)?, &reason, who).await?;

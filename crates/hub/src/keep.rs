@@ -178,6 +178,7 @@ fn stored_approval(approval: &Approval) -> Result<StoredApproval, StoreError> {
         is_open: approval.state == ApprovalState::Open,
         expires_at: approval.expires_at,
         incident: approval.incident,
+        is_left: core::is_left(approval),
         document: encode(approval)?,
     })
 }

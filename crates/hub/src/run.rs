@@ -286,22 +286,12 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
     let board = Arc::new(Board::new((*policy).clone(), kept.cards));
     kept.rows.iter().for_each(|row| board.standing().take(row));
     let next_record = kept.next_record;
-    let set_aside = say_set_aside(&kept.set_aside, &config.organisation);
-    board.set_set_aside(set_aside.as_ref().map(|record| record.detail.clone()));
     let (ledger, appended, drained) = LedgerDesk::open(
         config.directory.join("ledger"),
         &signer.keys().hub_origin,
         kept.outbox,
         board.clone(),
     )?;
-    // Only by a hub that starts: the next would know nothing of what was put right.
-    store.commit(&config.organisation, &kept.prune).await?;
-    let (mut core, mut at_start) = HubCore::restore(&policy, kept.rows);
-    at_start.extend(set_aside.map(Output::Record));
-    for machine in struck_off {
-        at_start.extend(core.struck_off(machine));
-    }
-
     let link = bind(config.link).await?;
     let enrol = bind(config.enrol).await?;
     let (link_at, enrol_at) = (bound(&link)?, bound(&enrol)?);
@@ -318,6 +308,26 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
         orders.push(Arc::new(connect(&config).await?));
     }
     let notes = Arc::new(connect(&config).await?);
+    let codes = connect(&config).await?;
+    let (link_config, enrol_config) = (authority.link_config()?, authority.enrol_config()?);
+    let control = match &config.control {
+        Some(path) => Some(
+            control::listen(path)
+                .map_err(system("listen for the command line at", path.display().to_string()))?,
+        ),
+        None => None,
+    };
+    // Only by a hub that starts, and nothing after this keeps it from that: the next would know nothing of what was put
+    // right. Nothing that acts has begun.
+    store.commit(&config.organisation, &kept.prune).await?;
+    let set_aside = say_set_aside(&kept.set_aside, &config.organisation);
+    board.set_set_aside(set_aside.as_ref().map(|record| record.detail.clone()));
+    let (mut core, mut at_start) = HubCore::restore(&policy, kept.rows);
+    at_start.extend(set_aside.map(Output::Record));
+    for machine in struck_off {
+        at_start.extend(core.struck_off(machine));
+    }
+
     let signers = Signers::start(
         orders,
         notes,
@@ -335,7 +345,7 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
         authority,
         ledger: ledger.clone(),
         documents: signer.clone(),
-        codes: connect(&config).await?,
+        codes,
         waiters: Arc::default(),
         looks: Looks::default(),
         names: Names::default(),
@@ -379,8 +389,6 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
         .run(batches, appended),
     );
     let mut serving = tokio::task::JoinSet::new();
-    let (link_config, enrol_config) =
-        (shared.authority.link_config()?, shared.authority.enrol_config()?);
     serving.spawn(link_server::serve(link, link_config, shared.clone()));
     serving.spawn(enrol::serve(enrol, enrol_config, shared.clone()));
     serving.spawn(housekeeping(shared.clone()));
@@ -396,9 +404,7 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
         }
     });
     let hub = Hub::new(shared.clone());
-    if let Some(path) = &config.control {
-        let listener = control::listen(path)
-            .map_err(system("listen for the command line at", path.display().to_string()))?;
+    if let Some(listener) = control {
         serving.spawn(control::serve(listener, hub.clone(), stopped.clone()));
     }
     let started = shared.record(Actor::Hub, Deed::Started, env!("CARGO_PKG_VERSION"));

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use cordon_model::ids::MachineId;
 use cordon_model::measure::{Isolation, MeasureState};
 use cordon_model::order::Instruction;
 use cordon_model::record::{Deed, Record};
@@ -33,6 +34,34 @@ enum MaySegmentItself {
 const MOST_NAMED: usize = 5;
 
 impl Hub {
+    /// Whether no other machine than `meant` is called so and not struck off. Else the one that is to be kept out may go
+    /// on, and whoever struck off the other believes that it does not.
+    ///
+    /// # Errors
+    /// [`HubError::Invalid`], with their ids.
+    pub(crate) fn check_no_other(&self, meant: MachineId, name: &str) -> Result<(), HubError> {
+        let machines = self.shared.board.machines();
+        let others = machines
+            .iter()
+            .filter(|(id, card)| **id != meant && !card.is_struck_off && card.name() == name);
+        let ids: Vec<String> = others.map(|(id, _)| id.to_string()).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let more = match ids.len().saturating_sub(MOST_NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let named = ids.iter().take(MOST_NAMED).cloned().collect::<Vec<_>>().join(", ");
+        let why = format!(
+            "nothing was struck off: the signer calls {meant} so, and {named}{more} is called so here, and is not \
+             struck off. Say by its id which you mean: `cordon strike-off {meant}` or `cordon strike-off {}`; both, if \
+             you don't know",
+            ids[0]
+        );
+        Err(HubError::Invalid { what: "striking off", why })
+    }
+
     /// Strikes a machine off: its link ends at once, and its certificate opens nothing any more. Nobody here
     /// can take anything back on it then, so one that holds something, or may, is struck off only if that is
     /// said to be known. Answers with what whoever did it has to know.
@@ -42,7 +71,7 @@ impl Hub {
     /// `though_cut_off`.
     pub async fn strike_off(
         &self,
-        machine: cordon_model::ids::MachineId,
+        machine: MachineId,
         reason: &str,
         though_cut_off: bool,
         who: &Who,

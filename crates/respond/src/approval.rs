@@ -163,6 +163,14 @@ impl Since {
         self.more = self.more.saturating_add(u32::try_from(beyond).unwrap_or(u32::MAX));
     }
 
+    /// Whether a reason is not in the words, of `most` at most, and would be: several that come in one moment are one
+    /// news. Of what is counted only nobody knows whether it was counted already: so the first of it counts, or
+    /// whatever matches again and again would be counted, and kept, each time.
+    pub(crate) fn lacks(&self, why: &str, level: Level, most: usize) -> bool {
+        let is_named = self.whys.iter().any(|named| named.contains(why));
+        !is_named && (self.whys.len() < most || self.more == 0 || level > self.level)
+    }
+
     /// What was found, in words.
     #[must_use]
     pub fn in_words(&self) -> String {

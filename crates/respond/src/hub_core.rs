@@ -64,6 +64,7 @@ mod words;
 mod working;
 use asking::one_of_each_story;
 use by_machine::ByMachine;
+pub use since::is_left;
 pub use way::WayWord;
 pub use wishing::Wished;
 pub use words::{Arrived, Change, ForSigner, MachineRow, Notice, Output, Wish};

@@ -21,6 +21,8 @@ pub struct StoredApproval {
     pub expires_at: UtcNanos,
     /// The incident that it belongs to.
     pub incident: Option<IncidentId>,
+    /// Whether it is over and counts all the same, for something lies on it that is still to be asked about.
+    pub is_left: bool,
     /// The question with its answers, encoded by the caller.
     pub document: Vec<u8>,
 }
@@ -61,7 +63,8 @@ pub trait Incidents {
     /// One question.
     async fn approval(&self, key: &Key<ApprovalId>) -> Result<Option<StoredApproval>, StoreError>;
 
-    /// Questions that may count still, oldest first: those that wait, and all of incidents that are not closed.
+    /// Questions that may count still, oldest first: those that wait, those that are left, and all of incidents that
+    /// are not closed.
     async fn approvals_that_count(
         &self,
         organisation: &OdsCode,

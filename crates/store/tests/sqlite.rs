@@ -130,6 +130,7 @@ async fn one_incident_or_question_that_cannot_be_read_hides_no_other() {
             is_open: true,
             expires_at: at(20),
             incident: Some(incident_id(number)),
+            is_left: false,
             document: b"document".to_vec(),
         })
     }));

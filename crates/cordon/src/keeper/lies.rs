@@ -290,7 +290,10 @@ async fn of_two_machines_with_one_name_none_is_picked_for_root() {
 #[tokio::test]
 async fn a_machine_that_root_strikes_off_leaves_its_name_to_the_next_and_keeps_its_codes() {
     let site = Site::with(|request| match request {
-        Request::StrikeOff { .. } => Some(Answer::StruckOff { said: vec!["its permit".into()] }),
+        Request::StrikeOff { machine, called, .. } => {
+            let (machine, was) = (machine.parse().unwrap(), called.is_none());
+            Some(Answer::StruckOff { machine, was, said: vec!["its permit".into()] })
+        }
         Request::WouldAssign { draft, .. } | Request::SetAssignment { draft, .. } => {
             made_of(draft, 9, "office-7")
         }
@@ -298,12 +301,17 @@ async fn a_machine_that_root_strikes_off_leaves_its_name_to_the_next_and_keeps_i
     })
     .await;
     let before = site.signed(OFFICE).await;
-    let said = strike_off(&site.layout, "office-7", "stolen", false).await.unwrap();
+    let StruckOff { machine: struck, was, said } =
+        strike_off(&site.layout, "office-7", "stolen", false).await.unwrap();
+    assert_eq!((struck, was), (machine(OFFICE), false));
     assert!(said[0] == "its permit" && said[1].contains("office-7 (struck off)"), "{said:?}");
     let id = machine(OFFICE).to_string();
-    assert!(site.was_asked(
-        |request| matches!(request, Request::StrikeOff { machine, .. } if *machine == id)
-    ));
+    // The hub is to have no other that is called so, but where the id itself was said.
+    let by_name = |request: &Request| {
+        matches!(request, Request::StrikeOff { machine, called, .. }
+            if *machine == id && called.as_deref() == Some("office-7"))
+    };
+    assert!(site.was_asked(by_name));
     let after = site.signed(OFFICE).await;
     assert_eq!(after.name, "office-7 (struck off)");
     assert_eq!(
@@ -311,8 +319,8 @@ async fn a_machine_that_root_strikes_off_leaves_its_name_to_the_next_and_keeps_i
         before
     );
     // Said again it stays so.
-    let said = strike_off(&site.layout, &id, "stolen", false).await.unwrap();
-    assert_eq!(said, ["its permit"]);
+    let again = strike_off(&site.layout, &id, "stolen", false).await.unwrap();
+    assert_eq!((again.was, again.said), (true, vec!["its permit".to_owned()]));
     // The next that is called so is the only one.
     let next = Assignment::of("RJ1".parse().unwrap(), machine(9), "office-7");
     site.signer.assign(next, None, None).await.unwrap();

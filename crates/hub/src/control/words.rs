@@ -278,6 +278,9 @@ pub enum Request {
     StrikeOff {
         /// Its id or name.
         machine: String,
+        /// What whoever says its id calls it, if the hub is to have no other machine that is called so and not struck
+        /// off.
+        called: Option<String>,
         /// Why.
         reason: String,
         /// Also if it is cut off, or may be, and nobody here can release it then.
@@ -419,6 +422,10 @@ pub enum Answer {
     },
     /// To [`Request::StrikeOff`]: done.
     StruckOff {
+        /// Which machine.
+        machine: MachineId,
+        /// It was struck off before.
+        was: bool,
         /// What whoever did it has to know.
         said: Vec<String>,
     },

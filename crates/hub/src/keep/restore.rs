@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use cordon_model::asset::Assignment;
-use cordon_model::ids::{IncidentId, MachineId, MeasureId, OdsCode};
+use cordon_model::ids::{ApprovalId, IncidentId, MachineId, MeasureId, OdsCode};
 use cordon_model::record::Record;
 use cordon_model::signed::{Envelope, Verified};
 use cordon_model::time::UtcNanos;
@@ -36,7 +36,10 @@ use dim::{Dim, fits, is_damaged};
 /// How long an order that died is told to the signer again at each start.
 const DEAD_ORDERS: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Says that each question is kept with its incident: those of an earlier version were read once for that.
+/// Says that of each question it is kept whether it counts: those of an earlier version were read once for that.
+const THAT_COUNT: &str = "approvals-that-count";
+
+/// The same of a version that kept their incident alone.
 const BY_INCIDENT: &str = "approvals-by-incident";
 
 /// Everything that was kept.
@@ -145,8 +148,9 @@ pub(crate) async fn restore(
         }
     }
     restore_measures(store, organisation, &mut kept).await?;
-    note_incidents_of_approvals(store, organisation, &mut kept).await?;
+    note_what_counts_of_approvals(store, organisation, &mut kept).await?;
     restore_approvals(store, organisation, &mut kept).await?;
+    restore_answered(store, organisation, &mut kept).await?;
     for (incident, machine) in dim_seats {
         let covered = covered(&kept.rows, incident, machine);
         let seat = Seat::of_unknown(incident, machine, covered);
@@ -301,6 +305,28 @@ impl Kept {
             }
         }
         std::mem::take(&mut listed.items)
+    }
+
+    /// A question that can be read; any other is set aside.
+    ///
+    /// # Errors
+    /// If the store itself failed.
+    fn takes_question(
+        &mut self,
+        id: ApprovalId,
+        question: Result<Approval, StoreError>,
+    ) -> Result<(), StoreError> {
+        match question {
+            Ok(question) => self.rows.push(core::Change::Approval(question)),
+            Err(error) => {
+                let (what, id, why) = ("question".to_owned(), id.to_string(), reason(error)?);
+                // One whose columns can't be read is named already, by the list that it is in.
+                if !self.set_aside.iter().any(|row| row.id == id) {
+                    self.set_aside.push(SetAside { what, id, why, mended: None });
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -499,14 +525,14 @@ async fn restore_measures(
     }
 }
 
-/// Once: each question that an earlier version kept is kept with its incident, so that no start has to read them
-/// all again.
-async fn note_incidents_of_approvals(
+/// Once: each question that an earlier version kept is kept with its incident, and with whether something is left on
+/// it, so that no start has to read them all again.
+async fn note_what_counts_of_approvals(
     store: &dyn State,
     organisation: &OdsCode,
     kept: &mut Kept,
 ) -> Result<(), StoreError> {
-    let name = BY_INCIDENT.to_owned();
+    let name = THAT_COUNT.to_owned();
     if store.setting(&Key::new(organisation, name.clone())).await?.is_some() {
         return Ok(());
     }
@@ -514,11 +540,14 @@ async fn note_incidents_of_approvals(
     loop {
         let mut listed = store.approvals(organisation, false, &Page { after, limit: 0 }).await?;
         let stored = kept.readable(&mut listed);
-        let lacks = stored.iter().filter(|stored| stored.incident.is_none());
-        let read = lacks.filter_map(|stored| decode::<Approval>(&stored.document).ok());
-        let with = read.filter(|approval| approval.incident.is_some());
-        let changes = with.map(|approval| Ok(Change::Approval(stored_approval(&approval)?)));
-        let changes: Vec<Change> = changes.collect::<Result<_, StoreError>>()?;
+        let mut changes = Vec::new();
+        for stored in stored {
+            let Ok(approval) = decode::<Approval>(&stored.document) else { continue };
+            let noted = (approval.incident, core::is_left(&approval));
+            if noted != (stored.incident, stored.is_left) {
+                changes.push(Change::Approval(stored_approval(&approval)?));
+            }
+        }
         store.commit(organisation, &changes).await?;
         match listed.next {
             Some(next) => after = Some(next),
@@ -526,10 +555,11 @@ async fn note_incidents_of_approvals(
         }
     }
     kept.prune.push(Change::Setting { name, value: Some(encode(&true)?) });
+    kept.prune.push(Change::Setting { name: BY_INCIDENT.to_owned(), value: None });
     Ok(())
 }
 
-/// Questions that wait, and those that were answered in a story that still goes on.
+/// Questions that wait, those on which something is left, and those that were answered in a story that still goes on.
 async fn restore_approvals(
     store: &dyn State,
     organisation: &OdsCode,
@@ -540,24 +570,48 @@ async fn restore_approvals(
         let page = Page { after, limit: 0 };
         let mut listed = store.approvals_that_count(organisation, &page).await?;
         for StoredApproval { id, document, .. } in kept.readable(&mut listed) {
-            match decode::<Approval>(&document) {
-                Ok(approval) => kept.rows.push(core::Change::Approval(approval)),
-                Err(error) => {
-                    let why = reason(error)?;
-                    kept.set_aside.push(SetAside {
-                        what: "question".into(),
-                        id: id.to_string(),
-                        why,
-                        mended: None,
-                    });
-                }
-            }
+            kept.takes_question(id, decode(&document))?;
         }
         match listed.next {
             Some(next) => after = Some(next),
             None => return Ok(()),
         }
     }
+}
+
+/// Questions of which follows what the signer has not answered yet, whatever became of their stories: if it refuses,
+/// what came while people were asked is asked about.
+async fn restore_answered(
+    store: &dyn State,
+    organisation: &OdsCode,
+    kept: &mut Kept,
+) -> Result<(), StoreError> {
+    let known: BTreeSet<ApprovalId> = kept
+        .rows
+        .iter()
+        .filter_map(|row| match row {
+            core::Change::Approval(question) => Some(question.id),
+            _ => None,
+        })
+        .collect();
+    let answered: BTreeSet<ApprovalId> = kept
+        .rows
+        .iter()
+        .filter_map(|row| match row {
+            core::Change::Proposed(proposal) => proposal.basis.question(),
+            _ => None,
+        })
+        .filter(|question| !known.contains(question))
+        .collect();
+    for id in answered {
+        let question = match store.approval(&Key::new(organisation, id)).await {
+            Ok(None) => continue,
+            Ok(Some(stored)) => decode(&stored.document),
+            Err(error) => Err(error),
+        };
+        kept.takes_question(id, question)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

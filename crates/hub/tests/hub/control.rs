@@ -150,3 +150,35 @@ async fn one_machine_and_one_incident_are_shown_in_full_and_the_incident_is_work
     let again = asked(Request::CloseIncident { incident, reason: "again".into() }).await;
     assert!(matches!(again, Answer::Refused(why) if why.contains("open incident")));
 }
+
+/// The signer's word and the hub's may differ: the machine that is to be kept out is not left in by a name.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_strikes_a_machine_off_hears_which_it_was_and_not_of_another_of_its_name() {
+    let site = Site::start().await;
+    let (socket, old) = (site.control(), site.machine("office-1").await.id());
+    let strike_off = async |machine: &str, called: Option<&str>| {
+        let (machine, called) = (machine.to_owned(), called.map(str::to_owned));
+        let reason = "stolen".to_owned();
+        let request = Request::StrikeOff { machine, called, reason, though_cut_off: true };
+        match ask(&socket, &request).await.unwrap() {
+            Answer::StruckOff { machine, was, .. } => Ok((machine, was)),
+            Answer::Refused(why) => Err(why),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(strike_off("office-1", None).await, Ok((old, false)));
+    let by_id = old.to_string();
+    assert_eq!(strike_off(&by_id, Some("office-1")).await, Ok((old, true)));
+
+    let mut new = site.machine("office-1").await;
+    let why = strike_off(&by_id, Some("office-1")).await.unwrap_err();
+    let way_on = format!("`cordon strike-off {}`", new.id());
+    assert!(why.contains("nothing was struck off") && why.contains(&way_on), "{why}");
+    // By its id alone it is the machine that has it, and by its name the one that goes on.
+    assert_eq!(strike_off(&by_id, None).await, Ok((old, true)));
+    assert_eq!(site.hub().machines().len(), 1);
+    assert_eq!(strike_off("office-1", None).await, Ok((new.id(), false)));
+    assert!(new.goodbye().await.contains("struck off"));
+    // Another of that name that was struck off goes on nowhere.
+    assert_eq!(strike_off(&by_id, Some("office-1")).await, Ok((old, true)));
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cordon_hub::HubConfig;
 use cordon_hub::signer::Client;
 use cordon_hub::view::AssignmentDraft;
 use cordon_model::approval::Needs;
@@ -16,11 +17,12 @@ use cordon_model::time::UtcNanos;
 use cordon_model::wire::Report;
 use cordon_respond::approval::{Approval, ApprovalState};
 use cordon_store::{
-    Change, Incidents as _, Key, Orders as _, Page, Rows as _, SqliteState, State, StoredApproval,
+    Change, Incidents as _, Key, Machines as _, Orders as _, Page, Rows as _, SqliteState, State,
+    StoredApproval,
 };
 use serde::Serialize;
 
-use super::support::{Machine, Site, admin, copy, found, until};
+use super::support::{Machine, Site, admin, copy, found, free, hub_config, until};
 
 fn cbor<T: Serialize>(document: &T) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -81,6 +83,7 @@ async fn a_row_that_cannot_be_read_is_set_aside_and_the_rest_goes_on() {
         is_open: true,
         expires_at: UtcNanos::now(),
         incident: None,
+        is_left: false,
         document: GARBAGE.to_vec(),
     }));
     store.commit(&site.organisation, &changes).await.unwrap();
@@ -283,12 +286,13 @@ async fn questions_of_an_earlier_version_are_read_once_and_known_by_their_incide
         is_open: false,
         expires_at: UtcNanos::from_unix_nanos(1),
         incident: None,
+        is_left: false,
         document,
     };
     let changes = [
         Change::Approval(as_before(asked.id, answered.document.clone())),
         Change::Approval(as_before(older.id, cbor(&older))),
-        Change::Setting { name: "approvals-by-incident".into(), value: None },
+        Change::Setting { name: "approvals-that-count".into(), value: None },
     ];
     store.commit(&site.organisation, &changes).await.unwrap();
     store.close().await;
@@ -358,6 +362,51 @@ async fn a_machine_whose_assignment_or_permit_cannot_be_read_is_released_as_ever
     site.restart().await;
     let said = site.hub().status().await.unwrap().set_aside.unwrap_or_default();
     assert!(!said.contains("assignment"), "{said}");
+    assert_eq!(site.hub().machine(id).await.unwrap().assignment, Some(signed));
+}
+
+/// Why a hub of a site does not start.
+async fn refusal(config: HubConfig) -> String {
+    loop {
+        match cordon_hub::start(config.clone()).await {
+            Ok(_) => panic!("it starts"),
+            // Another test's child has the ledger's lock for a moment.
+            Err(error) if format!("{error:?}").contains("Busy") => {}
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+/// What is put right is said by the hub that does it: one that does not start says nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_does_not_start_puts_nothing_right_in_silence() {
+    let mut site = Site::start().await;
+    let machine = site.machine("office-1").await;
+    let id = machine.id();
+    let draft =
+        AssignmentDraft { tier: Some(ClinicalTier::Clinical), ..AssignmentDraft::default() };
+    let signed = site.hub().assign(id, draft, &admin()).await.unwrap();
+    site.stop().await;
+    site.spoil(&format!("UPDATE machines SET assignment = X'ff00' WHERE machine = '{id}'")).await;
+    let taken = std::net::TcpListener::bind(free()).unwrap();
+    let at = taken.local_addr().unwrap();
+    let config = || hub_config(site.directory.path(), site.organisation.clone());
+    let nowhere = site.directory.path().join("nowhere").join("hub.sock");
+    for (config, why) in [
+        (HubConfig { link: at, ..config() }, "listen at"),
+        (HubConfig { enrol: at, ..config() }, "listen at"),
+        (HubConfig { control: Some(nowhere), ..config() }, "the command line"),
+    ] {
+        let refused = refusal(config).await;
+        assert!(refused.contains(why), "{refused}");
+        let store = store_of(&site).await;
+        let kept = store.machine(&Key::new(&site.organisation, id)).await.unwrap().unwrap();
+        assert!(kept.assignment.is_err(), "{why}: {:?}", kept.assignment);
+        store.close().await;
+    }
+    site.start_again().await;
+    let said = site.hub().status().await.unwrap().set_aside.expect("it is said");
+    assert!(said.contains(&format!("the assignment {id}")), "{said}");
     assert_eq!(site.hub().machine(id).await.unwrap().assignment, Some(signed));
 }
 
@@ -484,8 +533,8 @@ async fn a_question_that_cannot_be_read_keeps_no_hub_from_starting() {
     site.stop().await;
     site.spoil(&format!("UPDATE approvals SET incident = 'nonsense' WHERE approval = '{dim}'"))
         .await;
-    // As after an update from a version that kept no incident with a question: all are read once more.
-    site.spoil("DELETE FROM settings WHERE name = 'approvals-by-incident'").await;
+    // As after an update from a version that did not keep with a question whether it counts: all are read once more.
+    site.spoil("DELETE FROM settings WHERE name = 'approvals-that-count'").await;
 
     site.start_again().await;
     let said = site.hub().status().await.unwrap().set_aside.expect("it is said");

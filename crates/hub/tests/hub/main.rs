@@ -10,6 +10,7 @@
 
 mod approval;
 mod attention;
+mod beside;
 mod codes;
 mod control;
 mod crash;

@@ -94,10 +94,10 @@ impl HubCore {
         let is_it =
             |of: &&mut Since| of.incident == new.incident && of.instruction == new.instruction;
         if let Some(known) = open.since.iter_mut().find(is_it) {
-            if known.news >= news {
+            if known.news >= news && !known.lacks(&new.why, level, NAMED_SINCE) {
                 return None;
             }
-            known.news = news;
+            known.news = known.news.max(news);
             for also in new.also {
                 if !known.also.contains(&also) {
                     known.also.push(also);
@@ -201,7 +201,8 @@ impl HubCore {
 }
 
 /// Whether nobody has to answer a question any more, nothing is done of it, and there is what came while it was open.
-pub(super) fn is_left(question: &Approval) -> bool {
+#[must_use]
+pub fn is_left(question: &Approval) -> bool {
     let is_over = match question.state {
         ApprovalState::Expired | ApprovalState::Declined => true,
         ApprovalState::Approved => question.is_in_vain,

@@ -65,6 +65,18 @@ pub enum Basis {
     },
 }
 
+impl Basis {
+    /// The question of which it follows, answered or not.
+    #[must_use]
+    pub fn question(&self) -> Option<ApprovalId> {
+        match self {
+            Self::Policy { .. } => None,
+            Self::Unanswered { approval, .. } => Some(*approval),
+            Self::People { approval, .. } => *approval,
+        }
+    }
+}
+
 /// Why the signer does not sign.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -101,6 +101,8 @@ impl Incidents for SqliteState {
         let rows = sqlx::query(
             "SELECT * FROM approvals WHERE organisation = $1 AND is_open AND approval > $2
              UNION
+             SELECT * FROM approvals WHERE organisation = $1 AND is_left AND approval > $2
+             UNION
              SELECT approvals.* FROM incidents JOIN approvals
                 ON approvals.organisation = incidents.organisation
                 AND approvals.incident = incidents.incident
@@ -178,6 +180,7 @@ fn approval(row: &SqliteRow) -> Result<StoredApproval, StoreError> {
         is_open: row.truth("is_open")?,
         expires_at: row.time("expires_at")?,
         incident: row.optional_id("incident")?,
+        is_left: row.truth("is_left")?,
         document: row.bytes("document")?,
     })
 }
@@ -262,11 +265,13 @@ pub(super) async fn put_approval(
     approval: &StoredApproval,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO approvals (organisation, approval, is_open, expires_at, document, incident)
-         VALUES ($1, $2, $3, $4, $5, $6)
+        "INSERT INTO approvals
+            (organisation, approval, is_open, expires_at, document, incident, is_left)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (organisation, approval) DO UPDATE SET
             is_open = excluded.is_open, expires_at = excluded.expires_at,
-            document = excluded.document, incident = excluded.incident",
+            document = excluded.document, incident = excluded.incident,
+            is_left = excluded.is_left",
     )
     .bind(organisation.as_str())
     .bind(approval.id.to_string())
@@ -274,6 +279,7 @@ pub(super) async fn put_approval(
     .bind(approval.expires_at.unix_nanos())
     .bind(&approval.document)
     .bind(approval.incident.map(|incident| incident.to_string()))
+    .bind(approval.is_left)
     .execute(tx)
     .await
     .doing("keep a question")?;

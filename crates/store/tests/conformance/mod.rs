@@ -362,6 +362,7 @@ async fn questions_wait_until_they_are_closed(store: Store) {
         is_open,
         expires_at: at(100),
         incident: (number > 2).then(|| incident_id(number)),
+        is_left: false,
         document: vec![number as u8],
     };
     let changes = [1, 2].map(|number| Change::Approval(question(number, true)));
@@ -386,6 +387,17 @@ async fn questions_wait_until_they_are_closed(store: Store) {
     assert_eq!(first.items, vec![question(2, true)]);
     let second = count(&Page { after: first.next, limit: 1 }).await;
     assert_eq!((second.items, second.next), (vec![question(3, false)], None));
+    // And what is left, until it is not, whatever became of its incident.
+    let left = |number, is_left| StoredApproval { is_left, ..question(number, false) };
+    let changes = [1, 4].map(|number| Change::Approval(left(number, true)));
+    store.commit(&ours(), &changes).await.unwrap();
+    let all = [left(1, true), question(2, true), question(3, false), left(4, true)];
+    assert_eq!(count(&Page::default()).await.items, all);
+    let last = count(&Page { after: count(&Page::first(3)).await.next, limit: 3 }).await;
+    assert_eq!((last.items, last.next), (vec![left(4, true)], None));
+    let changes = [1, 4].map(|number| Change::Approval(left(number, false)));
+    store.commit(&ours(), &changes).await.unwrap();
+    assert_eq!(count(&Page::default()).await.items, vec![question(2, true), question(3, false)]);
     let of = Key::new(&ours(), incident_id(4));
     let its = store.approvals_of(&of, &Page::default()).await.unwrap();
     assert_eq!((its.total, its.items), (1, vec![question(4, false)]));
@@ -651,6 +663,7 @@ async fn another_organisations_key_finds_nothing(store: Store) {
         is_open: true,
         expires_at: at(10),
         incident: Some(incident_id(1)),
+        is_left: false,
         document: vec![],
     };
     let waiting = order(1, machine, 1);

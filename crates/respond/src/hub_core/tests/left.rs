@@ -290,6 +290,52 @@ fn what_came_beside_and_waits_for_the_signer_is_in_the_words_of_what_is_asked_th
     assert!(bench.open().is_empty(), "{:?}", bench.open());
 }
 
+/// So many rules match in one message of another story while she is asked, and the signer asks about each of them.
+fn came_at_once(count: u8) -> (Bench, ApprovalId) {
+    let mut bench = spent();
+    bench.report(1, of_rule("first", 1, Level::High));
+    let question = bench.open()[0].id;
+    bench.seconds += 3_601;
+    let rules = (1..=count).map(|number| of_rule(&format!("r{number}"), 1 + number, Level::High));
+    let outputs = bench.hears_all(1, rules);
+    bench.carry(outputs);
+    (bench, question)
+}
+
+#[test]
+fn what_comes_beside_in_one_moment_is_all_in_the_words_of_what_is_asked_then() {
+    let (mut bench, question) = came_at_once(2);
+    bench.said_by("ann", false, question);
+    let [why] = bench.words()[..] else { panic!("{:?}", bench.open()) };
+    assert!(why.contains("rule r1") && why.contains("rule r2"), "{why}");
+    // Her no to that covers both.
+    let question = bench.open()[0].id;
+    bench.said_by("ann", false, question);
+    bench.report(1, of_rule("r2", 9, Level::High));
+    bench.ticks_after(1);
+    assert!(bench.open().is_empty(), "{:?}", bench.open());
+}
+
+/// A rule that matches again and again is said once, and is not kept anew each time.
+#[test]
+fn of_many_that_come_beside_there_are_more_and_no_repetition_is_news() {
+    let (mut bench, question) = came_at_once(4);
+    let since = |bench: &Bench| bench.hub.approval(question).unwrap().since.clone();
+    let before = since(&bench);
+    let [came] = &before[..] else { panic!("{before:?}") };
+    assert!(came.in_words().contains("rule r3 (high); and 1 more"), "{}", came.in_words());
+    for number in 1..=4 {
+        bench.report(1, of_rule(&format!("r{number}"), 20 + number, Level::High));
+    }
+    assert_eq!(since(&bench), before);
+    // What is more serious than all of it is said all the same.
+    let worse = [of_rule("worse", 30, Level::Critical), of_rule("worst", 31, Level::Critical)];
+    let outputs = bench.hears_all(1, worse);
+    bench.carry(outputs);
+    let came = since(&bench)[0].in_words();
+    assert!(came.contains("rule worse"), "{came}");
+}
+
 /// Her yes is on its way to the signer, and what came while she was asked with it.
 #[test]
 fn what_came_beside_a_yes_that_is_on_its_way_is_in_the_words_of_what_is_asked_meanwhile() {
