@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cordon_model::ids::{ApprovalId, MachineId, MeasureId, OdsCode, OrderId};
+use cordon_model::ids::{MachineId, MeasureId, OdsCode, OrderId};
 use cordon_model::signed::Envelope;
 use cordon_respond::hub_core::ForSigner;
 use cordon_respond::signer_core::{Proposal, Refusal};
