@@ -44,9 +44,10 @@ impl Notes {
         Self { most, waiting: VecDeque::new(), owed: BTreeSet::new() }
     }
 
-    /// Takes one more. Whether it is the first for which there is no room.
+    /// Takes one more. Whether it is the first for which there is no room. While anything is owed there is none: what a
+    /// machine denies must not overtake what it signed before.
     pub fn push(&mut self, note: Note) -> bool {
-        if self.waiting.len() < self.most {
+        if self.owed.is_empty() && self.waiting.len() < self.most {
             self.waiting.push_back(note);
             return false;
         }
@@ -98,9 +99,13 @@ mod tests {
         let never =
             Owed::NeverBegun(machine(9), OrderId::new(UtcNanos::from_unix_nanos(0), [9; 10]));
         assert!(!notes.push(Note::Owed(never)));
-        let told: Vec<Note> = std::iter::from_fn(|| notes.next()).collect();
+        let mut told = vec![notes.next().unwrap()];
+        let denied = Owed::NotInForce(machine(3), measure(3));
+        assert!(!notes.push(Note::Owed(denied)), "it waits for what it denies");
+        told.extend(std::iter::from_fn(|| notes.next()));
         let newest = |number| Note::Owed(Owed::Newest(machine(number), measure(number)));
-        assert_eq!(told, [learn(1), learn(2), newest(3), newest(4), Note::Owed(never)]);
+        let owed = [newest(3), newest(4), Note::Owed(never), Note::Owed(denied)];
+        assert_eq!((&told[..2], &told[2..]), (&[learn(1), learn(2)][..], &owed[..]));
         assert!(!notes.push(learn(5)), "there is room again");
     }
 }
