@@ -403,7 +403,7 @@ fn typed(word: &str) -> String {
 fn hand(facts: &Facts<'_>, thing: &Thing, because: String) -> Draft {
     let path = &thing.path;
     let set_aside = || {
-        let (machine, path) = (typed(&facts.name.to_string()), typed(&path.to_string()));
+        let (machine, path) = (typed(facts.name), typed(&path.to_string()));
         format!("cordon measure quarantine {machine} {path}")
     };
     let todo = match &thing.line {
