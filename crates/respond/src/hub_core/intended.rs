@@ -19,8 +19,7 @@ impl HubCore {
 
     /// How far a machine will be isolated once what people wish is signed, where that opens it.
     fn unless_opened(&self, id: MachineId, known: Option<Isolation>) -> Option<Isolation> {
-        let wishes = self.waiting_for(id).filter(|proposal| self.is_a_persons_wish(proposal));
-        let wished = wishes.filter_map(|wish| match wish.instruction {
+        let wished = self.wishes_for(id).filter_map(|wish| match wish.instruction {
             Instruction::Release => Some(None),
             _ => wish.instruction.isolation().map(Some),
         });
@@ -31,6 +30,11 @@ impl HubCore {
     pub(super) fn waiting_for(&self, id: MachineId) -> impl Iterator<Item = &Proposal> {
         let waiting = self.queues.get(&id).into_iter().flatten();
         waiting.filter_map(|proposal| self.proposals.get(proposal))
+    }
+
+    /// What people wish for a machine of themselves, and the signer has not answered.
+    pub(super) fn wishes_for(&self, id: MachineId) -> impl Iterator<Item = &Proposal> {
+        self.waiting_for(id).filter(|proposal| self.is_a_persons_wish(proposal))
     }
 
     /// How far a machine will be isolated if the signer signs what is not signed yet, but for people's own wishes.

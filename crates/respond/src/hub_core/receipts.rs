@@ -97,21 +97,22 @@ impl HubCore {
         outputs
     }
 
-    /// Whether what an order began is to end already: what was found since people took it back is asked, and is not
-    /// answered by what is in force for a moment still.
+    /// Whether what an order began is to end already: what was found since people took it back, or wished to, is asked,
+    /// and is not answered by what is in force for a moment still.
     fn is_to_end(&self, order: &Order) -> bool {
-        let ends = |later: &Order| match later.instruction {
+        let ends = |later: &Instruction| match later {
             Instruction::Release => order.instruction.isolation().is_some(),
-            Instruction::Undo { measure } => measure == order.id.into(),
+            Instruction::Undo { measure } => *measure == order.id.into(),
             // A milder isolation takes its place.
             Instruction::Begin { .. } => {
-                let milder = later.instruction.isolation();
+                let milder = later.isolation();
                 milder.is_some() && milder < order.instruction.isolation()
             }
             Instruction::Renew { .. } => false,
         };
         let mut orders = self.orders.of(order.machine).filter(|life| !life.is_dead());
-        orders.any(|life| life.order.sequence > order.sequence && ends(&life.order))
+        orders.any(|life| life.order.sequence > order.sequence && ends(&life.order.instruction))
+            || self.wishes_for(order.machine).any(|wish| ends(&wish.instruction))
     }
 
     fn is_of_a_release(&self, receipt: &Receipt) -> bool {

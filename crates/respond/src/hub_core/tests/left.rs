@@ -98,6 +98,40 @@ fn what_is_in_force_for_a_moment_still_answers_no_question_of_after_a_milder_iso
     assert_eq!(bench.open().len(), 1, "it is only watched in a moment");
 }
 
+/// The wish to open the machine waits for the signer still: what was found since is asked about, whatever the signer
+/// makes of the wish.
+#[test]
+fn what_is_in_force_answers_no_question_while_a_wish_that_opens_waits_for_the_signer() {
+    let mut bench = Bench::with(1, |_| ());
+    let lease = bench.policy.lease;
+    for opens in [Instruction::Release, Instruction::isolate(Isolation::Watch, lease)] {
+        let mut bench = Bench::with(1, |_| ());
+        bench.wish(1, isolate());
+        let order = bench.take(1);
+        let outputs = wished(&mut bench, opens.clone());
+        bench.find(1);
+        assert_eq!(bench.open().len(), 1, "{opens}");
+        bench.receipt(1, order.id.into(), Origin::Order(order.id), MeasureState::Verified);
+        assert_eq!(bench.open().len(), 1, "{opens} is signed in a moment");
+        bench.carry(outputs);
+        assert_eq!(bench.open().len(), 1, "nobody was asked about it before {opens}");
+    }
+    // Refused, it opens nothing: nobody has to answer.
+    bench.wish(1, isolate());
+    let order = bench.take(1);
+    drop(wished(&mut bench, Instruction::Release));
+    bench.find(1);
+    bench.receipt(1, order.id.into(), Origin::Order(order.id), MeasureState::Verified);
+    assert_eq!(bench.open().len(), 1);
+    let now = bench.now();
+    let refused = Err(Refusal::Terms("a test".into()));
+    bench.hub.signer_answered(OrderId::new(now.utc, [66; 10]), refused, &now, &mut || [7; 16]);
+    let every = bench.policy.approval.remind_seconds;
+    bench.ticks_after(1);
+    bench.ticks_after(every.into());
+    assert!(bench.open().is_empty(), "{:?}", bench.open());
+}
+
 #[test]
 fn no_finding_is_left_to_an_isolation_in_whose_place_a_milder_one_was_signed() {
     let mut bench = Bench::with(1, |_| ());
