@@ -34,6 +34,10 @@ pub const WATCHED: u16 = 2;
 /// to [put it back](crate::action::Action::PutBack). One that speaks an earlier version is asked and ordered neither.
 pub const CHANGES: u16 = 2;
 
+/// The first version in which a survey may tell of [dropped programs](crate::survey::ThingKind::DroppedProgram). A hub
+/// that speaks an earlier one is told of none.
+pub const DROPPED: u16 = 2;
+
 /// From an enrolling machine, over TLS with the hub's pinned certificate and no client certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 mod changes;
+mod dropped;
 pub mod place;
 mod processes;
 mod things;
@@ -140,6 +141,9 @@ pub struct Step {
     pub how: How,
     /// Where it is.
     pub status: StepStatus,
+    /// It comes and goes by itself while a person reads, and nothing is ordered for it: no digest names it.
+    #[serde(default)]
+    pub is_passing: bool,
 }
 
 /// Who does a step.
@@ -219,11 +223,12 @@ impl Plan {
     }
 
     /// Twelve hexadecimal digits that name what is left to do: whoever orders by it orders what they saw.
-    /// Not the processes below one that is to end: they come and go while a person reads.
+    /// Not the processes below one that is to end, nor what work puts into `/tmp`: they come and go while a person
+    /// reads.
     #[must_use]
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
-        for step in self.left() {
+        for step in self.left().filter(|step| !step.is_passing) {
             let kind = match (&step.how, &step.status) {
                 (How::ByHand { .. }, _) => "by hand".to_owned(),
                 (How::Order { .. }, StepStatus::Unknown { .. }) => "waits".to_owned(),
@@ -259,7 +264,8 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
     // What brings an intruder back goes first, then what they brought, then what runs of it: a process that
     // ends while its unit is there is started again.
     let put_back = changes::steps(&counted, facts, since, &mut drafts, &mut looked_at);
-    things::steps(facts, since, &put_back, &mut drafts, &mut looked_at);
+    let intruder = dropped::Intruder::of(&counted, facts, since);
+    things::steps(facts, since, &intruder, &put_back, &mut drafts, &mut looked_at);
     processes::programs(&counted, facts, &mut drafts);
     processes::trees(&counted, facts, &mut drafts, &mut looked_at);
     if facts.findings_of > facts.findings.len() as u64 {
@@ -328,6 +334,10 @@ enum Rank {
     ByHand,
     /// What could not be looked at.
     Look,
+    /// The same, where anybody may write: what follows comes and goes while a person reads, and is the last.
+    OpenToAll,
+    /// What may be of somebody's work there.
+    Work,
 }
 
 /// A step before it has its place.
@@ -339,6 +349,15 @@ struct Draft {
     why: Vec<String>,
     how: How,
     status: StepStatus,
+}
+
+impl Draft {
+    fn rank(&self) -> Rank {
+        match self.how {
+            How::ByHand { .. } => self.rank.max(Rank::ByHand),
+            How::Order { .. } => self.rank,
+        }
+    }
 }
 
 /// Steps by what they are about: two reasons for the same are one step.
@@ -356,10 +375,7 @@ impl Drafts {
 
     fn into_steps(self, accepted: &[Accepted]) -> Vec<Step> {
         let mut drafts: Vec<Draft> = self.0.into_values().collect();
-        let rank = |draft: &Draft| match draft.how {
-            How::ByHand { .. } => draft.rank.max(Rank::ByHand),
-            How::Order { .. } => draft.rank,
-        };
+        let rank = Draft::rank;
         // What is done goes last of its kind, so that no long history hides what is left.
         let is_done = |draft: &Draft| matches!(draft.status, StepStatus::Done { .. });
         drafts.sort_by(|a, b| (rank(a), is_done(a), &a.key).cmp(&(rank(b), is_done(b), &b.key)));
@@ -394,6 +410,7 @@ fn bounded(mut steps: Vec<Step>) -> Vec<Step> {
 }
 
 fn step(draft: Draft, accepted: &[Accepted]) -> Step {
+    let is_passing = draft.rank() >= Rank::OpenToAll;
     let Draft { key, what, mut why, how, mut status, .. } = draft;
     // Long enough that nobody finds a file of theirs for a step that was accepted.
     let id = hex(&Sha256::digest(key.as_bytes())[..8]);
@@ -408,7 +425,7 @@ fn step(draft: Draft, accepted: &[Accepted]) -> Step {
     {
         status = StepStatus::Accepted { by: word.by.clone(), why: word.why.clone() };
     }
-    Step { id, what, why, how, status }
+    Step { id, what, why, how, status, is_passing }
 }
 
 fn the_rest(count: usize, is_left: bool) -> Step {
@@ -424,6 +441,7 @@ fn the_rest(count: usize, is_left: bool) -> Step {
             true => StepStatus::Unknown { why: "they are not shown".to_owned() },
             false => StepStatus::Done { shown: "a look shows each of them".to_owned() },
         },
+        is_passing: false,
     }
 }
 

@@ -107,6 +107,12 @@ impl Blind {
         Self { spots, late }
     }
 
+    /// This place, below the root, was never read so far.
+    pub(super) fn was_never_read(&mut self, place: &str) {
+        let path = FilePath::new(format!("/{place}"));
+        self.spots.push(Spot { path, hides: Hides::All, last_read: None });
+    }
+
     /// Of what was read where `thing` was, nothing is remembered any more.
     pub(super) fn forget_what_was_read(&mut self, thing: &Thing) {
         let is_line = thing.line.is_some();

@@ -1,7 +1,7 @@
 //! How much a look at a machine reads and remembers at most, and for how long. What a limit cuts is said.
 //!
 //! A whole look at an ordinary server finds some 1,500 things in some 3 MiB; one with a thousand people's
-//! homes, 6,000.
+//! homes, 6,000. Where anybody may write at most 12,288 files are looked at and 192 MiB read.
 
 use std::time::Duration;
 
@@ -27,6 +27,22 @@ pub const THINGS: usize = 16_384;
 /// Places of one look that could not be read and are remembered each; of more it is remembered as if nothing
 /// had been read.
 pub const MISSED: usize = 1_024;
+
+/// Files and folders that are looked at in one place where anybody may write: 4,096, at some 10 µs each; a server has a
+/// few dozen, a desktop some hundreds.
+pub const DROPPED_NAMES: usize = 4_096;
+/// Programs in one such place: in all three fewer than a build makes, and more than an ordinary machine has.
+pub const DROPPED_THINGS: usize = 128;
+/// Bytes of programs read in one such place: four of the largest [`FILE_BYTES`], a third of a second.
+pub const DROPPED_BYTES: u64 = 64 << 20;
+/// How long is looked in one such place: less than a second, but for a machine that is busy. All three have a fifth of
+/// [`LOOK`], and are the last.
+pub const DROPPED_TIME: Duration = Duration::from_secs(20);
+/// What could not be read in one such place is named so often; of more the whole place counts as unread.
+pub const DROPPED_MISSED: usize = 8;
+/// Dropped programs that are remembered: all of one look, and twice as many that are gone. They have a bound of their
+/// own, so that whoever fills `/tmp` makes nothing else forgotten.
+pub const DROPPED_REMEMBERED: usize = 3 * 3 * DROPPED_THINGS;
 
 /// Things that are remembered: all of one look, and half as many that are gone, or could not be looked at.
 /// Of some 300 bytes each, 1,000 at most: 7 MiB on a disk once an hour, 24 at most.

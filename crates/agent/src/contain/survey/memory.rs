@@ -10,13 +10,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cordon_model::action::FilePath;
-use cordon_model::survey::{FirstSeen, MOST_THINGS, MOST_UNREAD, Survey, Thing, ThingKind, Unread};
+use cordon_model::survey::{
+    FirstSeen, MOST_DROPPED, MOST_THINGS, MOST_UNREAD, Survey, Thing, ThingKind, Unread,
+};
 use cordon_model::time::UtcNanos;
 use cordon_respond::clock::Moment;
 use serde::{Deserialize, Serialize};
 
 use super::blind::{Blind, Late, hides};
-use super::limits::REMEMBERED;
+use super::limits::{DROPPED_REMEMBERED, REMEMBERED};
+use super::places::OPEN_TO_ALL;
 use super::words;
 
 /// What one look found.
@@ -84,6 +87,18 @@ pub struct Memory {
     forgotten: Option<Forgotten>,
     /// An earlier memory was damaged when this one began.
     is_begun_anew: bool,
+    #[serde(default)]
+    dropped: Dropped,
+}
+
+/// What is remembered of the places where anybody may write, beside the programs in them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Dropped {
+    /// They are looked at. An earlier Cordon did not.
+    is_looked_at: bool,
+    /// By then some were gone, or could not be looked at, that are not remembered any more.
+    forgotten_by: Option<UtcNanos>,
 }
 
 /// Things that are not remembered any more.
@@ -114,9 +129,13 @@ pub(super) fn remember_at_most(
     look: Look,
     now: &Moment,
 ) -> Memory {
-    let before = memory.unwrap_or_else(|| Memory::empty(now));
+    let mut before = memory.unwrap_or_else(|| Memory::empty(now));
     let newest = before.newest.max(now.utc);
     let is_first = before.is_empty();
+    if !is_first && !before.dropped.is_looked_at {
+        // What lies there now may always have lain there: nobody looked.
+        OPEN_TO_ALL.iter().for_each(|place| before.blind.was_never_read(place.path));
+    }
     let mut things: BTreeMap<Key, Thing> =
         before.things.iter().map(|thing| (key_of(thing), thing.clone())).collect();
     let mut seen = BTreeSet::new();
@@ -156,6 +175,10 @@ pub(super) fn remember_at_most(
         }
     }
     let mut blind = before.blind.after(&look.missed, &before.last, is_first, newest);
+    // Whoever fills `/tmp` has nothing else forgotten.
+    let is_dropped = |key: &Key| key.0 == ThingKind::DroppedProgram;
+    let cut = cut(&mut things, &unseen, &mut blind, DROPPED_REMEMBERED, is_dropped, newest);
+    let forgotten_by = cut.map(|(_, by)| by).max(before.dropped.forgotten_by);
     let forgotten = forget(&mut things, &unseen, &mut blind, most, before.forgotten, newest);
     let unread_of = look.missed.len();
     let to_unread = |missed: Missed| Unread { path: missed.path, why: words::cut(missed.why) };
@@ -176,6 +199,7 @@ pub(super) fn remember_at_most(
         unread_of,
         forgotten,
         is_begun_anew: before.is_begun_anew,
+        dropped: Dropped { is_looked_at: true, forgotten_by },
     }
 }
 
@@ -191,7 +215,7 @@ fn at_the_earliest(then: &Moment, now: &Moment) -> UtcNanos {
     then.utc.min(told_now)
 }
 
-/// Brings `things` down to `most`: first what is gone the longest, then what could not be looked at.
+/// Brings `things` down to `most`.
 fn forget(
     things: &mut BTreeMap<Key, Thing>,
     unseen: &BTreeSet<Key>,
@@ -200,32 +224,50 @@ fn forget(
     before: Option<Forgotten>,
     now: UtcNanos,
 ) -> Option<Forgotten> {
-    let over = things.len().saturating_sub(most);
+    let Some((count, by)) = cut(things, unseen, blind, most, |_| true, now) else { return before };
+    let so_far = before.map_or(0, |forgotten| forgotten.things);
+    let things = so_far.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+    Some(Forgotten { things, by: before.map_or(by, |forgotten| forgotten.by.max(by)) })
+}
+
+/// Brings those of `things` that it is about down to `most`: first what is gone the longest, then what could not be
+/// looked at. How many were cut, and by when they were gone; `None`: none.
+fn cut(
+    things: &mut BTreeMap<Key, Thing>,
+    unseen: &BTreeSet<Key>,
+    blind: &mut Blind,
+    most: usize,
+    is_about: impl Fn(&Key) -> bool,
+    now: UtcNanos,
+) -> Option<(usize, UtcNanos)> {
+    let mut over = things.keys().filter(|key| is_about(key)).count().saturating_sub(most);
     if over == 0 {
-        return before;
+        return None;
     }
-    let mut gone: Vec<(UtcNanos, Key)> =
-        things.iter().filter_map(|(key, thing)| Some((thing.gone_at?, key.clone()))).collect();
+    let mut gone: Vec<(UtcNanos, Key)> = things
+        .iter()
+        .filter(|(key, _)| is_about(key))
+        .filter_map(|(key, thing)| Some((thing.gone_at?, key.clone())))
+        .collect();
     gone.sort();
     gone.truncate(over);
     let mut by = gone.last().map_or(now, |(at, _)| *at);
     let mut count = gone.len();
+    over -= count;
     for (_, key) in gone {
         things.remove(&key);
     }
-    for key in unseen {
-        if things.len() <= most {
+    for key in unseen.iter().filter(|key| is_about(key)) {
+        if over == 0 {
             break;
         }
         if let Some(thing) = things.remove(key) {
             // When it is seen again, nobody knows that it was there before.
             blind.forget_what_was_read(&thing);
-            (count, by) = (count + 1, now);
+            (over, count, by) = (over - 1, count + 1, now);
         }
     }
-    let so_far = before.map_or(0, |forgotten| forgotten.things);
-    let things = so_far.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
-    Some(Forgotten { things, by: before.map_or(by, |forgotten| forgotten.by.max(by)) })
+    Some((count, by))
 }
 
 impl Memory {
@@ -242,6 +284,7 @@ impl Memory {
             unread_of: 0,
             forgotten: None,
             is_begun_anew: false,
+            dropped: Dropped::default(),
         }
     }
 
@@ -274,20 +317,35 @@ impl Memory {
                 thing.may_have_come_after(since) || thing.gone_at.is_some_and(|gone| gone >= since)
             })
         };
-        let mut things: Vec<&Thing> = self.things.iter().filter(is_asked_for).collect();
-        let of = u32::try_from(things.len()).unwrap_or(u32::MAX);
+        let newest_first = |thing: &&Thing| std::cmp::Reverse(last_change(thing));
+        let is_dropped = |thing: &&Thing| thing.kind == ThingKind::DroppedProgram;
+        let (mut dropped, mut things): (Vec<&Thing>, Vec<&Thing>) =
+            self.things.iter().filter(is_asked_for).partition(is_dropped);
+        // Those that are there matter most, and are fewer.
+        dropped.sort_by_key(|thing| (thing.gone_at.is_some(), newest_first(thing)));
+        let are_untold = dropped.len() > MOST_DROPPED;
+        dropped.truncate(MOST_DROPPED);
+        let of = u32::try_from(things.len() + dropped.len()).unwrap_or(u32::MAX);
         // Among those of one time, as they are kept: by kind and path.
-        things.sort_by_key(|thing| std::cmp::Reverse(last_change(thing)));
+        things.sort_by_key(newest_first);
+        things.truncate(MOST_THINGS - dropped.len());
+        things.extend(dropped);
+        things.sort_by_key(newest_first);
         Survey {
             taken_at: self.last.utc,
             known_since: self.known_since,
-            things: things.into_iter().take(MOST_THINGS).cloned().collect(),
+            things: things.into_iter().cloned().collect(),
             of,
-            unread: self.unread_for(since, kept_in),
+            unread: self.unread_for(since, are_untold, kept_in),
         }
     }
 
-    fn unread_for(&self, since: Option<UtcNanos>, kept_in: &FilePath) -> Vec<Unread> {
+    fn unread_for(
+        &self,
+        since: Option<UtcNanos>,
+        are_untold: bool,
+        kept_in: &FilePath,
+    ) -> Vec<Unread> {
         let of_memory = |why: String| Unread { path: kept_in.clone(), why };
         let mut unread = Vec::new();
         if self.is_begun_anew {
@@ -299,6 +357,14 @@ impl Memory {
             let by = words::time(by);
             let why = format!("{things} things that were gone by {by} are not remembered any more");
             unread.push(of_memory(why));
+        }
+        let is_forgotten =
+            self.dropped.forgotten_by.is_some_and(|by| since.is_none_or(|since| since <= by));
+        if are_untold || is_forgotten {
+            // Without a number, so that a person's word on it stays.
+            let why = "more programs came and went where anybody may write than are told: those that are there \
+                       come first, then the newest";
+            unread.push(of_memory(why.to_owned()));
         }
         let mut of = unread.len() + self.unread_of;
         unread.extend(self.unread.iter().cloned());

@@ -1,4 +1,5 @@
-//! What starts by itself on this machine or lets somebody in, looked at again and again.
+//! What starts by itself on this machine or lets somebody in, and which programs lie where anybody may write, looked
+//! at again and again.
 //!
 //! ```text
 //! helper ─► Surveyor ─► its thread ─► a process for each look: tasks ─► look ─► read
@@ -18,11 +19,13 @@
 //! | [`places`], [`limits`] | where is looked, and how much at most |
 //! | `tasks`, [`keys_files`] | the places as they lie on this machine, with its accounts |
 //! | `read`, [`lines`] | what stands at a place, whatever stands there |
+//! | `dropped` | programs in a place where anybody may write |
 //! | [`mod@look`] | one look |
 //! | [`memory`], `blind`, [`kept`] | what is remembered of all, and kept |
 //! | [`take`] | the process |
 
 mod blind;
+mod dropped;
 pub mod kept;
 pub mod keys_files;
 pub mod limits;
