@@ -204,8 +204,12 @@ fn an_intruder_is_found_eliminated_and_shown_gone_before_the_machine_returns_to_
     println!("{shown}");
     let first = plan(&up, name);
     // Of somebody's work a person is asked.
-    let is_work =
-        |step: &&Value| step["what"].as_str().unwrap().contains(dropped.work.to_str().unwrap());
+    let is_work = |step: &&Value| {
+        let what = step["what"].as_str().unwrap();
+        // By itself, or with what other tests left there as root.
+        what.contains(dropped.work.to_str().unwrap())
+            || what.contains("programs of account 0 in /var/tmp")
+    };
     let work = steps(&first).iter().find(is_work).unwrap_or_else(|| panic!("{first:#}"));
     assert!(may_be_work(work), "{work:#}");
     assert!(work["because"].as_str().unwrap().contains("somebody's work"), "{work:#}");

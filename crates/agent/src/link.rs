@@ -229,7 +229,8 @@ async fn speak<W: AsyncWrite + Unpin>(
 fn known_to(version: u16, message: FromAgent) -> FromAgent {
     match message {
         FromAgent::Looked { number, seen: Seen::Survey(survey) } if version < DROPPED => {
-            FromAgent::Looked { number, seen: Seen::Survey(survey.without_dropped()) }
+            let survey = survey.without_dropped("the hub is of a version that knows none");
+            FromAgent::Looked { number, seen: Seen::Survey(survey) }
         }
         message => message,
     }
@@ -415,6 +416,9 @@ mod tests {
             let said = known_to(version, FromAgent::Looked { number: 5, seen });
             let FromAgent::Looked { number: 5, seen: Seen::Survey(said) } = said else { panic!() };
             assert_eq!((said.things.len(), said.of), told);
+            // Whoever is told of none is told so: none told is none looked for.
+            let is_said = said.unread.iter().any(|one| one.why.contains("are not told"));
+            assert_eq!(is_said, version < DROPPED);
         }
     }
 

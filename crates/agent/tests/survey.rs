@@ -16,7 +16,7 @@ use cordon_agent::contain::survey::keys_files::KeysFiles;
 use cordon_agent::contain::survey::limits;
 use cordon_agent::contain::survey::lines::{accounts, lines_of};
 use cordon_agent::contain::survey::look::look;
-use cordon_agent::contain::survey::memory::{Hides, Look};
+use cordon_agent::contain::survey::memory::{Hides, Look, Missed};
 use cordon_agent::contain::survey::places::Lines;
 use cordon_agent::contain::survey::take::{Wanted, take};
 use cordon_model::survey::{FirstSeen, Survey, TEXT_BYTES, Thing, ThingKind};

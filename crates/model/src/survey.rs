@@ -218,13 +218,20 @@ impl fmt::Display for ThingKind {
 }
 
 impl Survey {
-    /// The same without dropped programs, for whoever knows no such things.
+    /// The same without dropped programs, and with the word that they are not told, and why: for whoever knows no such
+    /// things, or of whoever looks for none.
     #[must_use]
-    pub fn without_dropped(mut self) -> Self {
+    pub fn without_dropped(mut self, why: &str) -> Self {
         let before = self.things.len();
         self.things.retain(|thing| thing.kind != ThingKind::DroppedProgram);
         let fewer = u32::try_from(before - self.things.len()).unwrap_or(u32::MAX);
         self.of = self.of.saturating_sub(fewer);
+        let mut why = format!("programs in /tmp, /var/tmp and /dev/shm are not told: {why}");
+        if self.unread.len() >= MOST_UNREAD {
+            self.unread.truncate(MOST_UNREAD - 1);
+            why.push_str(". More could not be read than is named here");
+        }
+        self.unread.push(Unread { path: FilePath::new("/tmp"), why });
         self
     }
 

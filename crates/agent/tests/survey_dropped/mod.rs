@@ -7,6 +7,8 @@ use sha2::Digest as _;
 
 use super::*;
 
+mod oracle;
+
 /// A program by how it begins, and one by its mode alone.
 const ELF: &[u8] = b"\x7fELF\x02\x01\x01";
 
@@ -133,7 +135,7 @@ fn a_folder_that_may_not_be_read_is_said_and_the_rest_is_read() {
 }
 
 #[test]
-fn thousands_of_programs_are_cut_and_said_and_hide_neither_the_upper_level_nor_another_place() {
+fn thousands_of_programs_are_cut_and_counted_and_hide_nothing_that_comes_among_them() {
     let machine = Machine::new();
     for number in 0..3_000 {
         machine.program(format!("tmp/build/objects/{number}.o"));
@@ -151,60 +153,197 @@ fn thousands_of_programs_are_cut_and_said_and_hide_neither_the_upper_level_nor_a
     }
     assert_eq!(all.len(), limits::DROPPED_THINGS + 1);
     let [missed] = &look.missed[..] else { panic!("{:#?}", look.missed) };
-    assert_eq!((missed.path.to_string().as_str(), missed.hides), ("/tmp/build", Hides::Inside));
-    assert!(missed.why.contains("more programs"), "{}", missed.why);
+    assert_eq!((missed.path.to_string().as_str(), missed.hides), ("/tmp/build", Hides::Nothing));
+    assert_eq!(missed.why, "2874 more programs lie there than are told");
+    assert_eq!(look.unread.len(), 2_874, "each is remembered not to have been read");
 
-    // So what comes beside the build is surely new, and of the build nobody says what came.
+    // So what comes beside the build, or in it, is surely new, and of the build nobody says that it came or went.
     let _ = machine.survey(100);
     machine.program("tmp/payload");
+    machine.program("tmp/build/objects/payload");
     let survey = machine.survey_of(200, Wanted::Since(utc(100)));
-    let payload = thing(&survey, "/tmp/payload", "");
-    assert_eq!(
-        payload.first_seen,
-        FirstSeen::Between { absent_at: utc(100), present_at: utc(200) }
-    );
-    assert_eq!(survey.things.len(), 1, "{survey:#?}");
+    let came = FirstSeen::Between { absent_at: utc(100), present_at: utc(200) };
+    for path in ["/tmp/payload", "/tmp/build/objects/payload"] {
+        assert_eq!(thing(&survey, path, "").first_seen, came);
+    }
+    assert_eq!(survey.things.len(), 2, "{survey:#?}");
+
+    // What lay there and was not told is not new when it is.
+    std::fs::remove_dir_all(machine.at("tmp/a")).unwrap();
+    for number in 500..3_000 {
+        std::fs::remove_file(machine.at(&format!("tmp/build/objects/{number}.o"))).unwrap();
+    }
+    let survey = machine.survey_of(300, Wanted::Since(utc(250)));
+    let new = survey.things.iter().filter(|thing| thing.gone_at.is_none());
+    assert_eq!(new.count(), 0, "{survey:#?}");
 
     // Of a level that is too full itself nothing is concluded.
-    for number in 0..limits::DROPPED_NAMES {
+    for number in 0..=limits::DROPPED_NAMES {
         machine.write(format!("dev/shm/{number}"), "no program");
     }
-    machine.write("dev/shm/one-more", "no program");
     let why = why_missed(&machine.look(), "/dev/shm").unwrap();
     assert!(why.contains("more lies there"), "{why}");
 }
 
+/// Larger than is read, of nothing.
+fn huge(machine: &Machine, place: &str) {
+    machine.write(place, ELF);
+    let file = std::fs::File::options().write(true).open(machine.at(place)).unwrap();
+    file.set_len(limits::FILE_BYTES + 1).unwrap();
+}
+
 #[test]
-fn whoever_leaves_much_that_can_not_be_read_has_only_their_place_unread() {
+fn whoever_leaves_much_that_can_not_be_read_has_each_counted_and_the_rest_judged() {
     let machine = Machine::new();
     for number in 0..2_000 {
-        // Larger than is read, of nothing.
-        let place = format!("tmp/{number}");
-        machine.write(&place, ELF);
-        let file = std::fs::File::options().write(true).open(machine.at(&place)).unwrap();
-        file.set_len(limits::FILE_BYTES + 1).unwrap();
+        huge(&machine, &format!("tmp/{number}"));
     }
     machine.program("tmp/x");
     machine.write("etc/cron.daily/ours", "ours");
     let look = machine.look();
-    assert!(dropped(&look).contains(&"/tmp/x".to_owned()), "what can be read is");
-    assert_eq!(look.missed.len(), limits::DROPPED_MISSED, "{:#?}", look.missed);
-    assert!(why_missed(&look, "/tmp").unwrap().contains("more could not be read"));
+    assert_eq!(dropped(&look), ["/tmp/x"], "what can be read is");
+    let named =
+        |one: &&Missed| one.why.contains("16777217 bytes") && one.path.as_bytes() != b"/tmp";
+    assert_eq!(look.missed.iter().filter(named).count(), limits::DROPPED_MISSED);
+    assert_eq!(look.missed.len(), limits::DROPPED_MISSED + 1, "{:#?}", look.missed);
+    let why = why_missed(&look, "/tmp").unwrap();
+    assert_eq!(why, "1984 more could not be read there than are named");
+    assert!(look.missed.iter().all(|one| one.hides == Hides::Nothing), "{:#?}", look.missed);
+
+    // What comes among them surely came, and what goes is gone: they hide nothing but themselves.
     let _ = machine.survey(1);
     std::fs::remove_file(machine.at("etc/cron.daily/ours")).unwrap();
-    assert_eq!(thing(&machine.survey(2), "/etc/cron.daily/ours", "").gone_at, Some(utc(2)));
+    machine.program("tmp/payload");
+    std::fs::remove_file(machine.at("tmp/x")).unwrap();
+    // One that could not be read can be now: nobody knows what it held.
+    std::fs::remove_file(machine.at("tmp/1500")).unwrap();
+    machine.program("tmp/1500");
+    let survey = machine.survey(2);
+    assert_eq!(thing(&survey, "/etc/cron.daily/ours", "").gone_at, Some(utc(2)));
+    assert!(thing(&survey, "/tmp/payload", "").came_after(utc(1)));
+    assert_eq!(thing(&survey, "/tmp/x", "").gone_at, Some(utc(2)));
+    assert!(!thing(&survey, "/tmp/1500", "").came_after(utc(1)));
+    let said = survey
+        .unread
+        .iter()
+        .any(|one| one.why.starts_with("something that lies there was not read before"));
+    assert!(said, "{:#?}", survey.unread);
+
+    // One that was known and can't be read any more is not gone; and when it can be again, it is not new.
+    huge(&machine, "tmp/payload");
+    assert_eq!(thing(&machine.survey(3), "/tmp/payload", "").gone_at, None);
+    machine.program("tmp/payload");
+    let survey = machine.survey(4);
+    let payload = thing(&survey, "/tmp/payload", "");
+    assert_eq!(
+        payload.first_seen,
+        FirstSeen::Between { absent_at: utc(1), present_at: utc(2) },
+        "{payload:?}"
+    );
 }
 
 #[test]
-fn of_programs_so_many_bytes_are_read_and_no_more() {
+fn what_can_not_be_read_there_takes_no_room_from_what_can_not_elsewhere() {
     let machine = Machine::new();
+    for number in 0..100 {
+        for place in ["tmp", "var/tmp", "dev/shm"] {
+            huge(&machine, &format!("{place}/{number}"));
+        }
+        std::fs::create_dir_all(machine.at("etc/profile.d")).unwrap();
+        let pipe = machine.at(&format!("etc/profile.d/{number}"));
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    }
+    let _ = machine.survey(1);
+    let told = |survey: &Survey| {
+        let is_open = |one: &&Unread| !one.path.to_string().starts_with("/etc");
+        let (open, closed): (Vec<_>, Vec<_>) = survey.unread.iter().partition(is_open);
+        (
+            open.into_iter().cloned().collect::<Vec<_>>(),
+            closed.into_iter().cloned().collect::<Vec<_>>(),
+        )
+    };
+    let (_, before) = told(&machine.survey(2));
+    // A flood, or its end, changes no word of what is said of the rest.
+    for number in 0..100 {
+        std::fs::remove_file(machine.at(&format!("tmp/{number}"))).unwrap();
+    }
+    let (open, after) = told(&machine.survey(3));
+    assert_eq!(before, after);
+    assert!(open.len() >= 8, "{open:#?}");
+    assert!(
+        open.iter().any(|one| one.why.contains("more could not be read where anybody")),
+        "{open:#?}"
+    );
+}
+
+#[test]
+fn of_large_programs_so_many_bytes_are_read_and_small_ones_are_told_all_the_same() {
+    let machine = Machine::new();
+    machine.program("tmp/small");
     let large = vec![b'#'; usize::try_from(limits::FILE_BYTES).unwrap()];
     for number in 0..5 {
         machine.write(format!("tmp/{number}"), [b"#!", &large[2..]].concat());
     }
     let look = machine.look();
-    assert_eq!(dropped(&look).len(), 4);
-    assert!(why_missed(&look, "/tmp/4").unwrap().contains("more than is read"));
+    assert_eq!(dropped(&look).len(), 5);
+    assert!(dropped(&look).contains(&"/tmp/small".to_owned()));
+    let [missed] = &look.missed[..] else { panic!("{:#?}", look.missed) };
+    assert!(missed.why.contains("more than is read"), "{missed:?}");
+}
+
+#[test]
+fn a_file_of_another_place_has_no_second_name_there() {
+    let machine = Machine::new();
+    machine.program("tmp/x");
+    machine.program("tmp/mounted/x");
+    // A folder of the root's own filesystem, as a build in a changed root has it.
+    let known = mounts().unwrap().into_iter().find(|mount| mount.point == Path::new("/")).unwrap();
+    let mut bound = with_mount(&machine, "tmp/mounted", "ext4");
+    bound.last_mut().unwrap().device = known.device;
+    let looked = look(&machine.root(), bound);
+    assert_eq!(dropped(&looked), ["/tmp/x"]);
+    assert!(why_missed(&looked, "/tmp/mounted").unwrap().contains("lies elsewhere, too"));
+}
+
+#[test]
+fn what_comes_and_goes_and_changes_while_it_is_read_costs_nothing_that_stays() {
+    let machine = Machine::new();
+    let stays: Vec<String> = (0..20).map(|number| format!("tmp/stays/{number}")).collect();
+    stays.iter().for_each(|place| machine.program(place));
+    let stop = Arc::new(AtomicBool::new(false));
+    let (folder, is_over) = (machine.at("tmp"), Arc::clone(&stop));
+    let churn = std::thread::spawn(move || {
+        let mut round = 0_usize;
+        while !is_over.load(Ordering::Relaxed) {
+            round += 1;
+            let path = folder.join(format!("churn-{}", round % 7));
+            // What it is changes as often as what it holds.
+            let _ = std::fs::remove_file(&path);
+            let _ = std::fs::remove_dir_all(&path);
+            match round % 5 {
+                0 => drop(std::fs::create_dir(&path)),
+                1 => drop(nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU)),
+                2 => drop(symlink("stays/0", &path)),
+                _ => drop(std::fs::write(&path, vec![b'#'; 1 << 16])),
+            }
+            let _ = std::fs::write(
+                folder.join("grows"),
+                [b"#!", &vec![b'x'; round % 90_000][..]].concat(),
+            );
+        }
+    });
+    for second in 1..40 {
+        let told = dropped(&machine.look());
+        assert!(stays.iter().all(|place| told.contains(&format!("/{place}"))), "{told:?}");
+        let survey = machine.survey(second);
+        for place in &stays {
+            let thing = thing(&survey, &format!("/{place}"), "");
+            assert_eq!((thing.first_seen, thing.gone_at), (FirstSeen::AtTheFirstLook, None));
+        }
+        assert!(survey.unread.iter().all(|one| one.path.to_string().starts_with("/tmp")));
+    }
+    stop.store(true, Ordering::Relaxed);
+    churn.join().unwrap();
 }
 
 #[test]

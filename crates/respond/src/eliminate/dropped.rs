@@ -11,8 +11,9 @@ use cordon_model::action::{Action, FilePath};
 use cordon_model::finding::{Finding, ReceivedFinding};
 use cordon_model::survey::{Survey, Thing, ThingKind};
 use cordon_model::time::UtcNanos;
+use sha2::{Digest as _, Sha256};
 
-use super::{Facts, StepStatus, measured, place, processes};
+use super::{Draft, Facts, How, Rank, StepStatus, hex, measured, place, processes};
 
 /// Accounts as which many run that have nothing to do with each other: root, and nobody (`nobody(8)` of Linux, the
 /// number that stands for whoever has none).
@@ -124,4 +125,72 @@ pub(super) fn shown(facts: &Facts<'_>, path: &FilePath, status: StepStatus) -> S
         }
         (status, ..) => status,
     }
+}
+
+/// Programs of one account in one place of which a person is asked one by one. Of more they are asked at once: a build
+/// makes a thousand, and nobody reads a thousand questions at night.
+const ASKED_ONE_BY_ONE: usize = 4;
+
+/// A program of which a person is asked whose work it is.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Whose {
+    place: &'static str,
+    owner: u32,
+    because: String,
+}
+
+/// The same, with the step that it is by itself.
+pub(super) struct Work {
+    whose: Whose,
+    machine: String,
+    draft: Draft,
+}
+
+impl Work {
+    /// Of this program, which is for a person's hand.
+    pub(super) fn of(facts: &Facts<'_>, thing: &Thing, because: String, draft: Draft) -> Self {
+        let place = place::open_to_all(&thing.path).unwrap_or("elsewhere");
+        let whose = Whose { place, owner: thing.owner, because };
+        Self { whose, machine: facts.name.to_owned(), draft }
+    }
+}
+
+/// The steps of all of it: whoever accepts many at once accepts these, and none that comes later or is changed.
+pub(super) fn together(work: Vec<Work>) -> Vec<Draft> {
+    let mut by_whose: BTreeMap<Whose, (String, Vec<Draft>)> = BTreeMap::new();
+    for Work { whose, machine, draft } in work {
+        by_whose.entry(whose).or_insert((machine, Vec::new())).1.push(draft);
+    }
+    by_whose
+        .into_iter()
+        .flat_map(|(whose, (machine, drafts))| at_once(whose, &machine, drafts))
+        .collect()
+}
+
+fn at_once(whose: Whose, machine: &str, mut drafts: Vec<Draft>) -> Vec<Draft> {
+    drafts.sort_by(|a, b| a.key.cmp(&b.key));
+    drafts.dedup_by(|a, b| a.key == b.key);
+    if drafts.len() <= ASKED_ONE_BY_ONE {
+        return drafts;
+    }
+    let Whose { place, owner, because } = whose;
+    let mut hash = Sha256::new();
+    for draft in &drafts {
+        hash.update((draft.key.len() as u64).to_be_bytes());
+        hash.update(&draft.key);
+    }
+    vec![Draft {
+        key: format!("work {place} {owner} {}", hex(&hash.finalize())),
+        rank: Rank::Work,
+        what: format!("{} programs of account {owner} in {place} (dropped program)", drafts.len()),
+        why: drafts.into_iter().flat_map(|draft| draft.why).collect(),
+        how: How::ByHand {
+            todo: format!(
+                "ask whose work they are (all of them: `cordon survey {machine}`); what is nobody's, set aside (`cordon \
+                 measure quarantine {machine} PATH`)"
+            ),
+            because,
+        },
+        status: StepStatus::ToDo { last: None },
+    }]
 }

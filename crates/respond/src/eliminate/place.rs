@@ -71,6 +71,13 @@ fn lies_in(path: &[u8], places: &[&str]) -> bool {
     places.iter().any(|place| path.starts_with(place.as_bytes()))
 }
 
+/// The place where anybody may write that it lies in, without the last stroke.
+#[must_use]
+pub fn open_to_all(path: &FilePath) -> Option<&'static str> {
+    let place = BROUGHT.iter().find(|place| path.as_bytes().starts_with(place.as_bytes()));
+    place.map(|place| place.trim_end_matches('/'))
+}
+
 /// Whether it is, or lies in, a place where anybody may write.
 #[must_use]
 pub fn is_open_to_all(path: &FilePath) -> bool {

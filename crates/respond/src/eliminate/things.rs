@@ -13,7 +13,7 @@ use cordon_model::asset::ClinicalTier;
 use cordon_model::survey::{FirstSeen, Survey, Thing, ThingKind};
 use cordon_model::time::UtcNanos;
 
-use super::dropped::Intruder;
+use super::dropped::{Intruder, Work};
 use super::{Draft, Drafts, Facts, How, Rank, StepStatus, age, hex, measured, place, status_of};
 
 /// In nanoseconds.
@@ -183,7 +183,14 @@ fn of_one_place(
         drafts.put(aside(facts, path, &there, None));
     } else {
         for thing in there.iter().filter(|thing| concerns(thing, since)) {
-            drafts.put(one(facts, thing, things, (since, intruder)));
+            match by_hand(thing, things, (since, intruder)) {
+                Some(because) if is_dropped(thing) => {
+                    let draft = hand(facts, thing, because.clone());
+                    drafts.work.push(Work::of(facts, thing, because, draft));
+                }
+                Some(because) => drafts.put(hand(facts, thing, because)),
+                None => drafts.put(one(facts, thing, things, (since, intruder))),
+            }
             still_runs(facts, thing, since, drafts);
         }
     }
@@ -285,15 +292,13 @@ fn is_of_account(action: &Action, name: &str) -> bool {
     matches!(action, Action::DisableAccount(target) if target.name == name)
 }
 
+/// What a measure deals with.
 fn one(
     facts: &Facts<'_>,
     thing: &Thing,
     beside: &[&Thing],
     (since, intruder): (UtcNanos, &Intruder),
 ) -> Draft {
-    if let Some(because) = by_hand(thing, beside, (since, intruder)) {
-        return hand(facts, thing, because);
-    }
     if thing.kind != ThingKind::Account {
         let mut draft = aside(facts, &thing.path, &[thing], Some(Sha256Digest(thing.sha256)));
         if is_dropped(&thing) {
@@ -366,7 +371,7 @@ fn aside(
         false => "",
     };
     let (rank, stops) = match things.iter().all(is_dropped) {
-        true => (Rank::Program, "it can't be started from there any more"),
+        true => (Rank::Dropped, "it can't be started from there any more"),
         false => (Rank::Persistence, "nothing starts by it any more"),
     };
     Draft {

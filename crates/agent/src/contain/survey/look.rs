@@ -24,7 +24,7 @@ pub fn look(root: &Path, mounts: Vec<Mount>) -> Look {
         reader: Reader::start().ok(),
         hanging: 0,
         ends: Instant::now() + LOOK,
-        look: Look { present: Vec::new(), missed },
+        look: Look { missed, ..Look::default() },
     };
     // Last, so that whatever lies there costs no other place its turn.
     for task in tasks.into_iter().chain(dropped) {
@@ -79,6 +79,7 @@ impl Looking {
                 Ok(Told::Over) => return Ok(()),
                 Ok(Told::Present(present)) => self.look.present.push(present),
                 Ok(Told::Missed(missed)) => self.look.missed.push(missed),
+                Ok(Told::Unread(marks)) => self.look.unread.push(marks),
                 Ok(Told::GoingOn) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err("the reader ended".into()),
                 Err(RecvTimeoutError::Timeout) if left <= PATIENCE => {

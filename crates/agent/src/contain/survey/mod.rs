@@ -21,7 +21,7 @@
 //! | `read`, [`lines`] | what stands at a place, whatever stands there |
 //! | `dropped` | programs in a place where anybody may write |
 //! | [`mod@look`] | one look |
-//! | [`memory`], `blind`, [`kept`] | what is remembered of all, and kept |
+//! | [`memory`], `blind`, [`unreadable`], [`kept`] | what is remembered of all, and kept |
 //! | [`take`] | the process |
 
 mod blind;
@@ -38,6 +38,7 @@ pub mod places;
 pub(in crate::contain) mod read;
 pub mod take;
 pub(in crate::contain) mod tasks;
+pub mod unreadable;
 mod words;
 
 use std::collections::BTreeMap;

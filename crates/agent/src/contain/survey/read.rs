@@ -23,6 +23,7 @@ use super::limits;
 use super::lines::lines_of;
 use super::memory::{Hides, Missed, Present};
 use super::places::{Place, Things};
+use super::unreadable::Marks;
 use crate::contain::action::mounts::{Mount, far};
 use crate::contain::action::plain::{self, Seen};
 
@@ -36,6 +37,8 @@ const TRIES: usize = 3;
 pub(super) enum Told {
     Present(Present),
     Missed(Missed),
+    /// See [`Look::unread`](super::memory::Look::unread).
+    Unread(Marks),
     /// It is at work, and has nothing to say.
     GoingOn,
     /// No more comes.
@@ -81,6 +84,10 @@ impl Teller<'_> {
 
     pub(super) fn missed(&self, missed: Missed) -> Result<(), Unheard> {
         self.to.send(Told::Missed(missed)).map_err(|_| Unheard)
+    }
+
+    pub(super) fn unread(&self, what: Marks) -> Result<(), Unheard> {
+        self.to.send(Told::Unread(what)).map_err(|_| Unheard)
     }
 
     pub(super) fn going_on(&self) -> Result<(), Unheard> {
@@ -342,7 +349,7 @@ pub(super) fn is_absence(error: &io::Error) -> bool {
 }
 
 /// All bytes of a plain file, of which `room` are left to be read; in words, why not.
-pub(super) fn contents(seen: &Seen, room: u64) -> Result<Vec<u8>, String> {
+fn contents(seen: &Seen, room: u64) -> Result<Vec<u8>, String> {
     let words = |error: io::Error| error.to_string();
     for _ in 0..TRIES {
         let file = seen.open().map_err(words)?;
@@ -366,7 +373,7 @@ pub(super) fn contents(seen: &Seen, room: u64) -> Result<Vec<u8>, String> {
     Err("it changes while it is read".into())
 }
 
-fn is_unchanged(before: &FileStat, after: &FileStat) -> bool {
+pub(super) fn is_unchanged(before: &FileStat, after: &FileStat) -> bool {
     let state = |stat: &FileStat| {
         (stat.st_size, stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec)
     };

@@ -220,7 +220,7 @@ fn a_persons_word_lets_a_program_stay_and_work_beside_changes_no_digest() {
     let case = infected(INTRUDER, vec![ours.clone()]);
     let plan = case.plan();
     let step = plan.steps.iter().find(|step| step.what.starts_with("/tmp/ours")).unwrap();
-    assert!(step.is_left() && step.to_order().is_none() && step.is_passing);
+    assert!(step.is_left() && step.to_order().is_none() && step.named == Named::Never);
     let word = Accepted { step: step.id.clone(), by: "ann".into(), why: "a report".into() };
     let accepted = Case { accepted: vec![word], ..infected(INTRUDER, vec![ours]) };
     assert_eq!(accepted.plan().left().count(), 2, "the worm's program and its process");
@@ -239,7 +239,9 @@ fn a_persons_word_lets_a_program_stay_and_work_beside_changes_no_digest() {
 #[test]
 fn work_without_end_hides_no_other_step() {
     let mut things: Vec<Thing> = (0..4 * MOST_STEPS)
-        .map(|number| dropped(&format!("/tmp/{number}"), 7, SOMEBODY, AFTER))
+        .map(|number| {
+            dropped(&format!("/tmp/{number}"), 7, 2_000 + u32::try_from(number).unwrap(), AFTER)
+        })
         .collect();
     things.push(thing(ThingKind::Pam, "/etc/pam.d/x", None, AFTER));
     let unread = Unread { path: FilePath::new("/home/x"), why: "it may never answer".into() };
@@ -248,6 +250,105 @@ fn work_without_end_hides_no_other_step() {
         assert!(plan.steps.iter().any(|step| step.what.contains(what)), "{what}");
     }
     assert!(plan.steps.len() == MOST_STEPS && plan.steps.last().unwrap().is_left());
+}
+
+/// As a build leaves them.
+fn build(owner: u32, count: u8) -> Vec<Thing> {
+    (0..count)
+        .map(|number| dropped(&format!("/tmp/build/{number}.o"), number, owner, AFTER))
+        .collect()
+}
+
+#[test]
+fn of_a_build_a_person_is_asked_once_and_accepts_what_they_saw_alone() {
+    let left = |case: &Case| -> Vec<Step> {
+        let plan = case.plan();
+        plan.left().filter(|step| step.what.contains("dropped program")).cloned().collect()
+    };
+    let mut case = infected(INTRUDER, build(SOMEBODY, 200));
+    let [step] = &left(&case)[..] else { panic!("{:#?}", left(&case)) };
+    assert_eq!(step.what, "200 programs of account 1001 in /tmp (dropped program)");
+    assert_eq!(
+        (step.to_order(), step.named, step.why.len()),
+        (None, Named::Never, MOST_REASONS + 1)
+    );
+    case.accepted =
+        vec![Accepted { step: step.id.clone(), by: "ann".into(), why: "a build".into() }];
+    assert_eq!(left(&case), []);
+    // One more, another content, one fewer: nobody has said a word of these.
+    for change in [
+        |things: &mut Vec<Thing>| things.push(dropped("/tmp/build/x", 7, SOMEBODY, AFTER)),
+        |things: &mut Vec<Thing>| things[3].sha256 = [201; 32],
+        |things: &mut Vec<Thing>| drop(things.pop()),
+    ] {
+        let mut case =
+            Case { accepted: case.accepted.clone(), ..infected(INTRUDER, build(SOMEBODY, 200)) };
+        change(&mut case.things);
+        assert_eq!(left(&case).len(), 1);
+    }
+    // Whose they are and where they lie is told apart, and so is why nobody can tell; few are asked of one by one.
+    let mut things = [build(SOMEBODY, 9), build(0, 9)].concat();
+    things.extend((0..9).map(|number| dropped(&format!("/dev/shm/{number}"), 7, SOMEBODY, AFTER)));
+    things.extend((0..9).map(|number| dropped(&format!("/tmp/p{number}"), 7, SOMEBODY, PERHAPS)));
+    things.extend((0..4).map(|number| dropped(&format!("/var/tmp/{number}"), 7, SOMEBODY, AFTER)));
+    assert_eq!(left(&infected(INTRUDER, things)).len(), 8);
+}
+
+#[test]
+fn a_flood_of_the_intruders_own_hides_no_other_step_and_keeps_nothing_from_ending() {
+    let mut things = build(INTRUDER, 250);
+    things.push(thing(ThingKind::Pam, "/etc/pam.d/x", None, AFTER));
+    let unread = Unread { path: FilePath::new("/home/x"), why: "it may never answer".into() };
+    let plan = Case { unread: vec![unread], ..infected(INTRUDER, things) }.plan();
+    let place = |what: &str| plan.steps.iter().position(|step| step.what.contains(what)).unwrap();
+    let is_dropped = |step: &&Step| step.named == Named::Apart;
+    // Among those that are ordered at once.
+    assert_eq!(
+        plan.to_order().position(|(_, action)| matches!(action, Action::Kill(_))),
+        Some(FIRST_DROPPED + 1)
+    );
+    assert!(place("/etc/pam.d/x") < 20 && place("/home/x") < 20, "{plan:#?}");
+    assert_eq!(plan.steps.iter().take(place("process")).filter(is_dropped).count(), FIRST_DROPPED);
+    assert!(plan.steps.len() == MOST_STEPS && plan.steps.last().unwrap().is_left());
+    assert_eq!(plan.steps.last().unwrap().named, Named::Apart);
+}
+
+#[test]
+fn whoever_drops_a_file_a_second_keeps_no_plan_from_being_ordered() {
+    let seen = infected(INTRUDER, build(INTRUDER, 3)).plan();
+    let digest = seen.digest();
+    assert_eq!((digest.len(), seen.agrees(&digest)), (25, Agrees::Whole));
+    let mut case = infected(INTRUDER, build(INTRUDER, 4));
+    assert_eq!(case.plan().agrees(&digest), Agrees::ButDropped);
+    case.things.clear();
+    assert_eq!(case.plan().agrees(&digest), Agrees::ButDropped, "they are gone");
+    assert_eq!(seen.agrees(&case.plan().digest()), Agrees::ButDropped, "they came");
+    // What comes elsewhere is another plan.
+    case.things.push(thing(ThingKind::Unit, "/etc/systemd/system/evil.service", None, AFTER));
+    assert_eq!(case.plan().agrees(&digest), Agrees::Not);
+    for other in ["", "-", "0123456789ab", "0123456789ab-0123456789ab"] {
+        assert_eq!(seen.agrees(other), Agrees::Not, "{other}");
+    }
+    // If nothing else is to be ordered, whoever looks sees it first.
+    let alone = |count| {
+        let mut case = infected(INTRUDER, build(INTRUDER, count));
+        case.processes = Ok(vec![]);
+        case.measures = vec![Measured { action: aside(WORM, None), state: MeasureState::Verified }];
+        let start = r#"{"type":"process_start","pid":77,"user":{"uid":1000}}"#;
+        case.findings[0].finding.raw = RawEvent { json: start.into(), is_cut: false };
+        case.plan()
+    };
+    assert_eq!(asides(&infected(INTRUDER, build(INTRUDER, 3))).len(), 3);
+    assert_eq!(alone(3).agrees(&alone(4).digest()), Agrees::Not);
+
+    // Whatever can't be read there, or is of somebody's work, and however much: no other plan.
+    let quiet = infected(INTRUDER, vec![]).plan().digest();
+    let unread =
+        |number| Unread { path: FilePath::new(format!("/tmp/{number}")), why: "large".into() };
+    let noisy =
+        Case { unread: (0..400).map(unread).collect(), ..infected(INTRUDER, build(SOMEBODY, 9)) };
+    assert_eq!(noisy.plan().digest(), quiet);
+    assert_eq!(noisy.plan().steps.len(), MOST_STEPS);
 }
 
 fn any_dropped() -> impl Strategy<Value = Thing> {
@@ -301,7 +402,11 @@ proptest! {
             prop_assert!(case.things.iter().filter(is_it).any(may_be_ordered));
         }
         for one in case.things.iter().filter(|one| one.gone_at.is_none()) {
-            let is_told = plan.steps.iter().any(|step| step.what.contains(&one.path.to_string()));
+            let place = place::open_to_all(&one.path).unwrap();
+            let many = format!("programs of account {} in {place} (", one.owner);
+            let is_told = plan.steps.iter().any(|step| {
+                step.what.contains(&one.path.to_string()) || step.what.contains(&many)
+            });
             prop_assert!(is_told || !one.may_have_come_after(since));
         }
     }
