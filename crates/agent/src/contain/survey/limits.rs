@@ -63,6 +63,11 @@ pub const HANGING: usize = 16;
 pub const LOOK: Duration = Duration::from_secs(5 * 60);
 /// How much longer its process may take to write what it has before it is ended.
 pub const GRACE: Duration = Duration::from_secs(60);
+/// How long a look waits for one of an earlier helper's, which was killed with it: the last in every queue of a busy
+/// machine, that needs seconds to be gone.
+pub const ONE_BEFORE: Duration = Duration::from_secs(60);
+/// The same, while somebody waits, who hears why before their 18 seconds are over.
+pub const ONE_BEFORE_ASKED: Duration = Duration::from_secs(10);
 /// Processor seconds that its process may use: it needs one.
 pub const PROCESSOR_SECONDS: u64 = 120;
 /// Between two looks that nobody asked for.

@@ -55,10 +55,11 @@ use std::time::{Duration, Instant};
 use cordon_model::limits::MESSAGE_BYTES;
 use cordon_model::time::UtcNanos;
 
-use self::limits::{ASKED, EVERY, GRACE, LOOK};
+use self::limits::{ASKED, EVERY, GRACE, LOOK, ONE_BEFORE};
 use self::take::Wanted;
+use super::urgency::HELPER;
 
-/// How often it is looked whether the process has ended. Its thread waits for nothing else.
+/// How often it is looked whether the process has ended, or the one before it. Who looks waits for nothing else.
 const STEP: Duration = Duration::from_millis(20);
 
 /// What is looked at, by which process, and where it is remembered.
@@ -220,13 +221,14 @@ impl Looks {
             .arg(&self.config.root)
             .arg(wanted.to_string())
             .env_clear()
+            .env(HELPER, std::process::id().to_string())
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(out.try_clone().map_err(failed)?)
             .stderr(Stdio::null())
             .spawn()
             .map_err(failed)?;
-        let late = Instant::now() + LOOK + GRACE;
+        let late = Instant::now() + ONE_BEFORE + LOOK + GRACE;
         let status = loop {
             match child.try_wait() {
                 Ok(Some(status)) => break status,
