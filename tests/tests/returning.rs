@@ -1,15 +1,16 @@
 //! From an intruder on a machine to its return to service, by the real commands: found, isolated, planned,
 //! eliminated, looked at again, said to be patched, signed off, released.
 //!
-//! The intruder is harmless: a shell whose child sleeps, where malware puts its own, and a unit that nothing
-//! starts.
+//! The intruder is harmless: a shell whose child sleeps, where malware puts its own, a unit that nothing starts, and
+//! programs that nobody starts where anybody may write. Others put programs there meanwhile, as tests do that run
+//! beside this one: nothing of theirs is ordered, as no finding names their owner, which is root, or their content.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use cordon_tests::{Attack, Up, cordon, eventually, lacks_root};
+use cordon_tests::{Attack, Up, copy_program, cordon, eventually, lacks_root};
 use serde_json::Value;
 
 /// Something that could bring an intruder back, and does nothing: no link starts it. Removed when dropped.
@@ -28,6 +29,38 @@ impl Planted {
 impl Drop for Planted {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Programs where anybody may write, which nobody ever starts. Removed when dropped.
+struct Dropped {
+    /// Of the account as which the intruder's process runs.
+    by_owner: PathBuf,
+    /// The same as what the intruder runs, and root's.
+    by_content: PathBuf,
+    /// Somebody's work.
+    work: PathBuf,
+}
+
+impl Dropped {
+    fn new() -> Self {
+        let at = |folder: &str, what: &str| {
+            Path::new(folder).join(format!("cordon-test-{}-{what}", std::process::id()))
+        };
+        Self {
+            by_owner: at("/dev/shm", "owner"),
+            by_content: at("/var/tmp", "content"),
+            // Not in `/tmp`: where much lies that is too large to be read, nothing is known to be new.
+            work: at("/var/tmp", "work"),
+        }
+    }
+}
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        for path in [&self.by_owner, &self.by_content, &self.work] {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
@@ -76,16 +109,28 @@ fn is_untold(step: &Value) -> bool {
     step["status"] == "unknown" && step["how"] == "by-hand"
 }
 
-/// What a machine can't tell of itself is for a person: here the test is that person, by each step's id, and
-/// only for what nobody could look at.
-fn accept_what_nobody_can_tell(up: &Up, name: &str) {
+/// A step about a program that may be of somebody's work.
+fn may_be_work(step: &Value) -> bool {
+    let is_dropped = step["what"].as_str().unwrap().ends_with("(dropped program)");
+    is_dropped && step["status"] == "to-do" && step["how"] == "by-hand"
+}
+
+/// What a machine can't tell of itself, and whose work a program is, is for a person: here the test is that person, by
+/// each step's id. How many steps that were.
+fn accept_what_only_people_know(up: &Up, name: &str) -> usize {
     let plan = plan(up, name);
-    let mut words = vec!["eliminate", name, "--reason", "this machine was set up just now"];
-    for step in steps(&plan).iter().filter(|step| is_untold(step)) {
-        words.extend(["--ours", step["id"].as_str().unwrap()]);
+    let accepted: Vec<&str> = steps(&plan)
+        .iter()
+        .filter(|step| is_untold(step) || may_be_work(step))
+        .map(|step| step["id"].as_str().unwrap())
+        .collect();
+    for ids in accepted.chunks(16) {
+        let mut words = vec!["eliminate", name, "--reason", "this machine was set up just now"];
+        words.extend(ids.iter().flat_map(|id| ["--ours", id]));
+        // What other tests put into `/tmp` may be gone by now.
+        let _ = said(up, &words);
     }
-    assert!(words.len() > 4, "nobody had looked before: {plan:#}");
-    up.cordon(&words).unwrap();
+    accepted.len()
 }
 
 /// Waits as `eventually` does, but longer: a look reads thousands of files, behind everything else.
@@ -115,11 +160,28 @@ fn an_intruder_is_found_eliminated_and_shown_gone_before_the_machine_returns_to_
         (!seen.contains("NOT LOOKED AT")).then_some(())
     });
 
-    // The intruder: something that brings them back, and a program that runs.
+    // The intruder: something that brings them back, a program that runs as an account that nobody else has, and two
+    // that were brought and never started.
     let unit = Planted::new();
     let program = Attack::with("/bin/sh", "return");
-    let script = "/bin/sleep 600 & wait";
-    let mut process = Running(up.inside(program.program()).args(["-c", script]).spawn().unwrap());
+    let dropped = Dropped::new();
+    let shell = |script: &str, path: &Path| {
+        let done = Command::new("/bin/sh").args(["-c", script]).arg(path).status().unwrap();
+        assert!(done.success(), "{script}");
+    };
+    // Other tests copy the same shell: this one's is like none of theirs.
+    shell(&format!("echo {} >> \"$0\"", std::process::id()), &program.program());
+    copy_program(program.program(), &dropped.by_content);
+    shell("printf '#!/bin/sh\\nexit 0\\n' > \"$0\" && chmod 755 \"$0\"", &dropped.work);
+    let script = format!(
+        "printf '#!/bin/sh\\nexit 0\\n' > {}; /bin/sleep 600 & wait",
+        dropped.by_owner.display()
+    );
+    let account = (50_000 + std::process::id() % 10_000).to_string();
+    let mut intruder = up.inside("setpriv");
+    intruder.args(["--reuid", &account, "--regid", &account, "--clear-groups"]);
+    intruder.arg(program.program()).args(["-c", &script]);
+    let mut process = Running(intruder.spawn().unwrap());
     let child = eventually("it has a child", || child_of(process.0.id()));
     assert!(runs(child));
     eventually("an incident", || up.json(&["incidents"]).as_array()?.first().cloned());
@@ -141,6 +203,16 @@ fn an_intruder_is_found_eliminated_and_shown_gone_before_the_machine_returns_to_
     let shown = up.cordon(&["eliminate", name]).unwrap();
     println!("{shown}");
     let first = plan(&up, name);
+    // Of somebody's work a person is asked.
+    let is_work = |step: &&Value| {
+        let what = step["what"].as_str().unwrap();
+        // By itself, or with what other tests left there as root.
+        what.contains(dropped.work.to_str().unwrap())
+            || what.contains("programs of account 0 in /var/tmp")
+    };
+    let work = steps(&first).iter().find(is_work).unwrap_or_else(|| panic!("{first:#}"));
+    assert!(may_be_work(work), "{work:#}");
+    assert!(work["because"].as_str().unwrap().contains("somebody's work"), "{work:#}");
     let to_order: Vec<&Value> = steps(&first)
         .iter()
         .filter(|step| step["status"] == "to-do" && step["how"] != "by-hand")
@@ -154,9 +226,12 @@ fn an_intruder_is_found_eliminated_and_shown_gone_before_the_machine_returns_to_
     assert!(about(&unit.0, "quarantine"), "{first:#}");
     assert!(about(&program.program(), "quarantine"), "{first:#}");
     assert!(about(&program.program(), "kill"), "{first:#}");
+    assert!(about(&dropped.by_owner, "quarantine"), "{first:#}");
+    assert!(about(&dropped.by_content, "quarantine"), "{first:#}");
     // Nothing else of this machine, which runs other tests, may be touched.
-    assert_eq!(to_order.len(), 3, "{to_order:#?}");
+    assert_eq!(to_order.len(), 5, "{to_order:#?}");
     assert!(unit.0.exists() && program.program().exists());
+    assert!(dropped.by_owner.exists() && dropped.by_content.exists());
     assert!(process.0.try_wait().unwrap().is_none(), "it runs");
 
     // Another plan than the one that was seen is not ordered.
@@ -177,13 +252,24 @@ fn an_intruder_is_found_eliminated_and_shown_gone_before_the_machine_returns_to_
     eventually("and what came from it", || (!runs(child)).then_some(()));
     eventually("the unit is set aside", || (!unit.0.exists()).then_some(()));
     eventually("the program is set aside", || (!program.program().exists()).then_some(()));
-    in_the_end("looks show that only what nobody can tell is left", || {
+    for path in [&dropped.by_owner, &dropped.by_content] {
+        eventually("what never ran is set aside", || (!path.exists()).then_some(()));
+    }
+    in_the_end("looks show that only what people know is left", || {
         let plan = plan(&up, name);
-        steps(&plan).iter().all(|step| !is_left(step) || is_untold(step)).then_some(())
+        let is_for_people = |step: &Value| is_untold(step) || may_be_work(step);
+        steps(&plan).iter().all(|step| !is_left(step) || is_for_people(step)).then_some(())
     });
-    accept_what_nobody_can_tell(&up, name);
+    let looked = plan(&up, name);
+    for path in [&dropped.by_owner, &dropped.by_content] {
+        let is_it = |step: &&Value| step["what"].as_str().unwrap().contains(path.to_str().unwrap());
+        let step = steps(&looked).iter().find(is_it).unwrap_or_else(|| panic!("{looked:#}"));
+        assert_eq!(step["status"], "done", "a look shows it: {step:#}");
+    }
+    assert!(accept_what_only_people_know(&up, name) > 0, "nobody had looked before");
 
     in_the_end("a look is clean", || {
+        accept_what_only_people_know(&up, name);
         let (is_clean, text) = said(&up, &["eliminate", name, "--verify"]);
         println!("{text}");
         (is_clean && text.contains("CLEAN: nothing of the plan is left")).then_some(())
@@ -200,6 +286,7 @@ fn an_intruder_is_found_eliminated_and_shown_gone_before_the_machine_returns_to_
         let (is_open, gate) = said(&up, &["gate", name]);
         println!("{gate}");
         if !is_open {
+            accept_what_only_people_know(&up, name);
             said(&up, &["eliminate", name, "--verify"]);
         }
         is_open.then_some(())
@@ -210,6 +297,8 @@ fn an_intruder_is_found_eliminated_and_shown_gone_before_the_machine_returns_to_
     let (_, gate) = said(&up, &["gate", name]);
     assert!(gate.contains("released it: clean") && gate.contains("looked again"), "{gate}");
     eventually("the ledger is cosigned, and sound", || up.cordon(&["verify"]).ok());
+
+    assert!(dropped.work.exists(), "somebody's work was left alone");
 
     // What was set aside can be put back, exactly.
     let list = up.cordon(&["measure", "list", name]).unwrap();

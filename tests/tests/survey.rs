@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cordon_tests::{Up, eventually, lacks_root};
+use cordon_tests::{Up, cordon, eventually, lacks_root};
+use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
 /// A file of this machine's, taken away with its test.
@@ -68,7 +69,7 @@ fn a_crontab_that_comes_after_the_first_look_is_shown_as_new_and_then_as_gone() 
 
     // What is taken away is said to be gone, also by a helper that was started again meanwhile.
     let helper = up.role("helper").unwrap();
-    nix::sys::signal::kill(helper, nix::sys::signal::Signal::SIGKILL).unwrap();
+    kill(helper, Signal::SIGKILL).unwrap();
     eventually("the helper is started again", || up.role("helper").filter(|new| *new != helper));
     let gone = new.0.clone();
     drop(new);
@@ -125,4 +126,56 @@ fn an_isolation_does_not_wait_for_a_look_that_a_busy_machine_delays() {
             }
         }
     });
+}
+
+/// The memory that a `cordon up`'s looks have, held so that none of them begins.
+fn held(up: &Up) -> fs::File {
+    let lock = up.state.path().join("helper/survey/lock");
+    let lock = eventually("a look begins", || fs::File::options().write(true).open(&lock).ok());
+    lock.lock().unwrap();
+    lock
+}
+
+#[test]
+fn a_look_ends_with_its_helper_however_that_ends_and_the_next_one_waits_until_it_is_gone() {
+    if lacks_root("ending a helper") {
+        return;
+    }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let up = Up::start();
+    let name = up.linked_machine()["name"].as_str().unwrap().to_owned();
+    let lock = held(&up);
+    let signal = |pid, signal| kill(pid, signal).unwrap();
+    std::thread::scope(|scope| {
+        // A look that somebody asks for, and that never ends by itself.
+        scope.spawn(|| up.cordon(&["survey", &name]));
+        let look = eventually("a look", || up.role("survey"));
+        signal(look, Signal::SIGSTOP);
+        signal(up.role("helper").unwrap(), Signal::SIGKILL);
+        eventually("the look is gone with its helper", || {
+            let words = fs::read(format!("/proc/{look}/cmdline")).unwrap_or_default();
+            words.is_empty().then_some(())
+        });
+        // The look of the next helper's start finds another at work for a moment, and says nothing of it.
+        eventually("the next look waits", || up.role("survey").filter(|next| *next != look));
+        drop(lock);
+    });
+    eventually("the machine is looked at again", || up.cordon(&["survey", &name]).ok());
+    assert!(!up.log().contains("was not looked at"), "{}", up.log());
+}
+
+#[test]
+fn a_look_whose_helper_ended_before_the_kernel_was_told_ends_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let look = |helper: u32| {
+        let mut look = std::process::Command::new(cordon());
+        look.args(["role", "survey"]).args([folder.path(), folder.path()]).arg("nothing");
+        look.env("CORDON_HELPER", helper.to_string()).output().unwrap()
+    };
+    let said = look(std::process::id());
+    assert!(said.status.success(), "{said:?}");
+    // Its parent by now is another.
+    let said = look(1);
+    let words = String::from_utf8_lossy(&said.stdout);
+    assert!(!said.status.success() && words.contains("not started by a helper"), "{said:?}");
 }

@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use cordon_link::frame::{self, FrameError};
 use cordon_model::limits;
-use cordon_model::look::LookAt;
+use cordon_model::look::{LookAt, Seen};
 use cordon_model::signed::Envelope;
 use cordon_model::time::UtcNanos;
-use cordon_model::wire::{COVERAGE, Coverage, FromAgent, FromHub, Hello, Numbered, Status};
+use cordon_model::wire::{
+    COVERAGE, Coverage, DROPPED, FromAgent, FromHub, Hello, Numbered, Status,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -160,7 +162,7 @@ async fn talk<W: AsyncWrite + Unpin>(
     // none and says none is silent even while we write.
     tokio::select! {
         ended = listen(heard, spool, tell) => ended,
-        ended = speak(to, coverage, status, spool, added, say) => ended,
+        ended = speak(to, version, coverage, status, spool, added, say) => ended,
     }
 }
 
@@ -187,6 +189,7 @@ async fn listen(
 /// Sends the reports that wait, one message after another, and between them what hurries more.
 async fn speak<W: AsyncWrite + Unpin>(
     to: &mut W,
+    version: u16,
     mut coverage: Option<(Vec<Coverage>, &mut watch::Receiver<Vec<Coverage>>)>,
     status: &(dyn Fn() -> Status + Send + Sync),
     spool: &SharedSpool,
@@ -208,7 +211,7 @@ async fn speak<W: AsyncWrite + Unpin>(
             biased;
             message = say.recv() => {
                 let Some(message) = message else { return Ok(()) };
-                frame::write(to, &message, limits::MESSAGE_BYTES).await?;
+                frame::write(to, &known_to(version, message), limits::MESSAGE_BYTES).await?;
             }
             now = news(&mut coverage) => {
                 frame::write(to, &FromAgent::Coverage(now), limits::MESSAGE_BYTES).await?;
@@ -219,6 +222,17 @@ async fn speak<W: AsyncWrite + Unpin>(
             () = std::future::ready(()), if may_be_more => {}
             () = added.notified() => {}
         }
+    }
+}
+
+/// The message without what a hub of this version does not know: it would end the link.
+fn known_to(version: u16, message: FromAgent) -> FromAgent {
+    match message {
+        FromAgent::Looked { number, seen: Seen::Survey(survey) } if version < DROPPED => {
+            let survey = survey.without_dropped("the hub is of a version that knows none");
+            FromAgent::Looked { number, seen: Seen::Survey(survey) }
+        }
+        message => message,
     }
 }
 
@@ -375,6 +389,36 @@ mod tests {
             let told = if version == COVERAGE { vec![gap("new")] } else { Vec::new() };
             assert_eq!(heard, told);
             link.abort();
+        }
+    }
+
+    #[test]
+    fn a_hub_of_an_earlier_version_is_told_of_no_dropped_programs() {
+        use cordon_model::survey::{FirstSeen, Survey, Thing, ThingKind};
+        let thing = |kind| Thing {
+            kind,
+            path: cordon_model::action::FilePath::new("/tmp/x"),
+            line: None,
+            sha256: [1; 32],
+            owner: 0,
+            first_seen: FirstSeen::AtTheFirstLook,
+            gone_at: None,
+        };
+        let survey = Survey {
+            taken_at: UtcNanos::from_unix_nanos(2),
+            known_since: UtcNanos::from_unix_nanos(1),
+            things: vec![thing(ThingKind::Unit), thing(ThingKind::DroppedProgram)],
+            of: 9,
+            unread: Vec::new(),
+        };
+        for (version, told) in [(DROPPED - 1, (1, 8)), (DROPPED, (2, 9))] {
+            let seen = Seen::Survey(survey.clone());
+            let said = known_to(version, FromAgent::Looked { number: 5, seen });
+            let FromAgent::Looked { number: 5, seen: Seen::Survey(said) } = said else { panic!() };
+            assert_eq!((said.things.len(), said.of), told);
+            // Whoever is told of none is told so: none told is none looked for.
+            let is_said = said.unread.iter().any(|one| one.why.contains("are not told"));
+            assert_eq!(is_said, version < DROPPED);
         }
     }
 

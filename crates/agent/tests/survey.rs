@@ -16,12 +16,14 @@ use cordon_agent::contain::survey::keys_files::KeysFiles;
 use cordon_agent::contain::survey::limits;
 use cordon_agent::contain::survey::lines::{accounts, lines_of};
 use cordon_agent::contain::survey::look::look;
-use cordon_agent::contain::survey::memory::{Hides, Look};
+use cordon_agent::contain::survey::memory::{Hides, Look, Missed};
 use cordon_agent::contain::survey::places::Lines;
 use cordon_agent::contain::survey::take::{Wanted, take};
 use cordon_model::survey::{FirstSeen, Survey, TEXT_BYTES, Thing, ThingKind};
 use cordon_model::time::{BootId, BootNanos, UtcNanos};
 use cordon_respond::clock::Moment;
+
+mod survey_dropped;
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\nann:x:1000:1000::/home/ann:/bin/bash\n";
 
@@ -151,12 +153,16 @@ fn every_kind_of_thing_is_found_where_it_is() {
         (K::NetworkHook, "/etc/network/if-up.d/evil", None),
         (K::Hook, "/etc/apt/apt.conf.d/evil", None),
         (K::Hook, "/etc/update-motd.d/evil", None),
+        (K::DroppedProgram, "/dev/shm/.hidden/evil", None),
+        (K::DroppedProgram, "/tmp/evil", None),
+        (K::DroppedProgram, "/var/tmp/evil", None),
     ];
     for (kind, path, line) in planted {
         let place = &path[1..];
         match (kind, line) {
             (K::UnitLink, _) => machine.link(place, "/usr/lib/systemd/system/evil.service"),
             (_, Some(line)) => machine.write(place, format!("# a comment\n\n{line}\n")),
+            (K::DroppedProgram, _) => machine.write(place, "#!/bin/evil"),
             (_, None) => machine.write(place, "evil"),
         }
     }

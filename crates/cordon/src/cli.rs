@@ -102,7 +102,7 @@ enum Command {
     /// Freeze, kill, quarantine, deny, block, disable, collect; and take it back
     #[command(subcommand, after_help = PROVEN)]
     Measure(measures::Measure),
-    /// Show what starts by itself on a machine or lets somebody in, and what of it came or went
+    /// Show what starts by itself on a machine, lets somebody in or lies in /tmp to be run; what came or went
     Survey(survey::SurveyArgs),
     /// Open this machine by a one-time code, with hub and network gone; print codes, read one out
     BreakGlass(break_glass::BreakGlassArgs),

@@ -308,6 +308,7 @@ mod tests {
                 does: String::new(),
             },
             status: StepStatus::ToDo { last: last.map(str::to_owned) },
+            named: cordon_respond::eliminate::Named::Always,
         }
     }
 

@@ -1,4 +1,5 @@
-//! `cordon survey`: what starts by itself on a machine or lets somebody in, and since when it is known.
+//! `cordon survey`: what starts by itself on a machine or lets somebody in, which programs lie where anybody may write,
+//! and since when that is known.
 //!
 //! An answer is the machine's own word. It says what could not be read, so that nobody takes what is not
 //! listed for what is not there.
@@ -76,7 +77,8 @@ fn in_words(survey: &Survey, since: Option<UtcNanos>) -> Result<String> {
     }
     let listed = survey.things.len();
     let what = match since {
-        None => "things that start by themselves or let somebody in".to_owned(),
+        None => "things that start by themselves, let somebody in, or are programs where anybody may write"
+            .to_owned(),
         Some(EVER) => "things that came or went since the first look".to_owned(),
         Some(since) => format!("things that may have come, or were gone, since {}", stamp(since)),
     };

@@ -14,7 +14,7 @@ use cordon_model::survey::Survey;
 use cordon_model::time::{BootId, UtcNanos};
 use cordon_model::wire::CHANGES;
 use cordon_respond::eliminate::{
-    self, Accepted, Facts, How, Measured, Processes, Step, StepStatus,
+    self, Accepted, Agrees, Facts, How, Measured, Named, Processes, Step, StepStatus,
 };
 use cordon_store::{FindingFilter, Key, PAGE_ROWS, Page, Role};
 
@@ -115,21 +115,31 @@ impl Hub {
         let reason = text("reason", reason)?;
         let (findings, _) = self.findings_that_count(machine).await?;
         let view = self.elimination(machine, incident, who).await?;
-        if view.digest != digest {
+        let agrees = view.plan.agrees(digest);
+        if agrees == Agrees::Not {
             return Ok(PlanOrdered::Differs(Box::new(view)));
         }
         let story = incident.or_else(|| view.plan.incidents.first().copied());
         let to_order: Vec<(Step, cordon_model::action::Action)> =
             view.plan.to_order().map(|(step, action)| (step.clone(), action.clone())).collect();
-        let (mut steps, mut is_away) = (Vec::with_capacity(to_order.len()), false);
-        for (number, (step, action)) in to_order.into_iter().enumerate() {
+        let (mut steps, mut is_away, mut number) = (Vec::with_capacity(to_order.len()), false, 0);
+        for (step, action) in to_order {
+            if agrees == Agrees::ButDropped && step.named == Named::Apart {
+                // Nobody saw these; the rest must not wait until nobody drops anything any more.
+                let why = "not ordered: what lies where anybody may write is another than you saw; look again, and \
+                           order the rest";
+                let came = StepCame::Refused(why.to_owned());
+                steps.push(StepOrdered { id: step.id, what: step.what, came });
+                continue;
+            }
+            number += 1;
             // The reason says what it is part of, as far as there is room.
             let why: String = format!("{reason} (plan {digest}, step {})", step.id);
             let why =
                 if why.len() > cordon_model::limits::NAME_BYTES { reason.clone() } else { why };
             let came = match is_away {
                 true => StepCame::Refused("not tried: the signer does not answer".to_owned()),
-                false if number >= AT_ONCE => StepCame::Refused(format!(
+                false if number > AT_ONCE => StepCame::Refused(format!(
                     "not ordered yet: {AT_ONCE} at once, so that people can still isolate machines; look \
                      again, and order the rest"
                 )),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cordon_model::ids::MachineId;
 use cordon_model::look::{LookAt, Seen};
-use cordon_model::wire::FromHub;
+use cordon_model::wire::{DROPPED, FromHub};
 use cordon_store::Role;
 use tokio::sync::oneshot;
 
@@ -79,6 +79,12 @@ impl Hub {
         }
         match tokio::time::timeout(patience, answered).await {
             Ok(Ok(Seen::Unable(why))) => Err(HubError::NotSeen(why)),
+            Ok(Ok(Seen::Survey(survey))) if self.card(machine)?.version_kept < DROPPED => {
+                // Else none told would be none there.
+                Ok(Seen::Survey(
+                    survey.without_dropped("its agent is of a version that does not look there"),
+                ))
+            }
             Ok(Ok(seen)) => Ok(seen),
             Ok(Err(_)) | Err(_) => Err(unseen("it did not answer in time")),
         }

@@ -1,4 +1,5 @@
-//! What starts by itself on a machine or lets somebody in, and since when: what an intruder leaves behind.
+//! What starts by itself on a machine or lets somebody in, which programs lie where anybody may write, and since
+//! when: what an intruder leaves behind.
 //!
 //! The one idea: a machine's helper looks at these places again and again and remembers **when it first
 //! saw each thing**. So what came during an incident is told from what was always there by what was seen,
@@ -19,6 +20,10 @@ pub const MOST_THINGS: usize = 768;
 
 /// The longest path that is told whole, as it must be to be acted on. A longer one counts as unread.
 pub const PLACE_BYTES: usize = 512;
+
+/// Of these at most so many [dropped programs](ThingKind::DroppedProgram): whoever fills `/tmp` takes no room that the
+/// others need.
+pub const MOST_DROPPED: usize = 256;
 
 /// Places that could not be read, in one answer.
 pub const MOST_UNREAD: usize = 64;
@@ -42,7 +47,7 @@ pub struct Survey {
     pub unread: Vec<Unread>,
 }
 
-/// One thing that starts by itself or lets somebody in.
+/// One thing that starts by itself or lets somebody in, or a program where anybody may write.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Thing {
@@ -151,6 +156,8 @@ pub enum ThingKind {
     NetworkHook,
     /// A script that a package manager or the message of the day runs.
     Hook,
+    /// A program that lies where anybody may write: `/tmp` and its like. Most are of somebody's work.
+    DroppedProgram,
 }
 
 impl ThingKind {
@@ -176,6 +183,7 @@ impl ThingKind {
             Self::ModuleConfig => "kernel module configuration",
             Self::NetworkHook => "network script",
             Self::Hook => "package or login script",
+            Self::DroppedProgram => "dropped program",
         }
     }
 
@@ -197,6 +205,8 @@ impl ThingKind {
             Self::Account => "T1136.001",
             Self::ModuleConfig => "T1547.006",
             Self::NetworkHook | Self::Hook => "T1546",
+            // Ingress Tool Transfer: brought, and not started yet.
+            Self::DroppedProgram => "T1105",
         }
     }
 }
@@ -208,6 +218,23 @@ impl fmt::Display for ThingKind {
 }
 
 impl Survey {
+    /// The same without dropped programs, and with the word that they are not told, and why: for whoever knows no such
+    /// things, or of whoever looks for none.
+    #[must_use]
+    pub fn without_dropped(mut self, why: &str) -> Self {
+        let before = self.things.len();
+        self.things.retain(|thing| thing.kind != ThingKind::DroppedProgram);
+        let fewer = u32::try_from(before - self.things.len()).unwrap_or(u32::MAX);
+        self.of = self.of.saturating_sub(fewer);
+        let mut why = format!("programs in /tmp, /var/tmp and /dev/shm are not told: {why}");
+        if self.unread.len() >= MOST_UNREAD {
+            self.unread.truncate(MOST_UNREAD - 1);
+            why.push_str(". More could not be read than is named here");
+        }
+        self.unread.push(Unread { path: FilePath::new("/tmp"), why });
+        self
+    }
+
     /// Whether it is no larger than it may be: a machine's answer is taken apart by nobody else first.
     #[must_use]
     pub fn is_bounded(&self) -> bool {

@@ -15,8 +15,8 @@ use crate::signed::Envelope;
 use crate::time::{BootId, BootNanos, UtcNanos};
 
 /// The version that this build speaks. Since 2 an order may have a [condition](CONDITIONS), and an
-/// assignment [filesystems to watch](WATCHED).
-pub const VERSION: u16 = 2;
+/// assignment [filesystems to watch](WATCHED); since 3 a survey may tell of [dropped programs](DROPPED).
+pub const VERSION: u16 = 3;
 
 /// The first version in which an order may say that it is only for a machine that is isolated
 /// ([`Instruction::Begin`](crate::order::Instruction)). One that speaks an earlier version is sent none.
@@ -33,6 +33,11 @@ pub const WATCHED: u16 = 2;
 /// The first version in which a machine may be asked [what was changed](crate::look::LookAt::Changes), and be ordered
 /// to [put it back](crate::action::Action::PutBack). One that speaks an earlier version is asked and ordered neither.
 pub const CHANGES: u16 = 2;
+
+/// The first version in which a survey may tell of [dropped programs](crate::survey::ThingKind::DroppedProgram). A hub
+/// that speaks an earlier one is told of none, and one that hears none from a machine that speaks an earlier one knows
+/// that it does not look for them.
+pub const DROPPED: u16 = 3;
 
 /// From an enrolling machine, over TLS with the hub's pinned certificate and no client certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 mod changes;
+mod dropped;
 pub mod place;
 mod processes;
 mod things;
@@ -43,6 +44,10 @@ pub const MOST_LATE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Steps in one plan: 128 of at most 7 KB each (the longest paths and lines, and a few reasons) are below
 /// a message. What is beyond is said, and comes with the next plan.
 pub const MOST_STEPS: usize = 128;
+
+/// Programs that were dropped and never started, and stand among the first steps, with the programs that findings name:
+/// as many as an intruder brings, and fewer than are ordered at once.
+const FIRST_DROPPED: usize = 8;
 
 /// How many reasons one step names, each cut to [`REASON_CHARS`].
 const MOST_REASONS: usize = 4;
@@ -140,6 +145,34 @@ pub struct Step {
     pub how: How,
     /// Where it is.
     pub status: StepStatus,
+    /// How the digest names it.
+    #[serde(default)]
+    pub named: Named,
+}
+
+/// How a digest names a step. What lies where anybody may write changes as fast as anybody likes: who makes a file a
+/// second there keeps no plan from being ordered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Named {
+    /// In its first part.
+    #[default]
+    Always,
+    /// In a second part: a program that was dropped there.
+    Apart,
+    /// Not: nothing is ordered for it.
+    Never,
+}
+
+/// Whether a plan is still the one that somebody saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Agrees {
+    /// It is.
+    Whole,
+    /// But for programs that were dropped where anybody may write.
+    ButDropped,
+    /// It is another, or nothing else is to be ordered.
+    Not,
 }
 
 /// Who does a step.
@@ -219,11 +252,20 @@ impl Plan {
     }
 
     /// Twelve hexadecimal digits that name what is left to do: whoever orders by it orders what they saw.
-    /// Not the processes below one that is to end: they come and go while a person reads.
+    /// Not the processes below one that is to end, nor what work puts into `/tmp`: they come and go while a person
+    /// reads. Programs that were dropped there have twelve of their own, after a dash.
     #[must_use]
     pub fn digest(&self) -> String {
+        let first = self.part(Named::Always);
+        match self.left().any(|step| step.named == Named::Apart) {
+            true => format!("{first}-{}", self.part(Named::Apart)),
+            false => first,
+        }
+    }
+
+    fn part(&self, named: Named) -> String {
         let mut hash = Sha256::new();
-        for step in self.left() {
+        for step in self.left().filter(|step| step.named == named) {
             let kind = match (&step.how, &step.status) {
                 (How::ByHand { .. }, _) => "by hand".to_owned(),
                 (How::Order { .. }, StepStatus::Unknown { .. }) => "waits".to_owned(),
@@ -235,6 +277,20 @@ impl Plan {
             }
         }
         hex(&hash.finalize()[..6])
+    }
+
+    /// Whether it is the plan that this digest names.
+    #[must_use]
+    pub fn agrees(&self, digest: &str) -> Agrees {
+        let now = self.digest();
+        let first =
+            |digest: &str| digest.split_once('-').map_or(digest, |(first, _)| first).to_owned();
+        let is_more = || self.to_order().any(|(step, _)| step.named == Named::Always);
+        match (now == digest, first(&now) == first(digest)) {
+            (true, _) => Agrees::Whole,
+            (false, true) if is_more() => Agrees::ButDropped,
+            (false, _) => Agrees::Not,
+        }
     }
 }
 
@@ -259,7 +315,8 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
     // What brings an intruder back goes first, then what they brought, then what runs of it: a process that
     // ends while its unit is there is started again.
     let put_back = changes::steps(&counted, facts, since, &mut drafts, &mut looked_at);
-    things::steps(facts, since, &put_back, &mut drafts, &mut looked_at);
+    let intruder = dropped::Intruder::of(&counted, facts, since);
+    things::steps(facts, since, &intruder, &put_back, &mut drafts, &mut looked_at);
     processes::programs(&counted, facts, &mut drafts);
     processes::trees(&counted, facts, &mut drafts, &mut looked_at);
     if facts.findings_of > facts.findings.len() as u64 {
@@ -328,6 +385,13 @@ enum Rank {
     ByHand,
     /// What could not be looked at.
     Look,
+    /// What was dropped where anybody may write and never started, but for the first [`FIRST_DROPPED`]: whoever drops
+    /// hundreds hides nothing that is above.
+    Dropped,
+    /// The same, where anybody may write: what follows comes and goes while a person reads, and is the last.
+    OpenToAll,
+    /// What may be of somebody's work there.
+    Work,
 }
 
 /// A step before it has its place.
@@ -341,35 +405,53 @@ struct Draft {
     status: StepStatus,
 }
 
+impl Draft {
+    fn rank(&self) -> Rank {
+        match self.how {
+            How::ByHand { .. } => self.rank.max(Rank::ByHand),
+            How::Order { .. } => self.rank,
+        }
+    }
+}
+
 /// Steps by what they are about: two reasons for the same are one step.
 #[derive(Default)]
-struct Drafts(BTreeMap<String, Draft>);
+struct Drafts {
+    by_key: BTreeMap<String, Draft>,
+    /// What may be of somebody's work.
+    work: Vec<dropped::Work>,
+}
 
 impl Drafts {
     fn put(&mut self, draft: Draft) {
-        if let Some(known) = self.0.get_mut(&draft.key) {
+        if let Some(known) = self.by_key.get_mut(&draft.key) {
             known.why.extend(draft.why);
             return;
         }
-        self.0.insert(draft.key.clone(), draft);
+        self.by_key.insert(draft.key.clone(), draft);
     }
 
-    fn into_steps(self, accepted: &[Accepted]) -> Vec<Step> {
-        let mut drafts: Vec<Draft> = self.0.into_values().collect();
-        let rank = |draft: &Draft| match draft.how {
-            How::ByHand { .. } => draft.rank.max(Rank::ByHand),
-            How::Order { .. } => draft.rank,
-        };
+    fn into_steps(mut self, accepted: &[Accepted]) -> Vec<Step> {
+        dropped::together(std::mem::take(&mut self.work))
+            .into_iter()
+            .for_each(|draft| self.put(draft));
         // What is done goes last of its kind, so that no long history hides what is left.
         let is_done = |draft: &Draft| matches!(draft.status, StepStatus::Done { .. });
-        drafts.sort_by(|a, b| (rank(a), is_done(a), &a.key).cmp(&(rank(b), is_done(b), &b.key)));
-        bounded(drafts.into_iter().map(|draft| step(draft, accepted)).collect())
+        let mut drafts: Vec<(Rank, Draft)> =
+            self.by_key.into_values().map(|draft| (draft.rank(), draft)).collect();
+        let first =
+            drafts.iter_mut().filter(|(rank, draft)| *rank == Rank::Dropped && !is_done(draft));
+        first.take(FIRST_DROPPED).for_each(|(rank, _)| *rank = Rank::Program);
+        drafts.sort_by(|(a_rank, a), (b_rank, b)| {
+            (a_rank, is_done(a), &a.key).cmp(&(b_rank, is_done(b), &b.key))
+        });
+        bounded(drafts.into_iter().map(|(_, draft)| step(draft, accepted)).collect())
     }
 
     /// Another reason for setting a file aside that is set aside already. Whether there is one.
     fn also(&mut self, file: &FilePath, why: &[String]) -> bool {
         let is_it = |draft: &&mut Draft| matches!(&draft.how, How::Order { action: Action::Quarantine(target), .. } if target.path == *file);
-        let known = self.0.values_mut().find(is_it);
+        let known = self.by_key.values_mut().find(is_it);
         known.map(|draft| draft.why.extend_from_slice(why)).is_some()
     }
 }
@@ -388,12 +470,19 @@ fn bounded(mut steps: Vec<Step>) -> Vec<Step> {
         room_for_done = room_for_done.saturating_sub(usize::from(!step.is_left()));
         is_kept
     });
-    steps.truncate(room);
-    steps.push(the_rest(of - steps.len(), left > room));
+    let cut = steps.split_off(room.min(steps.len()));
+    // Of what comes and goes where anybody may write no digest depends.
+    let named = cut.iter().filter(|step| step.is_left()).map(|step| step.named).min();
+    steps.push(the_rest(of - steps.len(), left > room, named.unwrap_or_default()));
     steps
 }
 
 fn step(draft: Draft, accepted: &[Accepted]) -> Step {
+    let named = match draft.rank() {
+        Rank::Dropped => Named::Apart,
+        Rank::OpenToAll | Rank::Work => Named::Never,
+        _ => Named::Always,
+    };
     let Draft { key, what, mut why, how, mut status, .. } = draft;
     // Long enough that nobody finds a file of theirs for a step that was accepted.
     let id = hex(&Sha256::digest(key.as_bytes())[..8]);
@@ -408,10 +497,10 @@ fn step(draft: Draft, accepted: &[Accepted]) -> Step {
     {
         status = StepStatus::Accepted { by: word.by.clone(), why: word.why.clone() };
     }
-    Step { id, what, why, how, status }
+    Step { id, what, why, how, status, named }
 }
 
-fn the_rest(count: usize, is_left: bool) -> Step {
+fn the_rest(count: usize, is_left: bool, named: Named) -> Step {
     Step {
         id: "0000000000000000".to_owned(),
         what: format!("{count} more steps"),
@@ -424,6 +513,7 @@ fn the_rest(count: usize, is_left: bool) -> Step {
             true => StepStatus::Unknown { why: "they are not shown".to_owned() },
             false => StepStatus::Done { shown: "a look shows each of them".to_owned() },
         },
+        named,
     }
 }
 

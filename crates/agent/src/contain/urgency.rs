@@ -7,6 +7,11 @@
 
 #![allow(unsafe_code, reason = "two calls that take numbers; no dependency wraps them safely")]
 
+use std::io;
+
+/// By which a helper tells a process that it starts who it is.
+pub(in crate::contain) const HELPER: &str = "CORDON_HELPER";
+
 /// What this thread got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Urgency {
@@ -62,6 +67,22 @@ pub fn stand_last(processor_seconds: u64) {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let _ = setrlimit(Resource::RLIMIT_CPU, processor_seconds, processor_seconds);
     go_last();
+}
+
+/// Has this process end with the helper that started it, however that one ends: the kernel kills it. Which helper that is.
+///
+/// # Errors
+/// When that helper has ended before the kernel was told, so that nothing would ever end this process; or when none
+/// started it.
+pub(in crate::contain) fn end_with_helper() -> io::Result<u32> {
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+    let helper = std::os::unix::process::parent_id();
+    if std::env::var(HELPER).ok() != Some(helper.to_string()) {
+        return Err(io::Error::other(
+            "it is not started by a helper that runs: it looks for nobody",
+        ));
+    }
+    Ok(helper)
 }
 
 #[cfg(test)]

@@ -235,15 +235,20 @@ async fn a_version_that_is_not_spoken_is_refused_by_name() {
     let site = Site::start().await;
     let token = site.token(None).await;
     let mut machine = Machine::enrol(&token, "old").await.unwrap();
-    let hello = Hello { version: 0, ..machine.hello() };
-    machine.dial().await;
-    machine.say(&FromAgent::Hello(hello)).await;
-    assert!(machine.goodbye().await.contains("version 0"));
-    // One from the future speaks as we do.
-    let hello = Hello { version: 99, ..machine.hello() };
-    machine.dial().await;
-    machine.say(&FromAgent::Hello(hello)).await;
-    assert!(matches!(machine.hear().await, Ok(FromHub::Welcome { version: VERSION, .. })));
+    for version in [0, VERSION - 2] {
+        let hello = Hello { version, ..machine.hello() };
+        machine.dial().await;
+        machine.say(&FromAgent::Hello(hello)).await;
+        assert!(machine.goodbye().await.contains(&format!("version {version}")));
+    }
+    // One from the future speaks as we do, and to the one before we speak as it does.
+    for (its, spoken) in [(99, VERSION), (VERSION - 1, VERSION - 1)] {
+        let hello = Hello { version: its, ..machine.hello() };
+        machine.dial().await;
+        machine.say(&FromAgent::Hello(hello)).await;
+        let heard = machine.hear().await;
+        assert!(matches!(heard, Ok(FromHub::Welcome { version, .. }) if version == spoken));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

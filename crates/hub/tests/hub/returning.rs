@@ -17,8 +17,9 @@ use cordon_model::policy::{Mode, Policy};
 use cordon_model::record::Deed;
 use cordon_model::survey::{FirstSeen, Survey, Thing, ThingKind};
 use cordon_model::time::{BootId, BootNanos, UtcNanos};
-use cordon_model::wire::{Coverage, FromAgent, Hello, Report, Status};
+use cordon_model::wire::{Coverage, DROPPED, FromAgent, Hello, Report, Status, VERSION};
 use cordon_respond::approval::ApprovalState;
+use cordon_respond::eliminate::{Step, StepStatus};
 use cordon_store::{Person, Role, Session};
 
 use super::support::{Machine, Site, admin, finding, until};
@@ -59,10 +60,15 @@ impl Attacked {
     }
 
     async fn connect(&mut self) {
+        self.connect_as(VERSION).await;
+    }
+
+    /// Over a link of this version.
+    async fn connect_as(&mut self, version: u16) {
         self.machine.dial().await;
         let sees = |what: &str| Coverage { what: what.into(), by: Some("eBPF".into()), gap: None };
         let coverage = vec![sees("process starts"), sees("connections")];
-        let hello = Hello { coverage, ..self.machine.hello() };
+        let hello = Hello { version, coverage, ..self.machine.hello() };
         self.machine.say(&FromAgent::Hello(hello)).await;
         self.status(Holds::NOTHING, 0).await;
     }
@@ -285,6 +291,72 @@ async fn what_was_found_is_eliminated_looked_at_again_and_the_machine_returns_th
     ] {
         until("it is in the ledger", || async { deeds(hub).await.contains(&deed) }).await;
     }
+}
+
+/// A program that lies in `/dev/shm`, of the account that the worm runs as.
+fn dropped(name: &str) -> Thing {
+    Thing {
+        kind: ThingKind::DroppedProgram,
+        path: FilePath::new(format!("/dev/shm/{name}")),
+        owner: 1000,
+        ..unit(None)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_agent_that_looks_for_no_dropped_programs_no_look_is_clean() {
+    let site = Site::start().await;
+    let mut attacked = Attacked::new(&site, ClinicalTier::None).await;
+    let (id, hub) = (attacked.machine.id(), site.hub().clone());
+    attacked.isolated(&hub).await;
+    attacked.eliminated(&hub, &running(), &[]).await;
+    assert!(attacked.verify(&hub, &[], &[]).await, "one that looks there is clean");
+
+    attacked.machine.disconnect();
+    attacked.connect_as(DROPPED - 1).await;
+    // When this is taken, what the hello said is, too.
+    attacked.worm(2).await;
+    let who = admin();
+    let (verified, ()) = tokio::join!(
+        hub.verify_elimination(id, None, &who),
+        attacked.tells(vec![], vec![dropped("payload")])
+    );
+    let (view, is_clean) = verified.unwrap();
+    assert!(!is_clean, "{view:#?}");
+    let is_said = |step: &&Step| match &step.status {
+        StepStatus::Unknown { why } => {
+            step.what.starts_with("/tmp,") && why.contains("does not look there")
+        }
+        _ => false,
+    };
+    assert_eq!(view.plan.left().filter(is_said).count(), 1, "{view:#?}");
+    // What it tells all the same is no word of one that looks there.
+    assert!(!view.plan.steps.iter().any(|step| step.what.contains("payload")), "{view:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_is_ordered_but_for_what_was_dropped_since_it_was_seen() {
+    let site = Site::start().await;
+    let mut attacked = Attacked::new(&site, ClinicalTier::None).await;
+    let (id, hub, who) = (attacked.machine.id(), site.hub(), admin());
+    let mut listed = running();
+    listed.iter_mut().for_each(|one| one.user = 1000);
+    let digest = attacked.plan(hub, &listed, &[dropped("a")]).await.digest;
+    let (came, ()) = tokio::join!(
+        hub.order_elimination(id, None, &digest, "the worm", &who),
+        attacked.tells(listed, vec![dropped("a"), dropped("b")])
+    );
+    let PlanOrdered::Ordered(steps) = came.unwrap() else { panic!("nothing was ordered") };
+    let (refused, signed): (Vec<_>, Vec<_>) =
+        steps.iter().partition(|one| matches!(one.came, StepCame::Refused(_)));
+    assert!(
+        refused.len() == 2 && refused.iter().all(|one| one.what.contains("/dev/shm/")),
+        "{steps:#?}"
+    );
+    assert!(
+        signed.len() == 2 && signed.iter().all(|one| !one.what.contains("/dev/shm/")),
+        "{steps:#?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -71,6 +71,20 @@ fn lies_in(path: &[u8], places: &[&str]) -> bool {
     places.iter().any(|place| path.starts_with(place.as_bytes()))
 }
 
+/// The place where anybody may write that it lies in, without the last stroke.
+#[must_use]
+pub fn open_to_all(path: &FilePath) -> Option<&'static str> {
+    let place = BROUGHT.iter().find(|place| path.as_bytes().starts_with(place.as_bytes()));
+    place.map(|place| place.trim_end_matches('/'))
+}
+
+/// Whether it is, or lies in, a place where anybody may write.
+#[must_use]
+pub fn is_open_to_all(path: &FilePath) -> bool {
+    let path = path.as_bytes();
+    lies_in(path, BROUGHT) || lies_in(&[path, b"/"].concat(), BROUGHT)
+}
+
 /// Why the program that a finding names is not set aside by the plan; `None`: it is.
 #[must_use]
 pub fn program_by_hand(path: &FilePath) -> Option<&'static str> {
@@ -89,6 +103,17 @@ pub fn program_by_hand(path: &FilePath) -> Option<&'static str> {
     if !lies_in(path, OF_USERS) {
         return Some("its place does not tell whether it belongs there");
     }
+    copy(path)
+}
+
+/// Why a program that no finding names is not set aside by the plan though it is the intruder's by its owner or
+/// content; `None`: it is.
+#[must_use]
+pub fn copy_by_hand(path: &FilePath) -> Option<&'static str> {
+    copy(path.as_bytes())
+}
+
+fn copy(path: &[u8]) -> Option<&'static str> {
     is_interpreter(path)
         .then_some("it is a program that runs what others wrote, and may be the user's own copy")
 }

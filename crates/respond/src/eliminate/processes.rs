@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cordon_model::action::{Action, FilePath, FileTarget, ProcessTarget};
-use cordon_model::finding::{ProcessRef, ReceivedFinding};
+use cordon_model::finding::{Finding, ProcessRef, ReceivedFinding};
 use cordon_model::look::SeenProcess;
 use cordon_model::measure::MeasureState;
 
 use super::{
-    Draft, Drafts, Facts, How, Processes, Rank, StepStatus, measured, place, reasons, status_of,
+    Draft, Drafts, Facts, How, Processes, Rank, StepStatus, dropped, measured, place, reasons,
+    status_of,
 };
 
 /// The kernel tells a start to this: one of its ticks (a hundredth of a second). A process's own files say
@@ -124,6 +125,14 @@ fn running<'a>(
         }
     }
     running
+}
+
+/// The users as which those run that findings name, by what runs now.
+pub(super) fn users(counted: &[&ReceivedFinding], facts: &Facts<'_>) -> Vec<u32> {
+    let Ok(processes) = &facts.processes else { return Vec::new() };
+    let running = running(&named(counted), processes, facts);
+    let is_named = |one: &&SeenProcess| running.contains_key(&one.process.pid);
+    processes.listed.iter().filter(is_named).map(|one| one.user).collect()
 }
 
 fn children(processes: &Processes) -> BTreeMap<u32, Vec<&SeenProcess>> {
@@ -238,15 +247,20 @@ fn ended(
     }
 }
 
+/// The program that a finding names, if it has a name that an order can name. Of one without nothing is left but
+/// what runs.
+pub(super) fn program_of(finding: &Finding) -> Option<FilePath> {
+    let image = &finding.process.as_ref()?.image;
+    let is_named = image.starts_with('/') && !image.ends_with(" (deleted)");
+    let path = FilePath::new(image.as_bytes());
+    (is_named && path.check().is_ok()).then_some(path)
+}
+
 /// The programs that findings name, each once.
 pub(super) fn programs(counted: &[&ReceivedFinding], facts: &Facts<'_>, drafts: &mut Drafts) {
     let mut by_image: BTreeMap<FilePath, Vec<&ReceivedFinding>> = BTreeMap::new();
     for received in counted {
-        let Some(process) = &received.finding.process else { continue };
-        // Of a program without a name nothing is left but what runs.
-        let is_named = process.image.starts_with('/') && !process.image.ends_with(" (deleted)");
-        let path = FilePath::new(process.image.as_bytes());
-        if is_named && path.check().is_ok() {
+        if let Some(path) = program_of(&received.finding) {
             by_image.entry(path).or_default().push(received);
         }
     }
@@ -257,7 +271,7 @@ pub(super) fn programs(counted: &[&ReceivedFinding], facts: &Facts<'_>, drafts: 
         }
         let is_it =
             |action: &Action| matches!(action, Action::Quarantine(target) if target.path == path);
-        let status = status_of(measured(facts, is_it));
+        let status = dropped::shown(facts, &path, status_of(measured(facts, is_it)));
         let how = match place::program_by_hand(&path) {
             None => How::Order {
                 does: format!(

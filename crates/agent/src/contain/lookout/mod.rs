@@ -48,12 +48,10 @@ use std::time::{Duration, Instant};
 use super::moment::Clocks;
 use super::resident::give_back;
 use super::survey::SurveyConfig;
+use super::urgency::{HELPER, end_with_helper};
 
 /// Between two tries to have somebody look out: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
-
-/// By which a helper tells its lookout who it is.
-const HELPER: &str = "CORDON_HELPER";
 
 /// Who looks out, where, and where what was seen is kept.
 #[derive(Debug, Clone)]
@@ -148,15 +146,9 @@ fn go_on(config: &LookoutConfig) {
 /// # Errors
 /// When it can't begin, or can't go on.
 pub fn run(folder: &Path, root: &Path) -> io::Result<Infallible> {
-    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+    let helper = end_with_helper()?;
     let _ = nix::sys::prctl::set_dumpable(false);
     let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
-    let helper = std::os::unix::process::parent_id();
-    if std::env::var(HELPER).ok() != Some(helper.to_string()) {
-        return Err(io::Error::other(
-            "it is not started by a helper that runs: it looks out for nobody",
-        ));
-    }
     let boot = Clocks::of_this_boot()?.now().boot;
     let mut lookout = watching::Lookout::open(folder, root, boot, helper)?;
     let (folders, things) = lookout.size();

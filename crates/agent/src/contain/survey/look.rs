@@ -18,15 +18,16 @@ const WAITING: usize = 64;
 /// Looks at all places of the machine whose file system begins at `root`.
 #[must_use]
 pub fn look(root: &Path, mounts: Vec<Mount>) -> Look {
-    let Plan { files, tasks, missed } = Plan::of(root, mounts);
+    let Plan { files, tasks, dropped, missed } = Plan::of(root, mounts);
     let mut looking = Looking {
         files: Arc::new(files),
         reader: Reader::start().ok(),
         hanging: 0,
         ends: Instant::now() + LOOK,
-        look: Look { present: Vec::new(), missed },
+        look: Look { missed, ..Look::default() },
     };
-    for task in tasks {
+    // Last, so that whatever lies there costs no other place its turn.
+    for task in tasks.into_iter().chain(dropped) {
         looking.at(task);
     }
     let Looking { mut look, .. } = looking;
@@ -78,6 +79,8 @@ impl Looking {
                 Ok(Told::Over) => return Ok(()),
                 Ok(Told::Present(present)) => self.look.present.push(present),
                 Ok(Told::Missed(missed)) => self.look.missed.push(missed),
+                Ok(Told::Unread(marks)) => self.look.unread.push(marks),
+                Ok(Told::GoingOn) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err("the reader ended".into()),
                 Err(RecvTimeoutError::Timeout) if left <= PATIENCE => {
                     return Err("no time was left".into());

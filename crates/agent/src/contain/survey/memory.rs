@@ -10,13 +10,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cordon_model::action::FilePath;
-use cordon_model::survey::{FirstSeen, MOST_THINGS, MOST_UNREAD, Survey, Thing, ThingKind, Unread};
+use cordon_model::survey::{
+    FirstSeen, MOST_DROPPED, MOST_THINGS, MOST_UNREAD, Survey, Thing, ThingKind, Unread,
+};
 use cordon_model::time::UtcNanos;
 use cordon_respond::clock::Moment;
 use serde::{Deserialize, Serialize};
 
-use super::blind::{Blind, Late, hides};
-use super::limits::REMEMBERED;
+use super::blind::{Blind, Late, hides, is_open_to_all};
+use super::limits::{DROPPED_REMEMBERED, REMEMBERED};
+use super::places::OPEN_TO_ALL;
+use super::unreadable::{Marks, selves};
 use super::words;
 
 /// What one look found.
@@ -26,6 +30,8 @@ pub struct Look {
     pub present: Vec<Present>,
     /// What could not be looked at.
     pub missed: Vec<Missed>,
+    /// Each file and folder where anybody may write that could not be read, whether it is named in `missed` or not.
+    pub unread: Vec<Marks>,
 }
 
 /// A thing that is there.
@@ -77,13 +83,31 @@ pub struct Memory {
     newest: UtcNanos,
     things: Vec<Thing>,
     blind: Blind,
-    /// What could not be read at the last look, for people…
+    /// What could not be read at the last look, for people: elsewhere…
     unread: Vec<Unread>,
     /// …of so many.
     unread_of: usize,
     forgotten: Option<Forgotten>,
     /// An earlier memory was damaged when this one began.
     is_begun_anew: bool,
+    #[serde(default)]
+    dropped: Dropped,
+}
+
+/// What is remembered of the places where anybody may write, beside the programs in them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Dropped {
+    /// They are looked at. An earlier Cordon did not.
+    is_looked_at: bool,
+    /// By then some were gone, or could not be looked at, that are not remembered any more.
+    forgotten_by: Option<UtcNanos>,
+    /// What could not be read there at the last look, for people…
+    #[serde(default)]
+    unread: Vec<Unread>,
+    /// …of so many.
+    #[serde(default)]
+    unread_of: usize,
 }
 
 /// Things that are not remembered any more.
@@ -95,8 +119,15 @@ struct Forgotten {
     by: UtcNanos,
 }
 
+/// What could not be read where anybody may write has at least this room in an answer, if it needs it.
+const ROOM_FOR_OPEN: usize = 8;
+
 /// Two things with the same key are one.
 type Key = (ThingKind, FilePath, bool, [u8; 32]);
+
+fn is_dropped(thing: &Thing) -> bool {
+    thing.kind == ThingKind::DroppedProgram
+}
 
 fn key_of(thing: &Thing) -> Key {
     (thing.kind, thing.path.clone(), thing.line.is_some(), thing.sha256)
@@ -114,9 +145,13 @@ pub(super) fn remember_at_most(
     look: Look,
     now: &Moment,
 ) -> Memory {
-    let before = memory.unwrap_or_else(|| Memory::empty(now));
+    let mut before = memory.unwrap_or_else(|| Memory::empty(now));
     let newest = before.newest.max(now.utc);
     let is_first = before.is_empty();
+    if !is_first && !before.dropped.is_looked_at {
+        // What lies there now may always have lain there: nobody looked.
+        OPEN_TO_ALL.iter().for_each(|place| before.blind.was_never_read(place.path));
+    }
     let mut things: BTreeMap<Key, Thing> =
         before.things.iter().map(|thing| (key_of(thing), thing.clone())).collect();
     let mut seen = BTreeSet::new();
@@ -142,6 +177,7 @@ pub(super) fn remember_at_most(
             }
         }
     }
+    let unread = selves(&look.unread);
     let mut unseen = BTreeSet::new();
     for (key, thing) in things.iter_mut().filter(|(_, thing)| thing.gone_at.is_none()) {
         if seen.contains(key) {
@@ -149,15 +185,21 @@ pub(super) fn remember_at_most(
         }
         let is_hidden =
             |missed: &Missed| hides(&missed.path, missed.hides, &thing.path, thing.line.is_some());
-        if look.missed.iter().any(is_hidden) {
+        let is_unread = || is_dropped(thing) && Marks::of(&thing.path).is_in(&unread);
+        if look.missed.iter().any(is_hidden) || is_unread() {
             unseen.insert(key.clone());
         } else {
             thing.gone_at = Some(newest);
         }
     }
-    let mut blind = before.blind.after(&look.missed, &before.last, is_first, newest);
+    let mut blind = before.blind.after(&look.missed, look.unread, &before.last, is_first, newest);
+    // Whoever fills `/tmp` has nothing else forgotten.
+    let is_about = |key: &Key| key.0 == ThingKind::DroppedProgram;
+    let cut = cut(&mut things, &unseen, &mut blind, DROPPED_REMEMBERED, is_about, newest);
+    let forgotten_by = cut.map(|(_, by)| by).max(before.dropped.forgotten_by);
     let forgotten = forget(&mut things, &unseen, &mut blind, most, before.forgotten, newest);
-    let unread_of = look.missed.len();
+    let (open, closed): (Vec<_>, Vec<_>) =
+        look.missed.into_iter().partition(|missed| is_open_to_all(&missed.path));
     let to_unread = |missed: Missed| Unread { path: missed.path, why: words::cut(missed.why) };
     let known_since = if now.boot == before.first.boot {
         // A clock that is set soon after a start, as most are, also says when that was.
@@ -172,10 +214,16 @@ pub(super) fn remember_at_most(
         newest,
         things: things.into_values().collect(),
         blind,
-        unread: look.missed.into_iter().take(MOST_UNREAD).map(to_unread).collect(),
-        unread_of,
+        unread_of: closed.len(),
+        unread: closed.into_iter().take(MOST_UNREAD).map(to_unread).collect(),
         forgotten,
         is_begun_anew: before.is_begun_anew,
+        dropped: Dropped {
+            is_looked_at: true,
+            forgotten_by,
+            unread_of: open.len(),
+            unread: open.into_iter().take(MOST_UNREAD).map(to_unread).collect(),
+        },
     }
 }
 
@@ -191,7 +239,7 @@ fn at_the_earliest(then: &Moment, now: &Moment) -> UtcNanos {
     then.utc.min(told_now)
 }
 
-/// Brings `things` down to `most`: first what is gone the longest, then what could not be looked at.
+/// Brings `things` down to `most`.
 fn forget(
     things: &mut BTreeMap<Key, Thing>,
     unseen: &BTreeSet<Key>,
@@ -200,32 +248,50 @@ fn forget(
     before: Option<Forgotten>,
     now: UtcNanos,
 ) -> Option<Forgotten> {
-    let over = things.len().saturating_sub(most);
+    let Some((count, by)) = cut(things, unseen, blind, most, |_| true, now) else { return before };
+    let so_far = before.map_or(0, |forgotten| forgotten.things);
+    let things = so_far.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+    Some(Forgotten { things, by: before.map_or(by, |forgotten| forgotten.by.max(by)) })
+}
+
+/// Brings those of `things` that it is about down to `most`: first what is gone the longest, then what could not be
+/// looked at. How many were cut, and by when they were gone; `None`: none.
+fn cut(
+    things: &mut BTreeMap<Key, Thing>,
+    unseen: &BTreeSet<Key>,
+    blind: &mut Blind,
+    most: usize,
+    is_about: impl Fn(&Key) -> bool,
+    now: UtcNanos,
+) -> Option<(usize, UtcNanos)> {
+    let mut over = things.keys().filter(|key| is_about(key)).count().saturating_sub(most);
     if over == 0 {
-        return before;
+        return None;
     }
-    let mut gone: Vec<(UtcNanos, Key)> =
-        things.iter().filter_map(|(key, thing)| Some((thing.gone_at?, key.clone()))).collect();
+    let mut gone: Vec<(UtcNanos, Key)> = things
+        .iter()
+        .filter(|(key, _)| is_about(key))
+        .filter_map(|(key, thing)| Some((thing.gone_at?, key.clone())))
+        .collect();
     gone.sort();
     gone.truncate(over);
     let mut by = gone.last().map_or(now, |(at, _)| *at);
     let mut count = gone.len();
+    over -= count;
     for (_, key) in gone {
         things.remove(&key);
     }
-    for key in unseen {
-        if things.len() <= most {
+    for key in unseen.iter().filter(|key| is_about(key)) {
+        if over == 0 {
             break;
         }
         if let Some(thing) = things.remove(key) {
             // When it is seen again, nobody knows that it was there before.
             blind.forget_what_was_read(&thing);
-            (count, by) = (count + 1, now);
+            (over, count, by) = (over - 1, count + 1, now);
         }
     }
-    let so_far = before.map_or(0, |forgotten| forgotten.things);
-    let things = so_far.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
-    Some(Forgotten { things, by: before.map_or(by, |forgotten| forgotten.by.max(by)) })
+    Some((count, by))
 }
 
 impl Memory {
@@ -242,6 +308,7 @@ impl Memory {
             unread_of: 0,
             forgotten: None,
             is_begun_anew: false,
+            dropped: Dropped::default(),
         }
     }
 
@@ -262,6 +329,11 @@ impl Memory {
         for spot in self.blind.spots.iter().filter(|spot| spot.hides(path, is_line)) {
             at = at.min(at_the_earliest(spot.last_read.as_ref()?, now));
         }
+        if is_open_to_all(path)
+            && let Some(read) = self.blind.unreadable.last_read(&Marks::of(path))
+        {
+            at = at.min(at_the_earliest(read?, now));
+        }
         Some(at)
     }
 
@@ -274,21 +346,36 @@ impl Memory {
                 thing.may_have_come_after(since) || thing.gone_at.is_some_and(|gone| gone >= since)
             })
         };
-        let mut things: Vec<&Thing> = self.things.iter().filter(is_asked_for).collect();
-        let of = u32::try_from(things.len()).unwrap_or(u32::MAX);
+        let newest_first = |thing: &&Thing| std::cmp::Reverse(last_change(thing));
+        let (mut dropped, mut things): (Vec<&Thing>, Vec<&Thing>) =
+            self.things.iter().filter(is_asked_for).partition(|thing| is_dropped(thing));
+        // Those that are there matter most, and are fewer.
+        dropped.sort_by_key(|thing| (thing.gone_at.is_some(), newest_first(thing)));
+        let are_untold = dropped.len() > MOST_DROPPED;
+        dropped.truncate(MOST_DROPPED);
+        let of = u32::try_from(things.len() + dropped.len()).unwrap_or(u32::MAX);
         // Among those of one time, as they are kept: by kind and path.
-        things.sort_by_key(|thing| std::cmp::Reverse(last_change(thing)));
+        things.sort_by_key(newest_first);
+        things.truncate(MOST_THINGS - dropped.len());
+        things.extend(dropped);
+        things.sort_by_key(newest_first);
         Survey {
             taken_at: self.last.utc,
             known_since: self.known_since,
-            things: things.into_iter().take(MOST_THINGS).cloned().collect(),
+            things: things.into_iter().cloned().collect(),
             of,
-            unread: self.unread_for(since, kept_in),
+            unread: self.unread_for(since, are_untold, kept_in),
         }
     }
 
-    fn unread_for(&self, since: Option<UtcNanos>, kept_in: &FilePath) -> Vec<Unread> {
+    fn unread_for(
+        &self,
+        since: Option<UtcNanos>,
+        are_untold: bool,
+        kept_in: &FilePath,
+    ) -> Vec<Unread> {
         let of_memory = |why: String| Unread { path: kept_in.clone(), why };
+        let of_open = |why: String| Unread { path: FilePath::new("/tmp"), why };
         let mut unread = Vec::new();
         if self.is_begun_anew {
             let since = words::time(self.known_since);
@@ -300,20 +387,45 @@ impl Memory {
             let why = format!("{things} things that were gone by {by} are not remembered any more");
             unread.push(of_memory(why));
         }
-        let mut of = unread.len() + self.unread_of;
         unread.extend(self.unread.iter().cloned());
+        let mut of = unread.len() - self.unread.len() + self.unread_of;
+        let mut open = Vec::new();
+        let is_forgotten =
+            self.dropped.forgotten_by.is_some_and(|by| since.is_none_or(|since| since <= by));
+        if are_untold || is_forgotten {
+            // Without a number, so that a person's word on it stays.
+            let why = "more programs came and went where anybody may write than are told: those that are there \
+                       come first, then the newest";
+            open.push(of_open(why.to_owned()));
+        }
         let is_of_interest = |late: &&Late| since.is_none_or(|since| since < late.first_read);
         for late in self.blind.late.iter().filter(is_of_interest) {
-            of += 1;
             let when = words::time(late.first_read);
-            let why =
-                format!("not read before {when}: what came there until then is not told apart");
-            unread.push(Unread { path: late.path.clone(), why });
+            let what = if late.is_part { "something that lies there was " } else { "" };
+            let why = format!(
+                "{what}not read before {when}: what came there until then is not told apart"
+            );
+            let late = Unread { path: late.path.clone(), why };
+            if is_open_to_all(&late.path) {
+                open.push(late);
+            } else {
+                of += 1;
+                unread.push(late);
+            }
         }
-        if of > MOST_UNREAD {
-            unread.truncate(MOST_UNREAD - 1);
-            unread.push(of_memory(format!("{} more places could not be read", of - unread.len())));
-        }
+        let open_of = open.len() + self.dropped.unread_of;
+        open.extend(self.dropped.unread.iter().cloned());
+        // Whoever fills `/tmp` takes no room from what else could not be read, and changes no word of it: the last of
+        // each says how many more there are.
+        let room = MOST_UNREAD - open_of.min(ROOM_FOR_OPEN);
+        shorten(&mut unread, of, room, |more| {
+            of_memory(format!("{more} more places could not be read"))
+        });
+        let room = MOST_UNREAD - unread.len();
+        shorten(&mut open, open_of, room, |more| {
+            of_open(format!("{more} more could not be read where anybody may write"))
+        });
+        unread.extend(open);
         unread
     }
 
@@ -327,6 +439,14 @@ impl Memory {
     #[cfg(test)]
     pub(super) fn things(&self) -> &[Thing] {
         &self.things
+    }
+}
+
+/// Brings what could not be read, which is of `of`, into `room`: the last says how many more there are.
+fn shorten(told: &mut Vec<Unread>, of: usize, room: usize, more: impl Fn(usize) -> Unread) {
+    if of > room {
+        told.truncate(room.saturating_sub(1));
+        told.push(more(of - told.len()));
     }
 }
 

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::limits::MISSED;
 use super::memory::{Hides, Look, Memory, Missed, Present, remember, remember_at_most};
+use super::unreadable::Marks;
 
 /// In an undisturbed boot the clock and the boot's time go together.
 fn now(second: i64) -> Moment {
@@ -40,6 +41,7 @@ fn look(present: &[&str], all_missed: &[&str]) -> Look {
     Look {
         present: present.iter().map(|path| thing(path)).collect(),
         missed: all_missed.iter().map(|path| missed(path, Hides::All)).collect(),
+        unread: Vec::new(),
     }
 }
 
@@ -138,7 +140,7 @@ fn a_link_in_place_of_a_file_hides_its_lines_and_is_itself_a_thing() {
     let line =
         |digest| Present { line: Some("key".into()), sha256: [digest; 32], ..thing("/keys") };
     let with =
-        |present: Vec<Present>, all_missed: Vec<Missed>| Look { present, missed: all_missed };
+        |present: Vec<Present>, missed: Vec<Missed>| Look { present, missed, unread: Vec::new() };
     let memory = after(vec![
         with(vec![line(1)], vec![]),
         with(vec![thing("/keys")], vec![missed("/keys", Hides::Inside)]),
@@ -239,7 +241,8 @@ fn the_fullest_answer_fits_a_message() {
         hides: Hides::Nothing,
     });
     let clock = |second| at_clock("boot", second, 1_800_000_000 + second);
-    let full = Look { present: present.collect(), missed: all_missed.collect() };
+    let full =
+        Look { present: present.collect(), missed: all_missed.collect(), unread: Vec::new() };
     let memory = remember(None, Look::default(), &clock(0));
     let memory = remember(Some(memory), full, &clock(1));
     let gone = Look {
@@ -291,6 +294,15 @@ fn any_world() -> impl Strategy<Value = Vec<(Vec<bool>, Vec<bool>, i64)>> {
 const THINGS: [&str; 6] = ["/a/x", "/a/y", "/b/x", "/b/y", "/c/x", "/c/y"];
 const PLACES: [&str; 3] = ["/a", "/b", "/c"];
 
+const OPEN: [&str; 4] = ["/tmp/a/x", "/tmp/a/y", "/tmp/b", "/var/tmp/z"];
+
+/// Which of [`OPEN`] are there, which of these can't be read, and whether `/tmp/a` or all of `/tmp` can't.
+fn any_open_world() -> impl Strategy<Value = Vec<([bool; 4], [bool; 4], bool, bool)>> {
+    let some = || prop::array::uniform4(any::<bool>());
+    let seldom = |how: f64| prop_oneof![Just(0.0), Just(how)].prop_flat_map(prop::bool::weighted);
+    prop::collection::vec((some(), some(), seldom(0.2), seldom(0.2)), 1..12)
+}
+
 proptest! {
     /// A model that keeps everything, beside the memory that keeps only what it needs.
     #[test]
@@ -326,6 +338,54 @@ proptest! {
                 if let FirstSeen::Between { absent_at, present_at } = thing.first_seen {
                     prop_assert!(absent_at <= present_at);
                     prop_assert!(present_at <= utc_at(latest));
+                }
+            }
+        }
+    }
+
+    /// The same where anybody may write: each file, a folder, or a whole place may be what could not be read.
+    #[test]
+    fn nothing_is_said_of_a_file_that_could_not_be_read(world in any_open_world()) {
+        let mut memory: Option<Memory> = None;
+        let mut history: Vec<[Option<bool>; 4]> = Vec::new();
+        let is_coarse = world.iter().any(|(_, _, is_folder, is_place)| *is_folder || *is_place);
+        for (second, (there, unread, is_folder, is_place)) in (0_i64..).zip(&world) {
+            let can_read = |at: usize| {
+                !(there[at] && unread[at] || *is_folder && at < 2 || *is_place && at < 3)
+            };
+            let program = |path: &str| Present { kind: ThingKind::DroppedProgram, ..thing(path) };
+            let mut marks: Vec<Marks> = (0..4)
+                .filter(|at| there[*at] && !can_read(*at) && (*at == 3 || !is_place))
+                .map(|at| Marks::of(&FilePath::new(OPEN[at])))
+                .collect();
+            marks.extend(is_folder.then(|| Marks::of_folder(&FilePath::new("/tmp/a"))));
+            let now_seen = Look {
+                present: (0..4).filter(|at| there[*at] && can_read(*at)).map(|at| program(OPEN[at])).collect(),
+                missed: is_place.then(|| missed("/tmp", Hides::All)).into_iter().collect(),
+                unread: marks,
+            };
+            memory = Some(remember(memory, now_seen, &now(second)));
+            history.push(std::array::from_fn(|at| can_read(at).then_some(there[at])));
+            let memory = memory.as_ref().unwrap();
+            for (at, path) in OPEN.iter().enumerate() {
+                let read: Vec<(i64, bool)> =
+                    (0_i64..).zip(&history).filter_map(|(when, look)| Some((when, look[at]?))).collect();
+                let known = memory.things().iter().find(|thing| thing.path == FilePath::new(*path));
+                prop_assert_eq!(known.is_some(), read.iter().any(|(_, is_there)| *is_there), "{}", path);
+                let Some(known) = known else { continue };
+                prop_assert_eq!(known.gone_at.is_none(), read.last().unwrap().1, "{} {:?}", path, history);
+                let until = read.iter().rposition(|(_, is_there)| *is_there).unwrap();
+                let absent = read[..until].iter().rev().find(|(_, is_there)| !is_there);
+                match (known.first_seen, absent) {
+                    (FirstSeen::Between { absent_at, .. }, Some((when, _))) => {
+                        prop_assert!(absent_at <= utc_at(*when), "{} {:?}", path, history);
+                        prop_assert!(is_coarse || absent_at == utc_at(*when), "{} {:?}", path, history);
+                    }
+                    (FirstSeen::AtTheFirstLook, None) => {}
+                    (first, absent) => {
+                        let is_vague = is_coarse && first == FirstSeen::AtTheFirstLook;
+                        prop_assert!(is_vague, "{} {:?} {:?}", path, absent, history);
+                    }
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! What starts by itself on this machine or lets somebody in, looked at again and again.
+//! What starts by itself on this machine or lets somebody in, and which programs lie where anybody may write, looked
+//! at again and again.
 //!
 //! ```text
 //! helper ─► Surveyor ─► its thread ─► a process for each look: tasks ─► look ─► read
@@ -18,11 +19,13 @@
 //! | [`places`], [`limits`] | where is looked, and how much at most |
 //! | `tasks`, [`keys_files`] | the places as they lie on this machine, with its accounts |
 //! | `read`, [`lines`] | what stands at a place, whatever stands there |
+//! | `dropped` | programs in a place where anybody may write |
 //! | [`mod@look`] | one look |
-//! | [`memory`], `blind`, [`kept`] | what is remembered of all, and kept |
+//! | [`memory`], `blind`, [`unreadable`], [`kept`] | what is remembered of all, and kept |
 //! | [`take`] | the process |
 
 mod blind;
+mod dropped;
 pub mod kept;
 pub mod keys_files;
 pub mod limits;
@@ -35,6 +38,7 @@ pub mod places;
 pub(in crate::contain) mod read;
 pub mod take;
 pub(in crate::contain) mod tasks;
+pub mod unreadable;
 mod words;
 
 use std::collections::BTreeMap;
@@ -51,10 +55,11 @@ use std::time::{Duration, Instant};
 use cordon_model::limits::MESSAGE_BYTES;
 use cordon_model::time::UtcNanos;
 
-use self::limits::{ASKED, EVERY, GRACE, LOOK};
+use self::limits::{ASKED, EVERY, GRACE, LOOK, ONE_BEFORE};
 use self::take::Wanted;
+use super::urgency::HELPER;
 
-/// How often it is looked whether the process has ended. Its thread waits for nothing else.
+/// How often it is looked whether the process has ended, or the one before it. Who looks waits for nothing else.
 const STEP: Duration = Duration::from_millis(20);
 
 /// What is looked at, by which process, and where it is remembered.
@@ -216,13 +221,14 @@ impl Looks {
             .arg(&self.config.root)
             .arg(wanted.to_string())
             .env_clear()
+            .env(HELPER, std::process::id().to_string())
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(out.try_clone().map_err(failed)?)
             .stderr(Stdio::null())
             .spawn()
             .map_err(failed)?;
-        let late = Instant::now() + LOOK + GRACE;
+        let late = Instant::now() + ONE_BEFORE + LOOK + GRACE;
         let status = loop {
             match child.try_wait() {
                 Ok(Some(status)) => break status,

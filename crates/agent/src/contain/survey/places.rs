@@ -1,4 +1,5 @@
-//! The places: where something starts by itself on a Linux machine, or lets somebody in.
+//! The places: where something starts by itself on a Linux machine, or lets somebody in; and where anybody may put a
+//! program.
 //!
 //! The one idea: the places are data. Each row says what a thing there is, where, and how it is read; what
 //! reading means stands in `read`, once for all of them. A place that no row names is not looked at.
@@ -27,6 +28,8 @@ pub enum Things {
     Whole,
     /// Each of its lines that says something.
     Lines(Lines),
+    /// All of it if it could be run: by its mode, or by how it begins. See `dropped`.
+    Programs,
 }
 
 /// How lines are told apart.
@@ -63,6 +66,13 @@ impl Place {
     /// A folder whose folders are looked into, too.
     const fn deep(kind: ThingKind, path: &'static str) -> Self {
         Self { depth: 2, ..Self::file(kind, path) }
+    }
+
+    /// A folder where anybody may write: files in it that could be run, and in three levels of folders below, as what
+    /// a service of systemd's takes for `/tmp` can be two levels below it (`PrivateTmp=`, systemd.exec(5)).
+    const fn open_to_all(path: &'static str) -> Self {
+        let things = Things::Programs;
+        Self { depth: 4, things, ..Self::file(ThingKind::DroppedProgram, path) }
     }
 
     const fn lines(self, lines: Lines) -> Self {
@@ -291,6 +301,13 @@ pub const AT_RUN: &[Place] = &[
     Place::deep(K::Unit, "systemd/generator.late"),
 ];
 
+/// Where anybody may write, below the root (Filesystem Hierarchy Standard; tmpfs(5)). Not `/run/user/NUMBER`: it is its
+/// user's alone, as a home is.
+///
+/// Only a survey looks there: a lookout would have to hear of all that a busy machine does.
+pub const OPEN_TO_ALL: &[Place] =
+    &[Place::open_to_all("tmp"), Place::open_to_all("var/tmp"), Place::open_to_all("dev/shm")];
+
 /// A file with keys, wherever `sshd` is told to look for it.
 pub const KEYS: Place = Place::file(K::AuthorizedKey, "").lines(Lines::Plain);
 
@@ -303,16 +320,17 @@ mod tests {
 
     #[test]
     fn every_kind_of_thing_has_a_place() {
-        let all = || OF_THE_SYSTEM.iter().chain(AT_HOME).chain(AT_RUN).chain([&KEYS]);
+        let all =
+            || OF_THE_SYSTEM.iter().chain(AT_HOME).chain(AT_RUN).chain(OPEN_TO_ALL).chain([&KEYS]);
         let mut kinds: BTreeSet<ThingKind> = all().map(|place| place.kind).collect();
         // Told from the units among which it stands.
         kinds.insert(ThingKind::UnitLink);
-        assert_eq!(kinds.len(), 18, "{kinds:?}");
+        assert_eq!(kinds.len(), 19, "{kinds:?}");
     }
 
     #[test]
     fn each_place_is_plain_and_named_once() {
-        for table in [OF_THE_SYSTEM, AT_HOME, AT_RUN] {
+        for table in [OF_THE_SYSTEM, AT_HOME, AT_RUN, OPEN_TO_ALL] {
             let paths: BTreeSet<&str> = table.iter().map(|place| place.path).collect();
             assert_eq!(paths.len(), table.len());
             let is_plain = |path: &&str| {

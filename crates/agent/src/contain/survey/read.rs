@@ -23,6 +23,7 @@ use super::limits;
 use super::lines::lines_of;
 use super::memory::{Hides, Missed, Present};
 use super::places::{Place, Things};
+use super::unreadable::Marks;
 use crate::contain::action::mounts::{Mount, far};
 use crate::contain::action::plain::{self, Seen};
 
@@ -36,6 +37,10 @@ const TRIES: usize = 3;
 pub(super) enum Told {
     Present(Present),
     Missed(Missed),
+    /// See [`Look::unread`](super::memory::Look::unread).
+    Unread(Marks),
+    /// It is at work, and has nothing to say.
+    GoingOn,
     /// No more comes.
     Over,
 }
@@ -61,22 +66,32 @@ pub(super) struct Files {
 }
 
 /// The listener is gone.
-struct Unheard;
+pub(super) struct Unheard;
 
-struct Teller<'a> {
+pub(super) struct Teller<'a> {
     to: &'a SyncSender<Told>,
-    things: usize,
-    bytes: u64,
+    /// How many more may be told.
+    pub(super) things: usize,
+    /// How much more may be read.
+    pub(super) bytes: u64,
 }
 
 impl Teller<'_> {
-    fn present(&mut self, present: Present) -> Result<(), Unheard> {
+    pub(super) fn present(&mut self, present: Present) -> Result<(), Unheard> {
         self.things = self.things.saturating_sub(1);
         self.to.send(Told::Present(present)).map_err(|_| Unheard)
     }
 
-    fn missed(&self, missed: Missed) -> Result<(), Unheard> {
+    pub(super) fn missed(&self, missed: Missed) -> Result<(), Unheard> {
         self.to.send(Told::Missed(missed)).map_err(|_| Unheard)
+    }
+
+    pub(super) fn unread(&self, what: Marks) -> Result<(), Unheard> {
+        self.to.send(Told::Unread(what)).map_err(|_| Unheard)
+    }
+
+    pub(super) fn going_on(&self) -> Result<(), Unheard> {
+        self.to.send(Told::GoingOn).map_err(|_| Unheard)
     }
 }
 
@@ -106,6 +121,9 @@ impl Files {
     }
 
     fn place(&self, place: &Place, at: &Path, tell: &mut Teller<'_>) -> Result<(), Unheard> {
+        if place.things == Things::Programs {
+            return self.dropped(place, at, tell);
+        }
         let mut waiting = vec![(at.to_owned(), 0)];
         while let Some((path, depth)) = waiting.pop() {
             if self.shown(&path).as_bytes().len() > PATH_BYTES {
@@ -242,11 +260,18 @@ impl Files {
     /// Whether the links on the way of `path` lead to a place that is looked at anyway, as `/lib` does to
     /// `/usr/lib`. Only names are compared: nothing is read there.
     fn leads_to_one_that_is_looked_at(&self, path: &Path) -> bool {
+        // A place holds what lies in it, and in its folders.
+        self.leads_to(path, |next| {
+            next.ancestors().take(3).any(|place| self.looked_at.contains(place))
+        })
+    }
+
+    /// Whether the links on the way of `path` lead to one of these, by their letters.
+    pub(super) fn leads_to(&self, path: &Path, is_it: impl Fn(&Path) -> bool) -> bool {
         let mut path = path.to_owned();
         for _ in 0..LINKS {
             let Some((_, next)) = self.first_link(&path) else { break };
-            // A place holds what lies in it, and in its folders.
-            if next.ancestors().take(3).any(|place| self.looked_at.contains(place)) {
+            if is_it(&next) {
                 return true;
             }
             path = next;
@@ -319,7 +344,7 @@ impl Files {
     }
 }
 
-fn is_absence(error: &io::Error) -> bool {
+pub(super) fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
@@ -348,7 +373,7 @@ fn contents(seen: &Seen, room: u64) -> Result<Vec<u8>, String> {
     Err("it changes while it is read".into())
 }
 
-fn is_unchanged(before: &FileStat, after: &FileStat) -> bool {
+pub(super) fn is_unchanged(before: &FileStat, after: &FileStat) -> bool {
     let state = |stat: &FileStat| {
         (stat.st_size, stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec)
     };

@@ -1,25 +1,27 @@
 //! The process that takes a survey: it looks, remembers, and says what it was asked for.
 
 use std::ffi::OsStr;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::time::Instant;
 
 use cordon_model::action::FilePath;
 use cordon_model::survey::{MOST_UNREAD, PLACE_BYTES, Survey, Unread};
 use cordon_model::time::UtcNanos;
 use cordon_respond::clock::Moment;
 
+use super::STEP;
 use super::kept::{self, Kept};
-use super::limits::PROCESSOR_SECONDS;
+use super::limits::{ONE_BEFORE, ONE_BEFORE_ASKED, PROCESSOR_SECONDS};
 use super::look::look;
 use super::memory::{Memory, remember};
 use super::words;
 use crate::contain::action::mounts::mounts;
 use crate::contain::moment::Clocks;
-use crate::contain::urgency::stand_last;
+use crate::contain::urgency::{end_with_helper, stand_last};
 
 /// What is to be said of a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,8 +69,8 @@ impl std::str::FromStr for Wanted {
 #[must_use]
 pub fn run(folder: &Path, root: &Path, wanted: Wanted) -> i32 {
     stand_last(PROCESSOR_SECONDS);
-    let said =
-        Clocks::of_this_boot().and_then(|clocks| take(folder, root, wanted, || clocks.now()));
+    let clocks = end_with_helper().and_then(|_| Clocks::of_this_boot());
+    let said = clocks.and_then(|clocks| take(folder, root, wanted, || clocks.now()));
     let said = said.and_then(|survey| {
         let mut bytes = Vec::new();
         if let Some(survey) = survey {
@@ -89,7 +91,7 @@ pub fn run(folder: &Path, root: &Path, wanted: Wanted) -> i32 {
 /// root reads.
 ///
 /// # Errors
-/// When the memory can't be read, or another look is at work. Nothing is forgotten then.
+/// When the memory can't be read, or another look is at work and goes on. Nothing is forgotten then.
 pub fn take(
     folder: &Path,
     root: &Path,
@@ -97,16 +99,7 @@ pub fn take(
     now: impl FnOnce() -> Moment,
 ) -> io::Result<Option<Survey>> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    // A process of an earlier helper may not have ended yet.
-    let lock = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(folder.join("lock"))?;
-    if lock.try_lock().is_err() {
-        return Err(io::Error::other("another look is still at work"));
-    }
+    let _lock = alone(folder, wanted)?;
     let kept = kept::read(folder)?;
     // Of the beginning: what came while it was looked at may have been missed.
     let now = now();
@@ -133,6 +126,33 @@ pub fn take(
     Ok(Some(survey))
 }
 
+/// Waits until no other look is at work. A process of an earlier helper's may not be gone yet.
+fn alone(folder: &Path, wanted: Wanted) -> io::Result<File> {
+    let lock = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(folder.join("lock"))?;
+    let patience = match wanted {
+        Wanted::Nothing => ONE_BEFORE,
+        Wanted::All | Wanted::Since(_) => ONE_BEFORE_ASKED,
+    };
+    let began = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) if began.elapsed() < patience => {
+                std::thread::sleep(STEP);
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::other("another look is still at work"));
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+}
+
 /// The folder's name, as far as an answer has room for it.
 fn shown(folder: &Path) -> FilePath {
     let fits = |path: &&Path| path.as_os_str().len() <= PLACE_BYTES;
@@ -156,5 +176,22 @@ mod tests {
             assert_eq!(wanted.to_string().parse(), Ok(wanted));
         }
         assert!("yesterday".parse::<Wanted>().is_err());
+    }
+
+    #[test]
+    fn a_look_waits_for_one_before_that_is_about_to_end() {
+        let (folder, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let before = alone(folder.path(), Wanted::All).unwrap();
+        let next = std::thread::scope(|scope| {
+            let next = scope.spawn(|| alone(folder.path(), Wanted::All).map(drop));
+            // However late this one comes to it, or that one.
+            std::thread::sleep(10 * STEP);
+            drop(before);
+            next.join().unwrap()
+        });
+        next.unwrap();
+        let clocks = Clocks::of_this_boot().unwrap();
+        let taken = take(folder.path(), root.path(), Wanted::Nothing, || clocks.now());
+        assert!(taken.unwrap().is_none(), "it is let go again");
     }
 }

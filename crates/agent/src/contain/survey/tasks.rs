@@ -9,7 +9,7 @@ use super::keys_files::{self, KeysFiles, below_root};
 use super::limits;
 use super::lines::{Account, accounts};
 use super::memory::{Hides, Missed};
-use super::places::{AT_HOME, AT_RUN, KEYS, OF_THE_SYSTEM, PASSWD, Place};
+use super::places::{AT_HOME, AT_RUN, KEYS, OF_THE_SYSTEM, OPEN_TO_ALL, PASSWD, Place};
 use super::read::{Files, Task};
 use crate::contain::action::account::other_sources;
 use crate::contain::action::mounts::Mount;
@@ -19,6 +19,8 @@ use crate::contain::action::mounts::Mount;
 pub(in crate::contain) struct Plan {
     pub(super) files: Files,
     pub(in crate::contain) tasks: Vec<Task>,
+    /// The places where anybody may write.
+    pub(super) dropped: Vec<Task>,
     pub(super) missed: Vec<Missed>,
 }
 
@@ -26,7 +28,14 @@ impl Plan {
     /// For the machine whose file system begins at `root`.
     pub(in crate::contain) fn of(root: &Path, mounts: Vec<Mount>) -> Self {
         let files = Files { root: root.to_owned(), mounts, looked_at: HashSet::new() };
-        let mut plan = Self { files, tasks: Vec::new(), missed: Vec::new() };
+        let dropped = OPEN_TO_ALL.iter().map(|place| Task {
+            places: vec![(place, root.join(place.path))],
+            things: limits::DROPPED_THINGS,
+            bytes: limits::DROPPED_BYTES,
+            home: None,
+        });
+        let dropped = dropped.collect();
+        let mut plan = Self { files, tasks: Vec::new(), dropped, missed: Vec::new() };
         for place in OF_THE_SYSTEM {
             plan.task(
                 vec![(place, root.join(place.path))],
