@@ -64,7 +64,8 @@ const PATIENCE: Duration = Duration::from_secs(1_800);
 /// How long the hub is looked at when nothing happens.
 const IDLE: Duration = Duration::from_secs(10);
 
-pub fn measure() -> Result<Vec<Row>> {
+/// Measures into `rows`: a part that fails leaves there what was measured before it.
+pub fn measure(rows: &mut Vec<Row>) -> Result<()> {
     let wanted = std::env::var("CORDON_BENCH_MACHINES").ok();
     let machines = match wanted {
         Some(number) => number.parse().context("CORDON_BENCH_MACHINES")?,
@@ -75,15 +76,15 @@ pub fn measure() -> Result<Vec<Row>> {
         println!(
             "fleet: skipped, as only {hard} files may be open here, too few for {machines} links"
         );
-        return Ok(Vec::new());
+        return Ok(());
     }
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     println!("fleet: {machines} simulated machines on real connections, one hub and its signer");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let site = Site::start()?;
-    let rows = runtime.block_on(site.measure(machines));
+    let measured = runtime.block_on(site.measure(machines, rows));
     runtime.shutdown_background();
-    rows
+    measured
 }
 
 /// A running hub with its signer, without an agent.
@@ -132,13 +133,12 @@ impl Site {
         Ok(Self { child, state, agents })
     }
 
-    async fn measure(self, count: usize) -> Result<Vec<Row>> {
-        let mut rows = Vec::new();
+    async fn measure(self, count: usize, rows: &mut Vec<Row>) -> Result<()> {
         let controls = self.controls().await?;
         let (mut hub, signer) = (self.process("cordon-hub")?, self.process("cordon-signer")?);
-        let identities = self.enrol(&controls, count, &mut rows).await?;
+        let identities = self.enrol(&controls, count, rows).await?;
         let keepers = self.keepers().await?;
-        self.describe(&controls, &keepers, &identities, &mut rows).await?;
+        self.describe(&controls, &keepers, &identities, rows).await?;
 
         let (attack, attacked) = watch::channel(false);
         let (told, mut heard) = mpsc::unbounded_channel();
@@ -177,7 +177,7 @@ impl Site {
             rows.push(Row::new(format!("{name} resident, all linked"), resident, "MiB", all));
         }
 
-        hub = self.killed(hub, &fleet, all, &mut rows).await?;
+        hub = self.killed(hub, &fleet, all, rows).await?;
 
         let policy = match controls[0].ask(&Request::Policy).await? {
             Answer::Policy(policy) => policy,
@@ -207,13 +207,12 @@ impl Site {
         rows.push(Row::new("a document signed for each and delivered, all", took, "s", all));
         rows.push(Row::new("documents signed and delivered", all as f64 / took, "1/s", all));
 
-        self.describe_others(&keepers, count, &mut rows).await?;
+        self.describe_others(&keepers, count, rows).await?;
         let (mut signed, mut took) = (0, 0.0);
         // The other way round for releases, so that every machine gets an order.
         let backwards: Vec<_> = identities.iter().rev().cloned().collect();
         for (is_isolation, machines) in [(true, &identities), (false, &backwards)] {
-            let part =
-                self.people(is_isolation, &controls, machines, &mut heard, &mut rows).await?;
+            let part = self.people(is_isolation, &controls, machines, &mut heard, rows).await?;
             signed += part.0;
             took += part.1;
         }
@@ -257,7 +256,7 @@ impl Site {
         ));
         let resident = memory::mebibytes(hub, "VmHWM")?;
         rows.push(Row::new("hub resident at its highest", resident, "MiB", all));
-        Ok(rows)
+        Ok(())
     }
 
     /// The hub is killed: every machine loses its link at once, and dials again by itself, as nobody tells it

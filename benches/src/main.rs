@@ -58,20 +58,26 @@ impl Row {
     }
 }
 
-/// A measurement, by the name that chooses it.
-type Measurement = (&'static str, fn() -> Result<Vec<Row>>);
+/// A measurement, by the name that chooses it. What one that fails had measured before is in the rows.
+type Measurement = (&'static str, fn(&mut Vec<Row>) -> Result<()>);
 
 /// All of them. The isolations last, as they take longest.
 const MEASUREMENTS: [Measurement; 8] = [
-    ("detection", detection::measure),
-    ("false-positives", false_positives::measure),
-    ("agent", agent_cost::measure),
-    ("helper", helper::measure),
-    ("lookout", helper::measure_with_lookout),
-    ("undo", undo::measure),
+    ("detection", |rows| all_of(detection::measure, rows)),
+    ("false-positives", |rows| all_of(false_positives::measure, rows)),
+    ("agent", |rows| all_of(agent_cost::measure, rows)),
+    ("helper", |rows| all_of(helper::measure, rows)),
+    ("lookout", |rows| all_of(helper::measure_with_lookout, rows)),
+    ("undo", |rows| all_of(undo::measure, rows)),
     ("fleet", fleet::measure),
-    ("isolation", isolation::measure),
+    ("isolation", |rows| all_of(isolation::measure, rows)),
 ];
+
+/// Of one that gives its rows all together.
+fn all_of(measure: fn() -> Result<Vec<Row>>, rows: &mut Vec<Row>) -> Result<()> {
+    rows.extend(measure()?);
+    Ok(())
+}
 
 fn main() -> Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
@@ -82,27 +88,9 @@ fn main() -> Result<()> {
         bail!("there is no measurement {unknown:?}: there are {names}");
     }
     std::fs::create_dir_all("target/bench").context("making target/bench")?;
-    let (mut rows, mut failures) = (Vec::new(), Vec::new());
-    for (name, measure) in MEASUREMENTS {
-        if !wanted.is_empty() && !wanted.iter().any(|one| one == name) {
-            continue;
-        }
-        let (began, cpu, load) =
-            (Instant::now(), cpu_seconds() + cpu_seconds_of_children(), load());
-        // One that fails does not take the others' rows away.
-        match measure() {
-            Ok(measured) => rows.extend(measured),
-            Err(error) => {
-                println!("  FAILED: {error:#}");
-                failures.push(name);
-            }
-        }
-        println!(
-            "  took {:.0} s and {:.1} CPU seconds of this program and what it started; load {load} before",
-            began.elapsed().as_secs_f64(),
-            cpu_seconds() + cpu_seconds_of_children() - cpu,
-        );
-    }
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
+    let chosen: Vec<_> = MEASUREMENTS.into_iter().filter(|(name, _)| is_wanted(name)).collect();
+    let (rows, failures) = measured(&chosen);
     for row in &rows {
         let beside = match (row.peer, row.ratio) {
             (Some(peer), Some(ratio)) => format!("   peer {peer:.1}, ratio {ratio:.2}"),
@@ -121,6 +109,26 @@ fn main() -> Result<()> {
         bail!("these could not be measured, and why is said above: {}", failures.join(", "));
     }
     Ok(())
+}
+
+/// The rows of these, and which of them failed.
+fn measured(chosen: &[Measurement]) -> (Vec<Row>, Vec<&'static str>) {
+    let (mut rows, mut failures) = (Vec::new(), Vec::new());
+    for (name, measure) in chosen {
+        let (began, cpu, load) =
+            (Instant::now(), cpu_seconds() + cpu_seconds_of_children(), load());
+        // One that fails does not take the others' rows away.
+        if let Err(error) = measure(&mut rows) {
+            println!("  FAILED: {error:#}");
+            failures.push(*name);
+        }
+        println!(
+            "  took {:.0} s and {:.1} CPU seconds of this program and what it started; load {load} before",
+            began.elapsed().as_secs_f64(),
+            cpu_seconds() + cpu_seconds_of_children() - cpu,
+        );
+    }
+    (rows, failures)
 }
 
 /// The data that lies beside the project, if it does (`CORDON_SHARED` says where).
@@ -166,4 +174,25 @@ fn seconds_of(whom: UsageWho) -> f64 {
         };
         seconds(usage.user_time()) + seconds(usage.system_time())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fleet takes half an hour: what it measured in it is not thrown away.
+    #[test]
+    fn one_that_fails_leaves_what_it_measured_and_is_named() {
+        fn breaks_off(rows: &mut Vec<Row>) -> Result<()> {
+            rows.push(Row::new("all linked", 3.0, "s", 1));
+            bail!("only 1 of 2 linked")
+        }
+        fn whole() -> Result<Vec<Row>> {
+            Ok(vec![Row::new("one more", 1.0, "s", 1)])
+        }
+        let (rows, failures) =
+            measured(&[("fleet", breaks_off), ("other", |rows| all_of(whole, rows))]);
+        let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+        assert_eq!((names, failures), (vec!["all linked", "one more"], vec!["fleet"]));
+    }
 }

@@ -10,7 +10,7 @@ use cordon_model::named::NamedDraft;
 
 use crate::cli::StateArg;
 use crate::control::{block_on, plain, tell};
-use crate::keeper::{self, Answered};
+use crate::keeper::{self, Answered, StruckOff};
 use crate::lifelines::{Said, in_words, said};
 
 /// An enrolment token is good for this long unless said otherwise, in seconds.
@@ -253,13 +253,48 @@ pub fn strike_off(args: &StrikeOffArgs) -> Result<()> {
     let StrikeOffArgs { state, machine, reason, though_cut_off } = args;
     let layout = state.layout();
     let struck = block_on(keeper::strike_off(&layout, machine, reason, *though_cut_off))?;
-    let (id, name) = (struck.machine.to_string(), plain(machine));
+    tell(&struck_words(machine, &struck))
+}
+
+/// What is said of a machine that was struck off: its id too, where it was named otherwise.
+fn struck_words(typed: &str, struck: &StruckOff) -> String {
+    let (id, name) = (struck.machine.to_string(), plain(typed));
     let which = if name == id { id } else { format!("{name} ({id})") };
     let is = if struck.was { "was struck off already" } else { "is struck off" };
     let mut text =
         format!("{which} {is}: its link has ended, and its certificate opens nothing any more.\n");
-    for line in struck.said {
-        text += &format!("  {}\n", plain(&line));
+    for line in &struck.said {
+        text += &format!("  {}\n", plain(line));
     }
-    tell(&text)
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use cordon_model::ids::MachineId;
+    use cordon_model::time::UtcNanos;
+
+    use super::*;
+
+    #[test]
+    fn whoever_strikes_a_machine_off_is_told_which_and_whether_it_was_so_already() {
+        let machine = MachineId::new(UtcNanos::from_unix_nanos(0), [7; 10]);
+        let of = |was, said: &[&str]| StruckOff {
+            machine,
+            was,
+            said: said.iter().map(|line| (*line).to_owned()).collect(),
+        };
+        let ends = "its link has ended, and its certificate opens nothing any more.";
+        assert_eq!(
+            struck_words("office-7\u{7}", &of(false, &["its permit\u{1b}[2J"])),
+            format!(
+                "{} ({machine}) is struck off: {ends}\n  {}\n",
+                plain("office-7\u{7}"),
+                plain("its permit\u{1b}[2J")
+            )
+        );
+        let by_id = struck_words(&machine.to_string(), &of(true, &[]));
+        assert_eq!(by_id, format!("{machine} was struck off already: {ends}\n"));
+        assert!(!struck_words("\u{1b}[2J", &of(false, &["\u{1b}"])).contains('\u{1b}'));
+    }
 }

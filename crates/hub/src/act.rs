@@ -35,6 +35,15 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// The signer's answer to a proposal, once it is there.
 pub(crate) type SignersAnswer = oneshot::Receiver<Result<(), Refusal>>;
 
+/// What a person wants ordered.
+pub(crate) struct Wanted<'a> {
+    pub machine: MachineId,
+    pub instruction: Instruction,
+    pub reason: &'a str,
+    pub incident: Option<IncidentId>,
+    pub who: &'a Who,
+}
+
 /// What became of a person's wish, before the signer has answered.
 pub(crate) enum Put {
     /// It is proposed.
@@ -63,7 +72,8 @@ impl Hub {
             self.must_be_open(machine, who).await?;
         }
         let lease = self.policy().lease;
-        self.order(machine, Instruction::isolate(isolation, lease), reason, incident, who).await
+        let instruction = Instruction::isolate(isolation, lease);
+        self.order(Wanted { machine, instruction, reason, incident, who }).await
     }
 
     /// Orders a measure besides the isolation, under the policy's lease.
@@ -82,7 +92,8 @@ impl Hub {
             self.must_be_open(machine, who).await?;
         }
         let lease = self.policy().lease;
-        self.order(machine, Instruction::begin(action, lease), reason, incident, who).await
+        let instruction = Instruction::begin(action, lease);
+        self.order(Wanted { machine, instruction, reason, incident, who }).await
     }
 
     /// Orders one measure to be taken back.
@@ -111,7 +122,8 @@ impl Hub {
         if is_peoples {
             self.must_be_open(machine, who).await?;
         }
-        self.order(machine, Instruction::Undo { measure }, reason, None, who).await
+        let instruction = Instruction::Undo { measure };
+        self.order(Wanted { machine, instruction, reason, incident: None, who }).await
     }
 
     /// The measures on a machine that are not over.
@@ -148,7 +160,7 @@ impl Hub {
             .max_by_key(|(_, known)| known.action.isolation())
             .ok_or(HubError::Missing { what: "measure in force on this machine" })?;
         let instruction = Instruction::Renew { measure: *measure, lease: self.policy().lease };
-        self.order(machine, instruction, reason, None, who).await
+        self.order(Wanted { machine, instruction, reason, incident: None, who }).await
     }
 
     /// Nothing is ordered for a machine that was struck off. Asked again in the step that orders, for it may be
@@ -160,15 +172,9 @@ impl Hub {
         }
     }
 
-    pub(crate) async fn order(
-        &self,
-        machine: MachineId,
-        instruction: Instruction,
-        reason: &str,
-        incident: Option<IncidentId>,
-        who: &Who,
-    ) -> Result<Ordered, HubError> {
-        match self.propose(machine, instruction, reason, incident, who).await? {
+    pub(crate) async fn order(&self, wanted: Wanted<'_>) -> Result<Ordered, HubError> {
+        let machine = wanted.machine;
+        match self.propose(wanted).await? {
             Put::Proposed(order, answered) => {
                 self.signers_answer(Some(answered)).await?;
                 Ok(Ordered::Signed { order, is_linked: self.is_in_contact(machine) })
@@ -184,14 +190,8 @@ impl Hub {
 
     /// The same, without waiting for the signer's answer: what is proposed is on disk, and the signer is asked for it
     /// until it answers. An error means that nothing was proposed.
-    pub(crate) async fn propose(
-        &self,
-        machine: MachineId,
-        instruction: Instruction,
-        reason: &str,
-        incident: Option<IncidentId>,
-        who: &Who,
-    ) -> Result<Put, HubError> {
+    pub(crate) async fn propose(&self, wanted: Wanted<'_>) -> Result<Put, HubError> {
+        let Wanted { machine, instruction, reason, incident, who } = wanted;
         who.must(Role::Responder)?;
         let reason = text("reason", reason)?;
         self.must_be_reachable(machine)?;

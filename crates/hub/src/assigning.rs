@@ -125,7 +125,7 @@ impl Shared {
         self.drafts.lock().unwrap_or_else(PoisonError::into_inner).remove(&machine);
         self.deed(move |step| {
             step.changes.push(no_draft);
-            step.outputs = step.core.assigned(&signed);
+            step.assigned(&signed);
             step.record(record);
         })
         .await?;

@@ -295,7 +295,7 @@ impl Shared {
         let record = Record { machine: Some(machine), ..self.record(actor, Deed::Assigned, said) };
         let assignment = (*signed).clone();
         self.deed(move |step| {
-            step.outputs = step.core.assigned(&signed);
+            step.assigned(&signed);
             step.record(record);
         })
         .await?;

@@ -15,6 +15,7 @@ use cordon_model::time::UtcNanos;
 use cordon_respond::return_gate::{self, Isolating, Seen, Spell};
 use cordon_store::{Change, FindingFilter, Key, PAGE_ROWS, Page, Role, StoredMeasure};
 
+use crate::act::Wanted;
 use crate::assigning::text;
 use crate::board::{Card, Known};
 use crate::error::HubError;
@@ -164,7 +165,9 @@ impl Hub {
             (Err(error), Some(_)) => vec![format!("the gate could not be judged: {error}")],
         };
         let despite = despite.filter(|_| !missing.is_empty()).map(|why| Despite { missing, why });
-        let ordered = self.order(machine, Instruction::Release, &reason, incident, who).await;
+        let instruction = Instruction::Release;
+        let wanted = Wanted { machine, instruction, reason: &reason, incident, who };
+        let ordered = self.order(wanted).await;
         // One that the signer has not answered yet is asked for again, and may still go out.
         if matches!(ordered, Ok(_) | Err(HubError::SignerAway { .. })) {
             let is_despite = despite.is_some();

@@ -33,7 +33,7 @@ use crate::looking::Looks;
 use crate::names::{Names, looking_at_names};
 use crate::quota::{Bucket, CODES_AT_ONCE, RECORDED_REFUSALS};
 use crate::signer::{Client, ClientError};
-use crate::signing::{ORDER_CONNECTIONS, Signers};
+use crate::signing::{Connections, Kept, NOTES, ORDER_CONNECTIONS, Signers, Telling};
 use crate::view::News;
 use crate::work::{BATCHES, INPUTS, Input, Waiters, Work};
 use crate::{control, enrol, link_server};
@@ -328,11 +328,10 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
         at_start.extend(core.struck_off(machine));
     }
 
-    let signers = Signers::start(
-        orders,
-        notes,
-        store.clone(),
-        config.organisation.clone(),
+    let (signers, telling) = Signers::start(
+        Connections { orders, notes },
+        Kept { store: store.clone(), organisation: config.organisation.clone() },
+        NOTES,
         work.downgrade(),
         board.clone(),
         stopped.clone(),
@@ -410,7 +409,8 @@ pub async fn start(config: HubConfig) -> Result<Running, HubFailure> {
     let started = shared.record(Actor::Hub, Deed::Started, env!("CARGO_PKG_VERSION"));
     shared.tell(Input::Deed(Box::new(move |step| step.record(started)))).await;
     drop(shared);
-    let ended = tokio::spawn(supervise(serving, working, keeping, stopped, stop.clone(), store));
+    let ended =
+        tokio::spawn(supervise(serving, (working, keeping, telling), stopped, stop.clone(), store));
     Ok(Running { hub, link: link_at, enrol: enrol_at, stop, ended })
 }
 
@@ -418,11 +418,10 @@ type Working = JoinHandle<Result<(), StoreError>>;
 type Keeping = JoinHandle<Result<(), HubFailure>>;
 
 /// Waits for the stop, or for the first part that fails; then everything ends in the order in which it
-/// feeds each other: listeners, main task, committer, store.
+/// feeds each other: listeners, main task, committer, what is told to the signer, store.
 async fn supervise(
     mut serving: tokio::task::JoinSet<()>,
-    mut working: Working,
-    mut keeping: Keeping,
+    (mut working, mut keeping, telling): (Working, Keeping, Telling),
     mut stopped: watch::Receiver<bool>,
     stop: watch::Sender<bool>,
     store: Arc<dyn State>,
@@ -448,6 +447,8 @@ async fn supervise(
         Some(done) => done,
         None => keeping.await,
     };
+    // What the committer has queued last, too.
+    telling.end().await;
     store.close().await;
     worked.map_err(panicked)??;
     kept.map_err(panicked)??;

@@ -9,11 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cordon_model::ids::{MachineId, MeasureId, OdsCode, OrderId};
+use cordon_model::ids::{MachineId, MeasureId, OrderId};
 use cordon_model::signed::Envelope;
 use cordon_respond::hub_core::ForSigner;
 use cordon_respond::signer_core::{Proposal, Refusal};
-use cordon_store::{Key, State};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::board::Board;
@@ -21,18 +20,28 @@ use crate::run::stopped;
 use crate::signer::{Client, ClientError, Refused};
 use crate::work::Input;
 use notes::{Note, Notes, Owed};
+use telling::Teller;
+pub(crate) use telling::{Kept, Telling};
 
 mod notes;
+mod telling;
 
 /// Connections for orders: while one waits for the signer's sync, the next is already at its door.
 pub(crate) const ORDER_CONNECTIONS: usize = 2;
 
 /// Notes that wait for the signer as they are: 10,000, an hour of a hospital's receipts. What is beyond is told
 /// from what the hub has kept, once these are.
-const NOTES: usize = 10_000;
+pub(crate) const NOTES: usize = 10_000;
 
 /// First and longest pause before the signer is asked again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// The hub's connections to its signer.
+pub(crate) struct Connections {
+    pub orders: Vec<Arc<Client>>,
+    /// For everything but orders.
+    pub notes: Arc<Client>,
+}
 
 /// The ways to the signer.
 #[derive(Clone)]
@@ -48,21 +57,22 @@ pub(crate) struct Signers {
 }
 
 impl Signers {
-    /// Begins; `notes_client` is the connection for everything but orders.
+    /// Begins. `room`: how many notes wait as they are; what is beyond is told from what is `kept`.
     pub fn start(
-        orders: Vec<Arc<Client>>,
-        notes_client: Arc<Client>,
-        store: Arc<dyn State>,
-        organisation: OdsCode,
+        Connections { orders, notes: client }: Connections,
+        kept: Kept,
+        room: usize,
         work: mpsc::WeakSender<Input>,
         board: Arc<Board>,
         stop: watch::Receiver<bool>,
-    ) -> Self {
-        let notes = Arc::new(Waiting { notes: Mutex::new(Notes::new(NOTES)), more: Notify::new() });
-        let (from, kept) = (notes.clone(), (store, organisation));
-        tokio::spawn(tell_for_ever(notes_client, from, kept, board.clone(), stop.clone()));
+    ) -> (Self, Telling) {
+        let notes = Mutex::new(Notes::new(room));
+        let notes = Arc::new(Waiting { room, notes, more: Notify::new() });
+        let teller = Teller { client, waiting: notes.clone(), kept, board: board.clone() };
         let orders = orders.into();
-        Self { orders, next: Arc::default(), asked: Arc::default(), notes, work, board, stop }
+        let asked = Arc::default();
+        let signers = Self { orders, next: Arc::default(), asked, notes, work, board, stop };
+        (signers, teller.start())
     }
 
     /// Proposes, again and again until the signer answers; the answer comes as an input.
@@ -135,6 +145,7 @@ impl Signers {
 
 /// The notes that wait, and who waits for one.
 struct Waiting {
+    room: usize,
     notes: Mutex<Notes>,
     more: Notify,
 }
@@ -142,7 +153,8 @@ struct Waiting {
 impl Waiting {
     fn put(&self, note: Note) {
         if lock(&self.notes).push(note) {
-            tracing::warn!("{NOTES} notes wait for the signer; what comes is told after them");
+            let room = self.room;
+            tracing::warn!("{room} notes wait for the signer; what comes is told after them");
         }
         self.more.notify_one();
     }
@@ -168,87 +180,5 @@ fn is_final(refused: &Refused) -> bool {
     }
 }
 
-async fn tell_for_ever(
-    client: Arc<Client>,
-    waiting: Arc<Waiting>,
-    (store, organisation): (Arc<dyn State>, OdsCode),
-    board: Arc<Board>,
-    mut stop: watch::Receiver<bool>,
-) {
-    loop {
-        let next = lock(&waiting.notes).next();
-        let Some(note) = next else {
-            tokio::select! {
-                () = waiting.more.notified() => continue,
-                () = stopped(&mut stop) => return,
-            }
-        };
-        let mut pause = PAUSES.0;
-        loop {
-            let done = match &note {
-                Note::Learn(machine, _, receipt) => learn(&client, &board, *machine, receipt).await,
-                Note::Heard(machine, isolation) => client.heard(*machine, *isolation).await,
-                Note::Owed(Owed::NeverBegun(machine, order)) => {
-                    client.never_begun(*machine, *order).await
-                }
-                Note::Owed(Owed::NotInForce(machine, measure)) => {
-                    client.not_in_force(*machine, *measure).await
-                }
-                Note::Owed(Owed::Asked(machine, approval)) => {
-                    client.asked(*machine, *approval).await
-                }
-                Note::Owed(Owed::Newest(machine, measure)) => {
-                    let key = Key::new(&organisation, (*machine, *measure));
-                    match store.receipts(&key).await {
-                        Ok(envelopes) => match envelopes.into_iter().next_back() {
-                            Some(newest) => learn(&client, &board, *machine, &newest).await,
-                            None => break,
-                        },
-                        Err(error) => {
-                            tracing::error!(%error, "a receipt can't be told to the signer again");
-                            break;
-                        }
-                    }
-                }
-            };
-            match (done, &note) {
-                (Ok(()), _) => break,
-                (Err(ClientError::Refused(refused)), _) if is_final(&refused) => {
-                    tracing::warn!(%refused, "the signer does not believe a note");
-                    break;
-                }
-                // It is said every half minute anyway.
-                (Err(_), Note::Heard(..)) => break,
-                (Err(error), _) => tracing::warn!(%error, "the signer did not hear a note"),
-            }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSES.1),
-                () = stopped(&mut stop) => return,
-            }
-        }
-    }
-}
-
-/// Tells a receipt. A signer that knows the machine by root's word alone has no key to judge it by: it is told the one
-/// that the machine enrolled with, and then believes it. It takes no other key for one that it has.
-async fn learn(
-    client: &Client,
-    board: &Board,
-    machine: MachineId,
-    receipt: &Envelope,
-) -> Result<(), ClientError> {
-    let told = client.learn(machine, receipt.clone()).await;
-    let Err(ClientError::Refused(Refused::NotGenuine(_))) = &told else { return told };
-    let Some(key) = board.card(machine).and_then(|card| card.receipt_key) else { return told };
-    let known = match client.assignment(machine).await {
-        Ok(known) => known,
-        Err(ClientError::Refused(_)) => return told,
-        Err(error) => return Err(error),
-    };
-    match client.assign((*known).clone(), Some(key.to_bytes()), None).await {
-        Ok(_) => client.learn(machine, receipt.clone()).await,
-        // It has another key; or it signs no more documents just now, and hears it with the next receipt.
-        Err(ClientError::Refused(_)) => told,
-        Err(error) => Err(error),
-    }
-}
+#[cfg(test)]
+mod tests;

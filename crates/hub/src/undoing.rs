@@ -13,7 +13,7 @@ use cordon_respond::signer_core::Refusal;
 use cordon_store::{Key, Role, StoreError};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::act::{PATIENCE, Put, SignersAnswer, not_proposed};
+use crate::act::{PATIENCE, Put, SignersAnswer, Wanted, not_proposed};
 use crate::assigning::text;
 use crate::error::HubError;
 use crate::handle::Hub;
@@ -121,7 +121,10 @@ impl Hub {
         for (instruction, measures) in instructions {
             let put = match is_late {
                 true => Err(not_proposed(HubError::SignerAway { why: "no answer".to_owned() })),
-                false => self.propose(machine, instruction, reason, None, who).await,
+                false => {
+                    let wanted = Wanted { machine, instruction, reason, incident: None, who };
+                    self.propose(wanted).await
+                }
             };
             match put {
                 Ok(Put::Proposed(_, answer)) => proposed.push((answer, measures)),

@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cordon_model::asset::Assignment;
 use cordon_model::break_glass::BreakGlass;
 use cordon_model::finding::Finding;
 use cordon_model::guidance::Guidance;
@@ -140,6 +141,13 @@ impl Step<'_> {
     /// Calls `answer` once the step is on disk.
     pub fn afterwards(&mut self, answer: impl FnOnce() + Send + 'static) {
         self.after.push(After::Call(Box::new(answer)));
+    }
+
+    /// Takes what was signed of a machine. A permit that came before it is kept with it: when it came, the store may
+    /// not have known the machine, and passed over it.
+    pub fn assigned(&mut self, assignment: &Verified<Assignment>) {
+        self.changes.extend(self.core.early_permit(assignment.machine).map(keep::permit));
+        self.outputs.extend(self.core.assigned(assignment));
     }
 
     /// Writes a record that the mind knows nothing of.
@@ -590,5 +598,57 @@ const RECORD_BYTES: usize = 8 << 10;
 fn cut(text: &mut String, bytes: usize) {
     if text.len() > bytes {
         text.truncate(text.floor_char_boundary(bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cordon_model::finding::Level;
+    use cordon_model::ids::PermitId;
+    use cordon_model::policy::Policy;
+    use cordon_model::signed::{Document, seal};
+    use cordon_model::time::{BootId, BootNanos, UtcNanos};
+    use ed25519_dalek::SigningKey;
+
+    use super::*;
+
+    fn signed<T: Document>(document: &T) -> Verified<T> {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        seal(document, &key).unwrap().open(&key.verifying_key()).unwrap()
+    }
+
+    /// The store passed over it when it came: alone, the machine would be without a permit after a restart.
+    #[test]
+    fn a_permit_that_came_before_its_machine_is_kept_in_the_step_that_keeps_the_machine() {
+        let (at, organisation) = (UtcNanos::from_unix_nanos(0), "RJ1".parse().unwrap());
+        let machine = MachineId::new(at, [1; 10]);
+        let policy = Policy::default_for(organisation);
+        let permit = signed(&Permit {
+            id: PermitId::new(at, [2; 10]),
+            organisation: policy.organisation.clone(),
+            machine,
+            level_at_least: Level::High,
+            lease: policy.lease,
+            issued_at: at,
+            expires_at: at.plus(Duration::from_secs(60)),
+        });
+        let assignment = signed(&Assignment {
+            revision: 1,
+            ..Assignment::of(policy.organisation.clone(), machine, "pc-1")
+        });
+        let mut core = HubCore::new(&signed(&policy));
+        assert!(core.permitted(&permit).is_empty());
+        let now =
+            Moment { boot: BootId("boot".into()), at: BootNanos(0), utc: at, trusted_utc: None };
+        let (outputs, changes, after) = (Vec::new(), Vec::new(), Vec::new());
+        let receipts = Vec::new();
+        let mut step =
+            Step { core: &mut core, now, outputs, changes, after, receipts, may_hurry: false };
+        step.assigned(&assignment);
+        assert_eq!(step.changes, [keep::permit(&permit)]);
+        assert!(matches!(
+            &step.outputs[..],
+            [.., Output::Keep(core::Change::Machine(row))] if row.permit.is_some()
+        ));
     }
 }

@@ -61,7 +61,7 @@ pub enum Change {
         /// Where it is now.
         state: OrderState,
     },
-    /// A permit was signed.
+    /// A permit was signed. One of a machine that is not known here is passed over.
     Permit(StoredPermit),
     /// A measure is this now.
     Measure(StoredMeasure),

@@ -132,4 +132,10 @@ pub trait Orders {
         &self,
         key: &Key<(MachineId, MeasureId)>,
     ) -> Result<Vec<Envelope>, StoreError>;
+
+    /// What the machine signed last about a measure.
+    async fn newest_receipt(
+        &self,
+        key: &Key<(MachineId, MeasureId)>,
+    ) -> Result<Option<Envelope>, StoreError>;
 }

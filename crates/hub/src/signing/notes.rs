@@ -52,12 +52,17 @@ impl Notes {
             return false;
         }
         let is_first = self.owed.is_empty();
-        match note {
-            Note::Owed(owed) => self.owed.insert(owed),
-            Note::Learn(machine, measure, _) => self.owed.insert(Owed::Newest(machine, measure)),
+        let owed = match note {
+            Note::Owed(owed) => owed,
+            Note::Learn(machine, measure, _) => Owed::Newest(machine, measure),
             // It is said again anyway, and says then what is so then.
             Note::Heard(..) => return false,
         };
+        if let Owed::Newest(machine, measure) = owed {
+            // What the machine signs now is newer than its denial, which would be told after it.
+            self.owed.remove(&Owed::NotInForce(machine, measure));
+        }
+        self.owed.insert(owed);
         is_first
     }
 
@@ -107,5 +112,19 @@ mod tests {
         let owed = [newest(3), newest(4), Note::Owed(never), Note::Owed(denied)];
         assert_eq!((&told[..2], &told[2..]), (&[learn(1), learn(2)][..], &owed[..]));
         assert!(!notes.push(learn(5)), "there is room again");
+    }
+
+    #[test]
+    fn a_denial_that_waits_is_over_when_its_machine_signs_the_measure_again() {
+        let mut notes = Notes::new(0);
+        let (newest, denied) = (Owed::Newest, Owed::NotInForce);
+        for owed in [newest(machine(1), measure(1)), denied(machine(1), measure(1))] {
+            notes.push(Note::Owed(owed));
+        }
+        notes.push(Note::Owed(denied(machine(2), measure(2))));
+        notes.push(Note::Learn(machine(1), measure(1), envelope()));
+        let told: Vec<Note> = std::iter::from_fn(|| notes.next()).collect();
+        let owed = [newest(machine(1), measure(1)), denied(machine(2), measure(2))];
+        assert_eq!(told, owed.map(Note::Owed), "another's denial stays");
     }
 }

@@ -59,6 +59,12 @@ impl HubCore {
         outputs
     }
 
+    /// The permit that came before its machine's assignment and waits for it.
+    #[must_use]
+    pub fn early_permit(&self, machine: MachineId) -> Option<&Verified<Permit>> {
+        self.early.get(&machine)
+    }
+
     /// The signer signed the hashes of a machine's break-glass codes.
     pub fn coded(&mut self, document: &Verified<BreakGlass>) -> Vec<Output> {
         let Some(machine) = self.machines.get_mut(&document.machine) else { return Vec::new() };

@@ -174,6 +174,24 @@ impl Orders for SqliteState {
         .doing("list receipts")?;
         rows.iter().map(|row| row.document("envelope")).collect()
     }
+
+    async fn newest_receipt(
+        &self,
+        key: &Key<(MachineId, MeasureId)>,
+    ) -> Result<Option<Envelope>, StoreError> {
+        let row = sqlx::query(
+            "SELECT envelope FROM receipts
+             WHERE organisation = $1 AND machine = $2 AND measure = $3
+             ORDER BY number DESC LIMIT 1",
+        )
+        .bind(key.organisation.as_str())
+        .bind(key.id.0.to_string())
+        .bind(key.id.1.to_string())
+        .fetch_optional(&self.readers)
+        .await
+        .doing("read the newest receipt")?;
+        row.map(|row| row.document("envelope")).transpose()
+    }
 }
 
 fn order(row: &SqliteRow) -> Result<StoredOrder, StoreError> {
@@ -233,6 +251,8 @@ pub(super) async fn put_order_state(
     found(done.rows_affected(), "order")
 }
 
+/// Keeps a permit. One of a machine that is not in the store is passed over: a signer may know machines that this
+/// store has not, as after a backup was put back, and the rest of the commit is kept all the same.
 pub(super) async fn put_permit(
     tx: &mut SqliteConnection,
     organisation: &OdsCode,

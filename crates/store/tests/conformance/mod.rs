@@ -188,6 +188,8 @@ async fn a_receipt_moves_its_measure(store: Store) {
     let signed = store.receipts(&Key::new(&ours(), (key.id, measure))).await.unwrap();
     assert_eq!(signed.len(), 3);
     assert!(signed[0].open::<Receipt>(&key_of_receipts()).is_ok(), "kept exactly as signed");
+    let newest = store.newest_receipt(&Key::new(&ours(), (key.id, measure))).await.unwrap();
+    assert_eq!(newest, Some(signed[2].clone()));
 }
 
 fn key_of_receipts() -> ed25519_dalek::VerifyingKey {
@@ -732,6 +734,8 @@ async fn another_organisations_key_finds_nothing(store: Store) {
     assert_eq!(store.measures_of(&other, &page).await.unwrap().total, 0);
     assert_eq!(store.measures_not_over(&them, &page).await.unwrap().total, 0);
     assert_eq!(store.receipts(&Key::new(&them, (machine, measure))).await.unwrap().len(), 0);
+    let newest = store.newest_receipt(&Key::new(&them, (machine, measure))).await.unwrap();
+    assert_eq!(newest, None);
     assert_eq!(store.people(&them, &page).await.unwrap().total, 0);
     assert_eq!(store.rows(&them).await.unwrap().len(), 0);
     assert_eq!(store.counts(&them, at(0)).await.unwrap(), Counts::default());

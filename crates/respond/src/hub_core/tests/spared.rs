@@ -165,22 +165,7 @@ fn a_machine_that_is_cut_off_in_full_is_asked_about_by_what_was_refused() {
 fn who_is_asked_to_isolate_already_is_told_what_was_left_alone_in_the_same_question() {
     let mut bench = acting(Isolation::Watch);
     bench.report(1, viewer(1));
-    let incident = bench.hub.incidents().next().unwrap().id;
-    let other = Question {
-        machine: machine(1),
-        instruction: Instruction::isolate(Isolation::Segment, bench.policy.lease),
-        also: vec![],
-        needs: Needs::OnePerson,
-        why: "another reason".into(),
-        incident: Some(incident),
-        of: None,
-        refused: None,
-        asked_by: None,
-    };
-    let now = bench.now();
-    let outputs = bench.hub.ask(other, &now, &mut || [250; 16]);
-    bench.carry(outputs);
-    let question = bench.asked_now()[0].id;
+    let question = asked_in_its_story(&mut bench, Needs::OnePerson);
     let refused = bench.refuses(ActionKind::Freeze);
     let asked = bench.asked_now();
     assert_eq!((asked.len(), asked[0].id, asked[0].refused), (1, question, Some(refused)));
