@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use cordon_tests::{Up, cordon, eventually, lacks_root};
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 /// A file of this machine's, taken away with its test.
@@ -136,6 +137,18 @@ fn held(up: &Up) -> fs::File {
     lock
 }
 
+/// The process of a role that a process started.
+fn child_of(parent: Pid, role: &str) -> Option<u32> {
+    let threads = fs::read_dir(format!("/proc/{parent}/task")).ok()?.flatten();
+    let children = threads.filter_map(|of| fs::read_to_string(of.path().join("children")).ok());
+    let children: Vec<u32> =
+        children.flat_map(|all| all.split(' ').flat_map(str::parse).collect::<Vec<_>>()).collect();
+    children.into_iter().find(|child| {
+        let words = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&words).contains(&format!("role\0{role}\0"))
+    })
+}
+
 #[test]
 fn a_look_ends_with_its_helper_however_that_ends_and_the_next_one_waits_until_it_is_gone() {
     if lacks_root("ending a helper") {
@@ -145,21 +158,30 @@ fn a_look_ends_with_its_helper_however_that_ends_and_the_next_one_waits_until_it
     let up = Up::start();
     let name = up.linked_machine()["name"].as_str().unwrap().to_owned();
     let lock = held(&up);
-    let signal = |pid, signal| kill(pid, signal).unwrap();
-    std::thread::scope(|scope| {
-        // A look that somebody asks for, and that never ends by itself.
-        scope.spawn(|| up.cordon(&["survey", &name]));
-        let look = eventually("a look", || up.role("survey"));
-        signal(look, Signal::SIGSTOP);
-        signal(up.role("helper").unwrap(), Signal::SIGKILL);
-        eventually("the look is gone with its helper", || {
-            let words = fs::read(format!("/proc/{look}/cmdline")).unwrap_or_default();
-            words.is_empty().then_some(())
-        });
-        // The look of the next helper's start finds another at work for a moment, and says nothing of it.
-        eventually("the next look waits", || up.role("survey").filter(|next| *next != look));
-        drop(lock);
+    // One that waits as long as they do, from before they begin: by itself none ends before it.
+    let folder = up.state.path().join("helper/survey");
+    let mut witness = std::process::Command::new(cordon());
+    witness.args(["role", "survey"]).args([&folder, Path::new("/")]).arg("nothing");
+    witness.env("CORDON_HELPER", std::process::id().to_string());
+    let mut witness = witness.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let helper_ends = || {
+        let helper = up.role("helper").unwrap();
+        kill(helper, Signal::SIGKILL).unwrap();
+        let next = || up.role("helper").filter(|next| *next != helper);
+        let next = eventually("the helper is started again", next);
+        eventually("a look at its start", || child_of(next, "survey"))
+    };
+    let look = helper_ends();
+    let of_the_next = helper_ends();
+    eventually("the look is gone with its helper", || {
+        let words = fs::read(format!("/proc/{look}/cmdline")).unwrap_or_default();
+        words.is_empty().then_some(())
     });
+    assert!(witness.try_wait().unwrap().is_none(), "it ended by itself");
+    // The look of the next helper's start finds another at work for a moment, and says nothing of it.
+    assert_ne!(look, of_the_next);
+    drop(lock);
+    witness.wait().unwrap();
     eventually("the machine is looked at again", || up.cordon(&["survey", &name]).ok());
     assert!(!up.log().contains("was not looked at"), "{}", up.log());
 }
