@@ -9,7 +9,13 @@
 //! Somebody who knows the literals can write a text in which those four bytes are everywhere. At no place are
 //! there more than [`ALIKE`] literals to compare: those that find all their four bytes taken go into an
 //! automaton beside the table, which is seldom needed.
+//!
+//! Where the literals are few and none is very short, a first look says sixteen bytes at a time or more whether any
+//! could be there at all: in most texts none is.
 
+use std::sync::OnceLock;
+
+use aho_corasick::packed::{Config, MatchKind as First, Searcher};
 use aho_corasick::{AhoCorasick, BuildError, MatchKind};
 use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
@@ -18,6 +24,11 @@ use crate::quick_hash::QuickMap;
 
 /// The most literals that may be known by the same bytes.
 const ALIKE: usize = 8;
+
+/// The most literals, and the fewest bytes of each and of a text, that a first look is worth its while for.
+const FEW: usize = 32;
+const NOT_SHORT: usize = 3;
+const LONG_TEXT: usize = 48;
 
 /// Finds all literals of a set.
 #[derive(Debug)]
@@ -32,6 +43,8 @@ pub(crate) struct Finder {
     ones: Box<[(u8, u32)]>,
     /// Literals that had no bytes of their own, and their numbers.
     others: Option<(AhoCorasick, Box<[u32]>)>,
+    /// Says whether any literal is in a text: none where they are many or short. Made when a text first needs it.
+    first_look: OnceLock<Option<Searcher>>,
 }
 
 /// The bytes that literals are known by.
@@ -82,7 +95,7 @@ impl<'de> Deserialize<'de> for Finder {
                 Some((automaton(&literals).map_err(D::Error::custom)?, numbers))
             }
         };
-        Ok(Self { texts, starts, fours, twos, ones, others })
+        Ok(Self { texts, starts, fours, twos, ones, others, first_look: OnceLock::new() })
     }
 }
 
@@ -126,11 +139,35 @@ impl Finder {
             }
         };
         let (texts, starts) = (texts.into(), starts.into());
-        Ok(Self { texts, starts, fours, twos, ones, others })
+        Ok(Self { texts, starts, fours, twos, ones, others, first_look: OnceLock::new() })
+    }
+
+    fn first_look(&self) -> Option<&Searcher> {
+        if self.starts.len() > FEW + 1 {
+            return None;
+        }
+        let make = || {
+            let ends = self.starts.iter().skip(1);
+            let literals = self.starts.iter().zip(ends).map(|(from, to)| {
+                self.texts.get(*from as usize..*to as usize).unwrap_or_default()
+            });
+            let literals: Vec<&[u8]> = literals.collect();
+            if literals.iter().any(|literal| literal.len() < NOT_SHORT) {
+                return None;
+            }
+            Config::new().match_kind(First::LeftmostFirst).builder().extend(literals).build()
+        };
+        self.first_look.get_or_init(make).as_ref()
     }
 
     /// Tells each place of `text` where a literal is: the literal's number, where it begins and where it ends.
     pub(crate) fn find(&self, text: &[u8], each: &mut impl FnMut(u32, usize, usize)) {
+        if text.len() >= LONG_TEXT
+            && let Some(look) = self.first_look()
+            && look.find(text).is_none()
+        {
+            return;
+        }
         self.fours.find(text, &mut |sign, at| self.compare(text, sign, at, each));
         if !self.twos.signs.is_empty() {
             self.twos.find(text, &mut |sign, at| self.compare(text, sign, at, each));
@@ -322,6 +359,32 @@ mod tests {
             let literals: Vec<&[u8]> = literals.iter().map(|text| text.as_bytes()).collect();
             prop_assert_eq!(found(&literals, text.as_bytes()), slow(&literals, text.as_bytes()));
         }
+
+        #[test]
+        fn a_first_look_passes_over_no_text_with_a_literal_in_it(
+            literals in prop::collection::btree_set("[abé]{3,9}", 1..FEW),
+            text in "[abéc]{40,120}",
+            at in 0..80_usize,
+        ) {
+            let literals: Vec<&[u8]> = literals.iter().map(|text| text.as_bytes()).collect();
+            // As they come, and one put into a text without any, at any place, its end too.
+            let mut bare = vec![b'c'; 80];
+            prop_assert_eq!(found(&literals, &bare), []);
+            bare.splice(at..at, literals[0].iter().copied());
+            for text in [text.as_bytes(), &bare[..], &bare[..at.max(LONG_TEXT)]] {
+                prop_assert_eq!(found(&literals, text), slow(&literals, text));
+            }
+        }
+    }
+
+    #[test]
+    fn a_first_look_is_for_few_literals_none_of_them_short() {
+        let has_it = |literals: &[&[u8]]| Finder::new(literals).unwrap().first_look().is_some();
+        assert!(has_it(&[b"mimikatz", b"lsadump"]));
+        assert!(!has_it(&[b"mimikatz", b"lsadump", b"::"]));
+        let many: Vec<String> = (100..100 + FEW).map(|number| number.to_string()).collect();
+        let many: Vec<&[u8]> = many.iter().map(|text| text.as_bytes()).chain([&b"abc"[..]]).collect();
+        assert!(!has_it(&many));
     }
 
     #[test]
