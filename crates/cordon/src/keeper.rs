@@ -25,7 +25,7 @@ use cordon_respond::names::Pin;
 use cordon_respond::weakening;
 
 use self::meant::{about_to_sign, agree, called, check_machine, known, meant};
-use crate::control::{Control, plain, unexpected};
+use crate::control::{Control, unexpected};
 use crate::layout::Layout;
 
 /// What a machine is called at the signer after it was struck off, behind its name.

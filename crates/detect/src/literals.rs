@@ -148,9 +148,10 @@ impl Finder {
         }
         let make = || {
             let ends = self.starts.iter().skip(1);
-            let literals = self.starts.iter().zip(ends).map(|(from, to)| {
-                self.texts.get(*from as usize..*to as usize).unwrap_or_default()
-            });
+            let literals =
+                self.starts.iter().zip(ends).map(|(from, to)| {
+                    self.texts.get(*from as usize..*to as usize).unwrap_or_default()
+                });
             let literals: Vec<&[u8]> = literals.collect();
             if literals.iter().any(|literal| literal.len() < NOT_SHORT) {
                 return None;
@@ -383,7 +384,8 @@ mod tests {
         assert!(has_it(&[b"mimikatz", b"lsadump"]));
         assert!(!has_it(&[b"mimikatz", b"lsadump", b"::"]));
         let many: Vec<String> = (100..100 + FEW).map(|number| number.to_string()).collect();
-        let many: Vec<&[u8]> = many.iter().map(|text| text.as_bytes()).chain([&b"abc"[..]]).collect();
+        let many: Vec<&[u8]> =
+            many.iter().map(|text| text.as_bytes()).chain([&b"abc"[..]]).collect();
         assert!(!has_it(&many));
     }
 
