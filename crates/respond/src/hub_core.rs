@@ -358,11 +358,12 @@ impl HubCore {
         self.record(Actor::Agent(id), Deed::Gap, Some(id), None, what.to_owned(), now)
     }
 
-    /// Lets go of what has long been closed. Ids are in order of time, so the first are the oldest.
+    /// Lets go of what has long been closed. Ids say when only as well as the clock did.
     fn forget_closed(&mut self, id: MachineId) {
         let orders = self.orders.of(id).filter(|o| !o.is_open());
-        let orders: Vec<OrderId> = orders.map(|o| o.order.id).collect();
-        for old in orders.iter().rev().skip(CLOSED_PER_MACHINE) {
+        let mut orders: Vec<_> = orders.map(|o| (o.order.sequence, o.order.id)).collect();
+        orders.sort_unstable();
+        for (_, old) in orders.iter().rev().skip(CLOSED_PER_MACHINE) {
             self.orders.remove(*old);
         }
         self.forget_closed_measures(id);

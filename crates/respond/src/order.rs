@@ -196,6 +196,12 @@ pub struct MeasureLife {
 }
 
 impl MeasureLife {
+    /// The number of its last receipt among its machine's reports; 0: none came.
+    #[must_use]
+    pub fn reported_as(&self) -> u64 {
+        self.number
+    }
+
     /// The measure that an order is to begin.
     #[must_use]
     pub fn requested(order: &Order) -> Option<Self> {

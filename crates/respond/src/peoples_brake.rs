@@ -175,6 +175,14 @@ mod tests {
             core.assign(cordon_model::asset::Assignment { tier, ..draft(number) }).unwrap();
         }
         assert_eq!(budget(core.with_a_tier_count()).count, 250);
+        // One more that is new, with a tier from the first; and one that has none any more.
+        core.assign(described).unwrap();
+        assert_eq!(core.with_a_tier_count(), 5_001);
+        core.assign(draft(0)).unwrap();
+        assert_eq!(core.with_a_tier_count(), 5_000);
+        let kept = serde_json::to_string(&core).unwrap();
+        let mut read: SignerCore = serde_json::from_str(&kept).unwrap();
+        assert_eq!(read.with_a_tier_count(), 5_000, "read back, it is counted anew");
     }
 
     /// Whoever isolates a hospital less is not kept from it by what was isolated before.

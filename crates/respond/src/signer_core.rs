@@ -77,7 +77,22 @@ pub struct SignerCore {
     spending: Spending,
     permits: BTreeMap<PermitId, Outstanding>,
     clock: RunningClock,
+    #[serde(skip)]
+    with_a_tier: Counted,
 }
+
+/// How many machines there are of a sort, once they were counted. No part of what a signer is: two that differ in
+/// this alone are the same.
+#[derive(Debug, Clone, Default)]
+struct Counted(Option<usize>);
+
+impl PartialEq for Counted {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Counted {}
 
 impl SignerCore {
     /// A signer that knows no machines yet.
@@ -89,6 +104,7 @@ impl SignerCore {
             spending: Spending::start(now),
             permits: BTreeMap::new(),
             clock: RunningClock::start(now),
+            with_a_tier: Counted::default(),
         }
     }
 
@@ -105,10 +121,12 @@ impl SignerCore {
     }
 
     /// Of how many machines the tier is said, which takes the keeper. Of others a stolen hub could make up as many as
-    /// it likes.
+    /// it likes. Counted when that changes, and not at each order of a hundred thousand machines.
     #[must_use]
-    pub fn with_a_tier_count(&self) -> usize {
-        self.machines.values().filter(|known| known.assignment.tier.is_some()).count()
+    pub fn with_a_tier_count(&mut self) -> usize {
+        let has_a_tier = |known: &&Known| known.assignment.tier.is_some();
+        let count = || self.machines.values().filter(has_a_tier).count();
+        *self.with_a_tier.0.get_or_insert_with(count)
     }
 
     /// Whether somebody said something of a machine that takes the keeper: no hub made it up.
@@ -160,6 +178,9 @@ impl SignerCore {
         }
         draft.check()?;
         if let Some(known) = self.machines.get_mut(&draft.machine) {
+            if known.assignment.tier.is_some() != draft.tier.is_some() {
+                self.with_a_tier = Counted::default();
+            }
             let revision = known.assignment.revision.saturating_add(1);
             known.assignment = Assignment { revision, ..draft };
             return Ok(known.assignment.clone());
@@ -169,6 +190,9 @@ impl SignerCore {
         }
         let assignment = Assignment { revision: 1, ..draft };
         let known = Known::new(assignment.clone());
+        if assignment.tier.is_some() {
+            self.with_a_tier = Counted::default();
+        }
         self.machines.insert(assignment.machine, known);
         Ok(assignment)
     }

@@ -137,10 +137,13 @@ impl HubCore {
         }
     }
 
+    /// Lets go of what was closed the longest ago. A machine numbers what it reports; the ids that it makes may be of any
+    /// time, where its clock is wrong.
     pub(super) fn forget_closed_measures(&mut self, id: MachineId) {
         let closed = self.measures.of(id).filter(|life| life.state.is_over());
-        let closed: Vec<MeasureId> = closed.map(|life| life.measure).collect();
-        for old in closed.iter().rev().skip(CLOSED_PER_MACHINE) {
+        let mut closed: Vec<_> = closed.map(|life| (life.reported_as(), life.measure)).collect();
+        closed.sort_unstable();
+        for (_, old) in closed.iter().rev().skip(CLOSED_PER_MACHINE) {
             self.measures.remove(*old);
             self.told_open.remove(old);
         }

@@ -159,6 +159,27 @@ fn no_finding_is_left_to_what_was_held_before_a_code_opened_the_machine() {
     assert_eq!(bench.hub.intended(machine(1)), None);
 }
 
+/// The machine's clock is at its beginning: what it closes now has an older id than all that was closed before.
+#[test]
+fn what_a_machine_closes_now_is_not_forgotten_for_the_time_in_its_id() {
+    let mut bench = Bench::new(1);
+    let code = Origin::BreakGlass { revision: 1, code: 1 };
+    for number in 1..=20 {
+        let before = MeasureId::new(bench.now().utc, [number; 10]);
+        bench.receipt(1, before, code, MeasureState::Released);
+    }
+    let measure = MeasureId::new(UtcNanos::from_unix_nanos(0), [1; 10]);
+    bench.receipt(1, measure, Origin::LeaseEnd(measure), MeasureState::Verified);
+    bench.says(1, Bench::holds(measure));
+    assert_eq!(bench.hub.intended(machine(1)), Some(Isolation::Segment));
+    let mut receipt = bench.hub.measure(measure).unwrap().receipt.clone().unwrap();
+    receipt.state = MeasureState::Superseded;
+    receipt.boot = bench.hub.machines[&machine(1)].boot.clone().unwrap();
+    receipt.at_boot = BootNanos(u64::MAX);
+    bench.report(1, Arrived::Receipt(receipt));
+    assert_eq!(bench.hub.intended(machine(1)), None, "a code opened it");
+}
+
 #[test]
 fn what_is_found_after_people_wished_to_release_is_asked_whatever_was_asked_before() {
     let mut bench = Bench::with(1, |_| ());
